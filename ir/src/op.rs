@@ -1,0 +1,109 @@
+//! The op table. Each row's doc comment is the manual page of that op; the enum, printer, parser, encoder and decoder
+//! all expand from the rows, so an op exists in one place.
+//!
+//! Fields print in the order of their row. Operands (`Value`, `Weight`, `TableId`, `InputId`, `PublicId`) print bare,
+//! separated by commas; all other fields follow in braces as `name=value`, a `bool` by its name alone when set. Example:
+//! `v3 = open v2 {width=29}`, `v9 = slice v8 {axis=1, from=0, to=768}`, `v4 = reveal v3, out0 {to=client}`.
+
+use crate::types::*;
+
+macro_rules! op_table {
+    ($( $(#[$doc:meta])* $mnemonic:ident = $code:literal $name:ident { $($field:ident : $ty:ty),* $(,)? } )*) => {
+        /// An instruction without its result. See the variants for what each does.
+        #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+        pub enum Op {
+            $( $(#[$doc])* $name { $(
+                #[allow(missing_docs)] $field: $ty
+            ),* }, )*
+        }
+
+        impl Op {
+            /// The op's name in the text form.
+            pub fn mnemonic(&self) -> &'static str {
+                match self { $( Op::$name { .. } => stringify!($mnemonic), )* }
+            }
+
+            /// The op's number in bytecode.
+            pub fn code(&self) -> u8 {
+                match self { $( Op::$name { .. } => $code, )* }
+            }
+        }
+    };
+}
+
+op_table! {
+    /// The client's share is the encoded input, the server's is zero. Local.
+    input = 0x01 Input { input: InputId }
+
+    /// Forgets the high bits: the same value mod 2^width, width below the operand's. Local.
+    narrow = 0x10 Narrow { x: Value, width: Width }
+    /// Divides by 2^by, rounding up or down without bias; width and scale both fall by `by`. Local, no wrap failure.
+    down = 0x11 Down { x: Value, by: u8 }
+    /// Multiplies the integer by 2^by; width and scale both rise by `by`, so the real value is the same. Local, exact.
+    up = 0x12 Up { x: Value, by: u8 }
+    /// The same integers read at another scale: multiplies the real value by 2^(old scale - new scale). Local.
+    point = 0x13 Point { x: Value, scale: Scale }
+    /// x + y with broadcasting; widths and scales are equal. Local.
+    add = 0x14 Add { x: Value, y: Value }
+    /// x - y with broadcasting; widths and scales are equal. Local.
+    sub = 0x15 Sub { x: Value, y: Value }
+    /// x + a constant of the same scale, broadcast to the shape of x. Local: the client adds it.
+    add_public = 0x16 AddPublic { x: Value, table: TableId }
+    /// x times a constant, broadcast to the shape of x; scales add, the width stays. Local.
+    mul_public = 0x17 MulPublic { x: Value, table: TableId }
+    /// x + a server-owned tensor of the same scale, broadcast to the shape of x. Local: the server adds it.
+    add_weight = 0x18 AddWeight { x: Value, weight: Weight }
+
+    /// The same elements in another shape. Local.
+    reshape = 0x20 Reshape { x: Value, shape: Shape }
+    /// Axes in the order `perm`. Local.
+    transpose = 0x21 Transpose { x: Value, perm: Vec<u32> }
+    /// Elements from .. to along `axis`. Local.
+    slice = 0x22 Slice { x: Value, axis: u32, from: u32, to: u32 }
+    /// The operands one after another along `axis`; all else equal. Local.
+    concat = 0x23 Concat { xs: Vec<Value>, axis: u32 }
+    /// The single element at a public run-time index along `axis`, whose dimension becomes 1. Local.
+    pick = 0x24 Pick { x: Value, index: PublicId, axis: u32 }
+    /// Sum along `axis`, whose dimension becomes 1. Local, mod 2^width.
+    sum = 0x25 Sum { x: Value, axis: u32 }
+    /// Sum over each row of a packed dimension: `axis` has the pattern's kept elements before, its rows after. Local.
+    row_sum = 0x26 RowSum { x: Value, pattern: TableId, axis: u32 }
+    /// Copies each row's element to all kept elements of that row: `axis` has the pattern's rows before, its kept
+    /// elements after. Local.
+    spread = 0x27 Spread { x: Value, pattern: TableId, axis: u32 }
+
+    /// Product with a server-owned matrix [k, m]: x [.., k] -> [.., m]. Scales add, the width stays. One-way message,
+    /// client to server, width bits per element of x.
+    linear = 0x30 Linear { x: Value, weight: Weight }
+    /// Sends the low `width` bits under a fresh mask, from both sides at once. Claims |x| < 2^(width-2) unless `whole`.
+    open = 0x31 Open { x: Value, width: Width, whole: bool }
+    /// All messages of the openings and products since the last `round` or `send` are exchanged: one round.
+    round = 0x32 Round { }
+    /// The messages of the products since the last `round` or `send` go from client to server: one one-way message.
+    send = 0x33 Send { }
+
+    /// The opened value at width `width` (at least 1; above or below the opening's width). Needs the spare bit. Local.
+    lift = 0x40 Lift { x: Value, width: Width }
+    /// x², element by element, exact mod 2^width. Scale doubles. Needs the spare bit. Local.
+    square = 0x41 Square { x: Value, width: Width }
+    /// Σ x² over the last axis, whose dimension becomes 1; exact mod 2^width. Scale doubles. Needs the spare bit. Local.
+    sum_squares = 0x42 SumSquares { x: Value, width: Width }
+    /// x·y of two openings with broadcasting, exact mod 2^width. Scales add. Needs both spare bits. Local.
+    mul = 0x43 Mul { x: Value, y: Value, width: Width }
+    /// Kept elements of x·yᵀ: x [.., rows, k], y [.., columns, k] -> [.., kept]. Both opened whole; the width is the lesser
+    /// of theirs, scales add. Sampled dense-dense matrix multiplication. Local.
+    sddmm = 0x44 Sddmm { x: Value, y: Value, pattern: TableId }
+    /// A packed matrix times a dense one: x [.., kept], y [.., columns, k] -> [.., rows, k]. Both opened whole; the width is
+    /// the lesser of theirs, scales add. Local.
+    spmm = 0x45 Spmm { x: Value, y: Value, pattern: TableId }
+    /// A smooth function by a trigonometric series. The opening has exactly period_log2 + scale bits and may be whole or
+    /// not (the offset of a claim is taken off first). Local.
+    series = 0x46 Series { x: Value, table: TableId, width: Width }
+    /// A piecewise linear function on the claim of x, by a distributed comparison function. Needs the spare bit. Local.
+    spline = 0x47 Spline { x: Value, table: TableId, width: Width }
+    /// 1{x >= t} for each threshold t, in a new last axis, as integers (scale 0). Needs the spare bit. Local.
+    ge = 0x48 Ge { x: Value, table: TableId, width: Width }
+
+    /// The party `to` learns x. The only instruction that declassifies. One-way message to that party.
+    reveal = 0x50 Reveal { x: Value, output: OutputId, to: Party }
+}

@@ -1,0 +1,116 @@
+//! A program: what two parties run, as a flat list of instructions in static single assignment form.
+
+use crate::op::Op;
+use crate::types::*;
+
+/// One instruction. Its result, if it has one, is named by its index (see [`Value`]).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Instr {
+    /// What to do.
+    pub op: Op,
+    /// Declared type of the result; `None` for `round`, `send` and `reveal`. The verifier compares it with the type
+    /// that follows from the operands.
+    pub ty: Option<Type>,
+    /// ONNX node that it comes from.
+    pub origin: Option<Origin>,
+}
+
+/// How a client's plain input becomes ring elements.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Encoding {
+    /// Integers in 0 .. classes, each a row of zeros with a single one (a last dimension of `classes` is added).
+    OneHot {
+        /// Number of classes.
+        classes: u32,
+    },
+    /// Real numbers, rounded to the scale of the input's type.
+    Fixed,
+}
+
+/// A client-owned input, named as in the ONNX graph.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Input {
+    /// Name of the ONNX graph input.
+    pub name: String,
+    /// Shape that the ONNX graph input has, dimensions bound. `OneHot` adds a dimension in `ty`.
+    pub shape: Shape,
+    /// How it is encoded.
+    pub encoding: Encoding,
+    /// Type of the shares.
+    pub ty: Type,
+}
+
+/// A public number that is known when a run starts, for example the position whose logits are kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Public {
+    /// Its name.
+    pub name: String,
+    /// It is below this.
+    pub bound: u32,
+}
+
+/// A server-owned tensor: integers at a scale, stored in the `.ssw` file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WeightDecl {
+    /// Name in the `.ssw` file.
+    pub name: String,
+    /// Fractional bits.
+    pub scale: Scale,
+    /// Dimensions.
+    pub shape: Shape,
+}
+
+/// A value that is revealed at the end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Output {
+    /// Name of the ONNX graph output.
+    pub name: String,
+    /// Shape that the ONNX graph output has; the revealed value has as many elements.
+    pub shape: Shape,
+    /// Who learns it.
+    pub to: Party,
+}
+
+/// A named public table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamedTable {
+    /// Its name, without `@`.
+    pub name: String,
+    /// Its content.
+    pub table: Table,
+}
+
+/// One entry point over a set of weights, sizes bound.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Program {
+    /// Its name, for reports.
+    pub name: String,
+    /// Client-owned inputs.
+    pub inputs: Vec<Input>,
+    /// Public run-time numbers.
+    pub publics: Vec<Public>,
+    /// Server-owned tensors.
+    pub weights: Vec<WeightDecl>,
+    /// Public tables.
+    pub tables: Vec<NamedTable>,
+    /// Declared outputs.
+    pub outputs: Vec<Output>,
+    /// Names of ONNX nodes.
+    pub origins: Vec<String>,
+    /// The instructions, in the order in which they run.
+    pub instrs: Vec<Instr>,
+    /// True once `round` and `send` mark when messages leave; before that, no instruction is a `round` or a `send`.
+    pub scheduled: bool,
+}
+
+impl Program {
+    /// Type of a value. Panics if `value` names an instruction without a result: callers hold verified programs.
+    pub fn ty(&self, value: Value) -> &Type {
+        self.instrs[value.index()].ty.as_ref().expect("a value names an instruction with a result")
+    }
+
+    /// A table.
+    pub fn table(&self, id: TableId) -> &Table {
+        &self.tables[id.index()].table
+    }
+}
