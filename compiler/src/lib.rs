@@ -1,1 +1,4 @@
-//! x
+//! Compiler from ONNX transformers to two-party secret-sharing programs.
+#![forbid(unsafe_code)]
+
+pub mod graph;

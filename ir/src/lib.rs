@@ -7,6 +7,7 @@
 pub mod op;
 pub mod program;
 pub mod types;
+pub mod wire;
 
 pub use op::Op;
 pub use program::{Instr, Program};

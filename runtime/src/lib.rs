@@ -1,1 +1,4 @@
-//! x
+//! Virtual machine that two parties run against each other on secret-shared values.
+
+pub mod prg;
+pub mod ring;

@@ -1,0 +1,339 @@
+//! The float graph: what an ONNX model computes, shapes bound, one result per node, with the owner of every value and
+//! the ONNX node that it comes from.
+//!
+//! Two stages share this type. `graph` is what the importer makes: a node per ONNX node, with all public arithmetic
+//! (shapes, masks, position ids) folded away. `fused` is what the passes make of it: only the ops under "Fused" plus
+//! `Input`, `Add`, `Reshape`, `Transpose`, `Slice` and `Concat` remain, each with a lowering to protocols.
+
+use std::sync::Arc;
+
+use ir::Pattern;
+use ndarray::ArrayD;
+use petgraph::Direction;
+use petgraph::stable_graph::{NodeIndex, StableDiGraph};
+use petgraph::visit::EdgeRef;
+
+/// A node of the graph and, at the same time, its only result.
+pub type NodeId = NodeIndex<u32>;
+
+/// A dense tensor of one of the element types that the importer knows (float16 and float64 are converted to `F32`,
+/// all other integers to `I64`).
+#[derive(Clone, PartialEq, Debug)]
+pub enum Tensor {
+    /// 32-bit floats.
+    F32(ArrayD<f32>),
+    /// Integers.
+    I64(ArrayD<i64>),
+    /// Booleans.
+    Bool(ArrayD<bool>),
+}
+
+impl Tensor {
+    /// Dimensions.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Tensor::F32(a) => a.shape(),
+            Tensor::I64(a) => a.shape(),
+            Tensor::Bool(a) => a.shape(),
+        }
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Tensor::F32(_) => DType::F32,
+            Tensor::I64(_) => DType::I64,
+            Tensor::Bool(_) => DType::Bool,
+        }
+    }
+}
+
+/// Element type of a [`Tensor`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum DType {
+    /// 32-bit float.
+    F32,
+    /// 64-bit integer.
+    I64,
+    /// Boolean.
+    Bool,
+}
+
+/// Who knows a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Owner {
+    /// Everybody: constants, shapes, masks.
+    Public,
+    /// The client: token ids.
+    Client,
+    /// The server: weights and what is computed from weights alone.
+    Server,
+    /// Nobody: it depends on a client's and a server's value.
+    Shared,
+}
+
+impl Owner {
+    /// Owner of a value that depends on both.
+    pub fn join(self, other: Owner) -> Owner {
+        match (self, other) {
+            (Owner::Public, o) | (o, Owner::Public) => o,
+            (a, b) if a == b => a,
+            _ => Owner::Shared,
+        }
+    }
+}
+
+/// Form of the GELU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum GeluForm {
+    /// x·Φ(x).
+    Erf,
+    /// The tanh approximation.
+    Tanh,
+}
+
+/// What a node computes. Operands are the node's incoming edges, in the order of their slots. Semantics are ONNX's
+/// (opset differences are resolved by the importer) unless said otherwise.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Op {
+    // ---- Sources ----
+    /// A graph input.
+    Input {
+        /// ONNX name.
+        name: String,
+    },
+    /// A public constant (integers, booleans, or floats that no weight took part in).
+    Const(Arc<Tensor>),
+    /// An initializer, or what folding made of initializers alone. Owned by the server.
+    Weight {
+        /// Name of the initializer, or of the node that was folded.
+        name: String,
+        /// Its value.
+        value: Arc<ArrayD<f32>>,
+    },
+
+    // ---- Imported; gone after fusion unless listed in the module head ----
+    /// Operands data, indices.
+    Gather {
+        /// Axis of the data.
+        axis: usize,
+    },
+    /// Numpy matmul.
+    MatMul,
+    /// Element-wise with broadcasting.
+    Add,
+    /// Element-wise with broadcasting.
+    Sub,
+    /// Element-wise with broadcasting.
+    Mul,
+    /// Element-wise with broadcasting.
+    Div,
+    /// Element-wise with broadcasting.
+    Pow,
+    /// Element-wise.
+    Sqrt,
+    /// Element-wise.
+    Erf,
+    /// Element-wise.
+    Tanh,
+    /// Element-wise.
+    Exp,
+    /// Element-wise.
+    Neg,
+    /// Element-wise.
+    Reciprocal,
+    /// Element-wise.
+    Sigmoid,
+    /// Element-wise.
+    Relu,
+    /// Operands condition, x, y; with broadcasting.
+    Where,
+    /// Element-wise test, gives booleans.
+    IsNaN,
+    /// To float (integers and booleans convert; floats pass).
+    ToF32,
+    /// The same elements in the node's shape.
+    Reshape,
+    /// Axes in the order `perm`.
+    Transpose {
+        /// Permutation.
+        perm: Vec<usize>,
+    },
+    /// from .. to along one axis, step 1.
+    Slice {
+        /// Axis.
+        axis: usize,
+        /// First element.
+        from: usize,
+        /// One past the last element.
+        to: usize,
+    },
+    /// Along an axis.
+    Concat {
+        /// Axis.
+        axis: usize,
+    },
+    /// Broadcast to the node's shape.
+    Expand,
+    /// Along one axis.
+    Softmax {
+        /// Axis.
+        axis: usize,
+    },
+    /// Mean over axes, dimensions kept (a Reshape follows where ONNX drops them).
+    ReduceMean {
+        /// Axes.
+        axes: Vec<usize>,
+    },
+    /// Sum over axes, dimensions kept.
+    ReduceSum {
+        /// Axes.
+        axes: Vec<usize>,
+    },
+    /// ONNX LayerNormalization over the last axis; operands x, gamma and optionally beta.
+    LayerNormalization {
+        /// Added to the variance.
+        epsilon: f32,
+    },
+
+    // ---- Fused ----
+    /// Rows of a table: operands ids [..] and table `Weight` [classes, d]; result [.., d].
+    Embed,
+    /// Operands x [.., k], w `Weight` [k, m] and optionally b `Weight` [m]; result [.., m] = x·w + b.
+    Linear,
+    /// Operands x and a `Weight` that broadcasts to x's shape.
+    AddWeight,
+    /// (x - mean) / sqrt(mean((x - mean)²) + epsilon) over the last axis, no gamma and beta.
+    Normalize {
+        /// Added to the variance.
+        epsilon: f32,
+        /// The operand's rows sum to zero by construction (its writers were centred), so no mean is taken. Also how
+        /// RMS normalisation is written.
+        centred: bool,
+    },
+    /// Element-wise.
+    Gelu(GeluForm),
+    /// Operands q [batch, rows, heads·dh], k [batch, columns, heads·dh], v [batch, columns, heads·dv]; result
+    /// [batch, rows, heads·dv] = softmax(q·kᵀ over the pattern's kept elements)·v per head. Any scale factor is folded into q.
+    Attention {
+        /// Number of heads; head i takes the i-th part of the last axis.
+        heads: usize,
+        /// Kept scores.
+        pattern: Pattern,
+    },
+    /// One position along `axis` (dimension becomes 1): a public run-time index, by default the last.
+    Pick {
+        /// Axis.
+        axis: usize,
+    },
+}
+
+/// A node's data.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Node {
+    /// What it computes.
+    pub op: Op,
+    /// Dimensions of the result.
+    pub shape: Vec<usize>,
+    /// Element type of the result.
+    pub dtype: DType,
+    /// Who knows the result.
+    pub owner: Owner,
+    /// ONNX node name (or operator type and output name where the file gives none); initializer or input name for sources.
+    pub origin: String,
+}
+
+/// See the module head. Edges run from operand to reader and carry the operand's slot.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// Nodes and edges.
+    pub dag: StableDiGraph<Node, u32>,
+    /// Graph inputs, in file order.
+    pub inputs: Vec<NodeId>,
+    /// Graph outputs: ONNX name and the node that computes it.
+    pub outputs: Vec<(String, NodeId)>,
+}
+
+impl Graph {
+    /// Adds a node with its operands in slot order.
+    pub fn add(&mut self, node: Node, operands: &[NodeId]) -> NodeId {
+        let id = self.dag.add_node(node);
+        for (slot, &operand) in operands.iter().enumerate() {
+            self.dag.add_edge(operand, id, slot as u32);
+        }
+        id
+    }
+
+    /// A node's data.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.dag[id]
+    }
+
+    /// Operands in slot order.
+    pub fn operands(&self, id: NodeId) -> Vec<NodeId> {
+        let mut edges: Vec<(u32, NodeId)> =
+            self.dag.edges_directed(id, Direction::Incoming).map(|e| (*e.weight(), e.source())).collect();
+        edges.sort_unstable_by_key(|e| e.0);
+        edges.into_iter().map(|e| e.1).collect()
+    }
+
+    /// Readers of a node (a reader that uses it twice appears twice). Graph outputs are not readers.
+    pub fn readers(&self, id: NodeId) -> Vec<NodeId> {
+        self.dag.edges_directed(id, Direction::Outgoing).map(|e| e.target()).collect()
+    }
+
+    /// Makes every reader and graph output of `old` use `new` instead; `old` stays until [`Graph::sweep`].
+    pub fn replace(&mut self, old: NodeId, new: NodeId) {
+        let edges: Vec<_> =
+            self.dag.edges_directed(old, Direction::Outgoing).map(|e| (e.id(), e.target(), *e.weight())).collect();
+        for (edge, target, slot) in edges {
+            if target != new {
+                self.dag.remove_edge(edge);
+                self.dag.add_edge(new, target, slot);
+            }
+        }
+        for output in &mut self.outputs {
+            if output.1 == old {
+                output.1 = new;
+            }
+        }
+    }
+
+    /// Nodes in a topological order that depends on the graph alone: operands first, ties by index.
+    pub fn order(&self) -> Vec<NodeId> {
+        use std::cmp::Reverse;
+        use std::collections::BinaryHeap;
+        let mut missing: Vec<usize> = vec![0; self.dag.node_indices().map(|n| n.index() + 1).max().unwrap_or(0)];
+        let mut ready = BinaryHeap::new();
+        for id in self.dag.node_indices() {
+            missing[id.index()] = self.dag.edges_directed(id, Direction::Incoming).count();
+            if missing[id.index()] == 0 {
+                ready.push(Reverse(id));
+            }
+        }
+        let mut order = Vec::with_capacity(self.dag.node_count());
+        while let Some(Reverse(id)) = ready.pop() {
+            order.push(id);
+            for reader in self.readers(id) {
+                missing[reader.index()] -= 1;
+                if missing[reader.index()] == 0 {
+                    ready.push(Reverse(reader));
+                }
+            }
+        }
+        assert_eq!(order.len(), self.dag.node_count(), "a graph has no cycles");
+        order
+    }
+
+    /// Removes nodes that no graph output depends on; graph inputs stay.
+    pub fn sweep(&mut self) {
+        let mut live: std::collections::HashSet<NodeId> = self.inputs.iter().copied().collect();
+        let mut stack: Vec<NodeId> = self.outputs.iter().map(|o| o.1).collect();
+        while let Some(id) = stack.pop() {
+            if live.insert(id) {
+                stack.extend(self.operands(id));
+            }
+        }
+        self.dag.retain_nodes(|_, id| live.contains(&id));
+    }
+}
