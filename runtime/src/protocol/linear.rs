@@ -1,0 +1,160 @@
+//! `linear`: product with a weight W that the server owns, with one one-way message.
+//!
+//! Identity  Once per model the client learns W - B, B uniform. With A uniform and D = x0 - A,
+//!           x·W = A·(W - B) + [A·B] + (D + x1)·W:  y0 = A·(W - B) + C0,  y1 = (D + x1)·W + C1,  C0 + C1 = A·B.
+//!           (Vector-matrix triples whose matrix part is reused; the client never learns A·B, nor the server A.)
+//! Shapes    x [.., k], W [k, m] -> [.., m]. Scales add, the width N stays.
+//! Dealt     A: nothing, it comes from the client's seed. A·B at N bits for every element of the result.
+//! Online    One message, client to server: D at N bits. y0 does not depend on x and is computed before the input is
+//!           known.
+
+use super::{Dealing, Source, kind};
+use crate::material::MaterialError;
+use crate::prg::{Domain, Seed, Stream};
+use crate::ring;
+use crate::weights::{Integers, MaskedWeights, WeightsError};
+use ir::{Weight, Width};
+use std::io::{self, Write};
+use std::ops::Range;
+
+/// Elements of B or W - B that are in memory at one time, about. A multiple of 8.
+const CHUNK: usize = 1 << 22;
+
+/// Sizes of a product.
+#[derive(Clone, Copy)]
+pub struct Sizes {
+    /// Rows of x: the product of all its dimensions but the last.
+    pub rows: usize,
+    /// Inner dimension.
+    pub k: usize,
+    /// Columns of W.
+    pub m: usize,
+}
+
+impl Sizes {
+    /// A·right, `right` [k, m] being made a few rows at a time by `fill(first element, out)`.
+    fn product<E>(
+        &self,
+        a: &[u64],
+        mut fill: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
+        mut out: Vec<u64>,
+    ) -> Result<Vec<u64>, E> {
+        let step = (CHUNK / self.m).max(1);
+        let mut right = vec![0; step.min(self.k) * self.m];
+        for from in (0..self.k).step_by(step) {
+            let to = self.k.min(from + step);
+            let right = &mut right[..(to - from) * self.m];
+            fill(from * self.m, right)?;
+            let left: Vec<u64> = a.chunks_exact(self.k).flat_map(|row| &row[from..to]).copied().collect();
+            ring::matmul_add(&left, right, self.rows, to - from, self.m, &mut out);
+        }
+        Ok(out)
+    }
+}
+
+/// The stream of B. It belongs to weight and entry, whatever the run.
+fn weight_mask(seed: &Seed, entry: u32, weight: Weight) -> Stream {
+    seed.stream(Domain { entry, index: weight.0, kind: kind::WEIGHT })
+}
+
+/// A, reduced mod 2^width; `seed` is the client's.
+fn input_mask(seed: &Seed, entry: u32, index: u32, sizes: Sizes, width: Width) -> Vec<u64> {
+    let mut a = vec![0; sizes.rows * sizes.k];
+    seed.stream(Domain { entry, index, kind: kind::INPUT }).fill(0, width, &mut a);
+    a
+}
+
+/// The server's side, once per model: writes W - B, packed at `width` bits, for the client. B is fresh as long as `seed`
+/// is used with one version of the weights.
+pub fn mask_weight(
+    seed: &Seed,
+    entry: u32,
+    weight: Weight,
+    values: Integers,
+    width: Width,
+    to: &mut dyn Write,
+) -> io::Result<()> {
+    let stream = weight_mask(seed, entry, weight);
+    let (mut masked, mut packed) = (Vec::new(), Vec::new());
+    for from in (0..values.len()).step_by(CHUNK) {
+        masked.resize(CHUNK.min(values.len() - from), 0);
+        stream.fill(from as u64, width, &mut masked);
+        values.rsub_assign(from, &mut masked);
+        packed.clear();
+        ring::pack(&masked, width, &mut packed);
+        to.write_all(&packed)?;
+    }
+    Ok(())
+}
+
+/// The dealer's side. `client` and `server` are the seeds of A and B, `index` the instruction.
+#[derive(Clone, Copy)]
+pub struct Masks<'a> {
+    /// The client's seed.
+    pub client: &'a Seed,
+    /// The seed of the masks of weights.
+    pub weights: &'a Seed,
+    /// Entry of the program.
+    pub entry: u32,
+    /// Instruction.
+    pub index: u32,
+    /// The weight.
+    pub weight: Weight,
+}
+
+/// The dealer's side: A·B.
+pub fn deal(masks: Masks, sizes: Sizes, width: Width, to: &mut Dealing) -> io::Result<()> {
+    let a = input_mask(masks.client, masks.entry, masks.index, sizes, width);
+    let b = weight_mask(masks.weights, masks.entry, masks.weight);
+    let fill = |first: usize, out: &mut [u64]| -> io::Result<()> {
+        b.fill(first as u64, width, out);
+        Ok(())
+    };
+    to.vector(0, 0, width, sizes.product(&a, fill, vec![0; sizes.rows * sizes.m])?)
+}
+
+/// A party's share of A·B.
+pub struct Dealt(Vec<u64>);
+
+impl Dealt {
+    /// Takes a party's material.
+    pub fn take(source: &mut Source, sizes: Sizes, width: Width) -> Result<Dealt, MaterialError> {
+        Ok(Dealt(source.correlation(0, 0..sizes.rows * sizes.m, width)?))
+    }
+}
+
+/// The client's side before the input is known: its share of the result.
+pub fn prepare(
+    seed: &Seed,
+    entry: u32,
+    index: u32,
+    weight: Weight,
+    weights: &dyn MaskedWeights,
+    sizes: Sizes,
+    width: Width,
+    dealt: Dealt,
+) -> Result<Vec<u64>, WeightsError> {
+    let a = input_mask(seed, entry, index, sizes, width);
+    sizes.product(&a, |first, out| weights.fill(weight, first, out), dealt.0)
+}
+
+/// The client's message D.
+pub fn send(seed: &Seed, entry: u32, index: u32, x: &[u64], sizes: Sizes, width: Width) -> Vec<u64> {
+    let mut message = input_mask(seed, entry, index, sizes, width);
+    ring::zip_assign(&mut message, x, |a, x| x.wrapping_sub(a));
+    message
+}
+
+/// The server's side: its share of the result from the client's message.
+pub fn read(mut message: Vec<u64>, x: &[u64], weight: Integers, sizes: Sizes, dealt: Dealt) -> Vec<u64> {
+    ring::add_assign(&mut message, x);
+    let mut out = dealt.0;
+    weight.matmul_add(&message, sizes, &mut out);
+    out
+}
+
+/// Elements of a chunk, for tests of the seams.
+#[cfg(test)]
+pub(crate) fn chunk() -> Range<usize> {
+    0..CHUNK
+}
