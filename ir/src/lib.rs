@@ -4,6 +4,7 @@
 //! that somebody else compiled. `compiler` writes programs, `runtime` runs them, and neither knows the other.
 #![forbid(unsafe_code)]
 
+pub mod dcf;
 pub mod op;
 pub mod program;
 pub mod types;
