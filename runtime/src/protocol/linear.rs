@@ -8,14 +8,13 @@
 //! Online    One message, client to server: D at N bits. y0 does not depend on x and is computed before the input is
 //!           known.
 
-use super::{Dealing, Source, kind};
+use super::{Dealing, Source, Use, kind};
 use crate::material::MaterialError;
-use crate::prg::{Domain, Seed, Stream};
+use crate::prg::{Seed, Stream};
 use crate::ring;
-use crate::weights::{Integers, MaskedWeights, WeightsError};
+use crate::weights::Integers;
 use ir::{Weight, Width};
 use std::io::{self, Write};
-use std::ops::Range;
 
 /// Elements of B or W - B that are in memory at one time, about. A multiple of 8.
 const CHUNK: usize = 1 << 22;
@@ -52,34 +51,37 @@ impl Sizes {
     }
 }
 
-/// The stream of B. It belongs to weight and entry, whatever the run.
-fn weight_mask(seed: &Seed, entry: u32, weight: Weight) -> Stream {
-    seed.stream(Domain { entry, index: weight.0, kind: kind::WEIGHT })
+/// A, reduced mod 2^width; the seed is the client's.
+fn input_mask(client: Use, sizes: Sizes, width: Width) -> Vec<u64> {
+    client.elements(kind::INPUT, 0..sizes.rows * sizes.k, width)
 }
 
-/// A, reduced mod 2^width; `seed` is the client's.
-fn input_mask(seed: &Seed, entry: u32, index: u32, sizes: Sizes, width: Width) -> Vec<u64> {
-    let mut a = vec![0; sizes.rows * sizes.k];
-    seed.stream(Domain { entry, index, kind: kind::INPUT }).fill(0, width, &mut a);
-    a
+/// The mask B of a weight: the seed that server and dealer share, with the weight's index in place of an instruction's.
+/// B is fresh as long as a seed serves one version of the weights.
+#[derive(Clone, Copy)]
+pub struct WeightMask<'a>(Use<'a>);
+
+impl<'a> WeightMask<'a> {
+    /// The mask of a weight of an entry.
+    pub fn new(seed: &'a Seed, entry: u32, weight: Weight) -> WeightMask<'a> {
+        WeightMask(Use { seed, entry, index: weight.0 })
+    }
+
+    fn stream(self) -> Stream {
+        self.0.stream(kind::WEIGHT)
+    }
 }
 
-/// The server's side, once per model: writes W - B, packed at `width` bits, for the client. B is fresh as long as `seed`
-/// is used with one version of the weights.
-pub fn mask_weight(
-    seed: &Seed,
-    entry: u32,
-    weight: Weight,
-    values: Integers,
-    width: Width,
-    to: &mut dyn Write,
-) -> io::Result<()> {
-    let stream = weight_mask(seed, entry, weight);
-    let (mut masked, mut packed) = (Vec::new(), Vec::new());
+/// The server's side, once per model: writes W - B, packed at `width` bits, for the client.
+pub fn mask_weight(mask: WeightMask, values: Integers, width: Width, to: &mut dyn Write) -> io::Result<()> {
+    let (stream, mut masked, mut packed) = (mask.stream(), Vec::new(), Vec::new());
+    let mut integers = Vec::new();
     for from in (0..values.len()).step_by(CHUNK) {
         masked.resize(CHUNK.min(values.len() - from), 0);
+        integers.resize(masked.len(), 0);
+        values.copy_to(from, &mut integers);
         stream.fill(from as u64, width, &mut masked);
-        values.rsub_assign(from, &mut masked);
+        ring::zip_assign(&mut masked, &integers, |b, w| w.wrapping_sub(b));
         packed.clear();
         ring::pack(&masked, width, &mut packed);
         to.write_all(&packed)?;
@@ -87,25 +89,9 @@ pub fn mask_weight(
     Ok(())
 }
 
-/// The dealer's side. `client` and `server` are the seeds of A and B, `index` the instruction.
-#[derive(Clone, Copy)]
-pub struct Masks<'a> {
-    /// The client's seed.
-    pub client: &'a Seed,
-    /// The seed of the masks of weights.
-    pub weights: &'a Seed,
-    /// Entry of the program.
-    pub entry: u32,
-    /// Instruction.
-    pub index: u32,
-    /// The weight.
-    pub weight: Weight,
-}
-
 /// The dealer's side: A·B.
-pub fn deal(masks: Masks, sizes: Sizes, width: Width, to: &mut Dealing) -> io::Result<()> {
-    let a = input_mask(masks.client, masks.entry, masks.index, sizes, width);
-    let b = weight_mask(masks.weights, masks.entry, masks.weight);
+pub fn deal(client: Use, mask: WeightMask, sizes: Sizes, width: Width, to: &mut Dealing) -> io::Result<()> {
+    let (a, b) = (input_mask(client, sizes, width), mask.stream());
     let fill = |first: usize, out: &mut [u64]| -> io::Result<()> {
         b.fill(first as u64, width, out);
         Ok(())
@@ -123,38 +109,29 @@ impl Dealt {
     }
 }
 
-/// The client's side before the input is known: its share of the result.
-pub fn prepare(
-    seed: &Seed,
-    entry: u32,
-    index: u32,
-    weight: Weight,
-    weights: &dyn MaskedWeights,
+/// The client's side, before its input is known: its share of the result. `masked` gives the elements of W - B from an
+/// index on.
+pub fn prepare<E>(
+    client: Use,
+    masked: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
     sizes: Sizes,
     width: Width,
     dealt: Dealt,
-) -> Result<Vec<u64>, WeightsError> {
-    let a = input_mask(seed, entry, index, sizes, width);
-    sizes.product(&a, |first, out| weights.fill(weight, first, out), dealt.0)
+) -> Result<Vec<u64>, E> {
+    sizes.product(&input_mask(client, sizes, width), masked, dealt.0)
 }
 
 /// The client's message D.
-pub fn send(seed: &Seed, entry: u32, index: u32, x: &[u64], sizes: Sizes, width: Width) -> Vec<u64> {
-    let mut message = input_mask(seed, entry, index, sizes, width);
+pub fn send(client: Use, x: &[u64], sizes: Sizes, width: Width) -> Vec<u64> {
+    let mut message = input_mask(client, sizes, width);
     ring::zip_assign(&mut message, x, |a, x| x.wrapping_sub(a));
     message
 }
 
-/// The server's side: its share of the result from the client's message.
+/// The server's side: its share of the result, from the client's message.
 pub fn read(mut message: Vec<u64>, x: &[u64], weight: Integers, sizes: Sizes, dealt: Dealt) -> Vec<u64> {
     ring::add_assign(&mut message, x);
     let mut out = dealt.0;
-    weight.matmul_add(&message, sizes, &mut out);
+    weight.matmul_add(&message, sizes.rows, sizes.k, sizes.m, &mut out);
     out
-}
-
-/// Elements of a chunk, for tests of the seams.
-#[cfg(test)]
-pub(crate) fn chunk() -> Range<usize> {
-    0..CHUNK
 }

@@ -18,6 +18,7 @@
 //! k is public. The parties' seeds give shares of r mod 2^n; r as an integer is r0 + r1 - c·2^n with c the carry, so at a
 //! width N > n they hold it by shares of c mod 2^(N-n). An opening `whole` has no claim and no offset: o = x + r mod 2^n.
 
+pub mod dcf;
 pub mod ge;
 pub mod lift;
 pub mod linear;
@@ -30,7 +31,9 @@ pub mod spline;
 pub mod square;
 
 use crate::material::{Material, MaterialError};
+use crate::prg::{Domain, Seed, Stream};
 use crate::ring::{self, Tensor};
+use ir::dcf::Layout;
 use ir::{Party, Width};
 use rayon::prelude::*;
 use std::io::{self, Write};
@@ -146,6 +149,25 @@ impl Opening {
     }
 }
 
+/// A comparison of an opened x with a public t by the key on the low n - 1 bits of r: with y = x - t + r mod 2^n, which is
+/// public, 1{x >= t} = 1 - msb(x - t) and msb(x - t) = m xor msb(y) xor 1{y_low < r_low}, right while |x - t| < 2^(n-1).
+#[derive(Clone, Copy)]
+struct Compared {
+    /// y_low: where the key is evaluated.
+    point: u64,
+    /// msb(y).
+    above: bool,
+}
+
+impl Opening {
+    #[inline(always)]
+    fn compare(&self, i: usize, t: i64) -> Compared {
+        let y = self.public(i).wrapping_sub(t as u64);
+        let low = ring::mask(self.width - 1);
+        Compared { point: y & low, above: y & (low + 1) != 0 }
+    }
+}
+
 /// The public part of a result goes to the client's share alone.
 #[inline(always)]
 fn if_client(party: Party, v: u64) -> u64 {
@@ -155,54 +177,104 @@ fn if_client(party: Party, v: u64) -> u64 {
     }
 }
 
+/// Uses of a seed that one instruction or weight has; every use has a stream of its own.
+mod kind {
+    /// A party's share of the mask of an opening.
+    pub const MASK: u8 = 0;
+    /// The client's mask of the left operand of a `linear`.
+    pub const INPUT: u8 = 1;
+    /// The mask of a weight, by weight instead of instruction.
+    pub const WEIGHT: u8 = 2;
+    /// A party's roots of comparison keys.
+    pub const ROOT: u8 = 3;
+    /// The client's shares of the first correlation of an instruction; the next has the next number.
+    pub const CORRELATION: u8 = 16;
+}
+
+/// A seed as one instruction of one entry uses it.
+#[derive(Clone, Copy)]
+pub struct Use<'a> {
+    /// The seed.
+    pub seed: &'a Seed,
+    /// Entry of the program.
+    pub entry: u32,
+    /// Index of the instruction.
+    pub index: u32,
+}
+
+impl Use<'_> {
+    fn stream(self, kind: u8) -> Stream {
+        self.seed.stream(Domain { entry: self.entry, index: self.index, kind })
+    }
+
+    /// Elements `range` of a stream, reduced mod 2^bits.
+    fn elements(self, kind: u8, range: Range<usize>, bits: Width) -> Vec<u64> {
+        let mut out = vec![0; range.len()];
+        self.stream(kind).fill(range.start as u64, bits, &mut out);
+        out
+    }
+
+    /// Roots of the comparison keys of elements `range`.
+    fn roots(self, range: Range<usize>) -> Vec<u128> {
+        let mut out = vec![0; range.len()];
+        self.stream(kind::ROOT).fill_blocks(range.start as u64, &mut out);
+        out
+    }
+}
+
 /// The dealer's end of one instruction.
 pub struct Dealing<'a> {
-    shares: Stream,
-    roots: [Stream; 2],
+    client: Use<'a>,
+    server: Use<'a>,
     to_client: &'a mut dyn Write,
     to_server: &'a mut dyn Write,
+    packed: Vec<u8>,
 }
 
 impl<'a> Dealing<'a> {
-    /// Starts instruction `index` of an entry, with the seeds of both parties.
-    pub fn new(
-        seeds: [&Seed; 2],
-        entry: u32,
-        index: u32,
-        to_client: &'a mut dyn Write,
-        to_server: &'a mut dyn Write,
-    ) -> Dealing<'a> {
-        let [shares, root0] = [Kind::Correlation, Kind::Root].map(|kind| seeds[0].stream(entry, index, kind));
-        Dealing { shares, roots: [root0, seeds[1].stream(entry, index, Kind::Root)], to_client, to_server }
+    /// Starts an instruction with the seeds of both parties.
+    pub fn new(client: Use<'a>, server: Use<'a>, to_client: &'a mut dyn Write, to_server: &'a mut dyn Write) -> Self {
+        Dealing { client, server, to_client, to_server, packed: Vec::new() }
     }
 
-    /// Deals `elements` elements mod 2^bits, element i being `f(i)`: subtracts P0's share and sends the rest to P1.
+    /// Deals elements `range` mod 2^bits of correlation number `piece`, element i being `f(i)`.
     pub fn correlation(
         &mut self,
-        elements: usize,
+        piece: u8,
+        range: Range<usize>,
         bits: Width,
         f: impl Fn(usize) -> u64 + Sync,
     ) -> io::Result<()> {
         if bits == 0 {
             return Ok(());
         }
-        let mut share = vec![0; elements];
-        self.shares.fill(&mut share);
-        self.to_server.write_all(&ring::pack(&gather(elements, |i| f(i).wrapping_sub(share[i])), bits))
+        let first = range.start;
+        self.vector(piece, first, bits, gather(range.len(), |i| f(first + i)))
     }
 
-    /// Sends the same bytes to both parties.
-    pub fn words(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.to_client.write_all(bytes)?;
-        self.to_server.write_all(bytes)
+    /// Deals the elements from `first` on of correlation number `piece`: subtracts P0's share and sends the rest to P1.
+    pub fn vector(&mut self, piece: u8, first: usize, bits: Width, mut values: Vec<u64>) -> io::Result<()> {
+        let share = self.client.elements(kind::CORRELATION + piece, first..first + values.len(), bits);
+        ring::sub_assign(&mut values, &share);
+        self.packed.clear();
+        ring::pack(&values, bits, &mut self.packed);
+        self.to_server.write_all(&self.packed)
+    }
+
+    /// Deals the words of comparison keys for the elements `range`, to both parties.
+    fn keys(&mut self, layout: Layout, range: Range<usize>, alphas: &[u64], betas: &[Vec<u64>]) -> io::Result<()> {
+        let (client, server) = (self.client.roots(range.clone()), self.server.roots(range));
+        self.packed.clear();
+        dcf::deal(layout, alphas, betas, &client, &server, &mut self.packed);
+        self.to_client.write_all(&self.packed)?;
+        self.to_server.write_all(&self.packed)
     }
 }
 
 /// A party's end of one instruction: its seed and what the dealer sends it.
 pub struct Source<'a> {
     party: Party,
-    shares: Stream,
-    roots: Stream,
+    own: Use<'a>,
     material: &'a mut dyn Material,
     /// Bytes taken.
     pub taken_bytes: u64,
@@ -211,27 +283,54 @@ pub struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Starts instruction `index` of an entry, with the party's seed.
-    pub fn new(party: Party, seed: &Seed, entry: u32, index: u32, material: &'a mut dyn Material) -> Source<'a> {
-        let [shares, roots] = [Kind::Correlation, Kind::Root].map(|kind| seed.stream(entry, index, kind));
-        Source { party, shares, roots, material, taken_bytes: 0, waited: Duration::ZERO }
+    /// Starts an instruction with the party's seed.
+    pub fn new(party: Party, own: Use<'a>, material: &'a mut dyn Material) -> Source<'a> {
+        Source { party, own, material, taken_bytes: 0, waited: Duration::ZERO }
     }
 
-    /// The party's share of the next `elements` elements mod 2^bits.
-    pub fn correlation(&mut self, elements: usize, bits: Width) -> Result<Vec<u64>, MaterialError> {
+    /// The party's share of elements `range` mod 2^bits of correlation number `piece`.
+    pub fn correlation(&mut self, piece: u8, range: Range<usize>, bits: Width) -> Result<Vec<u64>, MaterialError> {
         match self.party {
-            _ if bits == 0 => Ok(vec![0; elements]),
-            Party::Client => Ok(self.shares.elements(elements)),
-            Party::Server => Ok(ring::unpack(&self.words(ring::packed_len(elements, bits))?, bits, elements)),
+            _ if bits == 0 => Ok(vec![0; range.len()]),
+            Party::Client => Ok(self.own.elements(kind::CORRELATION + piece, range, bits)),
+            Party::Server => {
+                let packed = self.take(ring::packed_len(range.len(), bits))?;
+                Ok(ring::unpack(&packed, bits, range.len()))
+            }
         }
     }
 
-    /// The next `length` bytes of the stream.
-    pub fn words(&mut self, length: usize) -> Result<Vec<u8>, MaterialError> {
+    /// The party's comparison keys for the elements `range`.
+    fn keys(&mut self, layout: Layout, range: Range<usize>) -> Result<Keys, MaterialError> {
+        let length = usize::try_from(layout.words_bytes(range.len() as u64)).expect("a block of keys fits memory");
+        Ok(Keys { party: self.party, layout, roots: self.own.roots(range), words: self.take(length)? })
+    }
+
+    fn take(&mut self, length: usize) -> Result<Vec<u8>, MaterialError> {
         let start = Instant::now();
         let bytes = self.material.take(length)?;
         self.waited += start.elapsed();
         self.taken_bytes += length as u64;
         Ok(bytes)
+    }
+}
+
+/// A party's comparison keys of one block.
+struct Keys {
+    party: Party,
+    layout: Layout,
+    roots: Vec<u128>,
+    words: Vec<u8>,
+}
+
+impl Keys {
+    /// The party's shares of beta·1{y < alpha} at the points y, `[element][point]`, one vector for each component.
+    fn evaluate(&self, points: &[u64]) -> Vec<Vec<u64>> {
+        let elements = self.roots.len();
+        let key = dcf::Key::parse(self.layout, elements, &self.words).expect("as many bytes as the layout has");
+        let mut out = vec![vec![0; points.len()]; usize::from(self.layout.components)];
+        let mut components: Vec<&mut [u64]> = out.iter_mut().map(|c| &mut c[..]).collect();
+        dcf::evaluate(self.party, &key, 0..elements, &self.roots, points, &mut components);
+        out
     }
 }

@@ -55,8 +55,8 @@ pub fn deal(x: &Mask, y: &Mask, width: Width, to: &mut Dealing) -> io::Result<()
     let pairs = Pairs::new(&x.r.shape, &y.r.shape);
     let products: [fn(u64, u64, u64, u64) -> u64; 4] =
         [|r, _, q, _| r.wrapping_mul(q), |r, _, _, l| r * l, |_, m, q, _| m * q, |_, m, _, l| m * l];
-    for (bits, product) in bits(x.width, y.width, width).into_iter().zip(products) {
-        to.correlation(pairs.at.len(), bits, |i| {
+    for ((piece, bits), product) in (0..).zip(bits(x.width, y.width, width)).zip(products) {
+        to.correlation(piece, 0..pairs.at.len(), bits, |i| {
             let (i, j) = pairs.at(i);
             product(x.r.data[i], x.top(i), y.r.data[j], y.top(j))
         })?;
@@ -68,9 +68,9 @@ impl Dealt {
     /// Takes a party's material.
     pub fn take(source: &mut Source, x: &Opening, y: &Opening, width: Width) -> Result<Dealt, MaterialError> {
         let pairs = Pairs::new(x.shape(), y.shape());
-        let mut take = |bits| source.correlation(pairs.at.len(), bits);
-        let [rq, rl, mq, ml] = bits(x.width, y.width, width);
-        Ok(Dealt { rq: take(rq)?, rl: take(rl)?, mq: take(mq)?, ml: take(ml)?, pairs })
+        let bits = bits(x.width, y.width, width);
+        let mut take = |piece: u8| source.correlation(piece, 0..pairs.at.len(), bits[usize::from(piece)]);
+        Ok(Dealt { rq: take(0)?, rl: take(1)?, mq: take(2)?, ml: take(3)?, pairs })
     }
 }
 

@@ -6,10 +6,9 @@
 //!           carry c of r0 + r1 past 2^n, then m = msb(r), L bits each, to P1.
 //! Online    One round: n bits per element each way. o is uniform, whatever x is.
 
-use super::{Dealing, Mask, Opening, Source};
+use super::{Dealing, Mask, Opening, Source, Use, gather, if_client, kind};
 use crate::material::MaterialError;
-use crate::prg::{Kind, Seed};
-use crate::ring;
+use crate::ring::{self, Tensor};
 use ir::{Party, Width};
 use std::io;
 
@@ -34,64 +33,60 @@ impl Dealt {
             return Ok(Dealt::default());
         }
         Ok(Dealt {
-            carry: source.correlation(elements, lift_bits)?,
-            top: source.correlation(elements, lift_bits)?,
+            carry: source.correlation(0, 0..elements, lift_bits)?,
+            top: source.correlation(1, 0..elements, lift_bits)?,
         })
     }
 }
 
-/// A party's share of the mask of instruction `index`, reduced mod 2^width.
-pub fn mask(seed: &Seed, entry: u32, index: u32, elements: usize, width: Width) -> Vec<u64> {
-    let mut mask = vec![0; elements];
-    seed.stream(entry, index, Kind::Mask).fill(&mut mask);
-    crate::tensor::map(&mut mask, |r| ring::low(r, width));
-    mask
+/// A party's share of the mask, reduced mod 2^width.
+pub fn mask(own: Use, elements: usize, width: Width) -> Vec<u64> {
+    own.elements(kind::MASK, 0..elements, width)
 }
 
-/// The dealer's side: the integer mask from both parties' shares of it.
-pub fn deal(masks: [Vec<u64>; 2], width: Width, lift_bits: Width, to: &mut Dealing) -> io::Result<Mask> {
-    let [r0, r1] = masks;
-    let carry = |i: usize| u64::from(r0[i] > ring::low(!r1[i], width));
-    let carries = if lift_bits > 0 { super::gather(r0.len(), carry) } else { Vec::new() };
-    let mask = Mask { width, r: super::gather(r0.len(), |i| ring::low(r0[i].wrapping_add(r1[i]), width)) };
-    if lift_bits > 0 {
-        to.correlation(carries, lift_bits)?;
-        to.correlation(super::gather(mask.r.len(), |i| mask.top(i)), lift_bits)?;
-    }
+/// The dealer's side: the mask, from both parties' shares of it.
+pub fn deal(
+    shape: &[usize],
+    masks: [Vec<u64>; 2],
+    width: Width,
+    lift_bits: Width,
+    to: &mut Dealing,
+) -> io::Result<Mask> {
+    let ([r0, r1], full) = (masks, ring::mask(width));
+    to.correlation(0, 0..r0.len(), lift_bits, |i| u64::from(r0[i] > full - r1[i]))?;
+    let r = gather(r0.len(), |i| r0[i].wrapping_add(r1[i]) & full);
+    let mask = Mask { width, r: Tensor::new(shape.to_vec(), r) };
+    to.correlation(1, 0..r0.len(), lift_bits, |i| mask.top(i))?;
     Ok(mask)
 }
 
 /// An opening whose other half has not arrived.
-pub struct Half {
-    opening: Opening,
-}
+pub struct Half(Opening);
 
-/// A party's side, first part: what it sends, at n bits.
-pub fn send(party: Party, x: &[u64], mask: Vec<u64>, width: Width, whole: bool, dealt: Dealt) -> Half {
-    let mut opening = Opening { width, whole, opened: Vec::new(), mask, dealt };
-    let offset = super::if_client(party, opening.offset());
-    opening.opened = super::gather(x.len(), |i| {
-        ring::low(x[i].wrapping_add(opening.mask[i]).wrapping_add(offset), width)
-    });
-    Half { opening }
+/// A party's side, first part: its half of the opening.
+pub fn send(party: Party, x: &Tensor, mask: Vec<u64>, width: Width, whole: bool, dealt: Dealt) -> Half {
+    let mut opening = Opening { width, whole, opened: Tensor::zeros(&[0]), mask, dealt };
+    let (offset, full) = (if_client(party, opening.offset()), ring::mask(width));
+    let half = gather(x.len(), |i| x.data[i].wrapping_add(opening.mask[i]).wrapping_add(offset) & full);
+    opening.opened = Tensor::new(x.shape.clone(), half);
+    Half(opening)
 }
 
 impl Half {
-    /// The party's own half: the elements to send.
+    /// What the party sends, at [`Half::width`] bits.
     pub fn message(&self) -> &[u64] {
-        &self.opening.opened
+        &self.0.opened.data
     }
 
-    /// Width in bits.
+    /// Width n in bits.
     pub fn width(&self) -> Width {
-        self.opening.width
+        self.0.width
     }
 
-    /// Second part: the peer's half completes the opening.
+    /// A party's side, second part: the peer's half completes the opening.
     pub fn complete(mut self, peer: &[u64]) -> Opening {
-        let width = self.opening.width;
-        assert_eq!(peer.len(), self.opening.opened.len(), "both halves have the opening's shape");
-        self.opening.opened.iter_mut().zip(peer).for_each(|(o, &p)| *o = ring::low(o.wrapping_add(p), width));
-        self.opening
+        let full = ring::mask(self.0.width);
+        ring::zip_assign(&mut self.0.opened.data, peer, move |own, peer| own.wrapping_add(peer) & full);
+        self.0
     }
 }

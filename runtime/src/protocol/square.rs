@@ -45,16 +45,16 @@ fn top_mask_bits(opening: Width, width: Width) -> Width {
 pub fn deal(x: &Mask, over: Over, width: Width, to: &mut Dealing) -> io::Result<()> {
     let row = over.row(&x.r.shape);
     let squares = |r: &[u64]| r.iter().fold(0u64, |sum, &r| sum.wrapping_add(r.wrapping_mul(r)));
-    to.correlation(x.r.len() / row, width, |i| squares(&x.r.data[i * row..(i + 1) * row]))?;
-    to.correlation(x.r.len(), top_mask_bits(x.width, width), |i| x.top(i) * x.r.data[i])
+    to.correlation(0, 0..x.r.len() / row, width, |i| squares(&x.r.data[i * row..(i + 1) * row]))?;
+    to.correlation(1, 0..x.r.len(), top_mask_bits(x.width, width), |i| x.top(i) * x.r.data[i])
 }
 
 impl Dealt {
     /// Takes a party's material.
     pub fn take(source: &mut Source, x: &Opening, over: Over, width: Width) -> Result<Dealt, MaterialError> {
         Ok(Dealt {
-            squares: source.correlation(x.len() / over.row(x.shape()), width)?,
-            top_masks: source.correlation(x.len(), top_mask_bits(x.width, width))?,
+            squares: source.correlation(0, 0..x.len() / over.row(x.shape()), width)?,
+            top_masks: source.correlation(1, 0..x.len(), top_mask_bits(x.width, width))?,
         })
     }
 }
