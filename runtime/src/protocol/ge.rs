@@ -2,8 +2,7 @@
 //!
 //! Identity  1{x >= t} = 1 - msb(x - t); with y = x - t + r mod 2^n, public, and g = m xor 1{y_low < r_low}
 //!           = m + (1 - 2m)·1{y_low < r_low}, it is g where y has its top bit and 1 - g elsewhere. One comparison key on
-//!           r_low with payload 1 - 2m serves every threshold. (Boyle et al., ePrint 2020/1392, section 4, has the
-//!           interval containment that this replaces, one key a threshold.)
+//!           r_low with payload 1 - 2m serves every threshold.
 //! Shapes    The thresholds are a new last axis. Scale 0, width N.
 //! Dealt     In blocks of [`super::BLOCK`] elements: m at N bits, then the words of the keys ([`super::dcf`], n - 1 bits,
 //!           one component of N bits) to both parties.

@@ -9,11 +9,12 @@
 //!           known.
 
 use super::{Dealing, Source, Use, kind};
+use crate::codec::dimensions;
 use crate::material::MaterialError;
 use crate::prg::{Seed, Stream};
 use crate::ring;
 use crate::weights::Integers;
-use ir::{Weight, Width};
+use ir::{Program, Value, Weight, Width};
 use std::io::{self, Write};
 
 /// Elements of B or W - B that are in memory at one time, about. A multiple of 8.
@@ -31,6 +32,13 @@ pub struct Sizes {
 }
 
 impl Sizes {
+    /// Of the product of a program's value and weight.
+    pub fn of(program: &Program, x: Value, weight: Weight) -> Sizes {
+        let (x, w) = (dimensions(&program.ty(x).shape), dimensions(&program.weights[weight.index()].shape));
+        let [k, m] = w[..] else { panic!("verified: a weight of a product is a matrix") };
+        Sizes { rows: x[..x.len() - 1].iter().product(), k, m }
+    }
+
     /// A·right, `right` [k, m] being made a few rows at a time by `fill(first element, out)`.
     fn product<E>(
         &self,
@@ -99,16 +107,6 @@ pub fn deal(client: Use, mask: WeightMask, sizes: Sizes, width: Width, to: &mut 
     to.vector(0, 0, width, sizes.product(&a, fill, vec![0; sizes.rows * sizes.m])?)
 }
 
-/// A party's share of A·B.
-pub struct Dealt(Vec<u64>);
-
-impl Dealt {
-    /// Takes a party's material.
-    pub fn take(source: &mut Source, sizes: Sizes, width: Width) -> Result<Dealt, MaterialError> {
-        Ok(Dealt(source.correlation(0, 0..sizes.rows * sizes.m, width)?))
-    }
-}
-
 /// The client's side, before its input is known: its share of the result. `masked` gives the elements of W - B from an
 /// index on.
 pub fn prepare<E>(
@@ -116,9 +114,9 @@ pub fn prepare<E>(
     masked: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
     sizes: Sizes,
     width: Width,
-    dealt: Dealt,
 ) -> Result<Vec<u64>, E> {
-    sizes.product(&input_mask(client, sizes, width), masked, dealt.0)
+    let product = client.elements(kind::CORRELATION, 0..sizes.rows * sizes.m, width);
+    sizes.product(&input_mask(client, sizes, width), masked, product)
 }
 
 /// The client's message D.
@@ -128,10 +126,21 @@ pub fn send(client: Use, x: &[u64], sizes: Sizes, width: Width) -> Vec<u64> {
     message
 }
 
+/// The server's share of A·B.
+pub struct Dealt(Vec<u64>);
+
+impl Dealt {
+    /// Takes the server's material. The client's share of A·B is from its seed, see [`prepare`].
+    pub fn take(source: &mut Source, sizes: Sizes, width: Width) -> Result<Dealt, MaterialError> {
+        Ok(Dealt(source.correlation(0, 0..sizes.rows * sizes.m, width)?))
+    }
+}
+
 /// The server's side: its share of the result, from the client's message.
-pub fn read(mut message: Vec<u64>, x: &[u64], weight: Integers, sizes: Sizes, dealt: Dealt) -> Vec<u64> {
-    ring::add_assign(&mut message, x);
+pub fn read(message: &[u64], x: &[u64], weight: Integers, sizes: Sizes, dealt: Dealt) -> Vec<u64> {
+    let mut masked = message.to_vec();
+    ring::add_assign(&mut masked, x);
     let mut out = dealt.0;
-    weight.matmul_add(&message, sizes.rows, sizes.k, sizes.m, &mut out);
+    weight.matmul_add(&masked, sizes.rows, sizes.k, sizes.m, &mut out);
     out
 }

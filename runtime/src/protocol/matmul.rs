@@ -129,14 +129,7 @@ impl Sizes<'_> {
 }
 
 /// The dealer's side.
-pub fn deal(
-    product: Product,
-    x: &Mask,
-    y: &Mask,
-    pattern: &Pattern,
-    width: Width,
-    to: &mut Dealing,
-) -> io::Result<()> {
+pub fn deal(product: Product, x: &Mask, y: &Mask, pattern: &Pattern, width: Width, to: &mut Dealing) -> io::Result<()> {
     let sizes = Sizes::new(product, &x.r.shape, &y.r.shape, pattern);
     let mut products = vec![0; sizes.shape.iter().product()];
     sizes.add(&[(&x.r.data, &y.r.data)], &mut products);

@@ -5,7 +5,6 @@
 //! Dealt     Nothing.
 //! Online    One one-way message: the other party's share, n bits per element, its garbage bits cut off by the packing.
 
-use crate::ring;
 use ir::Width;
 
 /// The receiving party's side: the value as integers of two's complement, -2^(n-1) .. 2^(n-1).

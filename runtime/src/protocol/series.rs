@@ -23,14 +23,7 @@ use std::ops::Range;
 const LANES: usize = 8;
 
 /// The dealer's side, for one block: `terms` cosines and sines at `scale` fractional bits.
-pub fn deal(
-    x: &Mask,
-    block: Range<usize>,
-    terms: usize,
-    scale: u8,
-    width: Width,
-    to: &mut Dealing,
-) -> io::Result<()> {
+pub fn deal(x: &Mask, block: Range<usize>, terms: usize, scale: u8, width: Width, to: &mut Dealing) -> io::Result<()> {
     let mut cos = vec![0; block.len() * terms];
     let mut sin = vec![0; block.len() * terms];
     let task = LANES * terms;
@@ -68,9 +61,10 @@ fn unit(r: u64, n: Width) -> (f64, f64) {
     let angle = signed as f64 * (std::f64::consts::TAU / 8.0) / (1u64 << n) as f64;
     let square = angle * angle;
     let series = |first: f64, from: u32| {
-        (0..7).rev().map(|i| f64::from((from + 2 * i) * (from + 2 * i + 1))).fold(first, |sum, divisor| {
-            first - sum * square / divisor
-        })
+        (0..7)
+            .rev()
+            .map(|i| f64::from((from + 2 * i) * (from + 2 * i + 1)))
+            .fold(first, |sum, divisor| first - sum * square / divisor)
     };
     let (mut cos, mut sin) = (series(1.0, 1), series(angle, 2));
     for _ in 0..3 {
@@ -96,26 +90,16 @@ impl Dealt {
     /// Takes a party's material for a block.
     pub fn take(source: &mut Source, block: Range<usize>, terms: usize, width: Width) -> Result<Dealt, MaterialError> {
         let elements = block.start * terms..block.end * terms;
-        Ok(Dealt {
-            cos: source.correlation(0, elements.clone(), width)?,
-            sin: source.correlation(1, elements, width)?,
-        })
+        Ok(Dealt { cos: source.correlation(0, elements.clone(), width)?, sin: source.correlation(1, elements, width)? })
     }
 }
 
 /// A party's side, for one block; `c0` is the constant term.
-pub fn read(
-    party: Party,
-    x: &Opening,
-    block: Range<usize>,
-    series: &Series,
-    c0: i64,
-    dealt: Dealt,
-    out: &mut [u64],
-) {
+pub fn read(party: Party, x: &Opening, block: Range<usize>, series: &Series, c0: i64, dealt: Dealt, out: &mut [u64]) {
     let terms = series.terms();
     let constant = if_client(party, c0 as u64);
-    let dot = |p: &[i64], v: &[u64]| p.iter().zip(v).fold(0u64, |sum, (&p, &v)| sum.wrapping_add((p as u64).wrapping_mul(v)));
+    let dot =
+        |p: &[i64], v: &[u64]| p.iter().zip(v).fold(0u64, |sum, (&p, &v)| sum.wrapping_add((p as u64).wrapping_mul(v)));
     out.par_chunks_mut(TASK).enumerate().for_each(|(task, out)| {
         let (mut p, mut q) = (vec![0; terms], vec![0; terms]);
         for (i, out) in out.iter_mut().enumerate() {

@@ -69,7 +69,9 @@ pub fn read(party: Party, x: &Opening, over: Over, dealt: Dealt) -> Tensor {
         let (x, mr) = (x.element(i), dealt.top_masks[i]);
         let twice = x.e.wrapping_mul(x.m).wrapping_sub(mr).wrapping_mul(2);
         let wrapped = x.wrap.wrapping_mul(twice.wrapping_add(x.wrap.wrapping_mul(x.m)));
-        if_client(party, x.e.wrapping_mul(x.e)).wrapping_sub(x.e.wrapping_mul(x.r).wrapping_mul(2)).wrapping_add(wrapped)
+        if_client(party, x.e.wrapping_mul(x.e))
+            .wrapping_sub(x.e.wrapping_mul(x.r).wrapping_mul(2))
+            .wrapping_add(wrapped)
     };
     let sum = |i: usize| (i * row..(i + 1) * row).fold(dealt.squares[i], |sum, i| sum.wrapping_add(term(i)));
     Tensor::new(shape, gather(dealt.squares.len(), sum))
