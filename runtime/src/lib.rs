@@ -1,4 +1,6 @@
 //! Virtual machine that two parties run against each other on secret-shared values.
 
+pub mod link;
+pub mod material;
 pub mod prg;
 pub mod ring;
