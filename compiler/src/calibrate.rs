@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ir::Pattern;
-use ndarray::{ArrayD, Axis, Ix3, s};
+use ndarray::{ArrayD, Axis, Ix3, Slice};
 
 use crate::bounds::{self, Bound};
 use crate::diagnostic::Diagnostic;
@@ -19,9 +19,9 @@ pub struct NodeRange {
     /// Greatest absolute value of the result.
     pub abs: f64,
     /// `Normalize`: least and greatest sum of squares of a (centred) row of the operand.
-    pub sum_squares: (f64, f64),
+    pub sum_squares: Option<(f64, f64)>,
     /// `Attention`: least and greatest row maximum of the scores, in nats.
-    pub row_max: (f64, f64),
+    pub row_max: Option<(f64, f64)>,
     /// `Attention`: greatest absolute score.
     pub score: f64,
     /// `Attention`: greatest distance of a score from its row's maximum.
@@ -32,7 +32,7 @@ pub struct NodeRange {
 
 /// Everything that widths depend on.
 pub struct Ranges {
-    /// What calibration saw.
+    /// What calibration saw, by node.
     pub seen: HashMap<NodeId, NodeRange>,
     /// What the weights prove.
     pub bounds: HashMap<NodeId, Bound>,
@@ -41,6 +41,16 @@ pub struct Ranges {
 }
 
 impl Ranges {
+    /// Least and greatest sum of squares that a `Normalize` took.
+    pub fn sum_squares(&self, id: NodeId) -> (f64, f64) {
+        self.seen[&id].sum_squares.expect("calibration saw rows of every normalisation")
+    }
+
+    /// Least and greatest row maximum of an `Attention`.
+    pub fn row_max(&self, id: NodeId) -> (f64, f64) {
+        self.seen[&id].row_max.expect("calibration saw scores of every attention")
+    }
+
     /// Greatest absolute value to reckon with: the lesser of the proof and of `factor` (and the margin) times what was
     /// seen.
     pub fn claim(&self, id: NodeId, factor: f64) -> f64 {
@@ -82,8 +92,8 @@ pub fn run(graph: &Graph, samples: &[BTreeMap<String, Tensor>], margin: f64) -> 
     Ok(Ranges { seen, bounds: bounds::provable(graph), margin })
 }
 
-fn widen(range: &mut (f64, f64), value: f64, first: bool) {
-    *range = if first { (value, value) } else { (range.0.min(value), range.1.max(value)) };
+fn widen(range: &mut Option<(f64, f64)>, value: f64) {
+    *range = Some(range.map_or((value, value), |(lo, hi)| (lo.min(value), hi.max(value))));
 }
 
 fn look_at_rows(range: &mut NodeRange, x: &ArrayD<f32>, centred: bool) {
@@ -92,7 +102,7 @@ fn look_at_rows(range: &mut NodeRange, x: &ArrayD<f32>, centred: bool) {
         let n = row.len() as f64;
         let mean = if centred { 0.0 } else { row.iter().map(|&v| f64::from(v)).sum::<f64>() / n };
         let squares = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum();
-        widen(&mut range.sum_squares, squares, range.sum_squares == (0.0, 0.0));
+        widen(&mut range.sum_squares, squares);
     }
 }
 
@@ -113,13 +123,13 @@ fn look_at_scores(range: &mut NodeRange, q: &ArrayD<f32>, k: &ArrayD<f32>, heads
     let depth = q.shape()[2] / heads;
     for (q, k) in q.outer_iter().zip(k.outer_iter()) {
         for head in 0..heads {
-            let columns = s![.., head * depth..(head + 1) * depth];
-            let scores = q.slice(columns).dot(&k.slice(columns).t());
+            let columns = Slice::from(head * depth..(head + 1) * depth);
+            let scores = q.slice_axis(Axis(1), columns).dot(&k.slice_axis(Axis(1), columns).t());
             for (row, &(from, to)) in scores.outer_iter().zip(&pattern.rows) {
-                let kept = row.slice(s![from as usize..to as usize]);
+                let kept = row.slice_axis(Axis(0), Slice::from(from as usize..to as usize));
                 let least = f64::from(kept.iter().copied().fold(f32::INFINITY, f32::min));
                 let greatest = f64::from(kept.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-                widen(&mut range.row_max, greatest, range.score == 0.0);
+                widen(&mut range.row_max, greatest);
                 range.score = range.score.max(greatest.abs()).max(least.abs());
                 range.span = range.span.max(greatest - least);
             }

@@ -153,7 +153,11 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
     write_whole(&weights, &artifacts.weights)?;
     write_whole(&program, &artifacts.program)?;
     warn(&compiled);
-    print(&report::compiled(&compiled, &program, artifacts.program.len(), &weights, artifacts.weights.len()))
+    print(&report::compiled(
+        &compiled,
+        (&program, artifacts.program.len()),
+        (&weights, artifacts.weights.len()),
+    ))
 }
 
 fn warn(compiled: &Compiled) {
@@ -182,7 +186,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
 }
 
 /// Reads and verifies a program.
-fn load(path: &Path) -> Result<ir::bytecode::File, Diagnostic> {
+fn load(path: &Path) -> Result<ir::bytecode::Module, Diagnostic> {
     let bytes = std::fs::read(path).map_err(|e| {
         Diagnostic::new(format!("the program cannot be read: {e}")).at(path.display().to_string()).help("make one with sscc compile MODEL.onnx -o MODEL.ssb")
     })?;

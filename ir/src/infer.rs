@@ -246,7 +246,7 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
                 return fault(Code::Table, "not a series");
             };
             let needed = i32::from(*period_log2) + i32::from(x.scale);
-            if needed != i32::from(x.width) {
+            if needed > i32::from(x.width) {
                 return Err(Fault::new(
                     Code::Width,
                     format!(
@@ -254,15 +254,12 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
                         x.scale, x.width
                     ),
                 )
-                .help(format!("open at width {needed}")));
+                .help(format!("open at width {needed} or more")));
             }
-            if !(MIN_SERIES_WIDTH..=MAX_SERIES_WIDTH).contains(&x.width) {
+            if !(i32::from(MIN_SERIES_WIDTH)..=i32::from(MAX_SERIES_WIDTH)).contains(&needed) {
                 return fault(
                     Code::Width,
-                    format!(
-                        "a series reads {MIN_SERIES_WIDTH} ..= {MAX_SERIES_WIDTH} bits, the opening has {}",
-                        x.width
-                    ),
+                    format!("a series reads {MIN_SERIES_WIDTH} ..= {MAX_SERIES_WIDTH} bits, a period has {needed}"),
                 );
             }
             shared(*width, i16::from(*public_scale) + i16::from(*dealt_scale), x.shape.clone())

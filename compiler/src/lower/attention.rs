@@ -80,22 +80,22 @@ pub fn lower(
     pattern: &Pattern,
 ) -> Result<Value, Diagnostic> {
     let batch = draft.shape(operands[0])[0];
-    let range = &context.ranges.seen[&id];
+    let row_max = context.ranges.row_max(id);
     let value_bound = context.ranges.claim(values, 4.0);
     let name = if *pattern == Pattern::causal(pattern.rows.len() as u32, pattern.columns) { "causal" } else { "kept" };
     let table = draft.table(name, Table::Pattern(pattern.clone()));
     let scores = f64::from(batch) * heads as f64 * pattern.kept() as f64;
 
     let margin = MAXIMUM_MARGIN * context.ranges.margin;
-    let (least, greatest) = (range.row_max.0 - margin, range.row_max.1 + margin);
+    let (least, greatest) = (row_max.0 - margin, row_max.1 + margin);
     let span = greatest - least + RESOLUTION + HEAD + GUARD + f64::from(STEP_LOG2).exp2();
     let exp = variant::pick(context.link, span, scores).ok_or_else(|| {
         Diagnostic::new("the row maxima of this attention spread too far")
-            .place(format!("node \"{}\"", context.graph.node(id).origin))
-            .explain(format!(
+            .at(format!("node \"{}\"", context.graph.node(id).origin))
+            .because(format!(
                 "they lie between {:.0} and {:.0} nats in calibration; the widest exponential table covers {:.0}",
-                range.row_max.0,
-                range.row_max.1,
+                row_max.0,
+                row_max.1,
                 variant::EXP.iter().map(|v| v.reach).fold(0.0, f64::max)
             ))
             .help("calibrate with inputs like the ones that will be asked")
@@ -110,7 +110,7 @@ pub fn lower(
     let (open_q, open_k) = (draft.open_whole(q, LATER), draft.open_whole(k, LATER));
     let product = draft.sddmm(open_q, open_k, table);
     let score = draft.down_to(product, SCORE_SCALE);
-    let greatest_score = (range.score * SCORE_MARGIN * context.ranges.margin)
+    let greatest_score = (context.ranges.seen[&id].score * SCORE_MARGIN * context.ranges.margin)
         .max(grid.low.unsigned_abs() as f64 + 1.0)
         .max(grid.high.unsigned_abs() as f64 + 1.0);
 
@@ -136,7 +136,7 @@ pub fn lower(
         table_scale,
         true,
     );
-    let inverse = draft.table("inverse", inverse);
+    let inverse = draft.table("inverse", super::spline(context, id, inverse)?);
     let inverse = draft.spline(open_sum, inverse);
     let inverse = draft.down_to(inverse, INVERSE_SCALE);
     let open_result = draft.open_within(result, greatest_sum * value_bound);

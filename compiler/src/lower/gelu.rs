@@ -9,13 +9,17 @@ use super::Context;
 use super::draft::Draft;
 use crate::diagnostic::Diagnostic;
 use crate::graph::{GeluForm, NodeId};
-use crate::tables;
+use crate::tables::{self, Search, functions};
 
 /// The series is fitted this far beyond the greatest input seen.
 const MARGIN: f64 = 1.5;
 
 /// Greatest error of the quantised series on its interval.
 const TOLERANCE: f64 = 5e-4;
+
+/// Bits that the result typically needs above its scale, for pricing: the product that follows works at about 26 bits
+/// of headroom.
+const INTEGER_BITS: u8 = 27;
 
 /// Lowers a GELU of `x`, which `operand` computes in the graph.
 pub fn lower(
@@ -30,18 +34,21 @@ pub fn lower(
     let seen = context.ranges.seen[&id].channels.iter().copied().fold(0.0, f64::max);
     let provable = context.ranges.bounds.get(&operand).map_or(f64::INFINITY, |b| b.greatest());
     let reach = (seen * MARGIN * context.ranges.margin).min(provable).max(1.0);
-    let function: fn(f64) -> f64 = match form {
-        GeluForm::Erf => tables::gelu_erf,
-        GeluForm::Tanh => tables::gelu_tanh,
+    let search = Search {
+        periods_log2: &[2, 3, 4, 5, 6, 7],
+        scales: &[(13, 13), (14, 14), (15, 15)],
+        max_terms: 64,
+        x_scale: context.scales.activation,
+        integer_bits: INTEGER_BITS,
     };
-    let series = tables::choose_series(&move |v| function(v) - v / 2.0, reach, context.scales.activation, TOLERANCE);
-    let series = series.ok_or_else(|| {
+    let even = move |v: f64| functions::gelu_even(form, v);
+    let choice = tables::choose_series(&even, -reach, reach, true, TOLERANCE, &search).ok_or_else(|| {
         Diagnostic::new("no series fits this GELU")
-            .place(format!("node \"{}\"", context.graph.node(id).origin))
-            .explain(format!("inputs reach {seen:.1} in calibration, so the table has to reach {reach:.1}"))
+            .at(format!("node \"{}\"", context.graph.node(id).origin))
+            .because(format!("inputs reach {seen:.1} in calibration, so the table has to reach {reach:.1}"))
             .help("calibrate with inputs like the ones that will be asked")
     })?;
-    let table = draft.table("gelu", series);
+    let table = draft.table("gelu", choice.table);
     let opened = draft.open_within(x, context.ranges.claim(operand, 4.0));
     let even = draft.series(opened, table);
     let lifted = draft.lift(opened);

@@ -12,11 +12,12 @@ pub mod variant;
 use std::collections::HashMap;
 
 use ir::program::{Encoding, Input, Output, Public};
-use ir::{Kind, MAX_WIDTH, Party, Scale, Shape, Type, Value};
+use ir::{Kind, MAX_WIDTH, Party, Scale, Shape, Table, Type, Value};
 
 use crate::calibrate::Ranges;
 use crate::diagnostic::Diagnostic;
 use crate::graph::{DType, Graph, NodeId, Op};
+use crate::tables::{SplineFit, TableError};
 use draft::Draft;
 use variant::Link;
 
@@ -126,7 +127,7 @@ fn lower(
         }
         Op::Normalize { epsilon, centred } => {
             let (normalised, lifted) =
-                norm::lower(context, draft, values[&operands[0]], id, operands[0], f64::from(*epsilon), *centred);
+                norm::lower(context, draft, values[&operands[0]], id, operands[0], f64::from(*epsilon), *centred)?;
             // Whoever reads the residual stream from here on reads the lifted value: it costs nothing more, and what
             // wrote the stream needs no more width than this opening.
             if let Some(lifted) = lifted {
@@ -183,6 +184,16 @@ fn weight<'a>(context: &'a Context, id: NodeId) -> (&'a str, std::sync::Arc<ndar
         Op::Weight { name, value } => (name, value.clone()),
         other => panic!("a verified fused graph has a weight here, not {other:?}"),
     }
+}
+
+/// The table of a spline, or what is wrong with its interval.
+fn spline(context: &Context, id: NodeId, fit: Result<SplineFit, TableError>) -> Result<Table, Diagnostic> {
+    fit.map(|fit| fit.table).map_err(|e| {
+        Diagnostic::new("a calibrated interval has no table")
+            .at(format!("node \"{}\"", context.graph.node(id).origin))
+            .because(e.to_string())
+            .help("calibrate with inputs like the ones that will be asked")
+    })
 }
 
 /// Token ids become one-hot rows, real numbers fixed point.

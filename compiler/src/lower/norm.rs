@@ -8,7 +8,8 @@ use ir::{Scale, Value};
 
 use super::draft::Draft;
 use super::{Context, Scales};
-use crate::calibrate::{NodeRange, Ranges};
+use crate::calibrate::Ranges;
+use crate::diagnostic::Diagnostic;
 use crate::graph::{Graph, NodeId, Op};
 use crate::tables;
 
@@ -30,7 +31,7 @@ pub fn residual_scale(graph: &Graph, ranges: &Ranges, scales: Scales) -> Scale {
     for id in graph.order() {
         if let Op::Normalize { epsilon, .. } = graph.node(id).op {
             let d = *graph.node(id).shape.last().expect("rows") as f64;
-            let least = (ranges.seen[&id].sum_squares.0 / d + f64::from(epsilon)).sqrt();
+            let least = (ranges.sum_squares(id).0 / d + f64::from(epsilon)).sqrt();
             scale = scale.max(scales.norm_bits - 1 + (1.0 / least).log2().ceil() as Scale);
         }
     }
@@ -46,9 +47,9 @@ pub fn lower(
     operand: NodeId,
     epsilon: f64,
     centred: bool,
-) -> (Value, Option<Value>) {
+) -> Result<(Value, Option<Value>), Diagnostic> {
     let d = f64::from(*draft.shape(x).last().expect("rows"));
-    let NodeRange { sum_squares: seen, .. } = context.ranges.seen[&id];
+    let seen = context.ranges.sum_squares(id);
     let margin = SUM_MARGIN * context.ranges.margin;
     let (mut rows, mut factor) = (x, 1.0);
     if !centred {
@@ -70,8 +71,8 @@ pub fn lower(
     let (greatest, least) = (inverse(lo), inverse(hi));
     let scale = context.scales.norm_bits + 1 - least.log2().floor() as Scale;
     let table_scale = 60 - greatest.log2().ceil() as Scale;
-    let table = tables::spline_table(&inverse, lo, hi, KNOTS_PER_OCTAVE, sum_scale, table_scale, true);
-    let table = draft.table("rsqrt", table);
+    let fit = tables::spline_table(&inverse, lo, hi, KNOTS_PER_OCTAVE, sum_scale, table_scale, true);
+    let table = draft.table("rsqrt", super::spline(context, id, fit)?);
     let inverse = draft.spline(opened_sum, table);
     let inverse = draft.down_to(inverse, scale);
     // The spline ends flat, so its greatest value is the claim: a theorem, whatever the input.
@@ -81,7 +82,7 @@ pub fn lower(
 
     let others = context.graph.readers(operand).len() > 1;
     let lifted = (others && centred).then(|| draft.lift(opened));
-    (normalised, lifted)
+    Ok((normalised, lifted))
 }
 
 /// (d·x - Σx) / 2^c with 2^c the least power of two at or above d; also the factor d / 2^c that the rows are too small.
