@@ -5,6 +5,10 @@
 //! (shapes, masks, position ids) folded away. `fused` is what the passes make of it: only the ops under "Fused" plus
 //! `Input`, `Add`, `Reshape`, `Transpose`, `Slice` and `Concat` remain, each with a lowering to protocols.
 
+pub mod eval;
+pub mod kernel;
+pub mod shape;
+
 use std::sync::Arc;
 
 use ir::Pattern;
