@@ -141,8 +141,8 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
         return print(&match stage {
             Stage::Graph => graph::text::print(&compiled.graph, &compiled.name),
             Stage::Fused => graph::text::print(&compiled.fused, &compiled.name),
-            Stage::Program => ir::print::print(&compiled.program),
-            Stage::Schedule => ir::print::print(&compiled.schedule),
+            Stage::Program => ir::print::program(&compiled.program),
+            Stage::Schedule => ir::print::program(&compiled.schedule),
         });
     }
     let program = arguments.output.clone().unwrap_or_else(|| {

@@ -111,7 +111,7 @@ pub fn inspect(module: &Module) -> String {
         let _ = writeln!(out, "; {name}: {value}");
     }
     for entry in &module.entries {
-        out.push_str(&ir::print::print(entry));
+        out.push_str(&ir::print::program(entry));
         for line in totals(&cost::cost(entry)).lines() {
             let _ = writeln!(out, "; {line}");
         }
