@@ -3,4 +3,5 @@
 
 pub mod diagnostic;
 pub mod graph;
+pub mod onnx;
 pub mod pass;

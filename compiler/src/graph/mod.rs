@@ -5,7 +5,10 @@
 //! (shapes, masks, position ids) folded away. `fused` is what the passes make of it: only the ops under "Fused" plus
 //! `Input`, `Add`, `Reshape`, `Transpose`, `Slice` and `Concat` remain, each with a lowering to protocols.
 
-pub mod infer;
+pub mod build;
+pub mod eval;
+pub mod kernel;
+pub mod shape;
 pub mod text;
 pub mod verify;
 

@@ -1,7 +1,7 @@
 //! The structural verifier of the float graph, run after import and after every pass.
 //!
 //! Checks that operands stand in slots 0, 1, .. of an acyclic graph, that every recorded shape, element type and owner is
-//! the one that [`infer`](super::infer) gives, that inputs and outputs are listed, that a weight name stands for one
+//! the one that [`super::shape`] gives, that inputs and outputs are listed, that a weight name stands for one
 //! value, and, in stage `fused`, that only the operations named there remain, with weights where they belong. All faults
 //! are reported at once.
 
@@ -11,7 +11,8 @@ use std::sync::Arc;
 use ndarray::ArrayD;
 use petgraph::Direction;
 
-use super::infer::{infer, owner};
+use super::build::owner;
+use super::shape::{Typed, infer};
 use super::{DType, Graph, Node, NodeId, Op, Owner};
 use crate::diagnostic::Diagnostic;
 
@@ -81,7 +82,8 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), String> {
         return Err(format!("operands stand in slots {slots:?}"));
     }
     let operands: Vec<&Node> = graph.operands(id).into_iter().map(|o| graph.node(o)).collect();
-    let (shape, dtype) = infer(&node.op, &operands, &node.shape)?;
+    let typed: Vec<Typed> = operands.iter().map(|n| (n.shape.clone(), n.dtype)).collect();
+    let (shape, dtype) = infer(&node.op, &typed, node)?;
     if shape != node.shape {
         return Err(format!("its shape is {shape:?}, not {:?}", node.shape));
     }
@@ -116,6 +118,11 @@ fn check_fused(graph: &Graph, id: NodeId) -> Result<(), String> {
         if is_weight != (slot >= weights_from) {
             return Err(format!("operand {slot} is {}a weight", if is_weight { "" } else { "not " }));
         }
+    }
+    if let Op::Attention { pattern, .. } = &node.op
+        && let Some(row) = pattern.rows.iter().position(|(from, to)| from >= to)
+    {
+        return Err(format!("row {row} of the pattern keeps no column"));
     }
     match node.dtype {
         DType::Bool => Err("the fused stage has no booleans".into()),
