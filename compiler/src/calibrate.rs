@@ -5,6 +5,7 @@
 //! can show both.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use ir::Pattern;
 use ndarray::{ArrayD, Axis, Ix3, Slice};
@@ -49,6 +50,14 @@ impl Ranges {
     /// Least and greatest row maximum of an `Attention`.
     pub fn row_max(&self, id: NodeId) -> (f64, f64) {
         self.seen[&id].row_max.expect("calibration saw scores of every attention")
+    }
+
+    /// Like [`Ranges::claim`], for some channels of an activation's operand.
+    pub fn claim_of_channels(&self, id: NodeId, channels: Range<usize>, factor: f64) -> f64 {
+        let proof = self.bounds.get(&id).map_or(f64::INFINITY, |b| {
+            b.channels[channels].iter().copied().fold(0.0, f64::max)
+        });
+        self.claim(id, factor).min(proof)
     }
 
     /// Greatest absolute value to reckon with: the lesser of the proof and of `factor` (and the margin) times what was

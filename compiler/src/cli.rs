@@ -139,8 +139,8 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
     })?;
     if let Some(stage) = arguments.emit {
         return print(&match stage {
-            Stage::Graph => graph::text::print(&compiled.graph, &compiled.name),
-            Stage::Fused => graph::text::print(&compiled.fused, &compiled.name),
+            Stage::Graph => graph::text::print(&compiled.graph, graph::Stage::Graph, &compiled.name),
+            Stage::Fused => graph::text::print(&compiled.fused, graph::Stage::Fused, &compiled.name),
             Stage::Program => ir::print::program(&compiled.program),
             Stage::Schedule => ir::print::program(&compiled.schedule),
         });

@@ -1,19 +1,20 @@
-//! The whole compiler, read as a table of contents: import, fuse, calibrate, lower, assign widths, schedule, emit.
+//! The whole compiler, read as a table of contents: import, fuse, calibrate, lower, assign widths, schedule.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use ir::Program;
+use ir::verify::Limits;
+use ir::{Program, Scale};
 
 use crate::calibrate::{self, Ranges};
 use crate::diagnostic::Diagnostic;
 use crate::emit::{self, Artifacts};
-use crate::graph::{self, DType, Graph, Op, Tensor};
+use crate::graph::Graph;
 use crate::lower::draft::Draft;
 use crate::lower::variant::Link;
 use crate::lower::{self, Scales};
 use crate::onnx::{self, Bindings, PublicInput};
-use crate::pass::{self, Logits, assign_width};
+use crate::pass::{self, Logits, assign_width, group_channels};
 use crate::{samples, schedule};
 
 /// What the user asked for.
@@ -46,6 +47,8 @@ pub struct Compiled {
     pub samples: usize,
     /// Fractional bits chosen.
     pub scales: Scales,
+    /// Fractional bits of the residual stream.
+    pub residual: Scale,
     /// Stage `program`.
     pub program: Program,
     /// Stage `schedule`.
@@ -65,28 +68,32 @@ impl Compiled {
 /// Compiles a model.
 pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     let name = options.model.file_stem().map_or_else(|| "model".to_owned(), |s| s.to_string_lossy().into_owned());
-    let given = options.calibrate.as_deref().map(samples::read).transpose()?;
+    let given = options.calibrate.as_deref().map(|path| samples::read(path).map(|a| (a, path))).transpose()?;
 
-    let bindings = Bindings { dims: options.dims.clone(), input_shapes: given.as_ref().map_or_else(BTreeMap::new, samples::shapes) };
-    let imported = onnx::import(&options.model, &bindings)?;
+    let input_shapes = given.as_ref().map_or_else(BTreeMap::new, |(arrays, _)| samples::shapes(arrays));
+    let imported = onnx::import(&options.model, &Bindings { dims: options.dims.clone(), input_shapes })?;
     let graph = imported.graph;
 
     let mut fused = graph.clone();
-    pass::run_all(&mut fused, options.logits)?;
+    pass::run_all(&mut fused, &pass::Options { logits: options.logits })?;
 
-    let (samples, made_up) = match &given {
-        Some(arrays) => (samples::split(&fused, arrays, options.calibrate.as_deref().unwrap_or(Path::new("")))?, false),
-        None => (samples::make_up(&fused), true),
+    let made_up = given.is_none();
+    let samples = match given {
+        Some((arrays, path)) => samples::split(&fused, &arrays, path)?,
+        None => samples::make_up(&fused),
     };
-    let ranges = calibrate::run(&fused, &samples, if made_up { 2.0 } else { 1.0 })?;
+    let mut ranges = calibrate::run(&fused, &samples, if made_up { 2.0 } else { 1.0 })?;
+    group_channels::run(&mut fused, &mut ranges);
 
-    let (program, draft, scales) = lower_and_fit(&fused, &ranges, options.link)?;
-    check(&program)?;
+    let (mut program, draft, scales) = lower_and_fit(&fused, &ranges, options.link)?;
+    program.name = name.clone();
+    check(&program, "lowering");
     let schedule = schedule::run(&program);
-    check(&schedule)?;
+    check(&schedule, "scheduling");
     Ok(Compiled {
         name,
         graph,
+        residual: lower::norm::residual_scale(&fused, &ranges, scales),
         fused,
         ranges,
         made_up,
@@ -104,12 +111,14 @@ fn lower_and_fit(fused: &Graph, ranges: &Ranges, link: Link) -> Result<(Program,
     let mut last = None;
     for &scales in Scales::LADDER {
         let draft = lower::run(fused, ranges, scales, link)?;
-        if let Some((origin, bound, scale)) = draft.unfit.first() {
-            let bits = bound.log2().ceil();
+        if let Some(&(origin, bound, scale)) = draft.unfit.first() {
             return Err(Diagnostic::new("a value does not fit any ring")
                 .at(format!("node \"{}\"", draft.program.origins[origin.index()]))
-                .because(format!("it may reach {bound:.3e}: {bits} integer bits, {scale} fractional bits, a sign and a spare bit exceed 64"))
-                .help("check the model's weights for outliers, or calibrate with inputs like the ones that will be asked"));
+                .because(format!(
+                    "it may reach {bound:.3e}: {:.0} integer bits, {scale} fractional bits, a sign and a spare bit; a ring has 64",
+                    bound.log2().ceil()
+                ))
+                .help("look for outliers in the model's weights, or calibrate with inputs like the ones that will be asked"));
         }
         match assign_width::run(draft) {
             Ok((program, draft)) => return Ok((program, draft, scales)),
@@ -120,19 +129,16 @@ fn lower_and_fit(fused: &Graph, ranges: &Ranges, link: Link) -> Result<(Program,
     Err(Diagnostic::new(format!("`{}` needs more width than a ring has", overflow.op))
         .at(format!("node \"{}\"", overflow.origin))
         .because(format!(
-            "its readers need {} bits at scale {}, with the smallest scales that keep the result useful; 64 is the most",
+            "its readers need {} bits at scale {}, even with the smallest scales that are worth having; a ring has 64",
             overflow.needed, overflow.scale
         ))
-        .help("calibrate with inputs like the ones that will be asked: claims follow the ranges seen"))
+        .help("calibrate with inputs like the ones that will be asked: claims follow the ranges that were seen"))
 }
 
-fn check(program: &Program) -> Result<(), Diagnostic> {
-    let found = ir::verify::verify(program, &ir::verify::Limits::default(), &ir::verify::Policy::default());
-    match found {
-        Ok(()) => Ok(()),
-        Err(faults) => panic!(
-            "the compiler made a program that does not verify:\n{}",
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-        ),
+/// A program that does not verify is the compiler's own mistake.
+fn check(program: &Program, after: &str) {
+    if let Err(faults) = ir::verify::verify(program, &Limits::default()) {
+        let list: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        panic!("{after} made a program that does not verify:\n{}", list.join("\n"));
     }
 }

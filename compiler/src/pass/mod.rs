@@ -7,6 +7,7 @@ use crate::diagnostic::Diagnostic;
 use crate::graph::{Graph, NodeId, Stage, verify};
 
 pub mod assign_width;
+pub mod group_channels;
 mod known;
 
 mod centre;
