@@ -9,11 +9,11 @@ use ir::{Program, Scale};
 use crate::calibrate::{self, Ranges};
 use crate::diagnostic::Diagnostic;
 use crate::emit::{self, Artifacts};
-use crate::graph::Graph;
+use crate::graph::{Graph, Tensor};
 use crate::lower::draft::Draft;
 use crate::lower::variant::Link;
 use crate::lower::{self, Scales};
-use crate::onnx::{self, Bindings, PublicInput};
+use crate::onnx::{self, Bindings};
 use crate::pass::{self, Logits, assign_width, group_channels};
 use crate::{samples, schedule};
 
@@ -53,15 +53,15 @@ pub struct Compiled {
     pub program: Program,
     /// Stage `schedule`.
     pub schedule: Program,
-    /// Inputs that are public and bound.
-    pub public_inputs: Vec<PublicInput>,
+    /// Public inputs, with the values that the program is compiled for.
+    pub bound: BTreeMap<String, Tensor>,
     draft: Draft,
 }
 
 impl Compiled {
     /// The bytes of the `.ssb` and `.ssw` files.
     pub fn artifacts(&self) -> Result<Artifacts, Diagnostic> {
-        emit::run(&self.schedule, &self.draft.weights, &self.name, &self.public_inputs)
+        emit::run(&self.schedule, &self.draft.weights, &self.name, &self.bound)
     }
 }
 
@@ -101,7 +101,7 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         scales,
         program,
         schedule,
-        public_inputs: imported.public_inputs,
+        bound: imported.bound,
         draft,
     })
 }
