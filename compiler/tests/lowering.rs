@@ -130,3 +130,44 @@ fn show() {
     println!("{costs:?}");
     let _: BTreeMap<String, Tensor> = BTreeMap::new();
 }
+
+/// The cleartext reference of a program against the float graph.
+#[test]
+fn reference() {
+    let sizes = Sizes { layers: 2, ..SMALL };
+    for centred in [true, false] {
+        let graph = gpt2(sizes, centred);
+        let inputs = samples::make_up(&graph);
+        let ranges = calibrate::run(&graph, &inputs, 1.0).unwrap();
+        let draft = lower::run(&graph, &ranges, Scales::LADDER[0], Link::LAN).unwrap();
+        let (program, draft) = assign_width::run(draft).unwrap();
+        let weights: Vec<Vec<i64>> = program
+            .weights
+            .iter()
+            .zip(&draft.weights)
+            .map(|(d, w)| w.iter().map(|v| (f64::from(*v) * f64::from(d.scale).exp2()).round() as i64).collect())
+            .collect();
+        let mut worst = 0f64;
+        for sample in &inputs {
+            let Tensor::I64(ids) = &sample["input_ids"] else { panic!() };
+            let one_hot: Vec<i64> = ids
+                .iter()
+                .flat_map(|&id| (0..sizes.vocabulary as i64).map(move |c| i64::from(c == id)))
+                .collect();
+            let arguments = ir::eval::Arguments {
+                inputs: &[one_hot],
+                weights: &weights,
+                publics: &[sizes.positions as u32 - 1],
+            };
+            let got = ir::eval::eval(&program, arguments).unwrap();
+            println!("broken {:?}", got.broken_claims);
+            let want = sscc::graph::eval::evaluate(&graph, sample, None, &mut |_, _| {}).unwrap();
+            let Tensor::F32(want) = &want[0].1 else { panic!() };
+            let scale = program.ty(match program.instrs.last().unwrap().op { ir::Op::Reveal { x, .. } => x, _ => panic!() }).scale;
+            for (g, w) in got.outputs[0].iter().zip(want) {
+                worst = worst.max((*g as f64 / f64::from(scale).exp2() - f64::from(*w)).abs());
+            }
+        }
+        println!("centred {centred}: worst {worst}");
+    }
+}
