@@ -322,7 +322,9 @@ impl Run<'_> {
             }
             Op::Ge { x, table, .. } => {
                 let Table::Thresholds(thresholds) = program.table(*table) else { unreachable!("verified") };
-                value(x).iter().flat_map(|v| thresholds.iter().map(move |t| i64::from(v >= t))).collect()
+                let n = ty(x).width;
+                let reaches = |v: &i64, t: &i64| i64::from(signed(v.wrapping_sub(*t), n) >= 0);
+                value(x).iter().flat_map(|v| thresholds.iter().map(move |t| reaches(v, t))).collect()
             }
             Op::Round {} | Op::Send {} | Op::Reveal { .. } => unreachable!("no result"),
         }

@@ -142,7 +142,8 @@ op_table! {
     square = 0x41 Square { x: Value, width: Width }
     /// Σ x² over the last axis, whose dimension becomes 1; exact mod 2^width. Scale doubles. Needs the spare bit. Local.
     sum_squares = 0x42 SumSquares { x: Value, width: Width }
-    /// x·y of two openings with broadcasting, exact mod 2^width. Scales add. Needs both spare bits. Local.
+    /// x·y of two openings with broadcasting, exact mod 2^width. Scales add. Needs the spare bit of an operand that is
+    /// narrower than the result; one that is not may be opened whole. Local.
     mul = 0x43 Mul { x: Value, y: Value, width: Width }
     /// Kept elements of x·yᵀ: x [.., rows, k], y [.., columns, k] -> [.., kept]. Both opened whole; the width is the lesser
     /// of theirs, scales add. Sampled dense-dense matrix multiplication. Local.
@@ -155,7 +156,8 @@ op_table! {
     series = 0x46 Series { x: Value, table: TableId, width: Width }
     /// A piecewise linear function on the claim of x, by a distributed comparison function. Needs the spare bit. Local.
     spline = 0x47 Spline { x: Value, table: TableId, width: Width }
-    /// 1{x >= t} for each threshold t, in a new last axis, as integers (scale 0). Needs the spare bit. Local.
+    /// 1{x >= t} for each threshold t, in a new last axis, as integers (scale 0). Right while x - t fits the opening's ring,
+    /// |x - t| < 2^(n-1), so the opening may be whole. Local.
     ge = 0x48 Ge { x: Value, table: TableId, width: Width }
 
     /// The party `to` learns x. The only instruction that declassifies. One-way message to that party.
