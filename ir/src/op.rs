@@ -148,8 +148,8 @@ op_table! {
     /// A packed matrix times a dense one: x [.., kept], y [.., columns, k] -> [.., rows, k]. Both opened whole; the width is
     /// the lesser of theirs, scales add. Local.
     spmm = 0x45 Spmm { x: Value, y: Value, pattern: TableId }
-    /// A smooth function by a trigonometric series. The opening has exactly period_log2 + scale bits and may be whole or
-    /// not (the offset of a claim is taken off first). Local.
+    /// A smooth function by a trigonometric series, of the low period_log2 + scale bits of the opening: the function has
+    /// the ring's own period, so no claim is needed (the offset of one is taken off first). Local.
     series = 0x46 Series { x: Value, table: TableId, width: Width }
     /// A piecewise linear function on the claim of x, by a distributed comparison function. Needs the spare bit. Local.
     spline = 0x47 Spline { x: Value, table: TableId, width: Width }
