@@ -149,6 +149,23 @@ program @wave {
     }
 }
 
+/// A series sees the low bits of its opening: the function has the period of the ring.
+#[test]
+fn series_of_a_wider_opening() {
+    let source = r#"
+program @wider {
+  in0 = input "x" [3] fixed : share<20.2>[3]
+  @cosine = series {period_log2=2, public_scale=8, dealt_scale=8, c0=0} cos [16777216] sin []
+
+  v0 = input in0 : share<20.2>[3]
+  o1 = open v0 {width=20} : opened<20.2>[3]
+  v2 = series o1, @cosine {width=30} : share<30.16>[3]
+}
+"#;
+    // 16 steps a turn; a whole turn and a half; three quarters of a turn back.
+    assert_eq!(values(source, &[vec![0, 24, -12]], &[], &[])[&2], [65536, -65536, 0]);
+}
+
 #[test]
 fn broken_claims_are_counted() {
     let p = parse(
