@@ -300,7 +300,10 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
             shared(*width, 0, append(&x.shape.0, &[thresholds.len() as u32]))
         }
         Op::Reveal { x, output, .. } => {
-            let (x, output) = (share(x)?, get(&program.outputs, output.index(), "output")?);
+            let x = share(x)?;
+            let Some(output) = program.outputs.get(output.index()) else {
+                return fault(Code::Policy, format!("output {} is not declared", output.0));
+            };
             if x.shape.elements() != output.shape.elements() {
                 return fault(
                     Code::Shape,

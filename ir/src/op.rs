@@ -44,13 +44,11 @@ macro_rules! op_table {
             /// Replaces every value that the op reads.
             pub fn map_operands(&mut self, mut f: impl FnMut(Value) -> Value) {
                 match self { $( Op::$name { $($field),* } => { $( $field.map_values(&mut f); )* } )* }
-                let _ = &mut f;
             }
 
             /// Adds the fields to the op's text.
             pub(crate) fn print(&self, out: &mut Operands<'_>) {
                 match self { $( Op::$name { $($field),* } => { $( $field.print(stringify!($field), out); )* } )* }
-                let _ = out;
             }
 
             /// Parses the fields of the op that is called `mnemonic`; `None` if there is no such op.
