@@ -16,6 +16,7 @@ use crate::prg::Seed;
 use crate::protocol::linear::{self, Sizes};
 use crate::protocol::matmul;
 use crate::protocol::open::{self, Half};
+use crate::protocol::series::Terms;
 use crate::protocol::spline::{self, Steps};
 use crate::protocol::square::{self, Over};
 use crate::protocol::{Opening, Source, Use, blocks, ge, lift, mul, reveal, series};
@@ -208,9 +209,9 @@ impl<'a> Machine<'a> {
         let start = Instant::now();
         for (i, instr) in self.program.instrs.iter().enumerate() {
             match (&instr.op, self.role) {
-                (Op::Series { x, .. }, _) => {
-                    let width = self.program.ty(*x).width;
-                    self.cosines.entry(width).or_insert_with(|| Cosine::new(width));
+                (Op::Series { x, table, .. }, _) => {
+                    let bits = Terms::of(self.program.table(*table), self.program.ty(*x)).period_bits;
+                    self.cosines.entry(bits).or_insert_with(|| Cosine::new(bits));
                 }
                 (Op::Linear { x, weight }, Role::Client(weights)) => {
                     let (sizes, width) = (Sizes::of(self.program, *x, *weight), self.program.ty(*x).width);
@@ -626,9 +627,9 @@ fn read(source: &mut Source, machine: &Machine, values: &[Slot], i: usize, op: &
         Op::Sddmm { x, y, pattern } => product(source, matmul::Product::Sddmm, x, y, pattern),
         Op::Spmm { x, y, pattern } => product(source, matmul::Product::Spmm, x, y, pattern),
         Op::Series { x, table, width } => {
-            let (x, table) = (opening(x), program.table(*table));
+            let (ty, x, table) = (program.ty(*x), opening(x), program.table(*table));
             let Table::Series { c0, .. } = table else { panic!("verified: a series") };
-            let series = Series::new(table, &machine.cosines[&x.width()]);
+            let series = Series::new(table, &machine.cosines[&Terms::of(table, ty).period_bits]);
             in_blocks(x, 1, &mut |block, out| {
                 let dealt = series::Dealt::take(source, block.clone(), series.terms(), *width)?;
                 series::read(party, x, block, &series, *c0, dealt, out);

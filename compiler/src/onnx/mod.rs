@@ -1,0 +1,3 @@
+//! Import of ONNX models.
+
+pub mod proto;
