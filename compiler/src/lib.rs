@@ -1,7 +1,13 @@
 //! Compiler from ONNX transformers to two-party secret-sharing programs.
 #![forbid(unsafe_code)]
 
+pub mod bounds;
+pub mod calibrate;
 pub mod diagnostic;
 pub mod graph;
+pub mod lower;
 pub mod onnx;
+pub mod pass;
+pub mod samples;
+pub mod schedule;
 pub mod tables;

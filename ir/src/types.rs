@@ -173,7 +173,7 @@ pub const SERIES_FRACTION: u8 = 24;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Table {
     /// f(x) = c0 + Σ_{k=1..K} cos[k-1]·cos(2πkx/P) + sin[k-1]·sin(2πkx/P), period P = 2^period_log2 (in real units of x).
-    /// Opened at n = period_log2 + scale(x) bits. The result has scale `public_scale + dealt_scale`.
+    /// Reads the low n = period_log2 + scale(x) bits of an opening. The result has scale `public_scale + dealt_scale`.
     Series {
         /// log2 of the period.
         period_log2: i8,
