@@ -3,7 +3,7 @@
 //!
 //! Errors are half sentences about one node; who knows the node adds the place.
 
-use super::{DType, Graph, Node, Op};
+use super::{DType, Graph, Op};
 use crate::diagnostic::Diagnostic;
 
 /// Greatest number of elements of a tensor, dimensions of zero counted as one: 8 GiB of floats.
@@ -12,10 +12,10 @@ pub const MAX_ELEMENTS: usize = 1 << 31;
 /// Shape and element type.
 pub type Typed = (Vec<usize>, DType);
 
-/// Type of the result of `op`. `declared` is the shape that a node claims; only `Input`, `Reshape` and `Expand`, whose
-/// shape is a free choice, take it from there.
-pub fn infer(op: &Op, operands: &[Typed], declared: &Node) -> Result<Typed, String> {
-    let (shape, dtype) = rule(op, operands, &declared.shape, declared.dtype)?;
+/// Type of the result of `op`. `declared` is what a node claims; only `Input`, `Reshape` and `Expand`, whose shape is a
+/// free choice, take it from there.
+pub fn infer(op: &Op, operands: &[Typed], declared: (&[usize], DType)) -> Result<Typed, String> {
+    let (shape, dtype) = rule(op, operands, declared.0, declared.1)?;
     check_size(&shape)?;
     Ok((shape, dtype))
 }
@@ -50,7 +50,7 @@ pub fn verify(graph: &Graph) -> Result<(), Diagnostic> {
         let node = graph.node(id);
         let typed: Vec<Typed> =
             graph.operands(id).iter().map(|&o| (graph.node(o).shape.clone(), graph.node(o).dtype)).collect();
-        let fault = match infer(&node.op, &typed, node) {
+        let fault = match infer(&node.op, &typed, (&node.shape, node.dtype)) {
             Ok(found) if found == (node.shape.clone(), node.dtype) => return None,
             Ok((shape, dtype)) => {
                 format!("the node declares {:?} {:?}; its operands give {dtype:?} {shape:?}", node.dtype, node.shape)
