@@ -80,7 +80,7 @@ pub fn label(graph: &Graph, id: NodeId) -> String {
     let node = graph.node(id);
     match (&node.op, scalar(graph, id)) {
         (Op::Weight { name, .. }, _) => name.clone(),
-        (_, Some(x)) => format!("{x}"),
+        (_, Some(x)) => format!("{}", x as f32),
         _ => node.origin.clone(),
     }
 }
