@@ -285,6 +285,9 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
             let Table::Thresholds(thresholds) = get(&program.tables, table.index(), "table").map(|t| &t.table)? else {
                 return fault(Code::Table, "not a table of thresholds");
             };
+            if x.width < 2 {
+                return fault(Code::Width, "a comparison reads the bits below the top one, the opening has 1 bit");
+            }
             // The comparison is right while x - t fits the opening's ring.
             let (reach, room) = match x.kind {
                 Kind::Opened { whole: true } => ((1i64 << (x.width - 1)) - 1, x.width - 1),

@@ -189,8 +189,7 @@ fn linear() {
             let x = t.input(&shape, n, 2, (0..count).map(|_| rng.next() as i64 >> (64 - n)).collect());
             let mut products = Vec::new();
             for name in ["first", "second"] {
-                let weight =
-                    t.b.weight(WeightDecl { name: name.into(), scale: 4, shape: Shape(vec![k, m]) }).unwrap();
+                let weight = t.b.weight(WeightDecl { name: name.into(), scale: 4, shape: Shape(vec![k, m]) }).unwrap();
                 t.weights.push(rng.claimed((k * m) as usize, 15));
                 products.push(push(&mut t.b, Op::Linear { x, weight }));
             }
@@ -256,7 +255,8 @@ fn spline() {
 
 /// A series with coefficients at [`ir::SERIES_FRACTION`] that fall off, as those of a fit do.
 fn series_table(rng: &mut Rng, period_log2: i8, terms: u32, even: bool) -> Table {
-    let mut coefficients = |count: u32| (0..count).map(|k| rng.next() as i64 >> (63 - 24 + k / 2)).collect::<Vec<i64>>();
+    let mut coefficients =
+        |count: u32| (0..count).map(|k| rng.next() as i64 >> (63 - 24 + k / 2)).collect::<Vec<i64>>();
     let (cos, sin) = (coefficients(terms), coefficients(if even { 0 } else { terms }));
     Table::Series { period_log2, public_scale: 15, dealt_scale: 14, c0: rng.next() as i64 >> 30, cos, sin }
 }
@@ -390,6 +390,46 @@ fn down_has_no_bias() {
     let ups = case.simulate(&mut rng)[0].iter().filter(|&&v| v == 11).count();
     // Mean 30,000, standard deviation 87.
     assert!(ups.abs_diff(30_000) < 600, "{ups} of 40,000 rounded up");
+}
+
+/// Operands no narrower than the product may be opened whole, and so may what is compared.
+#[test]
+fn reads_of_whole_openings() {
+    let mut rng = Rng::new(13);
+    for _ in 0..30 {
+        let mut t = Test::new();
+        let width = rng.within(3, 40) as Width;
+        let (n_x, n_y) = (rng.within(width.into(), 64) as Width, rng.within(3, 64) as Width);
+        let x = whole(&mut t, &mut rng, &[3, 5], n_x);
+        let y = t.claimed(&mut rng, &[3, 1], n_y);
+        let n = rng.within(2, 30) as Width;
+        let thresholds = thresholds(&mut rng, 6, n);
+        let values = rng.claimed(30, n - 2);
+        let compared = t.input(&[30], 40, 0, values);
+        let compared = push(&mut t.b, Op::Open { x: compared, width: n, whole: true });
+        t.round();
+        let xy = push(&mut t.b, Op::Mul { x, y, width });
+        let yx = push(&mut t.b, Op::Mul { x: y, y: x, width });
+        let table = t.b.table("t", Table::Thresholds(thresholds));
+        let ge = push(&mut t.b, Op::Ge { x: compared, table, width });
+        [xy, yx, ge].into_iter().for_each(|y| t.reveal(y));
+        t.finish().check_exact(&mut rng);
+    }
+}
+
+/// A revealed share is a message of its own, also while an opening waits for its round.
+#[test]
+fn reveal_between_open_and_round() {
+    let mut rng = Rng::new(14);
+    let mut t = Test::new();
+    let values = rng.claimed(9, 10);
+    let x = t.input(&[9], 17, 0, values);
+    let opened = push(&mut t.b, Op::Open { x, width: 12, whole: false });
+    t.reveal(x);
+    t.round();
+    let y = push(&mut t.b, Op::Lift { x: opened, width: 40 });
+    t.reveal(y);
+    t.finish().check_exact(&mut rng);
 }
 
 /// Several openings and products share a message; a product between openings keeps its place in it.

@@ -46,7 +46,9 @@ impl Rng {
             .map(|i| match edges.get(i) {
                 Some(&edge) => edge.clamp(-limit, limit),
                 // Small ones and large ones alike.
-                None => (self.next() as i64 >> (63 - bits)).clamp(-limit, limit) >> (self.next() % (u64::from(bits) + 1)),
+                None => {
+                    (self.next() as i64 >> (63 - bits)).clamp(-limit, limit) >> (self.next() % (u64::from(bits) + 1))
+                }
             })
             .collect()
     }
