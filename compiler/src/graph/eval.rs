@@ -34,9 +34,13 @@ pub fn evaluate(
             op => {
                 let views: Vec<View<'_>> = operands.iter().map(|&o| view(graph, &values, o)).collect();
                 let typed: Vec<_> = views.iter().map(|v| (v.shape().to_vec(), v.dtype())).collect();
-                infer(op, &typed, node).and_then(|(shape, _)| apply(op, &views, &shape, position)).map_err(|fault| {
-                    Diagnostic::new("a node cannot be evaluated").at(format!("node \"{}\"", node.origin)).because(fault)
-                })?
+                infer(op, &typed, (&node.shape, node.dtype))
+                    .and_then(|(shape, _)| apply(op, &views, &shape, position))
+                    .map_err(|fault| {
+                        Diagnostic::new("a node cannot be evaluated")
+                            .at(format!("node \"{}\"", node.origin))
+                            .because(fault)
+                    })?
             }
         };
         observe(id, &value);

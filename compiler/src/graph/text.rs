@@ -11,12 +11,14 @@
 //! }
 //! ```
 //!
-//! One line a node, inputs first, then operands before readers; numbers are dense. Text after `;` up to the end of the
-//! line is a comment. Weights and constants of more than [`PRINTED`] elements stand as the head of their BLAKE3 digest,
-//! and parsing takes them from a [`Store`]. `parse(print(g))` equals `g` up to node numbers. Types, owners and shapes are
+//! One line a node: inputs first, then operands before readers, weights and constants before the first; numbers are
+//! dense. Text after `;` up to the end of the
+//! line is a comment. Weights stand by name, constants of more than [`PRINTED`] elements by the head of their BLAKE3
+//! digest; parsing takes both from a [`Store`]. A weight's digest may be left out of a hand-written text; where it
+//! stands it is checked. `parse(print(g))` equals `g` up to node numbers. Types, owners and shapes are
 //! parsed as written; whether they fit is the verifier's business.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
@@ -213,8 +215,7 @@ pub struct Listing {
 
 /// Writes a graph; see the module head. `name` consists of letters, digits and `_`, `.`, `-`.
 pub fn print(graph: &Graph, stage: Stage, name: &str) -> String {
-    let mut order = graph.inputs.clone();
-    order.extend(graph.order().into_iter().filter(|id| !graph.inputs.contains(id)));
+    let order = printed_order(graph);
     let number: HashMap<NodeId, usize> = order.iter().enumerate().map(|(i, &id)| (id, i)).collect();
     let mut out = format!("{} @{name} {{\n", stage.name());
     for (i, &id) in order.iter().enumerate() {
@@ -247,6 +248,24 @@ pub fn print(graph: &Graph, stage: Stage, name: &str) -> String {
         out += &format!("  outputs {} = v{}\n", quoted(name), number[id]);
     }
     out + "}\n"
+}
+
+/// Inputs, then operands before readers; constants and weights stand before their first reader.
+pub fn printed_order(graph: &Graph) -> Vec<NodeId> {
+    let mut order = graph.inputs.clone();
+    let mut seen: HashSet<NodeId> = order.iter().copied().collect();
+    let mut sources = Vec::new();
+    for id in graph.order() {
+        let operands = graph.operands(id);
+        if operands.is_empty() {
+            sources.push(id);
+        } else {
+            order.extend(operands.into_iter().chain([id]).filter(|&id| seen.insert(id)));
+        }
+    }
+    // A source may be an output without a reader.
+    order.extend(sources.into_iter().filter(|&id| seen.insert(id)));
+    order
 }
 
 /// The origin that is not printed.
@@ -474,14 +493,15 @@ impl<'a> Parser<'a> {
         let op = match (name, literal, fixed) {
             ("input", ..) => Op::Input { name: label },
             ("weight", ..) => {
-                self.expect(',')?;
-                self.keyword("blake3")?;
-                let wanted = self.word("a digest")?;
                 let Some(value) = store.weights.get(&label) else {
                     return Err(self.error(start, format!("no weight is called {label:?}")));
                 };
-                if digest_f32(value) != wanted {
-                    return Err(self.error(start, format!("weight {label:?} has another digest than {wanted}")));
+                if self.eat(',') {
+                    self.keyword("blake3")?;
+                    let wanted = self.word("a digest")?;
+                    if digest_f32(value) != wanted {
+                        return Err(self.error(start, format!("weight {label:?} has another digest than {wanted}")));
+                    }
                 }
                 Op::Weight { name: label, value: value.clone() }
             }

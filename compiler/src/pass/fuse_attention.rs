@@ -200,7 +200,7 @@ fn pattern(graph: &Graph, id: NodeId, found: &Found) -> Result<Pattern, Diagnost
                 })?;
                 for (keep, value) in kept.iter_mut().zip(per_score(&numbers)?) {
                     let value = sign * value;
-                    if value != 0.0 && !(value <= DROPS) {
+                    if value.is_nan() || DROPS < value && value != 0.0 {
                         return Err(refuse(
                             "attention mask holds a number that neither keeps nor drops a score",
                             format!("{value} is added to a score; only 0, or less than {DROPS}, is understood."),
@@ -345,7 +345,7 @@ fn merged(graph: &mut Graph, id: NodeId, sizes: [usize; 4], exchanged: bool) -> 
     let positions = layout.positions.into_shape_with_order(IxDyn(&shape)).expect("the sizes are the value's");
     let positions = positions.permuted_axes(IxDyn(&perm)).as_standard_layout().into_owned();
     let source = graph.node(layout.source);
-    let origin = graph.node(id).origin.clone();
+    let origin = graph.node(telling(graph, id)).origin.clone();
     // Columns of a source with wider rows are a slice of it.
     let pitch = source.shape.last().copied().unwrap_or(1);
     let first = positions.first().map_or(0, |&p| p as usize);
@@ -371,6 +371,15 @@ fn merged(graph: &mut Graph, id: NodeId, sizes: [usize; 4], exchanged: bool) -> 
     let x = graph.push_reshape(x, &shape, &origin);
     let x = graph.push(Op::Transpose { perm: perm.to_vec() }, &[x], &origin);
     (graph.push_reshape(x, &[batch, rows, heads * width], &origin), layout.factor)
+}
+
+/// The node that says most about where a chain of moves begins: its slice, which some file calls a split.
+fn telling(graph: &Graph, id: NodeId) -> NodeId {
+    let mut at = id;
+    while matches!(graph.node(at).op, Op::Reshape | Op::Transpose { .. }) || scale(graph, at).is_some() {
+        at = scale(graph, at).map_or_else(|| graph.operands(at)[0], |scaled| scaled.0);
+    }
+    if matches!(graph.node(at).op, Op::Slice { .. }) { at } else { id }
 }
 
 /// The end of the chain of reshapes and transposes that merges the heads of `result`.

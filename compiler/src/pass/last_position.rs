@@ -18,6 +18,7 @@ const POSITIONS: usize = 1;
 pub fn run(graph: &mut Graph, options: &Options) -> Result<(), Diagnostic> {
     if options.logits == Logits::Last {
         pick_last(graph);
+        graph.sweep();
     }
     rewrite(graph, |graph, id| {
         let Some((above, operands)) = find(graph, id) else { return Ok(false) };

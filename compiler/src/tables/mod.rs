@@ -13,3 +13,10 @@ pub mod spline;
 
 pub use series::{Choice, Fit, Search, choose_series, fit_series, series_error, series_table};
 pub use spline::{SplineFit, TableError, spline_table};
+
+/// All integers first ..= last, or about `count` of them at even distances, both ends among them.
+fn spread(first: i64, last: i64, count: i64) -> impl Iterator<Item = i64> {
+    let steps = (last - first).clamp(1, count);
+    let at = move |i: i64| first + (i128::from(last - first) * i128::from(i) / i128::from(steps)) as i64;
+    (0..=if first == last { 0 } else { steps }).map(at)
+}

@@ -12,7 +12,11 @@
 
 use std::f64::consts::TAU;
 
-use ir::{SERIES_FRACTION, Scale, Table};
+use ir::infer::{MAX_SERIES_WIDTH, MIN_SERIES_WIDTH};
+use ir::series::{Cosine, Series};
+use ir::{SERIES_FRACTION, Scale, Table, Width};
+
+use super::spread;
 
 /// Grid points on [lo, hi]; an even function takes the upper half of them.
 const POINTS: usize = 3001;
@@ -172,61 +176,43 @@ fn to_integer(value: f64, scale: Scale) -> i64 {
 /// Values of x, and masks for each, that [`series_error`] tries.
 const TRIED: (i64, u64) = (2048, 4);
 
-/// Worst error of the integer evaluation of a series table, for x on the grid of 2^-scale in [lo, hi], over a fixed
-/// sample of arguments (the ends always among them) and masks.
+/// Worst error of the integer evaluation of a series table ([`ir::series`]), for x on the grid of 2^-scale in [lo, hi],
+/// over a fixed sample of arguments (the ends always among them) and masks.
 pub fn series_error(table: &Table, f: &dyn Fn(f64) -> f64, lo: f64, hi: f64, scale: Scale) -> f64 {
-    let &Table::Series { period_log2, public_scale, dealt_scale, .. } = table else {
-        panic!("series_error takes a series");
-    };
-    let width = i16::from(period_log2) + scale;
-    assert!((1..=40).contains(&width), "a period has 1 to 40 bits");
+    let &Table::Series { period_log2, .. } = table else { panic!("series_error takes a series") };
+    let width = Scale::from(period_log2) + scale;
+    worst_error(table, &Cosine::new(width.try_into().expect("a period has few bits")), f, lo, hi, scale)
+}
+
+fn worst_error(table: &Table, cosine: &Cosine, f: &dyn Fn(f64) -> f64, lo: f64, hi: f64, scale: Scale) -> f64 {
+    let &Table::Series { public_scale, dealt_scale, c0, .. } = table else { panic!("a series has an error") };
+    let series = Series::new(table, cosine);
+    let [mut p, mut q, mut c, mut s] = [0; 4].map(|zero| vec![zero; series.terms()]);
     let unit = f64::from(scale).exp2();
+    let result_unit = (f64::from(public_scale) + f64::from(dealt_scale)).exp2();
     let (first, last) = ((lo * unit).ceil() as i64, (hi * unit).floor() as i64);
-    let tried = TRIED.0.min(last - first);
-    let result_unit = f64::from(public_scale).exp2() * f64::from(dealt_scale).exp2();
-    let mut worst = 0.0f64;
-    let mut mask = 0u64;
-    for i in 0..=tried {
-        let x =
-            first + if tried == 0 { 0 } else { (i128::from(last - first) * i128::from(i) / i128::from(tried)) as i64 };
+    let (mut worst, mut mask) = (0.0f64, 0u64);
+    for x in spread(first, last, TRIED.0) {
         let exact = f(x as f64 / unit);
         for _ in 0..TRIED.1 {
             mask = mask.wrapping_add(0x9e37_79b9_7f4a_7c15); // 2^64 / golden ratio: spreads evenly over the ring.
-            let r = mask >> (64 - width);
-            worst = worst.max((evaluate(table, x as u64, r, width as u32) as f64 / result_unit - exact).abs());
+            let r = mask >> (64 - cosine.bits());
+            series.coefficients((x as u64).wrapping_add(r), &mut p, &mut q);
+            series.dealt(r, &mut c, &mut s);
+            let waves: i64 = p.iter().zip(&c).chain(q.iter().zip(&s)).map(|(a, b)| a * b).sum();
+            worst = worst.max(((c0 + waves) as f64 / result_unit - exact).abs());
         }
     }
     worst
 }
 
-/// What the two parties' shares sum to, for x under the mask r, both mod 2^width.
-fn evaluate(table: &Table, x: u64, r: u64, width: u32) -> i64 {
-    let Table::Series { public_scale, dealt_scale, c0, cos, sin, .. } = table else {
-        panic!("evaluate takes a series");
-    };
-    let opened = x.wrapping_add(r);
-    let wave = |k: u64, at: u64, scale: u8| {
-        let turn = (k.wrapping_mul(at) & ((1 << width) - 1)) as f64 / f64::from(width).exp2();
-        let (s, c) = (TAU * turn).sin_cos();
-        let round = |v: f64| (v * f64::from(scale).exp2()).round() as i64;
-        (round(c), round(s))
-    };
-    // Rounds to nearest from twice the table's fraction to the public scale.
-    let shift = 2 * SERIES_FRACTION - public_scale;
-    let public = |v: i128| ((v + (1 << (shift - 1))) >> shift) as i64;
-    (1u64..).zip(cos).fold(*c0, |sum, (k, &a)| {
-        let b = sin.get(k as usize - 1).copied().unwrap_or(0);
-        let (co, so) = wave(k, opened, SERIES_FRACTION);
-        let (cr, sr) = wave(k, r, *dealt_scale);
-        let [a, b, co, so] = [a, b, co, so].map(i128::from);
-        sum + public(a * co + b * so) * cr + public(a * so - b * co) * sr
-    })
-}
+/// Least period in terms of the interval; 1.1, less what rounding may take from an interval of exactly 1/1.1 of a period.
+const SLACK: f64 = 1.1 - 1e-9;
 
 /// What [`choose_series`] may choose from.
 #[derive(Clone, Copy, Debug)]
 pub struct Search<'a> {
-    /// Periods, as powers of two. Those below 1.1 times the interval are passed over.
+    /// Periods, as powers of two. Those below 1.1 times the interval, or too long to open at `x_scale`, are passed over.
     pub periods_log2: &'a [i8],
     /// Pairs of public and dealt scale.
     pub scales: &'a [(u8, u8)],
@@ -266,15 +252,23 @@ pub fn choose_series(
 ) -> Option<Choice> {
     let span = if even { 2.0 * hi.max(-lo) } else { hi - lo };
     let mut best: Option<Choice> = None;
-    for &period_log2 in search.periods_log2.iter().filter(|&&p| f64::from(p).exp2() >= 1.1 * span) {
+    for &period_log2 in search.periods_log2.iter().filter(|&&p| f64::from(p).exp2() >= SLACK * span) {
+        let opened_bits = Scale::from(period_log2) + search.x_scale;
+        if !(Scale::from(MIN_SERIES_WIDTH)..=Scale::from(MAX_SERIES_WIDTH)).contains(&opened_bits) {
+            continue;
+        }
+        let cosine = Cosine::new(opened_bits as Width);
+        let opened_bits = opened_bits as u32;
         for &(public_scale, dealt_scale) in search.scales {
             let width = u32::from(public_scale) + u32::from(dealt_scale) + u32::from(search.integer_bits);
-            let opened_bits = (i16::from(period_log2) + search.x_scale) as u32;
             let attempt = |terms: usize| {
                 let fit = fit_series(f, lo, hi, period_log2, terms, even, dealt_scale);
                 let table = series_table(&fit, period_log2, public_scale, dealt_scale);
-                let error =
-                    if fit.error > tolerance { fit.error } else { series_error(&table, f, lo, hi, search.x_scale) };
+                // A fit that is too coarse needs no closer look.
+                let error = match fit.error > tolerance {
+                    true => fit.error,
+                    false => worst_error(&table, &cosine, f, lo, hi, search.x_scale),
+                };
                 let dealt_bits = 2 * terms as u32 * width;
                 (error <= tolerance).then_some(Choice { table, terms, error, opened_bits, dealt_bits })
             };

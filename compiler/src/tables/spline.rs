@@ -9,6 +9,8 @@
 
 use ir::{Scale, Table};
 
+use super::spread;
+
 /// A spline table and what it is worth.
 #[derive(Clone, Debug)]
 pub struct SplineFit {
@@ -101,7 +103,7 @@ pub fn spline_table(
         // The product must fit over the whole interval, wherever in it the argument is.
         fit_integer(slope as f64 * ends[1] as f64)?;
         let offset = fit_integer(line.middle_value * unit - slope as f64 * line.middle)?;
-        for x in samples(from, last) {
+        for x in spread(from, last, SAMPLES) {
             let got = (i128::from(offset) + i128::from(slope) * i128::from(x)) as f64 / unit;
             error = error.max((got / at(x) - 1.0).abs());
         }
@@ -146,20 +148,12 @@ fn halved_chord(f: &dyn Fn(i64) -> f64, from: i64, last: i64) -> Line {
     let start = f(from);
     let slope = if from == last { 0.0 } else { (f(last) - start) / (last - from) as f64 };
     let value = |x: f64| start + slope * (x - from as f64);
-    let (least, greatest) = samples(from, last)
+    let (least, greatest) = spread(from, last, SAMPLES)
         .map(|x| value(x as f64) / f(x) - 1.0)
         .fold((0.0f64, 0.0f64), |(least, greatest), e| (least.min(e), greatest.max(e)));
     let factor = 1.0 / (1.0 + (least + greatest) / 2.0);
     let middle = (from as f64 + last as f64) / 2.0;
     Line { slope: slope * factor, middle, middle_value: value(middle) * factor }
-}
-
-/// All integers from..=to, or an even sample with both ends.
-fn samples(from: i64, to: i64) -> impl Iterator<Item = i64> {
-    let count = (to - from).min(SAMPLES);
-    (0..=count).map(move |i| {
-        from + if count == 0 { 0 } else { (i128::from(to - from) * i128::from(i) / i128::from(count)) as i64 }
-    })
 }
 
 #[cfg(test)]
