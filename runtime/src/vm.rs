@@ -124,6 +124,7 @@ pub struct Machine<'a> {
     seed: &'a Seed,
     publics: &'a [u32],
     lift_bits: Vec<u8>,
+    prepared: bool,
     cosines: BTreeMap<Width, Cosine>,
     /// The client's shares of the products with weights, by instruction.
     ahead: Vec<Option<Tensor>>,
@@ -188,6 +189,7 @@ impl<'a> Machine<'a> {
             seed,
             publics,
             lift_bits: material::lift_bits(program),
+            prepared: false,
             cosines: BTreeMap::new(),
             ahead: program.instrs.iter().map(|_| None).collect(),
             report: Report::new(program, party),
@@ -206,6 +208,9 @@ impl<'a> Machine<'a> {
 
     /// Does ahead what does not depend on the input. Without material: the client's comes from its seed.
     pub fn prepare(&mut self) -> Result<(), VmError> {
+        if std::mem::replace(&mut self.prepared, true) {
+            return Ok(());
+        }
         let start = Instant::now();
         for (i, instr) in self.program.instrs.iter().enumerate() {
             match (&instr.op, self.role) {
@@ -231,7 +236,8 @@ impl<'a> Machine<'a> {
         dimensions(&self.program.ty(v).shape)
     }
 
-    /// Runs the program once. The client gives its encoded inputs, the server none.
+    /// Runs the program once, after [`Machine::prepare`] if that was not called. The client gives its encoded inputs, the
+    /// server none.
     pub fn run(
         mut self,
         inputs: Vec<Tensor>,
@@ -239,6 +245,7 @@ impl<'a> Machine<'a> {
         material: &mut dyn Material,
     ) -> Result<Finished, VmError> {
         self.check_inputs(&inputs)?;
+        self.prepare()?;
         let start = Instant::now();
         let program = self.program;
         let mut run = Run {
@@ -453,7 +460,7 @@ impl Run<'_, '_> {
                     Party::Client => {
                         let message = linear::send(own, &self.share(x).data, sizes, width);
                         self.queue(i, &message, width);
-                        Slot::Share(self.machine.ahead[i].take().expect("a run follows `prepare`"))
+                        Slot::Share(self.machine.ahead[i].take().expect("a run begins with `prepare`"))
                     }
                     Party::Server => {
                         let x = self.consume(x, frees);
