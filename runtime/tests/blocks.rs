@@ -84,9 +84,10 @@ fn attention() {
                 let score = |u: usize| (0..D).map(|c| at(&q, head, t, c) * at(&k, head, u, c)).sum::<f64>();
                 let weights: Vec<f64> = (0..=t).map(|u| score(u).exp()).collect();
                 let total: f64 = weights.iter().sum();
-                want.extend((0..D).map(|c| {
-                    weights.iter().enumerate().map(|(u, w)| w * at(&v, head, u, c)).sum::<f64>() / total
-                }));
+                want.extend(
+                    (0..D)
+                        .map(|c| weights.iter().enumerate().map(|(u, w)| w * at(&v, head, u, c)).sum::<f64>() / total),
+                );
             }
         }
         check(&case, &mut rng, 13, &want, 0.02, 160);

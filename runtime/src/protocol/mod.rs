@@ -29,6 +29,8 @@ pub mod reveal;
 pub mod series;
 pub mod spline;
 pub mod square;
+#[cfg(test)]
+mod vectors;
 
 use crate::material::{Material, MaterialError};
 use crate::prg::{Domain, Seed, Stream};
