@@ -84,10 +84,6 @@ fn views(case: &Case, rng: &mut Rng) -> [View; 2] {
     let mut client_material = Kept { material, bytes: Vec::new() };
     let (mut feed_server, material) = server;
     let mut server_material = Kept { material, bytes: Vec::new() };
-    let inputs = program.inputs.iter().zip(&case.inputs).map(|(input, x)| {
-        let shape = input.ty.shape.0.iter().map(|&d| d as usize).collect();
-        Tensor::new(shape, x.iter().map(|&v| v as u64).collect())
-    });
     std::thread::scope(|scope| {
         scope.spawn(move || deal(program, 0, seeds, &mut feed_client, &mut feed_server).unwrap());
         scope.spawn(|| {
@@ -96,7 +92,7 @@ fn views(case: &Case, rng: &mut Rng) -> [View; 2] {
         });
         let mut client = Machine::client(program, 0, seeds.client, &[], &masked).unwrap();
         client.prepare().unwrap();
-        client.run(inputs.collect(), &mut client_link, &mut client_material).unwrap();
+        client.run(case.encoded(), &mut client_link, &mut client_material).unwrap();
     });
     [
         elements(program, Party::Client, &client_link.received, &client_material.bytes),
