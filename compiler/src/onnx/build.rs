@@ -65,6 +65,8 @@ type Named = (Arc<str>, Arc<ArrayD<f32>>);
 pub struct Builder {
     /// What has been built.
     pub graph: Graph,
+    /// Names of float tensors that are public because they are structure.
+    pub structure: Vec<String>,
     /// Node of each known value that a node reads, by its address, which the graph keeps alive.
     sources: HashMap<usize, NodeId>,
     /// Weights by shape and hash.
@@ -79,8 +81,17 @@ impl Builder {
         Builder { budget, ..Builder::default() }
     }
 
+    /// A float tensor of the file: the server's, unless it is structure.
+    pub fn float(&mut self, name: &str, value: ArrayD<f32>) -> Value {
+        if !super::is_structure(&value) {
+            return self.server(name, value);
+        }
+        self.structure.push(name.to_string());
+        Value::public(Tensor::F32(value))
+    }
+
     /// A value of the server, merged with an equal one.
-    pub fn server(&mut self, name: &str, value: ArrayD<f32>) -> Value {
+    fn server(&mut self, name: &str, value: ArrayD<f32>) -> Value {
         let mut hasher = blake3::Hasher::new();
         let mut bytes = Vec::with_capacity(1 << 16);
         for chunk in value.as_slice().expect("standard layout").chunks(1 << 14) {
