@@ -268,9 +268,10 @@ pub fn is_structure(value: &ArrayD<f32>) -> bool {
     let elements: Vec<f32> = value.iter().copied().take(MAX_FREQUENCIES + 1).collect();
     let is_vector = value.shape().iter().filter(|&&d| d > 1).count() == 1;
     is_vector
-        && (3..=MAX_FREQUENCIES).contains(&elements.len())
+        && (2..=MAX_FREQUENCIES).contains(&elements.len())
         && elements[0] == 1.0
-        && (0.0..1.0).contains(&elements[1])
+        && elements[1] > 0.0
+        && elements[1] < 1.0
         && elements.windows(2).all(|w| (w[1] - w[0] * elements[1]).abs() <= 1e-5 * w[0])
 }
 
