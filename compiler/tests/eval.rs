@@ -9,6 +9,7 @@ use std::sync::Arc;
 use common::*;
 use ir::Pattern;
 use ndarray::ArrayD;
+use sscc::graph::verify::{Stage, verify};
 use sscc::graph::{DType, GeluForm, Graph, Node, NodeId, Op, Owner, Tensor, eval, shape};
 use sscc::onnx::proto::*;
 use sscc::onnx::{Bindings, import};
@@ -34,7 +35,6 @@ fn same(one: impl FnOnce(&mut Graph) -> NodeId, other: impl FnOnce(&mut Graph) -
     let mut graph = Graph::default();
     let (one, other) = (one(&mut graph), other(&mut graph));
     graph.outputs = vec![("one".into(), one), ("other".into(), other)];
-    shape::verify(&graph).unwrap();
     let outputs = eval::evaluate(&graph, &BTreeMap::new(), None, &mut |_, _| {}).unwrap();
     let (Tensor::F32(one), Tensor::F32(other)) = (&outputs[0].1, &outputs[1].1) else { panic!("floats") };
     assert_eq!(one.shape(), other.shape());
@@ -277,6 +277,30 @@ fn public_arithmetic() {
         one(13, gemm, "Gemm", "a b c", vec![int("transA", 1), int("transB", 1), two]),
         f32s(&[1, 3], &[12.0, 14.0, 16.0])
     );
+}
+
+/// Parts of one weight are weights of different names.
+#[test]
+fn split_weight() {
+    let nodes = vec![
+        node("Split", "w", "a b", vec![int("axis", 1)]),
+        node("MatMul", "x a", "p", vec![]),
+        node("MatMul", "x b", "q", vec![]),
+        node("Add", "p q", "y", vec![]),
+    ];
+    let w = floats("w", &[2, 2], &[1.0, 2.0, 3.0, 4.0]);
+    let file = file(13, graph(vec![input("x", DataType::Float, &[1, 2])], vec![w], nodes));
+    let imported = import(&file.path(), &Bindings::default()).unwrap();
+    verify(&imported.graph, Stage::Graph).unwrap();
+    let mut names: Vec<&str> = imported
+        .graph
+        .dag
+        .node_weights()
+        .filter(|n| matches!(n.op, Op::Weight { .. }))
+        .map(|n| n.origin.as_str())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["Split_a", "Split_a#2"]);
 }
 
 /// Nodes in any order, an initializer behind an `Identity`, a guard against NaN, an operand left out.

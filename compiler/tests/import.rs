@@ -10,7 +10,8 @@ use std::path::Path;
 use common::models;
 use ndarray::ArrayD;
 use ndarray_npy::NpzReader;
-use sscc::graph::{Tensor, eval, shape};
+use sscc::graph::verify::{Stage, verify};
+use sscc::graph::{Tensor, eval};
 use sscc::onnx::{Bindings, Imported, import};
 
 /// The arrays of a file whose names start with a prefix, which is taken off.
@@ -42,7 +43,7 @@ fn agrees(file: &str, io: &str, dims: &[(&str, usize)]) -> Imported {
         ..Bindings::default()
     };
     let imported = import(&path, &bindings).unwrap_or_else(|e| panic!("{file}\n{e}"));
-    shape::verify(&imported.graph).unwrap_or_else(|e| panic!("{file}\n{e}"));
+    verify(&imported.graph, Stage::Graph).unwrap_or_else(|e| panic!("{file}\n{e}"));
     imported.take_bound(&mut inputs).unwrap();
     let outputs =
         eval::evaluate(&imported.graph, &inputs, None, &mut |_, _| {}).unwrap_or_else(|e| panic!("{file}\n{e}"));
