@@ -57,6 +57,9 @@ impl Value {
     }
 }
 
+/// A weight and its name.
+type Named = (Arc<str>, Arc<ArrayD<f32>>);
+
 /// See the module head.
 #[derive(Default)]
 pub struct Builder {
@@ -65,7 +68,7 @@ pub struct Builder {
     /// Node of each known value that a node reads, by its address, which the graph keeps alive.
     sources: HashMap<usize, NodeId>,
     /// Weights by shape and hash.
-    weights: HashMap<(Vec<usize>, [u8; 32]), (Arc<str>, Arc<ArrayD<f32>>)>,
+    weights: HashMap<(Vec<usize>, blake3::Hash), Named>,
     /// Elements that folding may still compute: bounds the time that a small file can take.
     budget: usize,
 }
@@ -85,7 +88,7 @@ impl Builder {
             bytes.extend(chunk.iter().flat_map(|x| x.to_le_bytes()));
             hasher.update(&bytes);
         }
-        let key = (value.shape().to_vec(), *hasher.finalize().as_bytes());
+        let key = (value.shape().to_vec(), hasher.finalize());
         let (name, value) = self.weights.entry(key).or_insert_with(|| (name.into(), Arc::new(value))).clone();
         Value::Server { name, value }
     }
