@@ -10,8 +10,7 @@ use std::path::Path;
 use common::models;
 use ndarray::ArrayD;
 use ndarray_npy::NpzReader;
-use sscc::graph::verify::{Stage, verify};
-use sscc::graph::{Tensor, eval};
+use sscc::graph::{Stage, Tensor, eval, verify};
 use sscc::onnx::{Bindings, Imported, import};
 
 /// The arrays of a file whose names start with a prefix, which is taken off.
@@ -110,38 +109,4 @@ fn recorded_outputs() {
 #[test]
 fn external_data() {
     agrees("dialects/x_external_gpt2.onnx", "dialects/gpt2_nomask__leg17_static.io.npz", &[]);
-}
-
-/// Sizes that nobody gives, and the masks and positions that follow from sizes.
-#[test]
-fn defaults() {
-    let sizes = |file: &str, dims: &[(&str, usize)]| {
-        let dims = dims.iter().map(|&(name, size)| (name.to_string(), size)).collect();
-        import(&models().join(file), &Bindings { dims, ..Bindings::default() }).unwrap_or_else(|e| panic!("{e}"))
-    };
-    let named = |sizes: &[(&str, usize)]| sizes.iter().map(|&(n, s)| (n.to_string(), s)).collect::<BTreeMap<_, _>>();
-    assert_eq!(sizes("tiny-shakespeare/model.onnx", &[]).dims, named(&[("batch", 1), ("seq", 128)]));
-    assert_eq!(sizes("dialects/nanogpt__leg17.onnx", &[]).dims, named(&[("batch", 1), ("seq", 64)]));
-    // This exporter has a name of its own for each dimension of each input.
-    let dynamo = sizes("dialects/gpt2__dyn18.onnx", &[("s70", 7)]);
-    assert_eq!(dynamo.dims, named(&[("s72", 1), ("s70", 7), ("s43", 1), ("s53", 7)]));
-    let past = sizes("tiny-shakespeare/model_with_past.onnx", &[("past", 5), ("seq", 2)]);
-    let bound = BTreeMap::from([
-        ("attention_mask".to_string(), common::i64s(&[1, 7], &[1; 7])),
-        ("position_ids".to_string(), common::i64s(&[1, 2], &[5, 6])),
-    ]);
-    assert_eq!(past.bound, bound);
-}
-
-/// A rotary embedding's frequencies are architecture; a weight is public only if the user says so.
-#[test]
-fn owners() {
-    use sscc::graph::{Op, Owner};
-    let llama = agrees("dialects/llama__leg17.onnx", "dialects/llama__leg17.io.npz", &[("batch", 2)]);
-    assert_eq!(llama.structure.len(), 1);
-    let public = ["wte.weight".to_string()].into();
-    let nano =
-        import(&models().join("dialects/nanogpt__leg17.onnx"), &Bindings { public, ..Bindings::default() }).unwrap();
-    let embedding = nano.graph.dag.node_weights().find(|n| matches!(n.op, Op::Gather { .. })).unwrap();
-    assert_eq!(embedding.owner, Owner::Client);
 }
