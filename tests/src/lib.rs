@@ -1,4 +1,5 @@
-//! What the whole-system tests and the demo share: models and text.
+//! What the whole-system tests and the demo share: models, text, processes.
 
 pub mod gpt2;
+pub mod processes;
 pub mod text;
