@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::ArrayD;
 use ndarray_npy::NpzReader;
-use sscc::graph::{Tensor, eval, shape};
+use sscc::graph::{Stage, Tensor, eval, verify};
 use sscc::onnx::{Bindings, Imported, import};
 
 fn models() -> PathBuf {
@@ -42,7 +42,7 @@ fn agrees(file: &str, io: &str, dims: &[(&str, usize)]) -> Imported {
         ..Bindings::default()
     };
     let imported = import(&path, &bindings).unwrap_or_else(|e| panic!("{file}\n{e}"));
-    shape::verify(&imported.graph).unwrap_or_else(|e| panic!("{file}\n{e}"));
+    verify(&imported.graph, Stage::Graph).unwrap_or_else(|e| panic!("{file}\n{e}"));
     imported.take_bound(&mut inputs).unwrap();
     let outputs =
         eval::evaluate(&imported.graph, &inputs, None, &mut |_, _| {}).unwrap_or_else(|e| panic!("{file}\n{e}"));

@@ -34,10 +34,8 @@ impl Graph {
             Op::Weight { .. } => Owner::Server,
             _ => owner(&nodes),
         };
-        let mut node = Node { op, shape: claimed.to_vec(), dtype: DType::F32, owner, origin: origin.to_owned() };
-        (node.shape, node.dtype) =
-            infer(&node.op, &typed, &node).expect("a pass builds operations that fit their operands");
-        self.add(node, operands)
+        let (shape, dtype) = infer(&op, &typed, (claimed, DType::F32)).expect("a pass builds what fits its operands");
+        self.add(Node { op, shape, dtype, owner, origin: origin.to_owned() }, operands)
     }
 
     /// Makes `id` read `operand` in `slot`.

@@ -1,10 +1,9 @@
 //! Shape and element type of every op's result, from those of its operands: the graph's type rules. The importer
-//! builds by them, the evaluator and [`verify`] check by them, so kernels need not check again.
+//! builds by them, the evaluator and [`super::verify`] check by them, so kernels need not check again.
 //!
 //! Errors are half sentences about one node; who knows the node adds the place.
 
-use super::{DType, Graph, Op};
-use crate::diagnostic::Diagnostic;
+use super::{DType, Op};
 
 /// Greatest number of elements of a tensor, dimensions of zero counted as one: 8 GiB of floats.
 pub const MAX_ELEMENTS: usize = 1 << 31;
@@ -42,23 +41,6 @@ pub fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
         })
         .collect::<Option<_>>()
         .ok_or_else(|| format!("shapes {a:?} and {b:?} do not broadcast"))
-}
-
-/// Checks every node of a graph against the rules; all faults in one report.
-pub fn verify(graph: &Graph) -> Result<(), Diagnostic> {
-    Diagnostic::check(graph.order().into_iter().filter_map(|id| {
-        let node = graph.node(id);
-        let typed: Vec<Typed> =
-            graph.operands(id).iter().map(|&o| (graph.node(o).shape.clone(), graph.node(o).dtype)).collect();
-        let fault = match infer(&node.op, &typed, (&node.shape, node.dtype)) {
-            Ok(found) if found == (node.shape.clone(), node.dtype) => return None,
-            Ok((shape, dtype)) => {
-                format!("the node declares {:?} {:?}; its operands give {dtype:?} {shape:?}", node.dtype, node.shape)
-            }
-            Err(fault) => fault,
-        };
-        Some(Diagnostic::new("the graph is not well typed").at(format!("node \"{}\"", node.origin)).because(fault))
-    }))
 }
 
 fn rule(op: &Op, operands: &[Typed], declared: &[usize], declared_dtype: DType) -> Result<Typed, String> {

@@ -83,7 +83,7 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), String> {
     }
     let operands: Vec<&Node> = graph.operands(id).into_iter().map(|o| graph.node(o)).collect();
     let typed: Vec<Typed> = operands.iter().map(|n| (n.shape.clone(), n.dtype)).collect();
-    let (shape, dtype) = infer(&node.op, &typed, node)?;
+    let (shape, dtype) = infer(&node.op, &typed, (&node.shape, node.dtype))?;
     if shape != node.shape {
         return Err(format!("its shape is {shape:?}, not {:?}", node.shape));
     }
@@ -103,11 +103,11 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), String> {
     }
 }
 
-/// Whether the fused stage has this operation, and with weights where it needs them.
-fn check_fused(graph: &Graph, id: NodeId) -> Result<(), String> {
+/// Whether the fused stage has this operation, and with weights where it needs them. The error is a half sentence.
+pub fn check_fused(graph: &Graph, id: NodeId) -> Result<(), String> {
     let node = graph.node(id);
     if !is_fused(&node.op) {
-        return Err("the fused stage has no such operation".into());
+        return Err("no such operation in the fused stage".into());
     }
     let weights_from = match node.op {
         Op::Embed | Op::Linear | Op::AddWeight => 1,
@@ -116,7 +116,7 @@ fn check_fused(graph: &Graph, id: NodeId) -> Result<(), String> {
     for (slot, operand) in graph.operands(id).into_iter().enumerate() {
         let is_weight = matches!(graph.node(operand).op, Op::Weight { .. });
         if is_weight != (slot >= weights_from) {
-            return Err(format!("operand {slot} is {}a weight", if is_weight { "" } else { "not " }));
+            return Err(format!("operand {slot} is {} weight", if is_weight { "a" } else { "no" }));
         }
     }
     if let Op::Attention { pattern, .. } = &node.op
@@ -131,7 +131,7 @@ fn check_fused(graph: &Graph, id: NodeId) -> Result<(), String> {
 }
 
 /// Whether an operation belongs to the fused stage.
-pub fn is_fused(op: &Op) -> bool {
+fn is_fused(op: &Op) -> bool {
     matches!(
         op,
         Op::Input { .. }

@@ -140,14 +140,14 @@ fn behind(graph: &mut Graph, linear: NodeId, map: &Map) -> NodeId {
     let mut operands = graph.operands(linear);
     let name = known::label(graph, operands[1]);
     let mul = ndarray::aview1(&map.mul);
-    let bias = known::bias(graph, operands.get(2), map.mul.len()) * &mul + &ndarray::aview1(&map.add);
+    let bias = known::bias(graph, operands.get(2), map.mul.len()) * mul + ndarray::aview1(&map.add);
     let named = match operands.get(2) {
         Some(&bias) if map.is_gain() => format!("{} * {}", known::label(graph, bias), map.label),
         Some(&bias) => format!("{} + {}", known::label(graph, bias), map.label),
         None => format!("bias {}", map.label),
     };
     if !map.is_shift() {
-        let weight = known::matrix(graph, operands[1]) * &mul;
+        let weight = known::matrix(graph, operands[1]) * mul;
         operands[1] = known::add_weight(graph, &format!("{name} * {}", map.label), &weight);
     }
     finish(graph, linear, operands, bias, &named)
@@ -166,7 +166,7 @@ fn before(graph: &mut Graph, linear: NodeId, operand: NodeId, map: &Map) -> Node
     };
     if !map.is_shift() {
         let column = ndarray::aview1(&map.mul).insert_axis(ndarray::Axis(1));
-        operands[1] = known::add_weight(graph, &format!("{name} * {}", map.label), &(weight * &column));
+        operands[1] = known::add_weight(graph, &format!("{name} * {}", map.label), &(weight * column));
     }
     if map.is_gain() {
         let origin = graph.node(linear).origin.clone();

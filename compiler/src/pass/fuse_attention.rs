@@ -200,7 +200,7 @@ fn pattern(graph: &Graph, id: NodeId, found: &Found) -> Result<Pattern, Diagnost
                 })?;
                 for (keep, value) in kept.iter_mut().zip(per_score(&numbers)?) {
                     let value = sign * value;
-                    if value != 0.0 && !(value <= DROPS) {
+                    if value.is_nan() || DROPS < value && value != 0.0 {
                         return Err(refuse(
                             "attention mask holds a number that neither keeps nor drops a score",
                             format!("{value} is added to a score; only 0, or less than {DROPS}, is understood."),

@@ -30,13 +30,19 @@ pub fn tensor(graph: &Graph, id: NodeId) -> Option<ArrayD<f64>> {
 
 /// The one number of which a known tensor is made: it has one element, or is a constant of equal ones.
 pub fn scalar(graph: &Graph, id: NodeId) -> Option<f64> {
-    let node = graph.node(id);
-    if matches!(node.op, Op::Weight { .. }) && node.shape.iter().product::<usize>() != 1 {
-        return None;
+    fn common<T: Copy + PartialEq>(values: &ArrayD<T>) -> Option<T> {
+        let first = *values.first()?;
+        values.iter().all(|&x| x == first).then_some(first)
     }
-    let value = tensor(graph, id)?;
-    let first = *value.first()?;
-    value.iter().all(|&x| x == first).then_some(first)
+    match &graph.node(id).op {
+        Op::Weight { value, .. } if value.len() == 1 => common(value).map(f64::from),
+        Op::Const(value) => match &**value {
+            Tensor::F32(a) => common(a).map(f64::from),
+            Tensor::I64(a) => common(a).map(|x| x as f64),
+            Tensor::Bool(_) => None,
+        },
+        _ => None,
+    }
 }
 
 /// A known tensor that varies along the last axis only, as a vector of `width` elements.
