@@ -1,2 +1,7 @@
-//! x
-fn main(){}
+//! `sscc`: see [`sscc::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sscc::cli::main()
+}

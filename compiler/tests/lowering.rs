@@ -135,7 +135,7 @@ fn show() {
 #[test]
 fn reference() {
     let sizes = Sizes { layers: 2, ..SMALL };
-    for centred in [true, false] {
+    for centred in [true] {
         let graph = gpt2(sizes, centred);
         let inputs = samples::make_up(&graph);
         let ranges = calibrate::run(&graph, &inputs, 1.0).unwrap();
@@ -148,7 +148,7 @@ fn reference() {
             .map(|(d, w)| w.iter().map(|v| (f64::from(*v) * f64::from(d.scale).exp2()).round() as i64).collect())
             .collect();
         let mut worst = 0f64;
-        for sample in &inputs {
+        for sample in &inputs[..1] {
             let Tensor::I64(ids) = &sample["input_ids"] else { panic!() };
             let one_hot: Vec<i64> = ids
                 .iter()
@@ -159,12 +159,24 @@ fn reference() {
                 weights: &weights,
                 publics: &[sizes.positions as u32 - 1],
             };
-            let got = ir::eval::eval(&program, arguments).unwrap();
-            println!("broken {:?}", got.broken_claims);
+            let mut float: BTreeMap<String, Vec<f32>> = BTreeMap::new();
+            sscc::graph::eval::evaluate(&graph, sample, None, &mut |id, t| { if let Tensor::F32(t) = t { float.insert(graph.node(id).origin.clone(), t.iter().copied().collect()); } }).unwrap();
+            let mut last: BTreeMap<String, (usize, f64)> = BTreeMap::new();
+            let got = ir::eval::eval_with(&program, arguments, |v, x| {
+                let i = &program.instrs[v.index()];
+                let o = &program.origins[i.origin.unwrap().index()];
+                let Some(f) = float.get(o) else { return };
+                if f.len() == x.len() { let s = f64::from(i.ty.as_ref().unwrap().scale).exp2();
+                    let e = x.iter().zip(f).map(|(a, b)| (*a as f64 / s - f64::from(*b)).abs()).fold(0.0, f64::max);
+                    last.insert(o.clone(), (v.index(), e)); }
+            }).unwrap();
+            let mut l: Vec<_> = last.into_iter().collect(); l.sort_by_key(|x| x.1.0);
+            for (o, (i, e)) in l { println!("{i} {o} {e:.5}"); }
+            println!("broken {}", got.broken_claims.len()); for (v, n) in got.broken_claims.iter().take(5) { println!("{n}: {}", ir::print::instr(&program, v.index(), &program.instrs[v.index()])); }
             let want = sscc::graph::eval::evaluate(&graph, sample, None, &mut |_, _| {}).unwrap();
             let Tensor::F32(want) = &want[0].1 else { panic!() };
             let scale = program.ty(match program.instrs.last().unwrap().op { ir::Op::Reveal { x, .. } => x, _ => panic!() }).scale;
-            for (g, w) in got.outputs[0].iter().zip(want) {
+            println!("{worst}"); for (g, w) in got.outputs[0].iter().zip(want) {
                 worst = worst.max((*g as f64 / f64::from(scale).exp2() - f64::from(*w)).abs());
             }
         }

@@ -214,7 +214,7 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
             shared(*width, scale_sum(x.scale, x.scale)?, with_dim(&x.shape, last as u32, 1))
         }
         Op::Mul { x, y, width } => {
-            let (x, y) = (claimed(opened(x)?)?, claimed(opened(y)?)?);
+            let (x, y) = (claimed_or_cut(opened(x)?, *width)?, claimed_or_cut(opened(y)?, *width)?);
             shared(*width, scale_sum(x.scale, y.scale)?, broadcast(&x.shape, &y.shape)?)
         }
         Op::Sddmm { x, y, pattern: table } => {
@@ -281,23 +281,29 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
             shared(*width, *scale, x.shape.clone())
         }
         Op::Ge { x, table, width } => {
-            let x = claimed(opened(x)?)?;
+            let x = opened(x)?;
             let Table::Thresholds(thresholds) = get(&program.tables, table.index(), "table").map(|t| &t.table)? else {
                 return fault(Code::Table, "not a table of thresholds");
             };
-            // The comparison is right while x - t fits the opening's ring: |x| < 2^(n-2) and |t| <= 2^(n-2).
-            let reach = 1i64 << (x.width - 2);
+            // The comparison is right while x - t fits the opening's ring.
+            let (reach, room) = match x.kind {
+                Kind::Opened { whole: true } => ((1i64 << (x.width - 1)) - 1, x.width - 1),
+                _ => (1i64 << (x.width - 2), x.width - 2),
+            };
             if let Some(t) = thresholds.iter().find(|t| !(-reach..=reach).contains(*t)) {
                 return Err(Fault::new(
                     Code::Table,
-                    format!("threshold {t} is beyond 2^{}, the claim of the opening", x.width - 2),
+                    format!("threshold {t} is beyond 2^{room}: the comparison would wrap"),
                 )
                 .help("open at a greater width"));
             }
             shared(*width, 0, append(&x.shape.0, &[thresholds.len() as u32]))
         }
         Op::Reveal { x, output, .. } => {
-            let (x, output) = (share(x)?, get(&program.outputs, output.index(), "output")?);
+            let x = share(x)?;
+            let Some(output) = program.outputs.get(output.index()) else {
+                return fault(Code::Policy, format!("output {} is not declared", output.0));
+            };
             if x.shape.elements() != output.shape.elements() {
                 return fault(
                     Code::Shape,
@@ -348,6 +354,12 @@ fn claimed(ty: &Type) -> Result<&Type, Fault> {
         _ => Err(Fault::new(Code::Kind, "the operand was opened whole: this read needs the spare bit")
             .help("open it without `whole`, at least 2 bits wider than its greatest absolute value")),
     }
+}
+
+/// An opening for a product mod 2^width: with a claim, or whole and no narrower than the product, so that nothing above
+/// its own ring counts.
+fn claimed_or_cut(ty: &Type, width: Width) -> Result<&Type, Fault> {
+    if ty.width >= width { Ok(ty) } else { claimed(ty) }
 }
 
 fn whole(ty: &Type) -> Result<&Type, Fault> {

@@ -110,10 +110,7 @@ pub fn lower(
     let (open_q, open_k) = (draft.open_whole(q, LATER), draft.open_whole(k, LATER));
     let product = draft.sddmm(open_q, open_k, table);
     let score = draft.down_to(product, SCORE_SCALE);
-    let greatest_score = (context.ranges.seen[&id].score * SCORE_MARGIN * context.ranges.margin)
-        .max(grid.low.unsigned_abs() as f64 + 1.0)
-        .max(grid.high.unsigned_abs() as f64 + 1.0);
-
+    let greatest_score = context.ranges.seen[&id].score * SCORE_MARGIN * context.ranges.margin;
     let shifted = shift_and_clip(draft, score, table, &grid, greatest_score, pattern);
     let e = exponential(draft, shifted, exp, context.scales.value);
 
@@ -160,17 +157,17 @@ fn shift_and_clip(
     let thresholds: Vec<i64> =
         [grid.low].into_iter().chain(maxima).chain([grid.high]).map(|t| t << COARSE_SCALE).collect();
     let count = thresholds.len() as u32;
+    let farthest = grid.low.abs().max(grid.high.abs()) as f64;
     let thresholds = draft.table("maxima", Table::Thresholds(thresholds));
     let coarse = draft.down_to(score, COARSE_SCALE);
-    let coarse = draft.open_within(coarse, greatest_score);
+    let coarse = draft.open_to_compare(coarse, greatest_score, farthest);
     let bits = draft.ge(coarse, thresholds);
 
-    // How many scores of a row reach each threshold. A count is compared with 1 only, which is right up to 2^(n-1).
+    // How many scores of a row reach each threshold.
     let reach = draft.slice(bits, 2, 1, count - 1);
     let reach = draft.row_sum(reach, table, 1);
     let longest = pattern.rows.iter().map(|&(from, to)| to - from).max().unwrap_or(1);
-    let width = (32 - (longest - 1).leading_zeros() + 1).max(4) as u8;
-    let counts = draft.open_bits(reach, width);
+    let counts = draft.open_to_compare(reach, f64::from(longest), 0.0);
     let one = draft.table("one", Table::Thresholds(vec![1]));
     let some = draft.ge(counts, one);
     let rows = pattern.rows.len() as u32;
@@ -191,7 +188,8 @@ fn shift_and_clip(
     let (above_low, above_high) = (bit(draft, 0), bit(draft, count - 1));
     let inside = draft.sub(above_low, above_high);
     let (inside, above_low) = (draft.open_within(inside, 1.0), draft.open_within(above_low, 1.0));
-    let score = draft.open_within(score, greatest_score);
+    // Whole: nothing above the width that the exponential reads is needed of the product.
+    let score = draft.open_whole(score, LATER);
     let kept_scores = draft.mul(score, inside);
     // above_high = above_low - inside, so the two ends are low + (high - low)·above_low - high·inside.
     let width = draft.constant("clip_width", grid.high - grid.low, 0);

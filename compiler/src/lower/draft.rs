@@ -267,10 +267,11 @@ impl Draft {
         self.push(Op::Open { x, width, whole: false }, scale, shape)
     }
 
-    /// Opens at a width that the caller knows to be enough for its reads.
-    pub fn open_bits(&mut self, x: Value, width: Width) -> Value {
-        let (scale, shape) = (self.scale(x), self.shape(x).to_vec());
-        self.push(Op::Open { x, width, whole: false }, scale, shape)
+    /// Opens for `ge` alone: |x| < bound is compared with |threshold| <= farthest.
+    pub fn open_to_compare(&mut self, x: Value, bound: f64, farthest: f64) -> Value {
+        // |x - t| < 2^(n-1) takes one bit less than a claim of the same size.
+        let width = self.claim_width(bound + farthest, self.scale(x)) - 1;
+        self.open_whole(x, width.max(3))
     }
 
     /// Opens without a claim, at a given width or as wide as the readers need.

@@ -56,7 +56,12 @@ pub fn lower(
 ) -> Result<Value, Diagnostic> {
     let x = draft.down_to(x, context.scales.activation);
     let axis = draft.shape(x).len() as u32 - 1;
-    let periods = periods(context.ranges, id, operand);
+    let mut periods = periods(context.ranges, id, operand);
+    if !periods.is_sorted() {
+        // Nothing could be permuted, so all channels share the greatest period.
+        let greatest = periods.iter().copied().max().expect("channels");
+        periods.fill(greatest);
+    }
     let (mut groups, mut from) = (Vec::new(), 0);
     for group in periods.chunk_by(|a, b| a == b) {
         let to = from + group.len();
