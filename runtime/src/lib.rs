@@ -1,5 +1,9 @@
 //! Virtual machine that two parties run against each other on secret-shared values.
 
+pub mod handshake;
+pub mod keys;
+pub mod ledger;
 pub mod net;
+pub mod npz;
 pub mod prg;
 pub mod ring;
