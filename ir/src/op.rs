@@ -1,10 +1,16 @@
 //! The op table. Each row's doc comment is the manual page of that op; the enum, printer, parser, encoder and decoder
 //! all expand from the rows, so an op exists in one place.
 //!
-//! Fields print in the order of their row. Operands (`Value`, `Weight`, `TableId`, `InputId`, `PublicId`) print bare,
-//! separated by commas; all other fields follow in braces as `name=value`, a `bool` by its name alone when set. Example:
-//! `v3 = open v2 {width=29}`, `v9 = slice v8 {axis=1, from=0, to=768}`, `v4 = reveal v3, out0 {to=client}`.
+//! Fields print in the order of their row. Identifiers come first and print bare, separated by commas: values as `v7`,
+//! or `o7` if the value is an opening, weights as `w3`, tables as `@name`, inputs as `in0`, publics as `p0`, outputs as
+//! `out0`. All other fields follow in braces as `name=value`, a `bool` by its name alone when set. Examples:
+//! `o3 = open v2 {width=29}`, `v9 = slice v8 {axis=1, from=0, to=768}`, `reveal v3, out0 {to=client}`. In bytecode an op
+//! is its number and its fields in the same order, integers as base-128 varints, least significant group first.
 
+use crate::bytecode::{DecodeError, Reader};
+use crate::field::Field;
+use crate::parse::{Args, ParseError};
+use crate::print::Operands;
 use crate::types::*;
 
 macro_rules! op_table {
@@ -27,7 +33,55 @@ macro_rules! op_table {
             pub fn code(&self) -> u8 {
                 match self { $( Op::$name { .. } => $code, )* }
             }
+
+            /// The values that the op reads, in the order of its fields.
+            pub fn operands(&self) -> impl Iterator<Item = Value> + use<> {
+                let mut values = Vec::new();
+                match self { $( Op::$name { $($field),* } => { $( $field.values(&mut |v| values.push(v)); )* } )* }
+                values.into_iter()
+            }
+
+            /// Replaces every value that the op reads.
+            pub fn map_operands(&mut self, mut f: impl FnMut(Value) -> Value) {
+                match self { $( Op::$name { $($field),* } => { $( $field.map_values(&mut f); )* } )* }
+                let _ = &mut f;
+            }
+
+            /// Adds the fields to the op's text.
+            pub(crate) fn print(&self, out: &mut Operands<'_>) {
+                match self { $( Op::$name { $($field),* } => { $( $field.print(stringify!($field), out); )* } )* }
+                let _ = out;
+            }
+
+            /// Parses the fields of the op that is called `mnemonic`; `None` if there is no such op.
+            pub(crate) fn parse(mnemonic: &str, args: &mut Args<'_, '_>) -> Result<Option<Op>, ParseError> {
+                $( if mnemonic == stringify!($mnemonic) {
+                    $( let $field = Field::parse(stringify!($field), args)?; )*
+                    return Ok(Some(Op::$name { $($field),* }));
+                } )*
+                Ok(None)
+            }
+
+            /// Appends the op to bytecode.
+            pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+                out.push(self.code());
+                match self { $( Op::$name { $($field),* } => { $( $field.encode(out); )* } )* }
+            }
+
+            /// Takes an op from bytecode.
+            pub(crate) fn decode(bytes: &mut Reader<'_>) -> Result<Op, DecodeError> {
+                match bytes.byte()? {
+                    $( $code => {
+                        $( let $field = Field::decode(bytes)?; )*
+                        Ok(Op::$name { $($field),* })
+                    } )*
+                    code => Err(DecodeError::UnknownOp(code)),
+                }
+            }
         }
+
+        /// Every op's name and number.
+        pub const OPS: &[(&str, u8)] = &[$( (stringify!($mnemonic), $code) ),*];
     };
 }
 
