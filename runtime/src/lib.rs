@@ -5,5 +5,7 @@ pub mod keys;
 pub mod ledger;
 pub mod net;
 pub mod npz;
+pub mod link;
+pub mod material;
 pub mod prg;
 pub mod ring;
