@@ -17,7 +17,9 @@ pub mod op;
 pub mod parse;
 pub mod print;
 pub mod program;
+pub mod series;
 pub mod types;
+pub mod verify;
 pub mod wire;
 
 pub use builder::Builder;
@@ -27,3 +29,4 @@ pub use op::Op;
 pub use parse::parse;
 pub use program::{Instr, Program};
 pub use types::*;
+pub use verify::{Limits, Policy, verify};
