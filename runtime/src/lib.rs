@@ -7,5 +7,7 @@ pub mod net;
 pub mod npz;
 pub mod link;
 pub mod material;
+pub mod cpu;
 pub mod prg;
+pub mod protocol;
 pub mod ring;
