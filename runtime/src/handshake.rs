@@ -218,12 +218,15 @@ pub fn greet(conn: &mut Conn, ours: &Hello, expected: &[Role]) -> Result<Hello, 
     Ok(theirs)
 }
 
+/// What to say about an entry that the program lacks.
+pub fn unknown_entry(module: &ir::bytecode::Module, wanted: &str) -> Mismatch {
+    let known = module.entries.iter().map(|e| format!("`{}`", e.name)).collect::<Vec<_>>().join(", ");
+    Mismatch::Entry { wanted: printable(wanted.as_bytes()), known }
+}
+
 /// The entry that a client asks for, if the program has it and its publics are within their bounds.
 pub fn entry<'a>(module: &'a ir::bytecode::Module, client: &Hello) -> Result<&'a ir::Program, Mismatch> {
-    let program = module.entry(&client.entry).ok_or_else(|| Mismatch::Entry {
-        wanted: printable(client.entry.as_bytes()),
-        known: module.entries.iter().map(|e| format!("`{}`", e.name)).collect::<Vec<_>>().join(", "),
-    })?;
+    let program = module.entry(&client.entry).ok_or_else(|| unknown_entry(module, &client.entry))?;
     if client.publics.len() != program.publics.len() {
         let what = format!(
             "{} public numbers for entry `{}`, which takes {}",

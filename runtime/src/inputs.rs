@@ -12,11 +12,13 @@ use std::collections::BTreeMap;
 
 use ir::bytecode::Module;
 use ir::program::{Encoding, Input};
-use ir::{Party, Program};
+use ir::{Op, Program};
 use ndarray::{ArrayD, Axis, IxDyn, Slice, concatenate};
 use serde::Deserialize;
 
+use crate::codec::{self, CodecError, Plain};
 use crate::npz::Array;
+use crate::ring::Tensor;
 
 /// The public number that picks the outputs' position.
 pub const POSITION: &str = "position";
@@ -31,6 +33,17 @@ pub struct Run {
     pub publics: Vec<u32>,
     /// Values of the program's inputs in its order and shapes.
     pub inputs: Vec<Array>,
+}
+
+impl Run {
+    /// The client's shares of the inputs.
+    pub fn encode(&self, program: &Program) -> Result<Vec<Tensor>, CodecError> {
+        let plain = |array: &Array| match array {
+            Array::I64(a) => Plain::Integers(a.iter().copied().collect()),
+            Array::F32(a) => Plain::Reals(a.iter().copied().collect()),
+        };
+        program.inputs.iter().zip(&self.inputs).map(|(input, array)| codec::encode(input, &plain(array))).collect()
+    }
 }
 
 /// Arrays that do not fit the program.
@@ -309,9 +322,25 @@ fn padded<T: Clone + Default>(input: &Input, array: &ArrayD<T>, run: usize) -> A
     out
 }
 
-/// Outputs that the client learns.
-pub fn client_outputs(program: &Program) -> impl Iterator<Item = &str> {
-    program.outputs.iter().filter(|o| o.to == Party::Client).map(|o| o.name.as_str())
+/// What a run revealed to a party, as real numbers in the shapes of the ONNX graph.
+pub fn decode(program: &Program, outputs: Vec<Option<Vec<i64>>>) -> Vec<(String, ArrayD<f32>)> {
+    let scale = |output: usize| {
+        let revealed = program.instrs.iter().find_map(|instr| match instr.op {
+            Op::Reveal { x, output: o, .. } if o.index() == output => Some(x),
+            _ => None,
+        });
+        program.ty(revealed.expect("verified: every output is revealed")).scale
+    };
+    outputs
+        .into_iter()
+        .enumerate()
+        .filter_map(|(i, integers)| {
+            let output = &program.outputs[i];
+            let reals = codec::decode(&integers?, scale(i));
+            let shape = IxDyn(&codec::dimensions(&output.shape));
+            Some((output.name.clone(), ArrayD::from_shape_vec(shape, reals).expect("verified: as many elements")))
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::ledger::sync_directory;
+use crate::prg::Seed;
 
 /// The server's secret.
 pub struct MasterKey(Zeroizing<[u8; 32]>);
@@ -58,10 +59,10 @@ impl MasterKey {
     }
 
     /// The seed of the masks of an entry's weights.
-    pub fn mask_seed(&self, program: &[u8; 32], entry: &str) -> Zeroizing<[u8; 32]> {
+    pub fn mask_seed(&self, program: &[u8; 32], entry: &str) -> Seed {
         let mut hasher = blake3::Hasher::new_derive_key("ssvm 2026-01 masks of the server's weights");
         hasher.update(&*self.0).update(program).update(entry.as_bytes());
-        Zeroizing::new(*hasher.finalize().as_bytes())
+        Seed::new(*hasher.finalize().as_bytes())
     }
 
     fn read(path: &Path) -> Result<MasterKey, KeyError> {
@@ -124,11 +125,12 @@ mod tests {
         let key = MasterKey::beside(&weights).unwrap();
         let again = MasterKey::beside(&weights).unwrap();
         let seed = key.mask_seed(&[1; 32], "a");
-        assert_eq!(seed, again.mask_seed(&[1; 32], "a"));
-        assert_ne!(seed, key.mask_seed(&[2; 32], "a"));
-        assert_ne!(seed, key.mask_seed(&[1; 32], "b"));
+        let seed = seed.expose();
+        assert_eq!(seed, again.mask_seed(&[1; 32], "a").expose());
+        assert_ne!(seed, key.mask_seed(&[2; 32], "a").expose());
+        assert_ne!(seed, key.mask_seed(&[1; 32], "b").expose());
         let other = MasterKey::beside(&directory.path().join("n.ssw")).unwrap();
-        assert_ne!(seed, other.mask_seed(&[1; 32], "a"));
+        assert_ne!(seed, other.mask_seed(&[1; 32], "a").expose());
     }
 
     #[test]

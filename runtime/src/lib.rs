@@ -1,13 +1,26 @@
 //! Virtual machine that two parties run against each other on secret-shared values.
 
+pub mod cli;
+pub mod codec;
+pub mod cpu;
+pub mod dealer;
 pub mod handshake;
+pub mod inputs;
 pub mod keys;
 pub mod ledger;
+pub mod link;
+pub mod mapped;
+pub mod material;
+pub mod meter;
 pub mod net;
 pub mod npz;
-pub mod link;
-pub mod material;
-pub mod cpu;
+pub mod packed;
 pub mod prg;
+pub mod process;
 pub mod protocol;
 pub mod ring;
+pub mod setup;
+pub mod simulate;
+pub mod vm;
+pub mod weights;
+pub mod weights_file;

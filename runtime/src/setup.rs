@@ -8,34 +8,47 @@
 //!
 //! Masked weights are uniform to whoever lacks B, but files are private all the same.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use ir::Program;
+use ir::{Op, Program, Weight, Width};
 use memmap2::Mmap;
 use tempfile::NamedTempFile;
 
 use crate::handshake::hex;
 use crate::ledger::sync_directory;
+use crate::mapped::map;
+use crate::ring;
+use crate::weights::{MaskedWeights, WeightsError};
 
 const MAGIC: &[u8; 8] = b"SSVMSET\x01";
 const DIGEST: usize = 32;
 
-/// Where the pieces of a program's masked weights lie, one after another.
-pub fn layout(program: &Program) -> Vec<Range<usize>> {
+/// A weight that the client holds masked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Piece {
+    /// The weight.
+    pub weight: Weight,
+    /// Width of its product in bits.
+    pub width: Width,
+    /// Where its bytes lie in the setup.
+    pub bytes: Range<usize>,
+}
+
+/// The pieces of a verified program's setup, one after another.
+pub fn layout(program: &Program) -> Vec<Piece> {
+    let costs = ir::cost::per_instruction(program).per_instruction;
     let mut end = 0;
-    ir::cost::per_instruction(program)
-        .per_instruction
-        .iter()
-        .filter(|c| c.setup_bytes > 0)
-        .map(|c| {
+    let mut pieces = Vec::new();
+    for (instr, cost) in program.instrs.iter().zip(costs) {
+        if let Op::Linear { x, weight } = instr.op {
             let start = end;
-            end += usize::try_from(c.setup_bytes).expect("the verifier bounds the setup's size");
-            start..end
-        })
-        .collect()
+            end += usize::try_from(cost.setup_bytes).expect("the verifier bounds the setup's size");
+            pieces.push(Piece { weight, width: program.ty(x).width, bytes: start..end });
+        }
+    }
+    pieces
 }
 
 /// A directory of setups.
@@ -54,29 +67,20 @@ pub struct CacheError {
     pub source: io::Error,
 }
 
-/// A program's masked weights.
+/// A program's masked weights, mapped into memory.
 pub struct Masked {
-    /// None for a program without `linear`, since an empty range cannot be mapped everywhere.
+    /// None for a program without `linear`: an empty setup has no file.
     map: Option<Mmap>,
-    pieces: Vec<Range<usize>>,
+    pieces: Vec<Piece>,
 }
 
-impl Masked {
-    /// The packed piece of the program's `index`-th `linear`.
-    pub fn piece(&self, index: usize) -> &[u8] {
-        let range = &self.pieces[index];
-        let map = self.map.as_ref().expect("pieces lie in a file");
-        &map[MAGIC.len() + range.start..MAGIC.len() + range.end]
-    }
-
-    /// Number of pieces.
-    pub fn len(&self) -> usize {
-        self.pieces.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+impl MaskedWeights for Masked {
+    fn fill(&self, weight: Weight, first: usize, out: &mut [u64]) -> Result<(), WeightsError> {
+        let piece = self.pieces.iter().find(|p| p.weight == weight).ok_or(WeightsError::Missing(weight.0))?;
+        let map = self.map.as_ref().ok_or(WeightsError::Missing(weight.0))?;
+        let bytes = &map[MAGIC.len() + piece.bytes.start..MAGIC.len() + piece.bytes.end];
+        ring::unpack_range(bytes, piece.width, first, out);
+        Ok(())
     }
 }
 
@@ -105,12 +109,12 @@ impl Cache {
             return Ok(Some(Masked { map: None, pieces }));
         }
         let path = self.path(model);
-        let map = match File::open(&path).and_then(|file| map(&file)) {
+        let map = match map(&path) {
             Ok(map) => map,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(CacheError { path, source }),
         };
-        let data = pieces.last().map_or(0, |p| p.end);
+        let data = pieces.last().map_or(0, |p| p.bytes.end);
         let whole = map.len() == MAGIC.len() + data + DIGEST
             && map.starts_with(MAGIC)
             && blake3::hash(&map[..map.len() - DIGEST]).as_bytes()[..] == map[map.len() - DIGEST..];
@@ -156,7 +160,7 @@ impl Store {
     }
 
     /// Makes the setup durable under its name.
-    pub fn finish(mut self) -> Result<(), CacheError> {
+    pub fn finish(mut self, model: Model<'_>) -> Result<Masked, CacheError> {
         let digest = self.hasher.finalize();
         let path = self.path;
         let finish = || {
@@ -164,20 +168,17 @@ impl Store {
             let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
             file.as_file().sync_all()?;
             file.persist(&path)?;
-            sync_directory(path.parent().expect("the file lies in the cache's directory"))
+            sync_directory(path.parent().expect("the file lies in the cache's directory"))?;
+            map(&path)
         };
-        finish().map_err(|source| CacheError { path: path.clone(), source })
+        match finish() {
+            Ok(map) => Ok(Masked { map: Some(map), pieces: layout(model.program) }),
+            Err(source) => Err(CacheError { path, source }),
+        }
     }
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hasher.update(bytes);
         self.file.write_all(bytes)
     }
-}
-
-#[allow(unsafe_code)]
-fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: a file of the cache is complete before it gets its name and is never written again, only replaced by another
-    // file, so the mapped bytes do not change; the directory belongs to the user who runs this process.
-    unsafe { Mmap::map(file) }
 }

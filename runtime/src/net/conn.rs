@@ -356,6 +356,11 @@ impl Conn {
         Ok(frame.payload)
     }
 
+    /// Becomes true when the connection is lost.
+    pub fn lost(&self) -> watch::Receiver<bool> {
+        self.lost.clone()
+    }
+
     /// The error of a connection that is known to be lost, or no error.
     pub fn check(&mut self) -> Result<(), NetError> {
         if *self.lost.borrow() { Err(self.failure()) } else { Ok(()) }

@@ -23,10 +23,15 @@ pub mod link;
 pub mod server;
 
 mod error;
+mod material;
+mod online;
 mod parts;
 mod program;
+mod progress;
 mod stream;
 
-pub use error::RunError;
-pub use parts::{Entropy, Os, Phases, Watch};
+pub use error::{RunError, chain};
+pub use parts::{Entropy, Os, Phases, Record, write_json};
+
+use parts::Watch;
 pub use program::Loaded;

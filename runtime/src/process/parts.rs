@@ -1,11 +1,14 @@
 //! Small things that all processes share.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::RunError;
 use crate::handshake::Session;
+use crate::meter::Report;
+use crate::net::Conn;
 use crate::prg::Seed;
 
 /// Where seeds and session identifiers come from.
@@ -41,10 +44,40 @@ pub struct Phases {
     pub setup_seconds: f64,
     /// From connecting to the dealer until the material is there in full.
     pub dealing_seconds: f64,
-    /// The client's work ahead of the input.
+    /// Work that depends on neither input nor peer.
     pub prepare_seconds: f64,
     /// From input to output.
     pub online_seconds: f64,
+}
+
+/// A run in the report file.
+#[derive(Serialize)]
+pub struct Record {
+    /// The session.
+    pub session: String,
+    /// Seconds by phase.
+    pub phases: Phases,
+    /// Bytes of masked weights transferred; none if the client had kept them.
+    pub setup_bytes: u64,
+    /// Bytes on the socket sent to the other party, with handshake, setup and frame headers.
+    pub socket_sent_bytes: u64,
+    /// Bytes on the socket received from it, counted alike.
+    pub socket_received_bytes: u64,
+    /// The online phase, by instruction.
+    pub online: Report,
+}
+
+impl Record {
+    pub(super) fn new(session: Session, phases: Phases, setup_bytes: u64, conn: &Conn, online: Report) -> Record {
+        let (socket_sent_bytes, socket_received_bytes) = (conn.sent_bytes(), conn.received_bytes());
+        Record { session: session.to_string(), phases, setup_bytes, socket_sent_bytes, socket_received_bytes, online }
+    }
+}
+
+/// Writes a report file.
+pub fn write_json(path: &Path, report: &impl Serialize) -> Result<(), RunError> {
+    let text = serde_json::to_string_pretty(report).expect("a report is plain data");
+    std::fs::write(path, text).map_err(|source| RunError::File { path: path.to_owned(), source })
 }
 
 /// A stopwatch that is read phase by phase.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ir::bytecode::{self, Module};
-use ir::{Limits, verify};
+use ir::{Limits, Program, verify};
 
 use super::RunError;
 use crate::handshake::{Hello, PROTOCOL_VERSION, Role, Session};
@@ -42,7 +42,10 @@ impl Loaded {
         if module.entries.is_empty() {
             return Err(bad("it has no entry".to_owned()));
         }
-        for entry in &module.entries {
+        for (i, entry) in module.entries.iter().enumerate() {
+            if module.entries[..i].iter().any(|e| e.name == entry.name) {
+                return Err(bad(format!("two entries are called `{}`", entry.name)));
+            }
             verify(entry, &Limits::default()).map_err(|faults| {
                 let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
                 bad(format!("entry `{}` breaks the rules\n{}", entry.name, faults.join("\n")))
@@ -55,6 +58,12 @@ impl Loaded {
             }
         }
         Ok(Loaded { path: path.to_owned(), module, hash: bytecode::hash(file) })
+    }
+
+    /// Position of an entry of this program, which separates its use of seeds from that of others.
+    pub fn entry_index(&self, program: &Program) -> u32 {
+        let index = self.module.entries.iter().position(|e| e.name == program.name);
+        index.expect("an entry of this program") as u32
     }
 
     /// What a process with this program says about itself; session, entry and public numbers are left empty.

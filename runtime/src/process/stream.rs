@@ -27,20 +27,14 @@ impl<'a> Outgoing<'a> {
     }
 
     /// Stops writing when the connection behind `lost` is.
-    pub fn in_vain_if(mut self, lost: watch::Receiver<bool>) -> Outgoing<'a> {
+    pub fn in_vain_if(&mut self, lost: watch::Receiver<bool>) {
         self.vain = Some(lost);
-        self
     }
 
-    /// Ends the message, which must be complete unless a write failed.
-    pub fn finish(mut self) -> Result<(), NetError> {
-        match self.fault.take() {
-            Some(fault) => Err(fault),
-            None => {
-                assert_eq!((self.left, self.buffer.len()), (0, 0), "a message has the length that the program implies");
-                Ok(())
-            }
-        }
+    /// Ends the message, which must be complete if its writer says so.
+    pub fn finish(self, complete: bool) -> Result<(), NetError> {
+        assert!(!complete || self.left == 0, "a message has the length that the program implies");
+        self.fault.map_or(Ok(()), Err)
     }
 
     fn send(&mut self, length: usize) -> io::Result<()> {
