@@ -8,6 +8,7 @@ pub mod builder;
 pub mod bytecode;
 pub mod cost;
 pub mod dcf;
+pub mod eval;
 pub mod fault;
 mod field;
 pub mod infer;
@@ -20,6 +21,7 @@ pub mod program;
 pub mod series;
 pub mod types;
 pub mod verify;
+pub mod weights;
 pub mod wire;
 
 pub use builder::Builder;
