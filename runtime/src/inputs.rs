@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use ir::bytecode::Module;
 use ir::program::{Encoding, Input};
 use ir::{Op, Program};
-use ndarray::{ArrayD, Axis, IxDyn, Slice, concatenate};
+use ndarray::{ArrayD, Axis, Dimension, IxDyn, Slice, concatenate};
 use serde::Deserialize;
 
 use crate::codec::{self, CodecError, Plain};
@@ -147,7 +147,7 @@ pub fn stack(outputs: Vec<Vec<(String, ArrayD<f32>)>>) -> Vec<(String, ArrayD<f3
                 return (name, arrays.remove(0));
             }
             let arrays: Vec<_> = arrays.into_iter().map(rows).collect();
-            let views: Vec<_> = arrays.iter().map(ArrayD::view).collect();
+            let views: Vec<_> = arrays.iter().map(|a| a.view()).collect();
             (name, concatenate(Axis(0), &views).expect("runs of one program have outputs of one shape"))
         })
         .collect()

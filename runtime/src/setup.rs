@@ -12,7 +12,7 @@ use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use ir::{Op, Program, Weight, Width};
+use ir::{Program, Weight, Width};
 use memmap2::Mmap;
 use tempfile::NamedTempFile;
 
@@ -20,7 +20,7 @@ use crate::handshake::hex;
 use crate::ledger::sync_directory;
 use crate::mapped::map;
 use crate::ring;
-use crate::weights::{MaskedWeights, WeightsError};
+use crate::weights::{MaskedWeights, WeightsError, products};
 
 const MAGIC: &[u8; 8] = b"SSVMSET\x01";
 const DIGEST: usize = 32;
@@ -38,17 +38,13 @@ pub struct Piece {
 
 /// The pieces of a verified program's setup, one after another.
 pub fn layout(program: &Program) -> Vec<Piece> {
-    let costs = ir::cost::per_instruction(program).per_instruction;
     let mut end = 0;
-    let mut pieces = Vec::new();
-    for (instr, cost) in program.instrs.iter().zip(costs) {
-        if let Op::Linear { x, weight } = instr.op {
-            let start = end;
-            end += usize::try_from(cost.setup_bytes).expect("the verifier bounds the setup's size");
-            pieces.push(Piece { weight, width: program.ty(x).width, bytes: start..end });
-        }
-    }
-    pieces
+    let piece = |(weight, width, elements)| {
+        let start = end;
+        end += ring::packed_len(elements, width);
+        Piece { weight, width, bytes: start..end }
+    };
+    products(program).map(piece).collect()
 }
 
 /// A directory of setups.

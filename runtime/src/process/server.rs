@@ -19,7 +19,7 @@ use crate::keys::MasterKey;
 use crate::ledger::Ledger;
 use crate::net::frame::Kind;
 use crate::net::{Conn, Listener, Net, NetError};
-use crate::protocol::linear::mask_weight;
+use crate::protocol::linear::{WeightMask, mask_weight};
 use crate::setup::layout;
 use crate::vm::Machine;
 use crate::weights::ServerWeights;
@@ -137,7 +137,8 @@ impl Desk {
             for (step, piece) in layout(program).into_iter().enumerate() {
                 let mut out = Outgoing::new(conn, Kind::Setup, step as u32, piece.bytes.len() as u64);
                 let integers = weights.integers(piece.weight);
-                let sent = mask_weight(&mask_seed, index, piece.weight, integers, piece.width, &mut out);
+                let mask = WeightMask::new(&mask_seed, index, piece.weight);
+                let sent = mask_weight(mask, integers, piece.width, &mut out);
                 out.finish(sent.is_ok())?;
             }
         }
