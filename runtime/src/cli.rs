@@ -176,10 +176,8 @@ pub fn main() -> ExitCode {
 fn log(filter: Option<&str>) -> Result<(), CliError> {
     let wanted = filter.map(str::to_owned).or_else(|| std::env::var("RUST_LOG").ok());
     let wanted = wanted.unwrap_or_else(|| "warn".to_owned());
-    let filter = EnvFilter::try_new(&wanted).map_err(|e| CliError::Usage {
-        what: format!("log filter `{wanted}`: {e}"),
-        hint: "`--log info`",
-    })?;
+    let filter = EnvFilter::try_new(&wanted)
+        .map_err(|e| CliError::Usage { what: format!("log filter `{wanted}`: {e}"), hint: "`--log info`" })?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -353,9 +351,9 @@ fn directory(given: Option<&Path>, option: &str, variable: &str, below_home: &st
 
 /// Runs `body` with socket tasks beside it, until it ends or a signal stops it. A second signal ends the process at once.
 fn with_net(options: &NetOptions, body: impl FnOnce(&Net) -> Result<(), CliError>) -> Result<(), CliError> {
-    let failed = |e: std::io::Error| CliError::Usage { what: format!("no threads: {e}"), hint: "a larger process limit" };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(failed)?;
+    let failed =
+        |e: std::io::Error| CliError::Usage { what: format!("no threads: {e}"), hint: "a larger process limit" };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(failed)?;
     let (stop, stopped) = watch::channel(false);
     runtime.spawn(async move {
         loop {

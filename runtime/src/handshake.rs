@@ -120,7 +120,9 @@ impl Mismatch {
     pub fn hint(&self) -> &'static str {
         match self {
             Mismatch::Version { .. } => "the same release of ssvm on all sides",
-            Mismatch::Role { .. } => "check the addresses: `--connect` and `--listen` of the server, `--dealer` of the dealer",
+            Mismatch::Role { .. } => {
+                "check the addresses: `--connect` and `--listen` of the server, `--dealer` of the dealer"
+            }
             Mismatch::Program { .. } => "the same `.ssb` file on all sides",
             Mismatch::Commitment { .. } => "the `.ssb` and `.ssw` files of one compilation",
             Mismatch::Entry { .. } => "an entry that the program has",
@@ -196,7 +198,8 @@ pub fn greet(conn: &mut Conn, ours: &Hello, expected: &[Role]) -> Result<Hello, 
     conn.send_frame(Kind::Hello, 0, ours.encode())?;
     let bytes = conn.receive_small(Kind::Hello, MOST, None)?;
     let peer = conn.peer();
-    let bad = || NetError::BadFrame { peer, expected: "a hello".to_owned(), got: format!("{} other bytes", bytes.len()) };
+    let bad =
+        || NetError::BadFrame { peer, expected: "a hello".to_owned(), got: format!("{} other bytes", bytes.len()) };
     let version = Fields(&bytes).u32().ok_or_else(bad)?;
     if version != ours.version {
         return Err(Mismatch::Version { peer, ours: ours.version, theirs: version }.into());

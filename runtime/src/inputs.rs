@@ -66,8 +66,10 @@ pub enum InputError {
     Rows { name: String, got: usize, batch: usize },
     #[error("inputs `{a}` and `{b}` differ in {what}")]
     Disagree { a: String, b: String, what: &'static str },
-    #[error("input `{name}` is {value} at {index:?}; {wanted}")]
-    Value { name: String, value: String, index: Vec<usize>, wanted: String },
+    #[error("input `{name}` is out of range at {index:?}; {wanted}")]
+    Range { name: String, index: Vec<usize>, wanted: String },
+    #[error("public input `{name}` is {value} at {index:?}; it was bound to {bound} at compile time")]
+    Bound { name: String, value: String, index: Vec<usize>, bound: i64 },
     #[error("the program has a public number `{name}` that this release cannot set")]
     Public { name: String },
     #[error("the program's metadata `{PUBLIC_INPUTS}` cannot be read: {what}")]
@@ -85,7 +87,7 @@ impl InputError {
             InputError::Public { .. } | InputError::Metadata { .. } => {
                 "compile the model again with the same release of sscc".to_owned()
             }
-            InputError::Value { .. } => "values as the program was compiled for".to_owned(),
+            InputError::Range { .. } | InputError::Bound { .. } => "values as the program was compiled for".to_owned(),
             _ => "an .npz file with the ONNX graph's inputs by name".to_owned(),
         }
     }
@@ -197,10 +199,9 @@ fn runs(
     let picks = program.publics.iter().any(|p| p.name == POSITION);
     let mut agreed = Agreed::default();
     for input in &program.inputs {
-        let array = arrays.get(&input.name).ok_or_else(|| InputError::Missing {
-            name: input.name.clone(),
-            expected: expected(program),
-        })?;
+        let array = arrays
+            .get(&input.name)
+            .ok_or_else(|| InputError::Missing { name: input.name.clone(), expected: expected(program) })?;
         check(input, array, picks, &mut agreed)?;
     }
     for (name, array) in arrays {
@@ -263,27 +264,31 @@ fn check(input: &Input, array: &Array, picks: bool, agreed: &mut Agreed) -> Resu
             return Err(shape());
         }
     }
+    let range = |index: Option<Vec<usize>>, wanted: String| match index {
+        Some(index) => Err(InputError::Range { name: name(), index, wanted }),
+        None => Ok(()),
+    };
     match (&input.encoding, array) {
-        (Encoding::OneHot { classes }, Array::I64(a)) => first(a, |x| *x < 0 || *x >= i64::from(*classes))
-            .map_or(Ok(()), |(value, index)| {
-                Err(InputError::Value { name: name(), value, index, wanted: format!("ids are in 0..{classes}") })
-            }),
-        (Encoding::Fixed, Array::F32(a)) => first(a, |x| !x.is_finite()).map_or(Ok(()), |(value, index)| {
-            Err(InputError::Value { name: name(), value, index, wanted: "finite numbers are needed".to_owned() })
-        }),
-        (Encoding::OneHot { .. }, _) => Err(InputError::Type { name: name(), got: "float32", wanted: "int64 or int32" }),
+        (Encoding::OneHot { classes }, Array::I64(a)) => {
+            range(first(a, |x| *x < 0 || *x >= i64::from(*classes)), format!("ids are in 0..{classes}"))
+        }
+        (Encoding::Fixed, Array::F32(a)) => range(first(a, |x| !x.is_finite()), "numbers are finite".to_owned()),
+        (Encoding::OneHot { .. }, _) => {
+            Err(InputError::Type { name: name(), got: "float32", wanted: "int64 or int32" })
+        }
         (Encoding::Fixed, _) => Err(InputError::Type { name: name(), got: "integers", wanted: "float32" }),
     }
 }
 
-fn first<T: std::fmt::Display>(array: &ArrayD<T>, bad: impl Fn(&T) -> bool) -> Option<(String, Vec<usize>)> {
-    array.indexed_iter().find(|(_, x)| bad(x)).map(|(i, x)| (x.to_string(), i.as_array_view().to_vec()))
+/// Where the first bad element is.
+fn first<T>(array: &ArrayD<T>, bad: impl Fn(&T) -> bool) -> Option<Vec<usize>> {
+    array.indexed_iter().find(|(_, x)| bad(x)).map(|(i, _)| i.as_array_view().to_vec())
 }
 
 fn check_public(name: &str, bound: &PublicInput, array: &Array) -> Result<(), InputError> {
     let got = array.shape();
-    let fits = got.len() == bound.shape.len()
-        && got.last().zip(bound.shape.last()).is_none_or(|(got, bound)| got <= bound);
+    let fits =
+        got.len() == bound.shape.len() && got.last().zip(bound.shape.last()).is_none_or(|(got, bound)| got <= bound);
     if !fits {
         let wanted = format!("{:?} or fewer tokens", bound.shape);
         return Err(InputError::Shape { name: name.to_owned(), got: got.to_vec(), wanted });
@@ -294,10 +299,9 @@ fn check_public(name: &str, bound: &PublicInput, array: &Array) -> Result<(), In
     };
     for (index, value) in reals.indexed_iter() {
         let index = index.as_array_view().to_vec();
-        let due = bound.kind.at(index.last().copied().unwrap_or(0));
-        if *value != due as f64 {
-            let wanted = format!("it is public and was bound to {due} at compile time");
-            return Err(InputError::Value { name: name.to_owned(), value: value.to_string(), index, wanted });
+        let bound = bound.kind.at(index.last().copied().unwrap_or(0));
+        if *value != bound as f64 {
+            return Err(InputError::Bound { name: name.to_owned(), value: value.to_string(), index, bound });
         }
     }
     Ok(())

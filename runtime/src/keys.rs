@@ -34,7 +34,9 @@ impl KeyError {
     /// A way out, for the user.
     pub fn hint(&self) -> &'static str {
         match self {
-            KeyError::Mode { .. } => "`chmod 600` on it if nobody has read it, else remove it: clients then set up anew",
+            KeyError::Mode { .. } => {
+                "`chmod 600` on it if nobody has read it, else remove it: clients then set up anew"
+            }
             KeyError::Length { .. } => "remove it: clients then set up anew",
             KeyError::Io { .. } => "weights in a directory that the server can write",
             KeyError::Random(_) => "a system with a random number generator",

@@ -80,10 +80,7 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Array>, NpzError> {
 }
 
 /// Writes arrays of real numbers, not compressed.
-pub fn write<'a>(
-    path: &Path,
-    arrays: impl IntoIterator<Item = (&'a String, &'a ArrayD<f32>)>,
-) -> Result<(), NpzError> {
+pub fn write<'a>(path: &Path, arrays: impl IntoIterator<Item = (&'a String, &'a ArrayD<f32>)>) -> Result<(), NpzError> {
     let written = || -> Result<(), NpzFault> {
         let mut npz = NpzWriter::new(BufWriter::new(File::create(path)?));
         for (name, array) in arrays {
@@ -145,7 +142,8 @@ fn read_array(mut file: impl Read, most: usize) -> Result<Array, String> {
     let mut file = Cursor::new(start).chain(file);
     let header = Header::from_reader(&mut file).map_err(|e| e.to_string())?;
     let elements = header.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= most);
-    let elements = elements.ok_or_else(|| format!("shape {:?} exceeds the limit of {MAX_ELEMENTS} elements", header.shape))?;
+    let elements =
+        elements.ok_or_else(|| format!("shape {:?} exceeds the limit of {MAX_ELEMENTS} elements", header.shape))?;
     let dtype = header.type_descriptor.as_string().map_or("a structure", String::as_str);
     match dtype {
         "<i8" => elements_of(file, elements, i64::from_le_bytes).and_then(|v| shaped(&header, v)).map(Array::I64),
@@ -157,7 +155,11 @@ fn read_array(mut file: impl Read, most: usize) -> Result<Array, String> {
     }
 }
 
-fn elements_of<T, const N: usize>(file: impl Read, elements: usize, of: impl Fn([u8; N]) -> T) -> Result<Vec<T>, String> {
+fn elements_of<T, const N: usize>(
+    file: impl Read,
+    elements: usize,
+    of: impl Fn([u8; N]) -> T,
+) -> Result<Vec<T>, String> {
     let mut bytes = Vec::new();
     // One byte more than is due shows whether too many are there. Memory grows with what is really read.
     file.take((elements * N) as u64 + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;

@@ -19,9 +19,9 @@ pub struct WeightsFile {
 #[derive(thiserror::Error, Debug)]
 #[allow(missing_docs)]
 pub enum WeightsFileError {
-    #[error("weights {}: {source}", path.display())]
+    #[error("weights {}", path.display())]
     Open { path: PathBuf, source: std::io::Error },
-    #[error("weights {}: {source}", path.display())]
+    #[error("weights {}", path.display())]
     Content { path: PathBuf, source: ir::weights::WeightsError },
 }
 

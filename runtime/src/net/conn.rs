@@ -342,12 +342,7 @@ impl Conn {
     }
 
     /// Waits for a message that is one frame of at most `most` bytes, and that has step 0.
-    pub fn receive_small(
-        &mut self,
-        kind: Kind,
-        most: usize,
-        watched: Option<&mut Conn>,
-    ) -> Result<Bytes, NetError> {
+    pub fn receive_small(&mut self, kind: Kind, most: usize, watched: Option<&mut Conn>) -> Result<Bytes, NetError> {
         let frame = self.next(kind.name(), watched)?;
         if frame.kind != kind || frame.step != 0 || frame.payload.len() > most {
             let expected = format!("{} frame, step 0, at most {most} bytes", kind.name());
@@ -389,24 +384,25 @@ impl Conn {
         let outgoing = self.outgoing.take().expect("the queue is open until the connection ends");
         let (incoming, reader) = (&mut self.incoming, &mut self.reader);
         // A peer that takes nothing within the limit will not learn the reason.
-        let _ = self.net.handle.block_on(timeout(LINGER, async move {
+        let farewell = async move {
             let _ = outgoing.send((header, payload)).await;
             drop(outgoing);
             while incoming.recv().await.is_some() {}
             let _ = reader.await;
-        }));
+        };
+        let _ = self.net.handle.block_on(async { timeout(LINGER, farewell).await });
     }
 
     /// Ends the connection after all that is queued has been handed to the system.
     pub fn close(mut self) {
         drop(self.outgoing.take());
         if let Some(writer) = self.writer.take() {
-            let _ = self.net.handle.block_on(timeout(self.net.timeout, writer));
+            let _ = self.net.handle.block_on(async { timeout(self.net.timeout, writer).await });
         }
     }
 
     /// Waits for the next frame, whatever it is.
-    fn next(&mut self, waiting: &'static str, mut watched: Option<&mut Conn>) -> Result<Frame, NetError> {
+    fn next(&mut self, waiting: &'static str, watched: Option<&mut Conn>) -> Result<Frame, NetError> {
         let begin = Instant::now();
         let frame = loop {
             if let Some(frame) = self.aside.pop_front() {
@@ -417,19 +413,20 @@ impl Conn {
             let outcome = self.net.handle.block_on(async {
                 tokio::select! {
                     biased;
-                    () = self.net.until_stopped() => Err(NetError::Interrupted),
-                    frame = self.incoming.recv() => frame.unwrap_or(Err(NetError::Closed { peer: self.peer })).map(Some),
-                    () = lost(watched.as_deref()) => {
-                        Err(watched.as_mut().expect("only a watched connection is lost").failure())
+                    () = self.net.until_stopped() => Wait::Stopped,
+                    frame = self.incoming.recv() => {
+                        Wait::Over(frame.unwrap_or(Err(NetError::Closed { peer: self.peer })))
                     }
-                    () = sleep_until(deadline) => Ok(None),
+                    () = lost(watched.as_deref()) => Wait::Lost,
+                    () = sleep_until(deadline) => Wait::Late,
                 }
             });
             match outcome {
-                Ok(Some(frame)) => break frame,
-                Ok(None) if self.deadline(begin) > Instant::now() => {}
-                Ok(None) => return Err(self.silent(waiting, begin)),
-                Err(error) => return Err(self.named(error)),
+                Wait::Over(frame) => break frame.map_err(|e| self.named(e))?,
+                Wait::Stopped => return Err(NetError::Interrupted),
+                Wait::Lost => return Err(watched.expect("only a watched connection is lost").failure()),
+                Wait::Late if self.deadline(begin) > Instant::now() => {}
+                Wait::Late => return Err(self.silent(waiting, begin)),
             }
         };
         self.received_bytes += (HEADER + frame.payload.len()) as u64;
@@ -459,7 +456,7 @@ impl Conn {
     /// Why the connection was lost. The other side's reason may still be on its way when sending fails.
     fn failure(&mut self) -> NetError {
         let incoming = &mut self.incoming;
-        let reason = self.net.handle.block_on(timeout(LINGER, async move {
+        let reason = async move {
             loop {
                 match incoming.recv().await {
                     Some(Ok(_)) => {}
@@ -467,7 +464,8 @@ impl Conn {
                     None => return None,
                 }
             }
-        }));
+        };
+        let reason = self.net.handle.block_on(async { timeout(LINGER, reason).await });
         let error = reason.ok().flatten().unwrap_or(NetError::Closed { peer: self.peer });
         self.named(error)
     }
@@ -499,6 +497,15 @@ impl Drop for Conn {
             });
         }
     }
+}
+
+/// How a wait for a frame ended.
+enum Wait {
+    Over(Result<Frame, NetError>),
+    Stopped,
+    /// The watched connection is gone.
+    Lost,
+    Late,
 }
 
 /// What an attempt to queue a frame led to.
@@ -569,11 +576,8 @@ async fn read_frame(half: &mut OwnedReadHalf, peer: &'static str, pulse: &Pulse)
     let mut bytes = [0; HEADER];
     half.read_exact(&mut bytes).await.map_err(|e| ended(peer, e))?;
     pulse.beat();
-    let header = Header::decode(&bytes).map_err(|got| NetError::BadFrame {
-        peer,
-        expected: "a frame".to_owned(),
-        got,
-    })?;
+    let header =
+        Header::decode(&bytes).map_err(|got| NetError::BadFrame { peer, expected: "a frame".to_owned(), got })?;
     let length = header.length as usize;
     let most = match header.kind {
         Kind::Alive => 0,

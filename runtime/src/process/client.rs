@@ -97,8 +97,7 @@ impl Client {
         let seed = self.entropy.seed()?;
         self.ledger.burn(Party::Client, &session)?;
         let hello = Hello { session, ..ours };
-        let (mut material, at_dealer) =
-            collect(net, self.dealer, &hello, &[&seed], cost.client_material_bytes, conn)?;
+        let (mut material, at_dealer) = collect(net, self.dealer, &hello, &[&seed], cost.client_material_bytes, conn)?;
         phases.dealing_seconds = watch.lap();
 
         let mut machine = Machine::client(program, index, &seed, &input.publics, &masked)?;

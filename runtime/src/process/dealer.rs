@@ -171,7 +171,7 @@ impl Desk {
             }
         }
         let mut guest = guest;
-        match guest.conn.during(timeout(self.net.timeout(), arrival)) {
+        match guest.conn.during(async { timeout(self.net.timeout(), arrival).await }) {
             Ok(Ok(Ok(partner))) => Ok(Some((guest, partner))),
             lost => {
                 self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);

@@ -31,7 +31,10 @@ impl Loaded {
         let failed = |source| RunError::File { path: path.to_owned(), source };
         let size = std::fs::metadata(path).map_err(failed)?.len();
         if size > MAX_FILE {
-            return Err(RunError::Program { path: path.to_owned(), what: format!("{size} bytes, more than {MAX_FILE}") });
+            return Err(RunError::Program {
+                path: path.to_owned(),
+                what: format!("{size} bytes, more than {MAX_FILE}"),
+            });
         }
         Loaded::decode(path, &std::fs::read(path).map_err(failed)?)
     }

@@ -10,8 +10,8 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use super::dealer::{Leave, until_zero};
-use super::online::{meet, run};
 use super::material::collect;
+use super::online::{meet, run};
 use super::stream::Outgoing;
 use super::{Entropy, Loaded, Phases, Record, RunError, Watch, chain, write_json};
 use crate::handshake::{self, Hello, Role, Session, greet, hex};
@@ -63,8 +63,7 @@ struct Desk {
 
 /// Serves all clients that come, until told to stop.
 pub fn serve(net: &Net, listener: &Listener, server: Server) {
-    let desk =
-        Arc::new(Desk { net: net.clone(), server, running: Semaphore::new(1), guests: AtomicUsize::new(0) });
+    let desk = Arc::new(Desk { net: net.clone(), server, running: Semaphore::new(1), guests: AtomicUsize::new(0) });
     while let Some(conn) = listener.accept(Role::Party(Party::Client).name()) {
         if desk.guests.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS {
             desk.guests.fetch_sub(1, Ordering::SeqCst);

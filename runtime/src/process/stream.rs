@@ -52,7 +52,8 @@ impl Write for Outgoing<'_> {
         if self.vain.as_ref().is_some_and(|lost| *lost.borrow()) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        self.left = self.left.checked_sub(bytes.len() as u64).expect("a message has the length that the program implies");
+        self.left =
+            self.left.checked_sub(bytes.len() as u64).expect("a message has the length that the program implies");
         self.buffer.extend_from_slice(bytes);
         while self.buffer.len() >= PAYLOAD {
             self.send(PAYLOAD)?;
