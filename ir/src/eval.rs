@@ -301,10 +301,10 @@ impl Run<'_> {
                 out
             }
             Op::Series { x, table, .. } => {
-                let n = ty(x).width;
-                let cosine = self.cosines.entry(n).or_insert_with(|| Cosine::new(n));
                 let table = program.table(*table);
-                let Table::Series { c0, dealt_scale, .. } = table else { unreachable!("verified") };
+                let Table::Series { period_log2, c0, dealt_scale, .. } = table else { unreachable!("verified") };
+                let n = (i16::from(*period_log2) + ty(x).scale) as Width;
+                let cosine = self.cosines.entry(n).or_insert_with(|| Cosine::new(n));
                 let series = Series::new(table, cosine);
                 let (mut p, mut q) = (vec![0; series.terms()], vec![0; series.terms()]);
                 let function = |&v: &i64| {
@@ -322,7 +322,9 @@ impl Run<'_> {
             }
             Op::Ge { x, table, .. } => {
                 let Table::Thresholds(thresholds) = program.table(*table) else { unreachable!("verified") };
-                value(x).iter().flat_map(|v| thresholds.iter().map(move |t| i64::from(v >= t))).collect()
+                let n = ty(x).width;
+                let reaches = |v: &i64, t: &i64| i64::from(signed(v.wrapping_sub(*t), n) >= 0);
+                value(x).iter().flat_map(|v| thresholds.iter().map(move |t| reaches(v, t))).collect()
             }
             Op::Round {} | Op::Send {} | Op::Reveal { .. } => unreachable!("no result"),
         }

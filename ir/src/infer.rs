@@ -214,7 +214,7 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
             shared(*width, scale_sum(x.scale, x.scale)?, with_dim(&x.shape, last as u32, 1))
         }
         Op::Mul { x, y, width } => {
-            let (x, y) = (claimed(opened(x)?)?, claimed(opened(y)?)?);
+            let (x, y) = (claimed_or_cut(opened(x)?, *width)?, claimed_or_cut(opened(y)?, *width)?);
             shared(*width, scale_sum(x.scale, y.scale)?, broadcast(&x.shape, &y.shape)?)
         }
         Op::Sddmm { x, y, pattern: table } => {
@@ -246,7 +246,7 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
                 return fault(Code::Table, "not a series");
             };
             let needed = i32::from(*period_log2) + i32::from(x.scale);
-            if needed != i32::from(x.width) {
+            if needed > i32::from(x.width) {
                 return Err(Fault::new(
                     Code::Width,
                     format!(
@@ -254,15 +254,12 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
                         x.scale, x.width
                     ),
                 )
-                .help(format!("open at width {needed}")));
+                .help(format!("open at width {needed} or more")));
             }
-            if !(MIN_SERIES_WIDTH..=MAX_SERIES_WIDTH).contains(&x.width) {
+            if !(i32::from(MIN_SERIES_WIDTH)..=i32::from(MAX_SERIES_WIDTH)).contains(&needed) {
                 return fault(
                     Code::Width,
-                    format!(
-                        "a series reads {MIN_SERIES_WIDTH} ..= {MAX_SERIES_WIDTH} bits, the opening has {}",
-                        x.width
-                    ),
+                    format!("a series reads {MIN_SERIES_WIDTH} ..= {MAX_SERIES_WIDTH} bits, a period has {needed}"),
                 );
             }
             shared(*width, i16::from(*public_scale) + i16::from(*dealt_scale), x.shape.clone())
@@ -284,23 +281,32 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
             shared(*width, *scale, x.shape.clone())
         }
         Op::Ge { x, table, width } => {
-            let x = claimed(opened(x)?)?;
+            let x = opened(x)?;
             let Table::Thresholds(thresholds) = get(&program.tables, table.index(), "table").map(|t| &t.table)? else {
                 return fault(Code::Table, "not a table of thresholds");
             };
-            // The comparison is right while x - t fits the opening's ring: |x| < 2^(n-2) and |t| <= 2^(n-2).
-            let reach = 1i64 << (x.width - 2);
+            if x.width < 2 {
+                return fault(Code::Width, "a comparison reads the bits below the top one, the opening has 1 bit");
+            }
+            // The comparison is right while x - t fits the opening's ring.
+            let (reach, room) = match x.kind {
+                Kind::Opened { whole: true } => ((1i64 << (x.width - 1)) - 1, x.width - 1),
+                _ => (1i64 << (x.width - 2), x.width - 2),
+            };
             if let Some(t) = thresholds.iter().find(|t| !(-reach..=reach).contains(*t)) {
                 return Err(Fault::new(
                     Code::Table,
-                    format!("threshold {t} is beyond 2^{}, the claim of the opening", x.width - 2),
+                    format!("threshold {t} is beyond 2^{room}: the comparison would wrap"),
                 )
                 .help("open at a greater width"));
             }
             shared(*width, 0, append(&x.shape.0, &[thresholds.len() as u32]))
         }
         Op::Reveal { x, output, .. } => {
-            let (x, output) = (share(x)?, get(&program.outputs, output.index(), "output")?);
+            let x = share(x)?;
+            let Some(output) = program.outputs.get(output.index()) else {
+                return fault(Code::Policy, format!("output {} is not declared", output.0));
+            };
             if x.shape.elements() != output.shape.elements() {
                 return fault(
                     Code::Shape,
@@ -351,6 +357,12 @@ fn claimed(ty: &Type) -> Result<&Type, Fault> {
         _ => Err(Fault::new(Code::Kind, "the operand was opened whole: this read needs the spare bit")
             .help("open it without `whole`, at least 2 bits wider than its greatest absolute value")),
     }
+}
+
+/// An opening for a product mod 2^width: with a claim, or whole and no narrower than the product, so that nothing above
+/// its own ring counts.
+fn claimed_or_cut(ty: &Type, width: Width) -> Result<&Type, Fault> {
+    if ty.width >= width { Ok(ty) } else { claimed(ty) }
 }
 
 fn whole(ty: &Type) -> Result<&Type, Fault> {
@@ -421,17 +433,14 @@ fn append(dims: &[u32], more: &[u32]) -> Shape {
     Shape([dims, more].concat())
 }
 
-/// Scale of a constant that broadcasts to the shape of `x` and whose values fit its width.
+/// Scale of a constant that broadcasts to the shape of `x`. Its values count mod 2^width, like everything else: a value
+/// that only a low part of is read needs no room for its constants.
 fn constant(program: &Program, table: TableId, x: &Type) -> Result<Scale, Fault> {
-    let Table::Const { scale, shape, values } = &get(&program.tables, table.index(), "table")?.table else {
+    let Table::Const { scale, shape, .. } = &get(&program.tables, table.index(), "table")?.table else {
         return fault(Code::Table, "not a constant");
     };
     broadcast_into(shape, &x.shape)?;
-    let unused = 64 - u32::from(x.width);
-    match values.iter().find(|v| **v << unused >> unused != **v) {
-        Some(v) => fault(Code::Table, format!("constant {v} does not fit width {}", x.width)),
-        None => Ok(*scale),
-    }
+    Ok(*scale)
 }
 
 /// A pattern and its number of kept elements.

@@ -44,13 +44,11 @@ macro_rules! op_table {
             /// Replaces every value that the op reads.
             pub fn map_operands(&mut self, mut f: impl FnMut(Value) -> Value) {
                 match self { $( Op::$name { $($field),* } => { $( $field.map_values(&mut f); )* } )* }
-                let _ = &mut f;
             }
 
             /// Adds the fields to the op's text.
             pub(crate) fn print(&self, out: &mut Operands<'_>) {
                 match self { $( Op::$name { $($field),* } => { $( $field.print(stringify!($field), out); )* } )* }
-                let _ = out;
             }
 
             /// Parses the fields of the op that is called `mnemonic`; `None` if there is no such op.
@@ -142,7 +140,8 @@ op_table! {
     square = 0x41 Square { x: Value, width: Width }
     /// Σ x² over the last axis, whose dimension becomes 1; exact mod 2^width. Scale doubles. Needs the spare bit. Local.
     sum_squares = 0x42 SumSquares { x: Value, width: Width }
-    /// x·y of two openings with broadcasting, exact mod 2^width. Scales add. Needs both spare bits. Local.
+    /// x·y of two openings with broadcasting, exact mod 2^width. Scales add. Needs the spare bit of an operand that is
+    /// narrower than the result; one that is not may be opened whole. Local.
     mul = 0x43 Mul { x: Value, y: Value, width: Width }
     /// Kept elements of x·yᵀ: x [.., rows, k], y [.., columns, k] -> [.., kept]. Both opened whole; the width is the lesser
     /// of theirs, scales add. Sampled dense-dense matrix multiplication. Local.
@@ -150,12 +149,13 @@ op_table! {
     /// A packed matrix times a dense one: x [.., kept], y [.., columns, k] -> [.., rows, k]. Both opened whole; the width is
     /// the lesser of theirs, scales add. Local.
     spmm = 0x45 Spmm { x: Value, y: Value, pattern: TableId }
-    /// A smooth function by a trigonometric series. The opening has exactly period_log2 + scale bits and may be whole or
-    /// not (the offset of a claim is taken off first). Local.
+    /// A smooth function by a trigonometric series, of the low period_log2 + scale bits of the opening: the function has
+    /// the ring's own period, so no claim is needed (the offset of one is taken off first). Local.
     series = 0x46 Series { x: Value, table: TableId, width: Width }
     /// A piecewise linear function on the claim of x, by a distributed comparison function. Needs the spare bit. Local.
     spline = 0x47 Spline { x: Value, table: TableId, width: Width }
-    /// 1{x >= t} for each threshold t, in a new last axis, as integers (scale 0). Needs the spare bit. Local.
+    /// 1{x >= t} for each threshold t, in a new last axis, as integers (scale 0). Right while x - t fits the opening's ring,
+    /// |x - t| < 2^(n-1), so the opening may be whole. Local.
     ge = 0x48 Ge { x: Value, table: TableId, width: Width }
 
     /// The party `to` learns x. The only instruction that declassifies. One-way message to that party.

@@ -1,4 +1,4 @@
-//! The text form (`.ssir`): what [`crate::parse`] reads back. `parse(print(p)) == p`.
+//! The text form (`.ssir`): what [`crate::parse()`] reads back. `parse(print(p)) == p`.
 //!
 //! One line per instruction, with the declared type and the ONNX node. Text after `;` is derived, for readers, and not
 //! parsed: rounds and bytes of messages, sizes of tables. Any program prints, also one that the verifier refuses.

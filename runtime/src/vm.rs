@@ -16,6 +16,7 @@ use crate::prg::Seed;
 use crate::protocol::linear::{self, Sizes};
 use crate::protocol::matmul;
 use crate::protocol::open::{self, Half};
+use crate::protocol::series::Terms;
 use crate::protocol::spline::{self, Steps};
 use crate::protocol::square::{self, Over};
 use crate::protocol::{Opening, Source, Use, blocks, ge, lift, mul, reveal, series};
@@ -123,6 +124,7 @@ pub struct Machine<'a> {
     seed: &'a Seed,
     publics: &'a [u32],
     lift_bits: Vec<u8>,
+    prepared: bool,
     cosines: BTreeMap<Width, Cosine>,
     /// The client's shares of the products with weights, by instruction.
     ahead: Vec<Option<Tensor>>,
@@ -187,6 +189,7 @@ impl<'a> Machine<'a> {
             seed,
             publics,
             lift_bits: material::lift_bits(program),
+            prepared: false,
             cosines: BTreeMap::new(),
             ahead: program.instrs.iter().map(|_| None).collect(),
             report: Report::new(program, party),
@@ -205,12 +208,15 @@ impl<'a> Machine<'a> {
 
     /// Does ahead what does not depend on the input. Without material: the client's comes from its seed.
     pub fn prepare(&mut self) -> Result<(), VmError> {
+        if std::mem::replace(&mut self.prepared, true) {
+            return Ok(());
+        }
         let start = Instant::now();
         for (i, instr) in self.program.instrs.iter().enumerate() {
             match (&instr.op, self.role) {
-                (Op::Series { x, .. }, _) => {
-                    let width = self.program.ty(*x).width;
-                    self.cosines.entry(width).or_insert_with(|| Cosine::new(width));
+                (Op::Series { x, table, .. }, _) => {
+                    let bits = Terms::of(self.program.table(*table), self.program.ty(*x)).period_bits;
+                    self.cosines.entry(bits).or_insert_with(|| Cosine::new(bits));
                 }
                 (Op::Linear { x, weight }, Role::Client(weights)) => {
                     let (sizes, width) = (Sizes::of(self.program, *x, *weight), self.program.ty(*x).width);
@@ -230,7 +236,8 @@ impl<'a> Machine<'a> {
         dimensions(&self.program.ty(v).shape)
     }
 
-    /// Runs the program once. The client gives its encoded inputs, the server none.
+    /// Runs the program once, after [`Machine::prepare`] if that was not called. The client gives its encoded inputs, the
+    /// server none.
     pub fn run(
         mut self,
         inputs: Vec<Tensor>,
@@ -238,6 +245,7 @@ impl<'a> Machine<'a> {
         material: &mut dyn Material,
     ) -> Result<Finished, VmError> {
         self.check_inputs(&inputs)?;
+        self.prepare()?;
         let start = Instant::now();
         let program = self.program;
         let mut run = Run {
@@ -452,7 +460,7 @@ impl Run<'_, '_> {
                     Party::Client => {
                         let message = linear::send(own, &self.share(x).data, sizes, width);
                         self.queue(i, &message, width);
-                        Slot::Share(self.machine.ahead[i].take().expect("a run follows `prepare`"))
+                        Slot::Share(self.machine.ahead[i].take().expect("a run begins with `prepare`"))
                     }
                     Party::Server => {
                         let x = self.consume(x, frees);
@@ -626,9 +634,9 @@ fn read(source: &mut Source, machine: &Machine, values: &[Slot], i: usize, op: &
         Op::Sddmm { x, y, pattern } => product(source, matmul::Product::Sddmm, x, y, pattern),
         Op::Spmm { x, y, pattern } => product(source, matmul::Product::Spmm, x, y, pattern),
         Op::Series { x, table, width } => {
-            let (x, table) = (opening(x), program.table(*table));
+            let (ty, x, table) = (program.ty(*x), opening(x), program.table(*table));
             let Table::Series { c0, .. } = table else { panic!("verified: a series") };
-            let series = Series::new(table, &machine.cosines[&x.width()]);
+            let series = Series::new(table, &machine.cosines[&Terms::of(table, ty).period_bits]);
             in_blocks(x, 1, &mut |block, out| {
                 let dealt = series::Dealt::take(source, block.clone(), series.terms(), *width)?;
                 series::read(party, x, block, &series, *c0, dealt, out);

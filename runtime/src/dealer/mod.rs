@@ -8,6 +8,7 @@ use crate::codec::dimensions;
 use crate::prg::Seed;
 use crate::protocol::linear::{Sizes, WeightMask};
 use crate::protocol::matmul::Product;
+use crate::protocol::series::Terms;
 use crate::protocol::square::Over;
 use crate::protocol::{Dealing, Mask, Use, blocks, ge, linear, matmul, mul, open, series, spline, square};
 use ir::{Op, Party, Program, Table, Value, liveness, material};
@@ -70,9 +71,8 @@ fn read(program: &Program, index: usize, masks: &[Option<Mask>], to: &mut Dealin
         Op::Sddmm { x, y, pattern } => product(program, index, Product::Sddmm, [mask(x), mask(y)], *pattern, to),
         Op::Spmm { x, y, pattern } => product(program, index, Product::Spmm, [mask(x), mask(y)], *pattern, to),
         Op::Series { x, table, width } => {
-            let Table::Series { dealt_scale, cos, .. } = program.table(*table) else { panic!("verified: a series") };
-            blocks(mask(x).r.len())
-                .try_for_each(|block| series::deal(mask(x), block, cos.len(), *dealt_scale, *width, to))
+            let terms = Terms::of(program.table(*table), program.ty(*x));
+            blocks(mask(x).r.len()).try_for_each(|block| series::deal(mask(x), block, terms, *width, to))
         }
         Op::Spline { x, width, .. } => {
             blocks(mask(x).r.len()).try_for_each(|block| spline::deal(mask(x), block, *width, to))

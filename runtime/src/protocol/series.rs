@@ -1,8 +1,8 @@
-//! `series`: a smooth function on a known interval by a trigonometric series whose period is the opening's ring.
+//! `series`: a smooth function on a known interval by a trigonometric series whose period is a ring of b bits.
 //!
-//! Identity  With w = 2π/2^n and e = x + r mod 2^n (any offset taken off), f(x) = c0 + Σ_k p_k·[cos kwr] + q_k·[sin kwr];
-//!           p_k and q_k are public and follow from e in integer arithmetic ([`ir::series`]). Wraps of x + r are whole
-//!           periods and do no harm.
+//! Identity  With w = 2π/2^b and e = x + r (any offset taken off), f(x) = c0 + Σ_k p_k·[cos kwr] + q_k·[sin kwr]; p_k and
+//!           q_k are public and follow from the low b bits of e in integer arithmetic ([`ir::series`]). Wraps of x + r are
+//!           whole periods and do no harm, and an opening of more than b bits serves as well.
 //! Shapes    That of the opening. Result scale: public scale + dealt scale, width N.
 //! Dealt     In blocks of [`super::BLOCK`] elements: cos kwr for k = 1 ..= K of every element, then sin kwr, N bits each,
 //!           rounded to the dealt scale.
@@ -14,7 +14,7 @@
 use super::{Dealing, Mask, Opening, Source, TASK, if_client};
 use crate::material::MaterialError;
 use ir::series::Series;
-use ir::{Party, Width};
+use ir::{Party, Table, Type, Width};
 use rayon::prelude::*;
 use std::io;
 use std::ops::Range;
@@ -22,43 +22,63 @@ use std::ops::Range;
 /// Elements whose cosines are computed side by side.
 const LANES: usize = 8;
 
-/// The dealer's side, for one block: `terms` cosines and sines at `scale` fractional bits.
-pub fn deal(x: &Mask, block: Range<usize>, terms: usize, scale: u8, width: Width, to: &mut Dealing) -> io::Result<()> {
-    let mut cos = vec![0; block.len() * terms];
-    let mut sin = vec![0; block.len() * terms];
-    let task = LANES * terms;
+/// What is dealt for every element.
+#[derive(Clone, Copy)]
+pub struct Terms {
+    /// b: log2 of the period, in steps of the opened integers.
+    pub period_bits: Width,
+    /// Number K of cosines, and of sines.
+    pub count: usize,
+    /// Fractional bits.
+    pub scale: u8,
+}
+
+impl Terms {
+    /// Of a table of a program that reads an opening of `x`'s scale.
+    pub fn of(table: &Table, x: &Type) -> Terms {
+        let Table::Series { period_log2, dealt_scale, cos, .. } = table else { panic!("verified: a series") };
+        let period_bits = (i16::from(*period_log2) + x.scale).try_into().expect("verified: a period of 2 to 24 bits");
+        Terms { period_bits, count: cos.len(), scale: *dealt_scale }
+    }
+}
+
+/// The dealer's side, for one block.
+pub fn deal(x: &Mask, block: Range<usize>, terms: Terms, width: Width, to: &mut Dealing) -> io::Result<()> {
+    let mut cos = vec![0; block.len() * terms.count];
+    let mut sin = vec![0; block.len() * terms.count];
+    let task = LANES * terms.count;
     cos.par_chunks_mut(task)
         .zip(sin.par_chunks_mut(task))
         .zip(x.r.data[block.clone()].par_chunks(LANES))
-        .for_each(|((cos, sin), r)| turn(r, x.width, terms, scale, cos, sin));
-    let first = block.start * terms;
+        .for_each(|((cos, sin), r)| turn(r, terms, cos, sin));
+    let first = block.start * terms.count;
     to.vector(0, first, width, cos)?;
     to.vector(1, first, width, sin)
 }
 
-/// cos and sin of k·2π·r/2^n for k = 1 ..= terms and up to [`LANES`] masks r, `[mask][k]`, rounded to `scale` bits.
-fn turn(r: &[u64], n: Width, terms: usize, scale: u8, cos: &mut [u64], sin: &mut [u64]) {
+/// cos kwr and sin kwr for k = 1 ..= K and up to [`LANES`] masks r, `[mask][k]`.
+fn turn(r: &[u64], terms: Terms, cos: &mut [u64], sin: &mut [u64]) {
     let mut first = [(0.0, 0.0); LANES];
     for (first, &r) in first.iter_mut().zip(r) {
-        *first = unit(r, n);
+        *first = cos_sin(r, terms.period_bits);
     }
     let mut now = first;
-    let unit = f64::from(1u32 << scale);
-    for k in 0..terms {
+    let unit = f64::from(1u32 << terms.scale);
+    for k in 0..terms.count {
         for (lane, ((c, s), (c1, s1))) in now.iter_mut().zip(&first).enumerate().take(r.len()) {
-            cos[lane * terms + k] = rounded(*c * unit);
-            sin[lane * terms + k] = rounded(*s * unit);
+            cos[lane * terms.count + k] = rounded(*c * unit);
+            sin[lane * terms.count + k] = rounded(*s * unit);
             (*c, *s) = (*c * c1 - *s * s1, *s * c1 + *c * s1);
         }
     }
 }
 
-/// cos and sin of 2π·r/2^n, to about 1e-15.
-fn unit(r: u64, n: Width) -> (f64, f64) {
+/// cos and sin of 2π·r/2^bits, to about 1e-15.
+fn cos_sin(r: u64, bits: Width) -> (f64, f64) {
     // As a signed integer r turns by at most half a circle; an eighth of that angle is at most π/8, where the Taylor series
     // of degree 14 and 15 are exact to f64's precision. Three doublings lead back.
-    let signed = (r << (64 - n)) as i64 >> (64 - n);
-    let angle = signed as f64 * (std::f64::consts::TAU / 8.0) / (1u64 << n) as f64;
+    let signed = (r << (64 - bits)) as i64 >> (64 - bits);
+    let angle = signed as f64 * (std::f64::consts::TAU / 8.0) / (1u64 << bits) as f64;
     let square = angle * angle;
     let series = |first: f64, from: u32| {
         (0..7)
