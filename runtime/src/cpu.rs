@@ -86,22 +86,22 @@ macro_rules! multiversion {
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2")]
-            fn avx2 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? { portable($($arg),*) }
+            fn avx2 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? { portable $(::<$($g),+>)? ($($arg),*) }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl")]
-            fn avx512 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? { portable($($arg),*) }
+            fn avx512 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? { portable $(::<$($g),+>)? ($($arg),*) }
 
             match cpu.level() {
                 // SAFETY: a `Cpu` of this level exists only if `Cpu::available` detected the features.
                 #[cfg(target_arch = "x86_64")]
                 #[allow(unsafe_code)]
-                $crate::cpu::Level::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::cpu::Level::Avx512 => unsafe { avx512 $(::<$($g),+>)? ($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 #[allow(unsafe_code)]
-                $crate::cpu::Level::Avx2 => unsafe { avx2($($arg),*) },
-                _ => portable($($arg),*),
+                $crate::cpu::Level::Avx2 => unsafe { avx2 $(::<$($g),+>)? ($($arg),*) },
+                _ => portable $(::<$($g),+>)? ($($arg),*),
             }
         }
     };

@@ -1,5 +1,6 @@
 //! Virtual machine that two parties run against each other on secret-shared values.
 
+pub mod aes128;
 pub mod cli;
 pub mod codec;
 pub mod cpu;

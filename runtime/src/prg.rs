@@ -5,16 +5,17 @@
 //! not depend on how a reader splits its requests. An element of up to 8, 16, 32 or 64 bits takes 1, 2, 4 or 8 bytes of
 //! the stream, little-endian, of which the low `width` bits are kept: narrow elements cost less.
 
+use crate::aes128::{Aes128, Block};
+use crate::cpu::{Cpu, multiversion};
 use crate::ring::mask;
-use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 use rayon::prelude::*;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Bytes of a cipher block.
-const BLOCK: usize = 16;
+const BLOCK: usize = size_of::<Block>();
 
-/// Blocks that are encrypted at once; the cipher is at its best with multiples of 64.
-const BATCH: usize = 128;
+/// Blocks that are encrypted at once: they stay in the first-level cache until they are spread out as elements.
+const BATCH: usize = 256;
 
 /// Elements of a parallel task.
 const TASK: usize = 1 << 15;
@@ -59,63 +60,96 @@ impl Seed {
         label[4..8].copy_from_slice(&domain.index.to_le_bytes());
         label[8] = domain.kind;
         let mut key: [u8; 32] = blake3::keyed_hash(&self.0, &label).into();
-        let cipher = aes::Aes128::new_from_slice(&key[..16]).expect("a key of 16 bytes");
+        let (head, _) = key.split_first_chunk().expect("more than a block");
+        let cipher = Aes128::new(Cpu::get(), head);
         key.zeroize();
         Stream(cipher)
     }
 }
 
 /// An endless sequence of pseudorandom bits with random access. Wiped when dropped.
-pub struct Stream(aes::Aes128);
+pub struct Stream(Aes128);
 
 impl Stream {
     /// Elements `first ..` of the stream read as elements of `width` bits, as many as `out` has.
     pub fn fill(&self, first: u64, width: u8, out: &mut [u64]) {
         assert!((1..=64).contains(&width), "a width is 1 to 64 bits, not {width}");
-        let run = |(i, out): (usize, &mut [u64])| {
-            let (first, low) = (first + (i * TASK) as u64, mask(width));
+        spread(out, |(i, out): (usize, &mut [u64])| {
+            let first = first + (i * TASK) as u64;
             match width {
-                ..=8 => self.fill_from(first, out, |x: [u8; 1]| u64::from(x[0]) & low),
-                ..=16 => self.fill_from(first, out, |x| u64::from(u16::from_le_bytes(x)) & low),
-                ..=32 => self.fill_from(first, out, |x| u64::from(u32::from_le_bytes(x)) & low),
-                _ => self.fill_from(first, out, |x| u64::from_le_bytes(x) & low),
+                ..=8 => self.fill_from::<u64, [u8; 1]>(first, width, out),
+                ..=16 => self.fill_from::<u64, [u8; 2]>(first, width, out),
+                ..=32 => self.fill_from::<u64, [u8; 4]>(first, width, out),
+                _ => self.fill_from::<u64, [u8; 8]>(first, width, out),
             }
-        };
-        spread(out, run);
+        });
     }
 
     /// Blocks `first ..` of the stream, as little-endian integers. They overlap with its elements: a domain is read
     /// either by blocks or by elements.
     pub fn fill_blocks(&self, first: u64, out: &mut [u128]) {
         spread(out, |(i, out): (usize, &mut [u128])| {
-            self.fill_from(first + (i * TASK) as u64, out, u128::from_le_bytes);
+            self.fill_from::<u128, Block>(first + (i * TASK) as u64, 128, out);
         });
     }
 
-    /// Elements of `S` bytes from element `first`.
-    fn fill_from<T, const S: usize>(&self, first: u64, out: &mut [T], decode: impl Fn([u8; S]) -> T) {
-        let mut at = u128::from(first) * S as u128;
+    /// Elements from element `first`, each made of a `B`.
+    fn fill_from<T, B: Bytes<T>>(&self, first: u64, width: u8, out: &mut [T]) {
+        let (cpu, size) = (Cpu::get(), size_of::<B>());
+        let mut at = u128::from(first) * size as u128;
         let mut buffer = [[0; BLOCK]; BATCH];
-        let mut done = 0;
-        while done < out.len() {
+        let mut rest = out;
+        while !rest.is_empty() {
             let skip = (at % BLOCK as u128) as usize;
-            let bytes = ((out.len() - done) * S + skip).min(BATCH * BLOCK);
+            let bytes = (rest.len() * size + skip).min(BATCH * BLOCK);
             let blocks = &mut buffer[..bytes.div_ceil(BLOCK)];
-            self.blocks(at / BLOCK as u128, blocks);
-            let (elements, _) = blocks.as_flattened()[skip..bytes].as_chunks::<S>();
-            out[done..].iter_mut().zip(elements).for_each(|(out, x)| *out = decode(*x));
-            done += elements.len();
-            at += (elements.len() * S) as u128;
+            self.0.counter(at / BLOCK as u128, blocks);
+            let done;
+            (done, rest) = rest.split_at_mut((bytes - skip) / size);
+            decode::<T, B>(cpu, &blocks.as_flattened()[skip..bytes], mask(width), done);
+            at += (done.len() * size) as u128;
         }
         buffer.zeroize();
     }
+}
 
-    /// Cipher blocks `first ..`: the encrypted counter.
-    fn blocks(&self, first: u128, out: &mut [[u8; BLOCK]]) {
-        for (counter, block) in (first..).zip(out.iter_mut()) {
-            *block = counter.to_le_bytes();
-        }
-        self.0.encrypt_blocks(Array::cast_slice_from_core_mut(out));
+/// The little-endian bytes of an element.
+trait Bytes<T>: Sized {
+    /// `bytes` as an array of these.
+    fn split(bytes: &[u8]) -> &[Self];
+
+    /// The element; `low` selects the bits to keep of one of at most 64 bits.
+    fn decode(&self, low: u64) -> T;
+}
+
+macro_rules! bytes {
+    ($($size:literal $x:ident $low:ident $out:ty = $decode:expr;)*) => {
+        $( impl Bytes<$out> for [u8; $size] {
+            #[inline(always)]
+            fn split(bytes: &[u8]) -> &[Self] {
+                bytes.as_chunks().0
+            }
+
+            #[inline(always)]
+            fn decode(&self, $low: u64) -> $out {
+                let $x = *self;
+                $decode
+            }
+        } )*
+    };
+}
+
+bytes! {
+    1 x low u64 = u64::from(x[0]) & low;
+    2 x low u64 = u64::from(u16::from_le_bytes(x)) & low;
+    4 x low u64 = u64::from(u32::from_le_bytes(x)) & low;
+    8 x low u64 = u64::from_le_bytes(x) & low;
+    16 x _low u128 = u128::from_le_bytes(x);
+}
+
+multiversion! {
+    fn decode<T: Sized, B: Bytes<T>>(bytes: &[u8], low: u64, out: &mut [T]) {
+        out.iter_mut().zip(B::split(bytes)).for_each(|(out, x)| *out = x.decode(low));
     }
 }
 
@@ -142,18 +176,6 @@ mod tests {
         let mut out = vec![0; count];
         stream.fill(first, width, &mut out);
         out
-    }
-
-    #[test]
-    fn counter_mode_is_aes() {
-        // FIPS 197, appendix C.1.
-        let key: [u8; 16] = std::array::from_fn(|i| i as u8);
-        let plain = u128::from_le_bytes(std::array::from_fn(|i| 0x11 * i as u8));
-        let stream = Stream(aes::Aes128::new_from_slice(&key).unwrap());
-        let mut block = [[0; BLOCK]];
-        stream.blocks(plain, &mut block);
-        let cipher = 0x69c4_e0d8_6a7b_0430_d8cd_b780_70b4_c55a_u128.to_be_bytes();
-        assert_eq!(block, [cipher]);
     }
 
     #[test]

@@ -7,31 +7,31 @@
 //!           vector of components.
 //! Generator Fixed-key AES, x -> x ^ AES_k(x) (Matyas, Meyer, Oseas; Guo, Katz, Wang, Yu, "Efficient and secure
 //!           multiparty computation from fixed-key block ciphers", ePrint 2019/074), with one key for each of child
-//!           seeds, payloads on the way and payloads at the leaf. A node is 128 bits whose lowest is its control bit t
-//!           and whose others are its seed s, that bit zero. Child `side` comes from x = s ^ side. Its payload comes from
-//!           x = s ^ side ^ 2j for blocks j = 0, 1, .. of two components each. The leaf's payloads come from x = s ^ j.
+//!           seeds, payloads on the way and payloads at the leaf. A node has a control bit t and a seed s of 127 bits,
+//!           stored in 128 with the lowest zero. Child `side` comes from x = s ^ side: its seed, with its control bit
+//!           lowest. Components 2j and 2j + 1 of its payload are the halves of the hash of x = s ^ side ^ 2j; a last
+//!           component without a partner takes the halves of the hash of x = s ^ 2j, one for each side. The leaf's
+//!           payloads come from x = s ^ j, for as many j as they need.
 //! Secrets   Roots, alphas, betas and everything derived from them: no branch and no address depends on them. Points
 //!           are public.
 //! Errors    A wrong number of bytes for the words; anything else is our own mistake and panics.
 
+use crate::aes128::{Aes128, Block};
+use crate::cpu::{Cpu, multiversion};
 use crate::ring::{mask, pack, unpack_range};
-use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 use ir::Party;
 use ir::dcf::Layout;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-/// A cipher block, little-endian.
-type Block = [u8; 16];
-
 /// Fixed keys: digits of pi after the binary point, first 384 bits.
-static CHILD: LazyLock<aes::Aes128> = LazyLock::new(|| fixed(0x243f_6a88_85a3_08d3_1319_8a2e_0370_7344));
-static PAYLOAD: LazyLock<aes::Aes128> = LazyLock::new(|| fixed(0xa409_3822_299f_31d0_082e_fa98_ec4e_6c89));
-static LEAF: LazyLock<aes::Aes128> = LazyLock::new(|| fixed(0x4528_21e6_38d0_1377_be54_66cf_34e9_0c6c));
+static CHILD: LazyLock<Aes128> = LazyLock::new(|| fixed(0x243f_6a88_85a3_08d3_1319_8a2e_0370_7344));
+static PAYLOAD: LazyLock<Aes128> = LazyLock::new(|| fixed(0xa409_3822_299f_31d0_082e_fa98_ec4e_6c89));
+static LEAF: LazyLock<Aes128> = LazyLock::new(|| fixed(0x4528_21e6_38d0_1377_be54_66cf_34e9_0c6c));
 
-fn fixed(key: u128) -> aes::Aes128 {
-    aes::Aes128::new(&Array::from(key.to_be_bytes()))
+fn fixed(key: u128) -> Aes128 {
+    Aes128::new(Cpu::get(), &key.to_be_bytes())
 }
 
 /// Words that do not fit their layout.
@@ -106,15 +106,11 @@ impl Leaf {
         }
     }
 
-    /// Number of the first block of payload `index`.
-    fn first_block(self, index: u64) -> u64 {
-        (index >> self.per_block_log2) * self.blocks as u64
-    }
-
-    /// Bit, in its blocks, at which payload `index` starts.
-    fn shift(self, index: u64) -> usize {
-        let group = 128 >> self.per_block_log2;
-        (index as usize & ((1 << self.per_block_log2) - 1)) * group
+    /// Component `c` of payload `index`: the block that holds it and the bit at which it starts there.
+    fn place(self, index: u64, c: usize) -> (u64, usize) {
+        let block = (index >> self.per_block_log2) * self.blocks as u64 + (c / self.components) as u64;
+        let within = index as usize & ((1 << self.per_block_log2) - 1);
+        (block, within * (128 >> self.per_block_log2) + c % self.components * self.slot)
     }
 
     /// Blocks of a whole leaf.
@@ -123,40 +119,38 @@ impl Leaf {
     }
 }
 
-/// Cipher blocks of the payload that goes with a child.
-fn payload_blocks(layout: Layout) -> usize {
-    usize::from(layout.components).div_ceil(2)
+/// Nodes of many trees, as parallel arrays: halves of the seeds, and control bits as masks (all ones for a one).
+#[derive(Default)]
+struct Nodes {
+    low: Vec<u64>,
+    high: Vec<u64>,
+    control: Vec<u64>,
 }
 
-fn low(block: &Block) -> u64 {
-    u64::from_le_bytes(*block.first_chunk().expect("eight bytes"))
+impl Nodes {
+    fn len(&self) -> usize {
+        self.low.len()
+    }
+
+    fn resize(&mut self, n: usize) {
+        for x in [&mut self.low, &mut self.high, &mut self.control] {
+            x.resize(n, 0);
+        }
+    }
+
+    /// A party's roots: the control bit is the party's number.
+    fn set_roots(&mut self, party: Party, roots: &[u128]) {
+        self.resize(roots.len());
+        for (i, root) in roots.iter().enumerate() {
+            (self.low[i], self.high[i]) = (*root as u64 & !1, (root >> 64) as u64);
+        }
+        self.control.fill(signs(party));
+    }
 }
 
-fn high(block: &Block) -> u64 {
-    u64::from_le_bytes(*block.last_chunk().expect("eight bytes"))
-}
-
-fn block(low: u64, high: u64) -> Block {
-    (u128::from(high) << 64 | u128::from(low)).to_le_bytes()
-}
-
-/// The root node of a party: its control bit is the party's number.
-fn root_node(party: Party, root: u128) -> Block {
-    (root & !1 | party.index() as u128).to_le_bytes()
-}
-
-/// A node's seed with `tweak` added to its low bits.
-fn input(node: &Block, tweak: u64) -> Block {
-    block((low(node) & !1) ^ tweak, high(node))
-}
-
-fn encrypt(key: &aes::Aes128, blocks: &mut [Block]) {
-    key.encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
-}
-
-/// All ones if the node's control bit is set.
-fn control(node: &Block) -> u64 {
-    (low(node) & 1).wrapping_neg()
+/// All ones for the party that negates its share.
+fn signs(party: Party) -> u64 {
+    (party.index() as u64).wrapping_neg()
 }
 
 /// `x`, or -x where `sign` is all ones.
@@ -164,19 +158,50 @@ fn signed(sign: u64, x: u64) -> u64 {
     (x ^ sign).wrapping_sub(sign)
 }
 
-/// The child whose cipher block is `encrypted`, from its parent: x ^ AES(x), corrected if the parent's control bit is
-/// set. `word` holds the seed word and, in its lowest bit, the control bit of this side.
-fn child(parent: &Block, side: u64, encrypted: &Block, word: &Block) -> Block {
-    let t = control(parent);
-    block(
-        (low(parent) & !1) ^ side ^ low(encrypted) ^ (low(word) & t),
-        high(parent) ^ high(encrypted) ^ (high(word) & t),
-    )
+/// The payloads of both children of each node before correction, as [side][component] arrays of one element a node.
+fn hash_payloads(nodes: &Nodes, components: usize, out: &mut Vec<Vec<u64>>) {
+    out.resize(2 * components, Vec::new());
+    out.iter_mut().for_each(|o| o.resize(nodes.len(), 0));
+    for first in (0..components).step_by(2) {
+        let places = if first + 1 < components {
+            [0, 1].map(|side| (first ^ side, [side * components + first, side * components + first + 1])).to_vec()
+        } else {
+            vec![(first, [first, components + first])]
+        };
+        for (tweak, halves) in places {
+            let [low, high] = out.get_disjoint_mut(halves).expect("distinct places");
+            PAYLOAD.hash(&nodes.low, &nodes.high, tweak as u64, low, high);
+        }
+    }
 }
 
-/// Component `c` (0 or 1 of its block) of the payload that comes with the child.
-fn payload(parent: &Block, tweak: u64, encrypted: &Block, c: usize) -> u64 {
-    if c.is_multiple_of(2) { (low(parent) & !1) ^ tweak ^ low(encrypted) } else { high(parent) ^ high(encrypted) }
+multiversion! {
+    /// Turns hashes into child nodes: corrects them where the parent's control bit is set and splits the control bit off.
+    /// `word_low` holds the control bit of this side in its lowest bit.
+    fn correct_children(
+        parent: &[u64], word_low: &[u64], word_high: &[u64], low: &mut [u64], high: &mut [u64], control: &mut [u64],
+    ) {
+        let n = parent.len();
+        let (word_low, word_high) = (&word_low[..n], &word_high[..n]);
+        let (low, high, control) = (&mut low[..n], &mut high[..n], &mut control[..n]);
+        for i in 0..n {
+            let x = low[i] ^ (word_low[i] & parent[i]);
+            high[i] ^= word_high[i] & parent[i];
+            low[i] = x & !1;
+            control[i] = (x & 1).wrapping_neg();
+        }
+    }
+}
+
+multiversion! {
+    /// The sums on the way to the children: the parent's, the payload and, where its control bit is set, the word.
+    fn add_payloads(parent: &[u64], sums: &[u64], payloads: &[u64], words: &[u64], out: &mut [u64]) {
+        let n = parent.len();
+        let (sums, payloads, words, out) = (&sums[..n], &payloads[..n], &words[..n], &mut out[..n]);
+        for i in 0..n {
+            out[i] = sums[i].wrapping_add(payloads[i]).wrapping_add(words[i] & parent[i]);
+        }
+    }
 }
 
 /// Elements that the dealer handles together: enough to fill the cipher's pipeline.
@@ -259,105 +284,85 @@ fn split<T>(x: &mut [T], size: usize) -> impl Iterator<Item = &mut [T]> {
 fn deal_block(layout: Layout, alphas: &[u64], betas: &[Vec<u64>], roots: [&[u128]; 2], task: DealTask) {
     let DealTask { elements, seeds, controls, mut payloads, mut last } = task;
     let n = elements.len();
-    let levels = usize::from(layout.levels);
-    let components = usize::from(layout.components);
+    let (levels, components) = (usize::from(layout.levels), usize::from(layout.components));
     let alphas: Vec<u64> = alphas[elements.clone()].iter().map(|a| a & mask(layout.input_bits)).collect();
-    let mut nodes = [Party::Client, Party::Server]
-        .map(|p| roots[p.index()][elements.clone()].iter().map(|&r| root_node(p, r)).collect::<Vec<_>>());
+    let betas: Vec<&[u64]> = betas.iter().map(|b| &b[elements.clone()]).collect();
+    let mut nodes = [Nodes::default(), Nodes::default()];
+    nodes[0].set_roots(Party::Client, &roots[0][elements.clone()]);
+    nodes[1].set_roots(Party::Server, &roots[1][elements.clone()]);
     // The difference of the parties' sums along alpha's path, by component: V_alpha in figure 1.
     let mut totals = vec![vec![0u64; n]; components];
-    let blocks = payload_blocks(layout);
-    // Both indexed [party][side][element], the payloads with their block before that.
-    let mut child_buffer = vec![[0; 16]; 4 * n];
-    let mut payload_buffer = vec![[0; 16]; blocks * 4 * n];
+    // Hashes, [party][side].
+    let mut low: [[Vec<u64>; 2]; 2] = Default::default();
+    let mut high: [[Vec<u64>; 2]; 2] = Default::default();
+    low.iter_mut().chain(&mut high).flatten().for_each(|x| x.resize(n, 0));
+    let mut values = [Vec::new(), Vec::new()];
 
     for level in 0..levels {
-        for (at, (party, side)) in [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().enumerate() {
-            for (e, node) in nodes[party].iter().enumerate() {
-                child_buffer[at * n + e] = input(node, side);
-                for j in 0..blocks {
-                    payload_buffer[(4 * j + at) * n + e] = input(node, side ^ (2 * j as u64));
-                }
+        for p in 0..2 {
+            for side in 0..2 {
+                CHILD.hash(&nodes[p].low, &nodes[p].high, side as u64, &mut low[p][side], &mut high[p][side]);
             }
+            hash_payloads(&nodes[p], components, &mut values[p]);
         }
-        encrypt(&CHILD, &mut child_buffer);
-        encrypt(&PAYLOAD, &mut payload_buffer);
-
         for e in 0..n {
             let a = alphas[e] >> (usize::from(layout.input_bits) - 1 - level) & 1;
             let right = a.wrapping_neg(); // All ones where alpha goes right: keep the right child, lose the left.
             let select = |left: u64, other: u64| left ^ ((left ^ other) & right);
-            let parents = [nodes[0][e], nodes[1][e]];
-            // Children before correction: [party][side].
-            let none = [0; 16];
-            let g =
-                [0, 1].map(|p| [0, 1].map(|s| child(&parents[p], s as u64, &child_buffer[(2 * p + s) * n + e], &none)));
-            let difference = |s: usize| [low(&g[0][s]) ^ low(&g[1][s]), high(&g[0][s]) ^ high(&g[1][s])];
-            let (left, other) = (difference(0), difference(1));
-            let seed = block(select(other[0], left[0]) & !1, select(other[1], left[1]));
-            let bits = [(left[0] ^ a ^ 1) & 1, (other[0] ^ a) & 1];
-            seeds[e * levels + level] = seed;
+            let difference = |x: &[[Vec<u64>; 2]; 2], side: usize| x[0][side][e] ^ x[1][side][e];
+            let (left, other) = (difference(&low, 0), difference(&low, 1));
+            let seed_low = select(other, left) & !1;
+            let seed_high = select(difference(&high, 1), difference(&high, 0));
+            let bits = [(left ^ a ^ 1) & 1, (other ^ a) & 1];
+            seeds[e * levels + level] = (u128::from(seed_high) << 64 | u128::from(seed_low)).to_le_bytes();
             controls[e * levels + level] = bits[0] | bits[1] << 1;
 
-            let sign = control(&parents[1]);
+            let sign = nodes[1].control[e];
             for c in 0..components {
-                let v = [0, 1].map(|p| {
-                    [0, 1].map(|s: usize| {
-                        let encrypted = &payload_buffer[(4 * (c / 2) + 2 * p + s) * n + e];
-                        payload(&parents[p], s as u64 ^ (c as u64 & !1), encrypted, c)
-                    })
-                });
-                let lost = select(v[1][1].wrapping_sub(v[0][1]), v[1][0].wrapping_sub(v[0][0]));
-                let kept = select(v[0][0].wrapping_sub(v[1][0]), v[0][1].wrapping_sub(v[1][1]));
+                // P0's payload less P1's, by side.
+                let [v0, v1] = [c, components + c].map(|at| values[0][at][e].wrapping_sub(values[1][at][e]));
                 // What is left of alpha is smaller than alpha and gets beta.
-                let gain = lost.wrapping_sub(totals[c][e]).wrapping_add(betas[c][elements.start + e] & right);
+                let gain = (betas[c][e] & right).wrapping_sub(select(v1, v0)).wrapping_sub(totals[c][e]);
                 payloads[c][e * levels + level] = signed(sign, gain) & mask(layout.width);
-                totals[c][e] = totals[c][e].wrapping_add(kept).wrapping_add(gain);
+                totals[c][e] = totals[c][e].wrapping_add(select(v0, v1)).wrapping_add(gain);
             }
 
-            let word = block(low(&seed) | select(bits[0], bits[1]), high(&seed));
-            for p in [0, 1] {
-                let keep = block(select(low(&g[p][0]), low(&g[p][1])), select(high(&g[p][0]), high(&g[p][1])));
-                let t = control(&parents[p]);
-                nodes[p][e] = block(low(&keep) ^ (low(&word) & t), high(&keep) ^ (high(&word) & t));
+            let word_low = seed_low | select(bits[0], bits[1]);
+            for p in 0..2 {
+                let t = nodes[p].control[e];
+                let x = select(low[p][0][e], low[p][1][e]) ^ (word_low & t);
+                nodes[p].low[e] = x & !1;
+                nodes[p].high[e] = select(high[p][0][e], high[p][1][e]) ^ (seed_high & t);
+                nodes[p].control[e] = (x & 1).wrapping_neg();
             }
         }
     }
 
     let (shape, size) = (Leaf::new(layout), layout.leaf_size());
-    let total = shape.total(layout);
-    let mut leaf_buffer: Vec<Block> = Vec::with_capacity(2 * n * total);
-    for node in nodes.iter().flatten() {
-        leaf_buffer.extend((0..total).map(|j| input(node, j as u64)));
+    let blocks = shape.total(layout);
+    // The leaf's hashes, [party][block][element].
+    let [mut low, mut high] = [vec![0; 2 * blocks * n], vec![0; 2 * blocks * n]];
+    let outs = low.chunks_exact_mut(n).zip(high.chunks_exact_mut(n));
+    for (i, (low, high)) in outs.enumerate() {
+        let (p, j) = (i / blocks, i % blocks);
+        LEAF.hash(&nodes[p].low, &nodes[p].high, j as u64, low, high);
     }
-    encrypt(&LEAF, &mut leaf_buffer);
-    for e in 0..n {
-        let sign = control(&nodes[1][e]);
-        let inside = alphas[e] & mask(layout.leaf_log2);
+    for (c, last) in last.iter_mut().enumerate() {
         for i in 0..size {
-            let smaller = ((i as u64).wrapping_sub(inside) as i64 >> 63) as u64;
-            for (c, last) in last.iter_mut().enumerate() {
-                let v = [0, 1].map(|p| {
-                    let first = (p * n + e) * total;
-                    leaf_value(shape, &nodes[p][e], i as u64, c, |j| leaf_buffer[first + j as usize])
-                });
-                let beta = betas[c][elements.start + e] & smaller;
-                let gain = v[1].wrapping_sub(v[0]).wrapping_sub(totals[c][e]).wrapping_add(beta);
-                last[e * size + i] = signed(sign, gain) & mask(layout.width);
+            let (j, bit) = shape.place(i as u64, c);
+            let half = if bit < 64 { &low } else { &high };
+            for e in 0..n {
+                let smaller = (i as u64).wrapping_sub(alphas[e] & mask(layout.leaf_log2)) as i64 >> 63;
+                let [v0, v1] = [0, 1].map(|p| half[(p * blocks + j as usize) * n + e] >> (bit % 64));
+                let gain = (betas[c][e] & smaller as u64).wrapping_sub(v0.wrapping_sub(v1)).wrapping_sub(totals[c][e]);
+                last[e * size + i] = signed(nodes[1].control[e], gain) & mask(layout.width);
             }
         }
     }
 }
 
-/// Component `c` of payload `index` of a leaf, garbage above its slot; `encrypted` gives the leaf's cipher blocks.
-fn leaf_value(shape: Leaf, node: &Block, index: u64, c: usize, encrypted: impl Fn(u64) -> Block) -> u64 {
-    let j = shape.first_block(index) + (c / shape.components) as u64;
-    let bit = shape.shift(index) + c % shape.components * shape.slot;
-    let value = u128::from_le_bytes(encrypted(j)) ^ u128::from_le_bytes(input(node, j));
-    (value >> bit) as u64
-}
-
-/// Greatest number of points that are evaluated together: their state fits in the second-level cache.
+/// Greatest number of points, or of leaves of whole trees, that are evaluated together: their state fits in the
+/// second-level cache.
 const POINT_BLOCK: usize = 2048;
 
 /// Greatest number of elements that are evaluated together.
@@ -388,7 +393,10 @@ pub fn evaluate(
     assert!(per_element * elements.len() == points.len(), "as many points for each element");
     assert!(points.iter().all(|y| y & !mask(layout.input_bits) == 0), "points have {} bits", layout.input_bits);
 
-    let size = (POINT_BLOCK / per_element).clamp(1, ELEMENT_BLOCK);
+    let full = 1 << layout.levels.min(60) <= FULL_LEAVES_PER_POINT * per_element;
+    let state = if full { per_element.max(1 << layout.levels) } else { per_element };
+    let size = (POINT_BLOCK / state).clamp(1, ELEMENT_BLOCK);
+    let size = if size > 8 { size / 8 * 8 } else { size }; // Whole vectors.
     let mut outs: Vec<_> = out.iter_mut().map(|o| o.chunks_mut(size * per_element)).collect();
     let tasks: Vec<_> = roots
         .chunks(size)
@@ -399,7 +407,6 @@ pub fn evaluate(
             (elements.start + i * size, roots, points, out)
         })
         .collect();
-    let full = 1 << layout.levels.min(60) <= FULL_LEAVES_PER_POINT * per_element;
     tasks.into_par_iter().for_each_init(Scratch::default, |scratch, (first, roots, points, mut out)| {
         scratch.load(key, first, roots.len());
         if full {
@@ -421,15 +428,15 @@ struct Scratch {
     count: usize,
     words: Words,
     /// Current nodes, and the sums on the way to them, [component][node].
-    nodes: Vec<Block>,
+    nodes: Nodes,
     sums: Vec<Vec<u64>>,
-    next_nodes: Vec<Block>,
+    next_nodes: Nodes,
     next_sums: Vec<Vec<u64>>,
-    /// Cipher blocks.
-    children: Vec<Block>,
-    payloads: Vec<Block>,
-    /// Correction words of one level, [side][element] and [component][element].
-    level_seeds: [Vec<Block>; 2],
+    /// Hashes of payloads.
+    payloads: Vec<Vec<u64>>,
+    /// Correction words of one level by element: seeds with the control bit of each side, and payloads by component.
+    level_low: [Vec<u64>; 2],
+    level_high: Vec<u64>,
     level_payloads: Vec<Vec<u64>>,
     /// Of each current node, the first point below it and that point's element.
     leaders: Vec<u32>,
@@ -437,6 +444,17 @@ struct Scratch {
     /// Points by the level at which their path leaves that of the point before, and where each level begins.
     order: Vec<u32>,
     starts: Vec<u32>,
+    /// Inputs of hashes and words, gathered for one node or point each.
+    input_low: Vec<u64>,
+    input_high: Vec<u64>,
+    word_low: Vec<u64>,
+    word_high: Vec<u64>,
+}
+
+/// `out` = `items`.
+fn refill<T>(out: &mut Vec<T>, items: impl Iterator<Item = T>) {
+    out.clear();
+    out.extend(items);
 }
 
 impl Scratch {
@@ -449,8 +467,7 @@ impl Scratch {
         let words = &mut self.words;
         self.count = count;
         let (blocks, _) = seeds[16 * first * levels..16 * (first + count) * levels].as_chunks();
-        words.seeds.clear();
-        words.seeds.extend_from_slice(blocks);
+        refill(&mut words.seeds, blocks.iter().copied());
         words.controls.resize(count * levels, 0);
         unpack_range(controls, 2, first * levels, &mut words.controls);
         words.payloads.resize(components * count * levels, 0);
@@ -470,79 +487,55 @@ impl Scratch {
     /// Gathers the correction words of a level.
     fn load_level(&mut self, layout: Layout, level: usize) {
         let (levels, count, words) = (usize::from(layout.levels), self.count, &self.words);
-        for (side, out) in self.level_seeds.iter_mut().enumerate() {
-            out.clear();
-            out.extend((0..count).map(|e| {
-                let (seed, bits) = (&words.seeds[e * levels + level], words.controls[e * levels + level]);
-                block(low(seed) & !1 | (bits >> side & 1), high(seed))
-            }));
+        let seed = |e: usize| u128::from_le_bytes(words.seeds[e * levels + level]);
+        for (side, out) in self.level_low.iter_mut().enumerate() {
+            let control = |e: usize| words.controls[e * levels + level] >> side & 1;
+            refill(out, (0..count).map(|e| seed(e) as u64 & !1 | control(e)));
         }
+        refill(&mut self.level_high, (0..count).map(|e| (seed(e) >> 64) as u64));
         for (c, out) in self.level_payloads.iter_mut().enumerate() {
-            out.clear();
-            out.extend((0..count).map(|e| words.payloads[(c * count + e) * levels + level]));
+            refill(out, (0..count).map(|e| words.payloads[(c * count + e) * levels + level]));
         }
     }
 
-    /// Expands the whole tree: afterwards the nodes are [leaf][element].
-    fn expand(&mut self, party: Party, layout: Layout, roots: &[u128]) {
-        let count = self.count;
-        self.nodes.clear();
-        self.nodes.extend(roots.iter().map(|&r| root_node(party, r)));
+    /// One node an element: the roots.
+    fn start(&mut self, party: Party, roots: &[u128]) {
+        self.nodes.set_roots(party, roots);
         for sums in &mut self.sums {
             sums.clear();
-            sums.resize(count, 0);
+            sums.resize(roots.len(), 0);
         }
+    }
+
+    /// Expands the whole tree: afterwards the nodes are [leaf][element], where bit i of a leaf's number is the side that
+    /// its path takes at level i.
+    fn expand(&mut self, party: Party, layout: Layout, roots: &[u128]) {
+        let (cpu, count) = (Cpu::get(), self.count);
+        self.start(party, roots);
         for level in 0..usize::from(layout.levels) {
             self.load_level(layout, level);
-            let total = 2 * self.nodes.len();
-            self.children.resize(total, [0; 16]);
-            self.next_nodes.resize(total, [0; 16]);
-            let pairs = self.children.chunks_exact_mut(2 * count);
-            for (children, parents) in pairs.zip(self.nodes.chunks_exact(count)) {
-                let (left, right) = children.split_at_mut(count);
-                for e in 0..count {
-                    left[e] = input(&parents[e], 0);
-                    right[e] = input(&parents[e], 1);
+            let (parents, children) = (&self.nodes, &mut self.next_nodes);
+            let total = parents.len();
+            children.resize(2 * total);
+            hash_payloads(parents, self.sums.len(), &mut self.payloads);
+            for side in 0..2 {
+                let range = side * total..(side + 1) * total;
+                let (low, high) = (&mut children.low[range.clone()], &mut children.high[range.clone()]);
+                CHILD.hash(&parents.low, &parents.high, side as u64, low, high);
+                let control = children.control[range].chunks_exact_mut(count);
+                let nodes = low.chunks_exact_mut(count).zip(high.chunks_exact_mut(count)).zip(control);
+                for (parent, ((low, high), control)) in parents.control.chunks_exact(count).zip(nodes) {
+                    correct_children(cpu, parent, &self.level_low[side], &self.level_high, low, high, control);
                 }
             }
-            encrypt(&CHILD, &mut self.children);
-            let parents = self.nodes.chunks_exact(count);
-            for (i, parents) in parents.enumerate() {
-                for side in 0..2 {
-                    let at = (2 * i + side) * count;
-                    let (encrypted, words) = (&self.children[at..at + count], &self.level_seeds[side]);
-                    let out = &mut self.next_nodes[at..at + count];
-                    for e in 0..count {
-                        out[e] = child(&parents[e], side as u64, &encrypted[e], &words[e]);
-                    }
-                }
-            }
-            self.payloads.resize(total, [0; 16]);
-            for j in 0..payload_blocks(layout) {
-                let pairs = self.payloads.chunks_exact_mut(2 * count);
-                for (blocks, parents) in pairs.zip(self.nodes.chunks_exact(count)) {
-                    let (left, right) = blocks.split_at_mut(count);
-                    for e in 0..count {
-                        left[e] = input(&parents[e], 2 * j as u64);
-                        right[e] = input(&parents[e], 2 * j as u64 ^ 1);
-                    }
-                }
-                encrypt(&PAYLOAD, &mut self.payloads);
-                for c in 2 * j..(2 * j + 2).min(self.sums.len()) {
-                    let (sums, words, next) = (&self.sums[c], &self.level_payloads[c], &mut self.next_sums[c]);
-                    next.resize(total, 0);
-                    for (i, parents) in self.nodes.chunks_exact(count).enumerate() {
-                        let sums = &sums[i * count..(i + 1) * count];
-                        for side in 0..2 {
-                            let at = (2 * i + side) * count;
-                            let encrypted = &self.payloads[at..at + count];
-                            let next = &mut next[at..at + count];
-                            for e in 0..count {
-                                let v = payload(&parents[e], side as u64 ^ (2 * j as u64), &encrypted[e], c);
-                                let correction = words[e] & control(&parents[e]);
-                                next[e] = sums[e].wrapping_add(v).wrapping_add(correction);
-                            }
-                        }
+            for c in 0..self.sums.len() {
+                let (sums, words, out) = (&self.sums[c], &self.level_payloads[c], &mut self.next_sums[c]);
+                out.resize(2 * total, 0);
+                for (side, out) in out.chunks_exact_mut(total).enumerate() {
+                    let payloads = self.payloads[side * self.sums.len() + c].chunks_exact(count);
+                    let nodes = parents.control.chunks_exact(count).zip(sums.chunks_exact(count)).zip(payloads);
+                    for (out, ((parent, sums), payloads)) in out.chunks_exact_mut(count).zip(nodes) {
+                        add_payloads(cpu, parent, sums, payloads, words, out);
                     }
                 }
             }
@@ -556,50 +549,55 @@ impl Scratch {
     /// A run of neighbouring points that agree in the bits so far has one node. A point that differs from the point
     /// before it from some level on gets a node of its own there, a copy of the run's.
     fn follow(&mut self, party: Party, layout: Layout, roots: &[u128], points: &[u64]) {
-        let (count, levels) = (self.count, usize::from(layout.levels));
+        let (cpu, count) = (Cpu::get(), self.count);
         let per_element = points.len() / count;
         self.sort_by_level(layout, points, per_element);
-        self.nodes.clear();
-        self.nodes.extend(roots.iter().map(|&r| root_node(party, r)));
-        self.leaders.clear();
-        self.leaders.extend((0..count).map(|e| (e * per_element) as u32));
-        self.owners.clear();
-        self.owners.extend(0..count as u32);
-        for sums in &mut self.sums {
-            sums.clear();
-            sums.resize(count, 0);
-        }
-        for level in 0..levels {
+        self.start(party, roots);
+        refill(&mut self.leaders, (0..count).map(|e| (e * per_element) as u32));
+        refill(&mut self.owners, 0..count as u32);
+        for level in 0..usize::from(layout.levels) {
             self.insert(level, per_element);
             self.load_level(layout, level);
-            let shift = usize::from(layout.input_bits) - 1 - level;
-            let side = |leader: u32| points[leader as usize] >> shift & 1;
-            self.children.clear();
-            self.children.extend(self.nodes.iter().zip(&self.leaders).map(|(node, &p)| input(node, side(p))));
-            for j in 0..payload_blocks(layout) {
-                self.payloads.clear();
-                let tweak = 2 * j as u64;
-                let inputs = self.nodes.iter().zip(&self.leaders).map(|(node, &p)| input(node, side(p) ^ tweak));
-                self.payloads.extend(inputs);
-                encrypt(&PAYLOAD, &mut self.payloads);
-                for c in 2 * j..(2 * j + 2).min(self.sums.len()) {
-                    let (sums, words) = (&mut self.sums[c], &self.level_payloads[c]);
-                    let nodes = self.nodes.iter().zip(&self.leaders).zip(&self.owners).zip(&self.payloads);
-                    for (sum, (((node, &p), &e), encrypted)) in sums.iter_mut().zip(nodes) {
-                        let correction = words[e as usize] & control(node);
-                        let v = payload(node, side(p) ^ tweak, encrypted, c);
-                        *sum = sum.wrapping_add(v).wrapping_add(correction);
+            let (shift, total) = (usize::from(layout.input_bits) - 1 - level, self.nodes.len());
+            let side = |leader: &u32| points[*leader as usize] >> shift & 1;
+            let inputs = self.nodes.low.iter().zip(&self.leaders);
+            refill(&mut self.input_low, inputs.map(|(low, leader)| low | side(leader)));
+
+            self.payloads.resize(2, Vec::new());
+            let [first, second] = &mut self.payloads[..] else { unreachable!("two buffers") };
+            first.resize(total, 0);
+            second.resize(total, 0);
+            for c in 0..self.sums.len() {
+                let values = if c % 2 == 1 {
+                    &*second // Hashed with its partner.
+                } else if c + 1 < self.sums.len() {
+                    PAYLOAD.hash(&self.input_low, &self.nodes.high, c as u64, first, second);
+                    &*first
+                } else {
+                    PAYLOAD.hash(&self.nodes.low, &self.nodes.high, c as u64, first, second);
+                    for ((x, y), leader) in first.iter_mut().zip(&*second).zip(&self.leaders) {
+                        *x ^= (*x ^ y) & side(leader).wrapping_neg();
                     }
-                }
+                    &*first
+                };
+                let words = &self.level_payloads[c];
+                refill(&mut self.word_low, self.owners.iter().map(|&e| words[e as usize]));
+                self.next_sums[c].resize(total, 0);
+                add_payloads(cpu, &self.nodes.control, &self.sums[c], values, &self.word_low, &mut self.next_sums[c]);
             }
-            encrypt(&CHILD, &mut self.children);
-            let leaders = self.leaders.iter().zip(&self.owners).zip(&self.children);
-            for (node, ((&p, &e), encrypted)) in self.nodes.iter_mut().zip(leaders) {
-                let side = side(p);
-                *node = child(node, side, encrypted, &self.level_seeds[side as usize][e as usize]);
-            }
+            std::mem::swap(&mut self.sums, &mut self.next_sums);
+
+            let children = &mut self.next_nodes;
+            children.resize(total);
+            CHILD.hash(&self.input_low, &self.nodes.high, 0, &mut children.low, &mut children.high);
+            let words = self.owners.iter().zip(&self.leaders);
+            refill(&mut self.word_low, words.map(|(&e, leader)| self.level_low[side(leader) as usize][e as usize]));
+            refill(&mut self.word_high, self.owners.iter().map(|&e| self.level_high[e as usize]));
+            let Nodes { low, high, control } = children;
+            correct_children(cpu, &self.nodes.control, &self.word_low, &self.word_high, low, high, control);
+            std::mem::swap(&mut self.nodes, &mut self.next_nodes);
         }
-        self.insert(levels, per_element);
+        self.insert(usize::from(layout.levels), per_element);
     }
 
     /// Sorts the points, but for the first of each element, by the level at which they leave the point before them.
@@ -631,61 +629,67 @@ impl Scratch {
         let new = &self.order[self.starts[level] as usize..self.starts[level + 1] as usize];
         let mut old = self.nodes.len();
         let total = old + new.len();
-        self.nodes.resize(total, [0; 16]);
+        self.nodes.resize(total);
         self.leaders.resize(total, 0);
         self.owners.resize(total, 0);
         self.sums.iter_mut().for_each(|s| s.resize(total, 0));
+        let Nodes { low, high, control } = &mut self.nodes;
         // Merged from the back; the first `old` entries are still in their places.
         let mut at = total;
         for &p in new.iter().rev() {
             loop {
                 at -= 1;
-                let inserted = self.leaders[old - 1] < p;
-                self.nodes[at] = self.nodes[old - 1];
-                self.sums.iter_mut().for_each(|s| s[at] = s[old - 1]);
-                self.owners[at] = p / per_element as u32;
-                if inserted {
-                    self.leaders[at] = p;
+                for x in [&mut *low, &mut *high, &mut *control].into_iter().chain(&mut self.sums) {
+                    x[at] = x[old - 1];
+                }
+                if self.leaders[old - 1] < p {
+                    (self.leaders[at], self.owners[at]) = (p, p / per_element as u32);
                     break;
                 }
-                self.leaders[at] = self.leaders[old - 1];
-                self.owners[at] = self.owners[old - 1];
+                (self.leaders[at], self.owners[at]) = (self.leaders[old - 1], self.owners[old - 1]);
                 old -= 1;
             }
         }
         debug_assert_eq!(at, old, "every new point has its place");
     }
 
-    /// Adds the leaves' payloads and writes the shares.
+    /// Adds the leaves' payloads and writes the shares. `full` tells whose nodes there are, those of `expand` or those of
+    /// `follow`.
     fn finish(&mut self, party: Party, layout: Layout, points: &[u64], full: bool, out: &mut [&mut [u64]]) {
-        let count = self.count;
-        let per_element = points.len() / count;
+        let (count, per_element) = (self.count, points.len() / self.count);
         let (shape, size) = (Leaf::new(layout), layout.leaf_size());
-        let node_of = |e: usize, p: usize| {
-            if full { (points[p] >> layout.leaf_log2) as usize * count + e } else { p }
-        };
         let inside = mask(layout.leaf_log2);
-        let sign = (party.index() as u64).wrapping_neg();
-        for j in 0..shape.blocks {
-            self.children.clear();
-            for e in 0..count {
-                let range = e * per_element..(e + 1) * per_element;
-                let first = |p: usize| shape.first_block(points[p] & inside) + j as u64;
-                self.children.extend(range.map(|p| input(&self.nodes[node_of(e, p)], first(p))));
+        // Each point's node.
+        if full {
+            let levels = u32::from(layout.levels);
+            let leaf = |y: u64| (y >> layout.leaf_log2).reverse_bits().checked_shr(64 - levels).unwrap_or(0) as u32;
+            let elements = points.chunks_exact(per_element).enumerate();
+            refill(
+                &mut self.order,
+                elements.flat_map(|(e, points)| points.iter().map(move |&y| leaf(y) * count as u32 + e as u32)),
+            );
+        } else {
+            refill(&mut self.order, 0..points.len() as u32);
+        }
+        let at = |p: usize| self.order[p] as usize;
+        refill(&mut self.input_high, (0..points.len()).map(|p| self.nodes.high[at(p)]));
+        self.word_low.resize(points.len(), 0);
+        self.word_high.resize(points.len(), 0);
+        for (c, out) in out.iter_mut().enumerate() {
+            if c % shape.components == 0 {
+                let tweak = |p: usize| shape.place(points[p] & inside, c).0;
+                refill(&mut self.input_low, (0..points.len()).map(|p| self.nodes.low[at(p)] ^ tweak(p)));
+                LEAF.hash(&self.input_low, &self.input_high, 0, &mut self.word_low, &mut self.word_high);
             }
-            encrypt(&LEAF, &mut self.children);
-            let from = j * shape.components;
-            for (c, out) in out.iter_mut().enumerate().skip(from).take(shape.components) {
-                for e in 0..count {
-                    let last = &self.words.last[(c * count + e) * size..(c * count + e + 1) * size];
-                    for p in e * per_element..(e + 1) * per_element {
-                        let (at, index) = (node_of(e, p), points[p] & inside);
-                        let node = &self.nodes[at];
-                        let v = leaf_value(shape, node, index, c, |_| self.children[p]);
-                        let correction = last[index as usize] & control(node);
-                        let sum = self.sums[c][at].wrapping_add(v).wrapping_add(correction);
-                        out[p] = signed(sign, sum) & mask(layout.width);
-                    }
+            let (sums, last) = (&self.sums[c], &self.words.last[c * count * size..(c + 1) * count * size]);
+            for (e, last) in last.chunks_exact(size).enumerate() {
+                for p in e * per_element..(e + 1) * per_element {
+                    let (node, index) = (at(p), points[p] & inside);
+                    let (_, bit) = shape.place(index, c);
+                    let half = if bit < 64 { self.word_low[p] } else { self.word_high[p] };
+                    let correction = last[index as usize] & self.nodes.control[node];
+                    let sum = sums[node].wrapping_add(half >> (bit % 64)).wrapping_add(correction);
+                    out[p] = signed(signs(party), sum) & mask(layout.width);
                 }
             }
         }
@@ -857,6 +861,7 @@ mod tests {
         let mut scratch = Scratch::default();
         scratch.load(&Key::parse(layout, n, &batch.words).unwrap(), 0, n);
         let words = &scratch.words;
+        let seed = |at: usize| u128::from_le_bytes(words.seeds[at]);
         let mut statistics = Vec::new();
         for level in 0..3 {
             let pick = |e: usize| e * 3 + level;
@@ -864,8 +869,8 @@ mod tests {
             let bits = |e: usize| words.controls[pick(2 * e)] | words.controls[pick(2 * e + 1)] << 2;
             statistics.push(chi_square((0..n / 2).map(bits)));
             for shift in [1, 60] {
-                statistics.push(chi_square((0..n).map(|e| low(&words.seeds[pick(e)]) >> shift)));
-                statistics.push(chi_square((0..n).map(|e| high(&words.seeds[pick(e)]) >> shift)));
+                statistics.push(chi_square((0..n).map(|e| (seed(pick(e)) >> shift) as u64)));
+                statistics.push(chi_square((0..n).map(|e| (seed(pick(e)) >> (64 + shift)) as u64)));
             }
             for shift in [0, 4] {
                 statistics.push(chi_square((0..n).map(|e| words.payloads[pick(e)] >> shift)));
