@@ -56,7 +56,8 @@ fn bits(x: Width, y: Width, width: Width) -> [Width; 4] {
 /// The dealer's side.
 pub fn deal(x: &Mask, y: &Mask, width: Width, to: &mut Dealing) -> io::Result<()> {
     let pairs = Pairs::new(&x.r.shape, &y.r.shape);
-    let products: [Product; 4] = [|r, _, q, _| r.wrapping_mul(q), |r, _, _, l| r * l, |_, m, q, _| m * q, |_, m, _, l| m * l];
+    let products: [Product; 4] =
+        [|r, _, q, _| r.wrapping_mul(q), |r, _, _, l| r * l, |_, m, q, _| m * q, |_, m, _, l| m * l];
     for ((piece, bits), product) in (0..).zip(bits(x.width, y.width, width)).zip(products) {
         to.correlation(piece, 0..pairs.at.len(), bits, |i| {
             let (i, j) = pairs.at(i);
