@@ -93,6 +93,15 @@ struct Leaf {
     components: usize,
 }
 
+/// One component's place in a leaf.
+#[derive(Clone, Copy)]
+struct Place {
+    per_block_log2: u32,
+    blocks: u64,
+    block: u64,
+    bit: u64,
+}
+
 impl Leaf {
     fn new(layout: Layout) -> Leaf {
         let slot = usize::from(layout.width).next_power_of_two().max(8);
@@ -101,21 +110,36 @@ impl Leaf {
         Leaf {
             slot,
             per_block_log2: if group < 128 { (128 / group).ilog2() } else { 0 },
-            blocks: group.div_ceil(128).min((components * slot).div_ceil(128)),
+            blocks: (components * slot).div_ceil(128),
             components: components.min(128 / slot),
         }
     }
 
-    /// Component `c` of payload `index`: the block that holds it and the bit at which it starts there.
-    fn place(self, index: u64, c: usize) -> (u64, usize) {
-        let block = (index >> self.per_block_log2) * self.blocks as u64 + (c / self.components) as u64;
-        let within = index as usize & ((1 << self.per_block_log2) - 1);
-        (block, within * (128 >> self.per_block_log2) + c % self.components * self.slot)
+    fn place(self, c: usize) -> Place {
+        Place {
+            per_block_log2: self.per_block_log2,
+            blocks: self.blocks as u64,
+            block: (c / self.components) as u64,
+            bit: (c % self.components * self.slot) as u64,
+        }
     }
 
     /// Blocks of a whole leaf.
     fn total(self, layout: Layout) -> usize {
         self.blocks * layout.leaf_size().div_ceil(1 << self.per_block_log2)
+    }
+}
+
+impl Place {
+    /// The block that holds payload `index`.
+    fn block(self, index: u64) -> u64 {
+        (index >> self.per_block_log2) * self.blocks + self.block
+    }
+
+    /// The slot of payload `index` in its block, with garbage above.
+    fn slot(self, index: u64, low: u64, high: u64) -> u64 {
+        let bit = ((index & mask(self.per_block_log2 as u8)) << (7 - self.per_block_log2)) + self.bit;
+        (if bit < 64 { low } else { high }) >> (bit % 64)
     }
 }
 
@@ -200,6 +224,37 @@ multiversion! {
         let (sums, payloads, words, out) = (&sums[..n], &payloads[..n], &words[..n], &mut out[..n]);
         for i in 0..n {
             out[i] = sums[i].wrapping_add(payloads[i]).wrapping_add(words[i] & parent[i]);
+        }
+    }
+}
+
+multiversion! {
+    /// The side that each point takes, as a mask (all ones for right), and its input for the hash of that child.
+    fn choose_sides(points: &[u64], shift: u32, seeds: &[u64], sides: &mut [u64], inputs: &mut [u64]) {
+        let n = points.len();
+        let (seeds, sides, inputs) = (&seeds[..n], &mut sides[..n], &mut inputs[..n]);
+        for i in 0..n {
+            let side = points[i] >> shift & 1;
+            sides[i] = side.wrapping_neg();
+            inputs[i] = seeds[i] | side;
+        }
+    }
+}
+
+multiversion! {
+    /// out = left or right, by side.
+    fn select_word(left: u64, right: u64, sides: &[u64], out: &mut [u64]) {
+        for (out, side) in out.iter_mut().zip(sides) {
+            *out = left ^ ((left ^ right) & side);
+        }
+    }
+}
+
+multiversion! {
+    /// left = left or right, by side.
+    fn select_assign(left: &mut [u64], right: &[u64], sides: &[u64]) {
+        for ((x, y), side) in left.iter_mut().zip(right).zip(sides) {
+            *x ^= (*x ^ y) & side;
         }
     }
 }
@@ -340,22 +395,29 @@ fn deal_block(layout: Layout, alphas: &[u64], betas: &[Vec<u64>], roots: [&[u128
 
     let (shape, size) = (Leaf::new(layout), layout.leaf_size());
     let blocks = shape.total(layout);
-    // The leaf's hashes, [party][block][element].
-    let [mut low, mut high] = [vec![0; 2 * blocks * n], vec![0; 2 * blocks * n]];
-    let outs = low.chunks_exact_mut(n).zip(high.chunks_exact_mut(n));
-    for (i, (low, high)) in outs.enumerate() {
-        let (p, j) = (i / blocks, i % blocks);
-        LEAF.hash(&nodes[p].low, &nodes[p].high, j as u64, low, high);
-    }
+    // The leaf's hashes, by party [element][block].
+    let hashes = [0, 1].map(|p: usize| {
+        let [mut low, mut high, mut input_low, mut input_high] = [const { Vec::new() }; 4];
+        for (x, y) in nodes[p].low.iter().zip(&nodes[p].high) {
+            input_low.extend((0..blocks as u64).map(|j| x ^ j));
+            input_high.extend(std::iter::repeat_n(*y, blocks));
+        }
+        low.resize(input_low.len(), 0);
+        high.resize(input_low.len(), 0);
+        LEAF.hash(&input_low, &input_high, 0, &mut low, &mut high);
+        [low, high]
+    });
     for (c, last) in last.iter_mut().enumerate() {
-        for i in 0..size {
-            let (j, bit) = shape.place(i as u64, c);
-            let half = if bit < 64 { &low } else { &high };
-            for e in 0..n {
-                let smaller = (i as u64).wrapping_sub(alphas[e] & mask(layout.leaf_log2)) as i64 >> 63;
-                let [v0, v1] = [0, 1].map(|p| half[(p * blocks + j as usize) * n + e] >> (bit % 64));
-                let gain = (betas[c][e] & smaller as u64).wrapping_sub(v0.wrapping_sub(v1)).wrapping_sub(totals[c][e]);
-                last[e * size + i] = signed(nodes[1].control[e], gain) & mask(layout.width);
+        let place = shape.place(c);
+        for (e, last) in last.chunks_exact_mut(size).enumerate() {
+            let (beta, total, sign) = (betas[c][e], totals[c][e], nodes[1].control[e]);
+            let inside = alphas[e] & mask(layout.leaf_log2);
+            for (i, last) in (0u64..).zip(last) {
+                let at = e * blocks + place.block(i) as usize;
+                let [v0, v1] = [0, 1].map(|p: usize| place.slot(i, hashes[p][0][at], hashes[p][1][at]));
+                let smaller = (i.wrapping_sub(inside) as i64 >> 63) as u64;
+                let gain = (beta & smaller).wrapping_sub(v0.wrapping_sub(v1)).wrapping_sub(total);
+                *last = signed(sign, gain) & mask(layout.width);
             }
         }
     }
@@ -438,15 +500,18 @@ struct Scratch {
     level_low: [Vec<u64>; 2],
     level_high: Vec<u64>,
     level_payloads: Vec<Vec<u64>>,
-    /// Of each current node, the first point below it and that point's element.
+    /// Of each current node, the number of the first point below it, and that point.
     leaders: Vec<u32>,
-    owners: Vec<u32>,
+    leading: Vec<u64>,
+    /// Current nodes of each element, which are neighbours.
+    owned: Vec<u32>,
     /// Points by the level at which their path leaves that of the point before, and where each level begins.
     order: Vec<u32>,
     starts: Vec<u32>,
     /// Inputs of hashes and words, gathered for one node or point each.
     input_low: Vec<u64>,
     input_high: Vec<u64>,
+    sides: Vec<u64>,
     word_low: Vec<u64>,
     word_high: Vec<u64>,
 }
@@ -554,14 +619,16 @@ impl Scratch {
         self.sort_by_level(layout, points, per_element);
         self.start(party, roots);
         refill(&mut self.leaders, (0..count).map(|e| (e * per_element) as u32));
-        refill(&mut self.owners, 0..count as u32);
+        refill(&mut self.leading, points.iter().step_by(per_element).copied());
+        refill(&mut self.owned, std::iter::repeat_n(1, count));
         for level in 0..usize::from(layout.levels) {
-            self.insert(level, per_element);
+            self.insert(level, points, per_element);
             self.load_level(layout, level);
-            let (shift, total) = (usize::from(layout.input_bits) - 1 - level, self.nodes.len());
-            let side = |leader: &u32| points[*leader as usize] >> shift & 1;
-            let inputs = self.nodes.low.iter().zip(&self.leaders);
-            refill(&mut self.input_low, inputs.map(|(low, leader)| low | side(leader)));
+            let (shift, total) = (u32::from(layout.input_bits) - 1 - level as u32, self.nodes.len());
+            for x in [&mut self.sides, &mut self.input_low, &mut self.word_low, &mut self.word_high] {
+                x.resize(total, 0);
+            }
+            choose_sides(cpu, &self.leading, shift, &self.nodes.low, &mut self.sides, &mut self.input_low);
 
             self.payloads.resize(2, Vec::new());
             let [first, second] = &mut self.payloads[..] else { unreachable!("two buffers") };
@@ -575,13 +642,13 @@ impl Scratch {
                     &*first
                 } else {
                     PAYLOAD.hash(&self.nodes.low, &self.nodes.high, c as u64, first, second);
-                    for ((x, y), leader) in first.iter_mut().zip(&*second).zip(&self.leaders) {
-                        *x ^= (*x ^ y) & side(leader).wrapping_neg();
-                    }
+                    select_assign(cpu, first, second, &self.sides);
                     &*first
                 };
-                let words = &self.level_payloads[c];
-                refill(&mut self.word_low, self.owners.iter().map(|&e| words[e as usize]));
+                let mut words = &mut self.word_low[..];
+                for (&n, &word) in self.owned.iter().zip(&self.level_payloads[c]) {
+                    words.split_off_mut(..n as usize).expect("a word a node").fill(word);
+                }
                 self.next_sums[c].resize(total, 0);
                 add_payloads(cpu, &self.nodes.control, &self.sums[c], values, &self.word_low, &mut self.next_sums[c]);
             }
@@ -590,14 +657,19 @@ impl Scratch {
             let children = &mut self.next_nodes;
             children.resize(total);
             CHILD.hash(&self.input_low, &self.nodes.high, 0, &mut children.low, &mut children.high);
-            let words = self.owners.iter().zip(&self.leaders);
-            refill(&mut self.word_low, words.map(|(&e, leader)| self.level_low[side(leader) as usize][e as usize]));
-            refill(&mut self.word_high, self.owners.iter().map(|&e| self.level_high[e as usize]));
+            let mut from = 0;
+            for (e, &n) in self.owned.iter().enumerate() {
+                let range = from..from + n as usize;
+                let [left, right] = [0, 1].map(|side: usize| self.level_low[side][e]);
+                select_word(cpu, left, right, &self.sides[range.clone()], &mut self.word_low[range.clone()]);
+                self.word_high[range].fill(self.level_high[e]);
+                from += n as usize;
+            }
             let Nodes { low, high, control } = children;
             correct_children(cpu, &self.nodes.control, &self.word_low, &self.word_high, low, high, control);
             std::mem::swap(&mut self.nodes, &mut self.next_nodes);
         }
-        self.insert(usize::from(layout.levels), per_element);
+        self.insert(usize::from(layout.levels), points, per_element);
     }
 
     /// Sorts the points, but for the first of each element, by the level at which they leave the point before them.
@@ -625,32 +697,30 @@ impl Scratch {
     }
 
     /// Gives the points that leave their predecessors at `level` nodes of their own.
-    fn insert(&mut self, level: usize, per_element: usize) {
+    fn insert(&mut self, level: usize, points: &[u64], per_element: usize) {
         let new = &self.order[self.starts[level] as usize..self.starts[level + 1] as usize];
         let mut old = self.nodes.len();
         let total = old + new.len();
         self.nodes.resize(total);
         self.leaders.resize(total, 0);
-        self.owners.resize(total, 0);
+        self.leading.resize(total, 0);
         self.sums.iter_mut().for_each(|s| s.resize(total, 0));
         let Nodes { low, high, control } = &mut self.nodes;
         // Merged from the back; the first `old` entries are still in their places.
-        let mut at = total;
-        for &p in new.iter().rev() {
-            loop {
-                at -= 1;
-                for x in [&mut *low, &mut *high, &mut *control].into_iter().chain(&mut self.sums) {
-                    x[at] = x[old - 1];
-                }
-                if self.leaders[old - 1] < p {
-                    (self.leaders[at], self.owners[at]) = (p, p / per_element as u32);
-                    break;
-                }
-                (self.leaders[at], self.owners[at]) = (self.leaders[old - 1], self.owners[old - 1]);
-                old -= 1;
+        let mut end = total;
+        for (already, &p) in new.iter().enumerate().rev() {
+            let behind = self.leaders[..old].partition_point(|&leader| leader < p);
+            let at = behind + already;
+            for x in [&mut *low, &mut *high, &mut *control, &mut self.leading].into_iter().chain(&mut self.sums) {
+                x.copy_within(behind..old, at + 1);
+                x[at] = x[behind - 1];
             }
+            self.leaders.copy_within(behind..old, at + 1);
+            (self.leaders[at], self.leading[at]) = (p, points[p as usize]);
+            self.owned[p as usize / per_element] += 1;
+            (old, end) = (behind, at);
         }
-        debug_assert_eq!(at, old, "every new point has its place");
+        debug_assert_eq!(old, end, "every new point has its place");
     }
 
     /// Adds the leaves' payloads and writes the shares. `full` tells whose nodes there are, those of `expand` or those of
@@ -658,38 +728,47 @@ impl Scratch {
     fn finish(&mut self, party: Party, layout: Layout, points: &[u64], full: bool, out: &mut [&mut [u64]]) {
         let (count, per_element) = (self.count, points.len() / self.count);
         let (shape, size) = (Leaf::new(layout), layout.leaf_size());
-        let inside = mask(layout.leaf_log2);
+        let (inside, sign) = (mask(layout.leaf_log2), signs(party));
         // Each point's node.
         if full {
-            let levels = u32::from(layout.levels);
-            let leaf = |y: u64| (y >> layout.leaf_log2).reverse_bits().checked_shr(64 - levels).unwrap_or(0) as u32;
-            let elements = points.chunks_exact(per_element).enumerate();
-            refill(
-                &mut self.order,
-                elements.flat_map(|(e, points)| points.iter().map(move |&y| leaf(y) * count as u32 + e as u32)),
-            );
+            let number = |leaf: u64| leaf.reverse_bits().checked_shr(64 - u32::from(layout.levels)).unwrap_or(0);
+            refill(&mut self.starts, (0..1 << layout.levels).map(|leaf| number(leaf) as u32 * count as u32));
+            self.order.resize(points.len(), 0);
+            let elements = self.order.chunks_exact_mut(per_element).zip(points.chunks_exact(per_element));
+            for (e, (order, points)) in (0u32..).zip(elements) {
+                for (at, y) in order.iter_mut().zip(points) {
+                    *at = self.starts[(y >> layout.leaf_log2) as usize] + e;
+                }
+            }
         } else {
             refill(&mut self.order, 0..points.len() as u32);
         }
-        let at = |p: usize| self.order[p] as usize;
-        refill(&mut self.input_high, (0..points.len()).map(|p| self.nodes.high[at(p)]));
-        self.word_low.resize(points.len(), 0);
-        self.word_high.resize(points.len(), 0);
+        for x in [&mut self.input_low, &mut self.input_high, &mut self.word_low, &mut self.word_high] {
+            x.resize(points.len(), 0);
+        }
         for (c, out) in out.iter_mut().enumerate() {
+            let place = shape.place(c);
             if c % shape.components == 0 {
-                let tweak = |p: usize| shape.place(points[p] & inside, c).0;
-                refill(&mut self.input_low, (0..points.len()).map(|p| self.nodes.low[at(p)] ^ tweak(p)));
+                let inputs = self.input_low.iter_mut().zip(&mut self.input_high);
+                for ((low, high), (&at, y)) in inputs.zip(self.order.iter().zip(points)) {
+                    *low = self.nodes.low[at as usize] ^ place.block(y & inside);
+                    *high = self.nodes.high[at as usize];
+                }
                 LEAF.hash(&self.input_low, &self.input_high, 0, &mut self.word_low, &mut self.word_high);
             }
-            let (sums, last) = (&self.sums[c], &self.words.last[c * count * size..(c + 1) * count * size]);
-            for (e, last) in last.chunks_exact(size).enumerate() {
-                for p in e * per_element..(e + 1) * per_element {
-                    let (node, index) = (at(p), points[p] & inside);
-                    let (_, bit) = shape.place(index, c);
-                    let half = if bit < 64 { self.word_low[p] } else { self.word_high[p] };
-                    let correction = last[index as usize] & self.nodes.control[node];
-                    let sum = sums[node].wrapping_add(half >> (bit % 64)).wrapping_add(correction);
-                    out[p] = signed(signs(party), sum) & mask(layout.width);
+            let (sums, control) = (&self.sums[c], &self.nodes.control);
+            let last = self.words.last[c * count * size..(c + 1) * count * size].chunks_exact(size);
+            let hashes = self.word_low.chunks_exact(per_element).zip(self.word_high.chunks_exact(per_element));
+            let elements = self.order.chunks_exact(per_element).zip(points.chunks_exact(per_element)).zip(hashes);
+            for ((out, last), ((order, points), (low, high))) in
+                out.chunks_exact_mut(per_element).zip(last).zip(elements)
+            {
+                let hashes = low.iter().zip(high);
+                for ((out, (&at, y)), (&low, &high)) in out.iter_mut().zip(order.iter().zip(points)).zip(hashes) {
+                    let index = y & inside;
+                    let correction = last[index as usize] & control[at as usize];
+                    let value = place.slot(index, low, high).wrapping_add(correction).wrapping_add(sums[at as usize]);
+                    *out = signed(sign, value) & mask(layout.width);
                 }
             }
         }
