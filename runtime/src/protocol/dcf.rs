@@ -375,7 +375,8 @@ fn deal_block(layout: Layout, alphas: &[u64], betas: &[Vec<u64>], roots: [&[u128
             let sign = nodes[1].control[e];
             for c in 0..components {
                 // P0's payload less P1's, by side.
-                let [v0, v1] = [c, components + c].map(|at| values[0][at][e].wrapping_sub(values[1][at][e]));
+                let payload = |at: usize| values[0][at][e].wrapping_sub(values[1][at][e]);
+                let (v0, v1) = (payload(c), payload(components + c));
                 // What is left of alpha is smaller than alpha and gets beta.
                 let gain = (betas[c][e] & right).wrapping_sub(select(v1, v0)).wrapping_sub(totals[c][e]);
                 payloads[c][e * levels + level] = signed(sign, gain) & mask(layout.width);
@@ -414,7 +415,8 @@ fn deal_block(layout: Layout, alphas: &[u64], betas: &[Vec<u64>], roots: [&[u128
             let inside = alphas[e] & mask(layout.leaf_log2);
             for (i, last) in (0u64..).zip(last) {
                 let at = e * blocks + place.block(i) as usize;
-                let [v0, v1] = [0, 1].map(|p: usize| place.slot(i, hashes[p][0][at], hashes[p][1][at]));
+                let payload = |[low, high]: &[Vec<u64>; 2]| place.slot(i, low[at], high[at]);
+                let (v0, v1) = (payload(&hashes[0]), payload(&hashes[1]));
                 let smaller = (i.wrapping_sub(inside) as i64 >> 63) as u64;
                 let gain = (beta & smaller).wrapping_sub(v0.wrapping_sub(v1)).wrapping_sub(total);
                 *last = signed(sign, gain) & mask(layout.width);
@@ -822,10 +824,10 @@ mod tests {
             let shares = PARTIES.map(|p| self.evaluate(p, range.clone(), points));
             let per_element = points.len() / range.len();
             let low = mask(self.layout.width);
-            for c in 0..self.betas.len() {
+            for (c, betas) in self.betas.iter().enumerate() {
                 for (p, y) in points.iter().enumerate() {
                     let e = range.start + p / per_element;
-                    let want = if *y < self.alphas[e] { self.betas[c][e] & low } else { 0 };
+                    let want = if *y < self.alphas[e] { betas[e] & low } else { 0 };
                     let [a, b] = [0, 1].map(|i: usize| shares[i][c][p]);
                     assert!(a <= low && b <= low);
                     assert_eq!(a.wrapping_add(b) & low, want, "{:?}, element {e}, point {y}", self.layout);
@@ -904,7 +906,7 @@ mod tests {
         let batch = Batch::new(layout, alphas.clone(), 3);
         // Knots at growing distances, shifted around the circle: as a spline has them.
         let points: Vec<u64> =
-            alphas.iter().flat_map(|a| (0..300u64).map(move |k| a.wrapping_sub(k * k * k << 4) & mask(37))).collect();
+            alphas.iter().flat_map(|a| (0..300u64).map(move |k| a.wrapping_sub((k * k * k) << 4) & mask(37))).collect();
         batch.check(0..n, &points);
     }
 
@@ -922,6 +924,66 @@ mod tests {
         let layout = Layout::new(9, 1, 10);
         let error = Key::parse(layout, 2, &[0; 5]).err().unwrap();
         assert_eq!(error.to_string(), "correction words of 2 comparison keys take 216 bytes, not 5");
+    }
+
+    /// Words and shares of a few keys; a change of these is a change of the protocol. Each line: layout, then in
+    /// hexadecimal the BLAKE3 hash of words and of either party's outputs, 16 bytes of each.
+    #[test]
+    fn known_answers() {
+        let layouts = [(9, 1, 8), (9, 1, 10), (28, 1, 40), (30, 3, 64), (31, 2, 33), (5, 5, 7), (63, 3, 16)];
+        let mut got = String::new();
+        for (bits, components, width) in layouts {
+            let layout = Layout::new(bits, components, width);
+            let alphas: Vec<u64> = test_elements(40, 10).iter().map(|x| x & mask(bits)).collect();
+            let batch = Batch::new(layout, alphas.clone(), 41);
+            let points: Vec<u64> = alphas.iter().flat_map(|&a| [a, a.saturating_sub(1), a / 2, mask(bits)]).collect();
+            let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex()[..32].to_owned();
+            let shares = batch
+                .check(0..10, &points)
+                .map(|out| hash(&out.concat().iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>()));
+            got += &format!("{bits} {components} {width} {} {} {}\n", hash(&batch.words), shares[0], shares[1]);
+        }
+        assert_eq!(got, include_str!("dcf_known_answers.txt"));
+    }
+
+    /// The smallest key worked out from the formulas of figure 1 (one level, a leaf of one
+    /// payload), with the block cipher of the `aes` crate and none of this file's code.
+    #[test]
+    fn one_level_by_the_formulas() {
+        use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
+        let hash = |key: u128, x: u128| {
+            let mut block = Array::from(x.to_le_bytes());
+            aes::Aes128::new(&Array::from(key.to_be_bytes())).encrypt_block(&mut block);
+            x ^ u128::from_le_bytes(block.into())
+        };
+        let child = |s: u128, side: u128| hash(0x243f_6a88_85a3_08d3_1319_8a2e_0370_7344, s ^ side);
+        let payload = |s: u128, side: u32| (hash(0xa409_3822_299f_31d0_082e_fa98_ec4e_6c89, s) >> (64 * side)) as u64;
+        let leaf = |s: u128| hash(0x4528_21e6_38d0_1377_be54_66cf_34e9_0c6c, s) as u64;
+        for alpha in [0, 1] {
+            let batch = Batch::new(Layout::with_leaf(1, 1, 64, 0), vec![alpha], 8);
+            let (beta, s) = (batch.betas[0][0], [batch.roots[0][0] & !1, batch.roots[1][0] & !1]);
+            let (keep, lose) = (alpha as usize, 1 - alpha as usize);
+            let g = s.map(|s| [child(s, 0), child(s, 1)]);
+            let v = s.map(|s| [payload(s, 0), payload(s, 1)]);
+            let seed = (g[0][lose] ^ g[1][lose]) & !1;
+            let bits = [(g[0][0] ^ g[1][0]) as u64 & 1 ^ alpha ^ 1, (g[0][1] ^ g[1][1]) as u64 & 1 ^ alpha];
+            // P1's control bit at the root is one: signs flip.
+            let mut word = v[0][lose].wrapping_sub(v[1][lose]);
+            if lose == 0 {
+                word = word.wrapping_sub(beta);
+            }
+            let total = v[0][keep].wrapping_sub(v[1][keep]).wrapping_sub(word);
+            let t = [(g[0][keep] & 1) as u64, (g[1][keep] as u64 & 1) ^ bits[keep]];
+            let ends = [g[0][keep] & !1, (g[1][keep] & !1) ^ seed];
+            assert_eq!(t[0] ^ t[1], 1, "on alpha's path the control bits differ");
+            let last = leaf(ends[1]).wrapping_sub(leaf(ends[0])).wrapping_sub(total);
+            let last = if t[1] == 1 { last.wrapping_neg() } else { last };
+            let mut want = seed.to_le_bytes().to_vec();
+            want.push((bits[0] | bits[1] << 1) as u8);
+            want.extend(word.to_le_bytes());
+            want.extend(last.to_le_bytes());
+            assert_eq!(batch.words, want, "alpha {alpha}");
+        }
     }
 
     /// Chi-square of 16 equally likely values, over its degrees of freedom: about 1 ± 0.37.
