@@ -1,4 +1,17 @@
 //! Compiler from ONNX transformers to two-party secret-sharing programs.
 #![forbid(unsafe_code)]
 
+pub mod bounds;
+pub mod calibrate;
+pub mod cli;
+pub mod diagnostic;
+pub mod emit;
 pub mod graph;
+pub mod lower;
+pub mod onnx;
+pub mod pass;
+pub mod pipeline;
+pub mod report;
+pub mod samples;
+pub mod schedule;
+pub mod tables;

@@ -1,1 +1,7 @@
-fn main() {}
+//! `sscc`: see [`sscc::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sscc::cli::main()
+}

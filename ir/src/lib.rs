@@ -4,12 +4,31 @@
 //! that somebody else compiled. `compiler` writes programs, `runtime` runs them, and neither knows the other.
 #![forbid(unsafe_code)]
 
+pub mod builder;
+pub mod bytecode;
+pub mod cost;
 pub mod dcf;
+pub mod eval;
+pub mod fault;
+mod field;
+pub mod infer;
+pub mod liveness;
+pub mod material;
 pub mod op;
+pub mod parse;
+pub mod print;
 pub mod program;
+pub mod series;
 pub mod types;
+pub mod verify;
+pub mod weights;
 pub mod wire;
 
+pub use builder::Builder;
+pub use fault::{Code, Fault};
+pub use infer::infer;
 pub use op::Op;
+pub use parse::parse;
 pub use program::{Instr, Program};
 pub use types::*;
+pub use verify::{Limits, Policy, verify};

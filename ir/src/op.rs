@@ -1,10 +1,16 @@
 //! The op table. Each row's doc comment is the manual page of that op; the enum, printer, parser, encoder and decoder
 //! all expand from the rows, so an op exists in one place.
 //!
-//! Fields print in the order of their row. Operands (`Value`, `Weight`, `TableId`, `InputId`, `PublicId`) print bare,
-//! separated by commas; all other fields follow in braces as `name=value`, a `bool` by its name alone when set. Example:
-//! `v3 = open v2 {width=29}`, `v9 = slice v8 {axis=1, from=0, to=768}`, `v4 = reveal v3, out0 {to=client}`.
+//! Fields print in the order of their row. Identifiers come first and print bare, separated by commas: values as `v7`,
+//! or `o7` if the value is an opening, weights as `w3`, tables as `@name`, inputs as `in0`, publics as `p0`, outputs as
+//! `out0`. All other fields follow in braces as `name=value`, a `bool` by its name alone when set. Examples:
+//! `o3 = open v2 {width=29}`, `v9 = slice v8 {axis=1, from=0, to=768}`, `reveal v3, out0 {to=client}`. In bytecode an op
+//! is its number and its fields in the same order, integers as base-128 varints, least significant group first.
 
+use crate::bytecode::{DecodeError, Reader};
+use crate::field::Field;
+use crate::parse::{Args, ParseError};
+use crate::print::Operands;
 use crate::types::*;
 
 macro_rules! op_table {
@@ -27,7 +33,53 @@ macro_rules! op_table {
             pub fn code(&self) -> u8 {
                 match self { $( Op::$name { .. } => $code, )* }
             }
+
+            /// The values that the op reads, in the order of its fields.
+            pub fn operands(&self) -> impl Iterator<Item = Value> + use<> {
+                let mut values = Vec::new();
+                match self { $( Op::$name { $($field),* } => { $( $field.values(&mut |v| values.push(v)); )* } )* }
+                values.into_iter()
+            }
+
+            /// Replaces every value that the op reads.
+            pub fn map_operands(&mut self, mut f: impl FnMut(Value) -> Value) {
+                match self { $( Op::$name { $($field),* } => { $( $field.map_values(&mut f); )* } )* }
+            }
+
+            /// Adds the fields to the op's text.
+            pub(crate) fn print(&self, out: &mut Operands<'_>) {
+                match self { $( Op::$name { $($field),* } => { $( $field.print(stringify!($field), out); )* } )* }
+            }
+
+            /// Parses the fields of the op that is called `mnemonic`; `None` if there is no such op.
+            pub(crate) fn parse(mnemonic: &str, args: &mut Args<'_, '_>) -> Result<Option<Op>, ParseError> {
+                $( if mnemonic == stringify!($mnemonic) {
+                    $( let $field = Field::parse(stringify!($field), args)?; )*
+                    return Ok(Some(Op::$name { $($field),* }));
+                } )*
+                Ok(None)
+            }
+
+            /// Appends the op to bytecode.
+            pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+                out.push(self.code());
+                match self { $( Op::$name { $($field),* } => { $( $field.encode(out); )* } )* }
+            }
+
+            /// Takes an op from bytecode.
+            pub(crate) fn decode(bytes: &mut Reader<'_>) -> Result<Op, DecodeError> {
+                match bytes.byte()? {
+                    $( $code => {
+                        $( let $field = Field::decode(bytes)?; )*
+                        Ok(Op::$name { $($field),* })
+                    } )*
+                    code => Err(DecodeError::UnknownOp(code)),
+                }
+            }
         }
+
+        /// Every op's name and number.
+        pub const OPS: &[(&str, u8)] = &[$( (stringify!($mnemonic), $code) ),*];
     };
 }
 
@@ -88,7 +140,8 @@ op_table! {
     square = 0x41 Square { x: Value, width: Width }
     /// Σ x² over the last axis, whose dimension becomes 1; exact mod 2^width. Scale doubles. Needs the spare bit. Local.
     sum_squares = 0x42 SumSquares { x: Value, width: Width }
-    /// x·y of two openings with broadcasting, exact mod 2^width. Scales add. Needs both spare bits. Local.
+    /// x·y of two openings with broadcasting, exact mod 2^width. Scales add. Needs the spare bit of an operand that is
+    /// narrower than the result; one that is not may be opened whole. Local.
     mul = 0x43 Mul { x: Value, y: Value, width: Width }
     /// Kept elements of x·yᵀ: x [.., rows, k], y [.., columns, k] -> [.., kept]. Both opened whole; the width is the lesser
     /// of theirs, scales add. Sampled dense-dense matrix multiplication. Local.
@@ -96,12 +149,13 @@ op_table! {
     /// A packed matrix times a dense one: x [.., kept], y [.., columns, k] -> [.., rows, k]. Both opened whole; the width is
     /// the lesser of theirs, scales add. Local.
     spmm = 0x45 Spmm { x: Value, y: Value, pattern: TableId }
-    /// A smooth function by a trigonometric series. The opening has exactly period_log2 + scale bits and may be whole or
-    /// not (the offset of a claim is taken off first). Local.
+    /// A smooth function by a trigonometric series, of the low period_log2 + scale bits of the opening: the function has
+    /// the ring's own period, so no claim is needed (the offset of one is taken off first). Local.
     series = 0x46 Series { x: Value, table: TableId, width: Width }
     /// A piecewise linear function on the claim of x, by a distributed comparison function. Needs the spare bit. Local.
     spline = 0x47 Spline { x: Value, table: TableId, width: Width }
-    /// 1{x >= t} for each threshold t, in a new last axis, as integers (scale 0). Needs the spare bit. Local.
+    /// 1{x >= t} for each threshold t, in a new last axis, as integers (scale 0). Right while x - t fits the opening's ring,
+    /// |x - t| < 2^(n-1), so the opening may be whole. Local.
     ge = 0x48 Ge { x: Value, table: TableId, width: Width }
 
     /// The party `to` learns x. The only instruction that declassifies. One-way message to that party.

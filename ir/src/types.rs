@@ -173,7 +173,7 @@ pub const SERIES_FRACTION: u8 = 24;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Table {
     /// f(x) = c0 + Σ_{k=1..K} cos[k-1]·cos(2πkx/P) + sin[k-1]·sin(2πkx/P), period P = 2^period_log2 (in real units of x).
-    /// Opened at n = period_log2 + scale(x) bits. The result has scale `public_scale + dealt_scale`.
+    /// Reads the low n = period_log2 + scale(x) bits of an opening. The result has scale `public_scale + dealt_scale`.
     Series {
         /// log2 of the period.
         period_log2: i8,
@@ -188,7 +188,7 @@ pub enum Table {
         /// Sine coefficients, as many as cosines, or none for an even function.
         sin: Vec<i64>,
     },
-    /// a[i] + b[i]·x on interval i; interval i ends below knots[i], so there is one knot less than intervals.
+    /// `a[i] + b[i]·x` on interval i; interval i ends below `knots[i]`, so there is one knot less than intervals.
     /// Knots are integers at the opening's scale; `a` is at `scale`, `b` at `scale - scale(x)`.
     Spline {
         /// Fractional bits of the result.
@@ -211,7 +211,7 @@ pub enum Table {
         /// Row-major values.
         values: Vec<i64>,
     },
-    /// The kept columns of each row of a [rows, columns] matrix: row i keeps columns rows[i].0 .. rows[i].1, at least
+    /// The kept columns of each row of a [rows, columns] matrix: row i keeps columns `rows[i].0 .. rows[i].1`, at least
     /// one. A tensor that is *packed* by a pattern has one dimension of [`Pattern::kept`] elements in place of the two.
     Pattern(Pattern),
 }

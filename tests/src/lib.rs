@@ -1,1 +1,6 @@
-//! x
+//! What the whole-system tests and the demo share: models, processes and text.
+
+pub mod gpt2;
+pub mod private;
+pub mod processes;
+pub mod text;

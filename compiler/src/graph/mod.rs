@@ -5,6 +5,13 @@
 //! (shapes, masks, position ids) folded away. `fused` is what the passes make of it: only the ops under "Fused" plus
 //! `Input`, `Add`, `Reshape`, `Transpose`, `Slice` and `Concat` remain, each with a lowering to protocols.
 
+pub mod build;
+pub mod eval;
+pub mod kernel;
+pub mod shape;
+pub mod text;
+pub mod verify;
+
 use std::sync::Arc;
 
 use ir::Pattern;
@@ -12,6 +19,8 @@ use ndarray::ArrayD;
 use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
+
+pub use verify::{Stage, verify};
 
 /// A node of the graph and, at the same time, its only result.
 pub type NodeId = NodeIndex<u32>;

@@ -1,0 +1,146 @@
+//! Calibration: the ranges that real inputs reach, node by node, measured with the float evaluator.
+//!
+//! What is calibrated is what no proof bounds: the residual stream, sums of squares, scores and row maxima, the inputs
+//! of activations. [`Ranges`] keeps the measured figures; margins are applied where a range is used, so that a report
+//! can show both.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use ir::Pattern;
+use ndarray::{ArrayD, Axis, Ix3, Slice};
+
+use crate::bounds::{self, Bound};
+use crate::diagnostic::Diagnostic;
+use crate::graph::{self, Graph, NodeId, Op, Tensor};
+
+/// What calibration saw of one node.
+#[derive(Clone, Debug, Default)]
+pub struct NodeRange {
+    /// Greatest absolute value of the result.
+    pub abs: f64,
+    /// `Normalize`: least and greatest sum of squares of a (centred) row of the operand.
+    pub sum_squares: Option<(f64, f64)>,
+    /// `Attention`: least and greatest row maximum of the scores, in nats.
+    pub row_max: Option<(f64, f64)>,
+    /// `Attention`: greatest absolute score.
+    pub score: f64,
+    /// `Attention`: greatest distance of a score from its row's maximum.
+    pub span: f64,
+    /// `Gelu`: greatest absolute value of each channel of the operand.
+    pub channels: Vec<f64>,
+}
+
+/// Everything that widths depend on.
+pub struct Ranges {
+    /// What calibration saw, by node.
+    pub seen: HashMap<NodeId, NodeRange>,
+    /// What the weights prove.
+    pub bounds: HashMap<NodeId, Bound>,
+    /// Binary margin: 1 for real inputs, 2 where they were made up, so that margins double.
+    pub margin: f64,
+}
+
+impl Ranges {
+    /// Least and greatest sum of squares that a `Normalize` took.
+    pub fn sum_squares(&self, id: NodeId) -> (f64, f64) {
+        self.seen[&id].sum_squares.expect("calibration saw rows of every normalisation")
+    }
+
+    /// Least and greatest row maximum of an `Attention`.
+    pub fn row_max(&self, id: NodeId) -> (f64, f64) {
+        self.seen[&id].row_max.expect("calibration saw scores of every attention")
+    }
+
+    /// Like [`Ranges::claim`], for some channels of an activation's operand.
+    pub fn claim_of_channels(&self, id: NodeId, channels: Range<usize>, factor: f64) -> f64 {
+        let proof =
+            self.bounds.get(&id).map_or(f64::INFINITY, |b| b.channels[channels].iter().copied().fold(0.0, f64::max));
+        self.claim(id, factor).min(proof)
+    }
+
+    /// Greatest absolute value to reckon with: the lesser of the proof and of `factor` (and the margin) times what was
+    /// seen.
+    pub fn claim(&self, id: NodeId, factor: f64) -> f64 {
+        let seen = self.seen.get(&id).map_or(f64::INFINITY, |r| r.abs * factor * self.margin);
+        let proof = self.bounds.get(&id).map_or(f64::INFINITY, Bound::greatest);
+        seen.min(proof)
+    }
+}
+
+/// Runs every sample and merges what it shows. `samples` are inputs of the bound shapes.
+pub fn run(graph: &Graph, samples: &[BTreeMap<String, Tensor>], margin: f64) -> Result<Ranges, Diagnostic> {
+    assert!(!samples.is_empty(), "calibration has a sample");
+    let mut seen: HashMap<NodeId, NodeRange> = HashMap::new();
+    for sample in samples {
+        // Attention is looked into with its queries and keys, so those are kept until it has been evaluated.
+        let mut kept: HashMap<NodeId, ArrayD<f32>> = HashMap::new();
+        graph::eval::evaluate(graph, sample, None, &mut |id, tensor| {
+            let Tensor::F32(value) = tensor else { return };
+            let range = seen.entry(id).or_default();
+            range.abs = value.iter().fold(range.abs, |m, v| m.max(f64::from(v.abs())));
+            if let Op::Attention { heads, pattern } = &graph.node(id).op {
+                let operands = graph.operands(id);
+                look_at_scores(range, &kept[&operands[0]], &kept[&operands[1]], *heads, pattern);
+                kept.remove(&operands[0]);
+                kept.remove(&operands[1]);
+            }
+            for reader in graph.readers(id) {
+                match graph.node(reader).op {
+                    Op::Normalize { centred, .. } => look_at_rows(seen.entry(reader).or_default(), value, centred),
+                    Op::Gelu(_) => look_at_channels(seen.entry(reader).or_default(), value),
+                    Op::Attention { .. } => {
+                        kept.entry(id).or_insert_with(|| value.clone());
+                    }
+                    _ => {}
+                }
+            }
+        })?;
+    }
+    Ok(Ranges { seen, bounds: bounds::provable(graph), margin })
+}
+
+fn widen(range: &mut Option<(f64, f64)>, value: f64) {
+    *range = Some(range.map_or((value, value), |(lo, hi)| (lo.min(value), hi.max(value))));
+}
+
+fn look_at_rows(range: &mut NodeRange, x: &ArrayD<f32>, centred: bool) {
+    let last = Axis(x.ndim() - 1);
+    for row in x.lanes(last) {
+        let n = row.len() as f64;
+        let mean = if centred { 0.0 } else { row.iter().map(|&v| f64::from(v)).sum::<f64>() / n };
+        let squares = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum();
+        widen(&mut range.sum_squares, squares);
+    }
+}
+
+fn look_at_channels(range: &mut NodeRange, x: &ArrayD<f32>) {
+    let width = x.shape()[x.ndim() - 1];
+    range.channels.resize(width, 0.0);
+    for row in x.rows() {
+        for (seen, &v) in range.channels.iter_mut().zip(row) {
+            *seen = seen.max(f64::from(v.abs()));
+        }
+    }
+}
+
+fn look_at_scores(range: &mut NodeRange, q: &ArrayD<f32>, k: &ArrayD<f32>, heads: usize, pattern: &Pattern) {
+    let three = "attention operands have three dimensions";
+    let q = q.view().into_dimensionality::<Ix3>().expect(three);
+    let k = k.view().into_dimensionality::<Ix3>().expect(three);
+    let depth = q.shape()[2] / heads;
+    for (q, k) in q.outer_iter().zip(k.outer_iter()) {
+        for head in 0..heads {
+            let columns = Slice::from(head * depth..(head + 1) * depth);
+            let scores = q.slice_axis(Axis(1), columns).dot(&k.slice_axis(Axis(1), columns).t());
+            for (row, &(from, to)) in scores.outer_iter().zip(&pattern.rows) {
+                let kept = row.slice_axis(Axis(0), Slice::from(from as usize..to as usize));
+                let least = f64::from(kept.iter().copied().fold(f32::INFINITY, f32::min));
+                let greatest = f64::from(kept.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+                widen(&mut range.row_max, greatest);
+                range.score = range.score.max(greatest.abs()).max(least.abs());
+                range.span = range.span.max(greatest - least);
+            }
+        }
+    }
+}

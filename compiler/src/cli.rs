@@ -1,0 +1,195 @@
+//! The command line of `sscc`.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::diagnostic::Diagnostic;
+use crate::lower::variant::Link;
+use crate::pass::Logits;
+use crate::pipeline::{self, Compiled, Options};
+use crate::{graph, report};
+
+/// Compiles ONNX transformers to programs that two parties run on secret-shared values.
+#[derive(Parser)]
+#[command(name = "sscc", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compile an ONNX file to a program (.ssb) and the server's encoded weights (.ssw)
+    Compile(Compile),
+    /// Print a program: sizes, inputs, outputs, cost and every instruction
+    Inspect {
+        /// The program
+        program: PathBuf,
+    },
+    /// Print what one run costs: rounds, bytes, material
+    Cost {
+        /// The program
+        program: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+struct Compile {
+    /// The ONNX file
+    model: PathBuf,
+    /// Where to write the program; the weights go beside it as .ssw [default: the model's name with .ssb]
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// Bind a free dimension
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = parse_dim)]
+    dims: Vec<(String, usize)>,
+    /// Positions whose logits a language model computes
+    #[arg(long, value_enum, default_value_t = LogitsArg::Last)]
+    logits: LogitsArg,
+    /// Real inputs, by graph input name, one sample a row; ranges and free dimensions follow them
+    #[arg(long, value_name = "X.npz")]
+    calibrate: Option<PathBuf>,
+    /// The link that protocols are chosen for: lan, wan or RTT,RATE as in 0.5ms,1gbit
+    #[arg(long, default_value = "lan")]
+    link: Link,
+    /// Print a stage as text instead of writing files
+    #[arg(long, value_enum)]
+    emit: Option<Stage>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogitsArg {
+    /// The last position only
+    Last,
+    /// Every position
+    All,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Stage {
+    /// The imported float graph, public arithmetic folded
+    Graph,
+    /// The float graph after fusion
+    Fused,
+    /// Protocols with widths and scales
+    Program,
+    /// The program in rounds
+    Schedule,
+}
+
+fn parse_dim(text: &str) -> Result<(String, usize), String> {
+    let (name, size) = text.split_once('=').ok_or_else(|| format!("`{text}` is not NAME=N"))?;
+    match size.parse() {
+        Ok(size) if size > 0 && !name.is_empty() => Ok((name.to_owned(), size)),
+        _ => Err(format!("`{text}` is not NAME=N with a positive number N")),
+    }
+}
+
+/// Parses arguments and runs; errors go to stderr with exit code 1.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Compile(arguments) => compile(&arguments),
+        Command::Inspect { program } => load(&program).and_then(|p| print(&report::inspect(&p))),
+        Command::Cost { program, json } => {
+            load(&program).and_then(|p| print(&if json { report::cost_json(&p) } else { report::cost(&p) }))
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(diagnostic) => {
+            eprintln!("{}", diagnostic.to_string().trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints to stdout; a reader that closes the pipe early is no error.
+fn print(text: &str) -> Result<(), Diagnostic> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Diagnostic::new(format!("standard output cannot be written: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
+    let mut dims = BTreeMap::new();
+    for (name, size) in &arguments.dims {
+        if dims.insert(name.clone(), *size).is_some_and(|earlier| earlier != *size) {
+            return Err(Diagnostic::new(format!("--dim {name} is given twice with different sizes")));
+        }
+    }
+    let compiled = pipeline::compile(&Options {
+        model: arguments.model.clone(),
+        dims,
+        logits: match arguments.logits {
+            LogitsArg::Last => Logits::Last,
+            LogitsArg::All => Logits::All,
+        },
+        calibrate: arguments.calibrate.clone(),
+        link: arguments.link,
+    })?;
+    if let Some(stage) = arguments.emit {
+        return print(&match stage {
+            Stage::Graph => graph::text::print(&compiled.graph, graph::Stage::Graph, &compiled.name),
+            Stage::Fused => graph::text::print(&compiled.fused, graph::Stage::Fused, &compiled.name),
+            Stage::Program => ir::print::program(&compiled.program),
+            Stage::Schedule => ir::print::program(&compiled.schedule),
+        });
+    }
+    let program = arguments
+        .output
+        .clone()
+        .unwrap_or_else(|| Path::new(arguments.model.file_name().unwrap_or_default()).with_extension("ssb"));
+    let weights = program.with_extension("ssw");
+    let artifacts = compiled.artifacts()?;
+    write_whole(&weights, &artifacts.weights)?;
+    write_whole(&program, &artifacts.program)?;
+    warn(&compiled);
+    print(&report::compiled(&compiled, (&program, artifacts.program.len()), (&weights, artifacts.weights.len())))
+}
+
+fn warn(compiled: &Compiled) {
+    if compiled.made_up {
+        eprintln!(
+            "warning: ranges come from {} made-up inputs, with doubled margins; real text is a far better guide\n  \
+             try: --calibrate X.npz with at least 32 inputs of the length that will be asked",
+            compiled.samples
+        );
+    }
+}
+
+/// Writes a file so that it is there whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
+    let fault = |e: std::io::Error| {
+        Diagnostic::new(format!("the file cannot be written: {e}"))
+            .at(path.display().to_string())
+            .help("check that the folder exists and has room, or choose another place with -o")
+    };
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fault)?;
+    file.write_all(bytes).map_err(fault)?;
+    file.as_file().sync_all().map_err(fault)?;
+    file.persist(path).map_err(|e| fault(e.error))?;
+    Ok(())
+}
+
+/// Reads and verifies a program.
+fn load(path: &Path) -> Result<ir::bytecode::Module, Diagnostic> {
+    let bytes = std::fs::read(path).map_err(|e| {
+        Diagnostic::new(format!("the program cannot be read: {e}"))
+            .at(path.display().to_string())
+            .help("make one with sscc compile MODEL.onnx -o MODEL.ssb")
+    })?;
+    ir::bytecode::decode(&bytes).map_err(|e| {
+        Diagnostic::new(format!("this is not a program that this version can run: {e}")).at(path.display().to_string())
+    })
+}

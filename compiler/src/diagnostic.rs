@@ -1,0 +1,116 @@
+//! What the compiler tells its user when it cannot go on: what is wrong, where, the arithmetic, a way out.
+//!
+//! ```text
+//! error: `matmul` can overflow its width
+//!   bert.onnx, node "layer.0/qk/MatMul"
+//!   |v6| reaches 171 in calibration: 8 integer bits. Width 32 at scale 24 leaves 7 (32 - 24 - 1 sign).
+//!   try: scale 11 for v3, or a `lift` before it (1 round)
+//! ```
+//!
+//! One report may hold several faults, so that a user need not meet them one by one. No weight, share or input value
+//! goes into a diagnostic; names, shapes and counts do.
+
+use std::fmt;
+
+/// One or more faults, each rendered as in the module head.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Diagnostic {
+    /// At least one, in the order of discovery.
+    faults: Vec<Fault>,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// What is wrong, in one line without a full stop.
+    pub title: String,
+    /// Where: a file and an ONNX node, an instruction.
+    pub places: Vec<String>,
+    /// Why: the arithmetic, in sentences, one per line.
+    pub explanation: Vec<String>,
+    /// Ways out, one per line.
+    pub help: Vec<String>,
+}
+
+impl Diagnostic {
+    /// A report with one fault, of which only the title is known yet.
+    pub fn new(title: impl Into<String>) -> Diagnostic {
+        let fault = Fault { title: title.into(), places: Vec::new(), explanation: Vec::new(), help: Vec::new() };
+        Diagnostic { faults: vec![fault] }
+    }
+
+    /// Adds a place to the newest fault.
+    pub fn at(mut self, place: impl Into<String>) -> Diagnostic {
+        self.newest().places.push(place.into());
+        self
+    }
+
+    /// Adds a line of explanation to the newest fault.
+    pub fn because(mut self, line: impl Into<String>) -> Diagnostic {
+        self.newest().explanation.push(line.into());
+        self
+    }
+
+    /// Adds a way out to the newest fault.
+    pub fn help(mut self, line: impl Into<String>) -> Diagnostic {
+        self.newest().help.push(line.into());
+        self
+    }
+
+    /// Appends the faults of another report.
+    pub fn and(mut self, other: Diagnostic) -> Diagnostic {
+        self.faults.extend(other.faults);
+        self
+    }
+
+    /// `Ok` if nothing was found, else one report of everything that was.
+    pub fn check(found: impl IntoIterator<Item = Diagnostic>) -> Result<(), Diagnostic> {
+        found.into_iter().reduce(Diagnostic::and).map_or(Ok(()), Err)
+    }
+
+    /// The faults, at least one.
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+
+    fn newest(&mut self) -> &mut Fault {
+        self.faults.last_mut().expect("a diagnostic has a fault")
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.title)?;
+        for line in self.places.iter().chain(&self.explanation) {
+            write!(f, "\n  {line}")?;
+        }
+        for line in &self.help {
+            write!(f, "\n  try: {line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, fault) in self.faults.iter().enumerate() {
+            write!(f, "{}{fault}", if i == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Diagnostic {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_render_one_after_another() {
+        let report = Diagnostic::new("first").at("m.onnx, node \"a\"").because("1 > 0.").help("less");
+        let report = report.and(Diagnostic::new("second"));
+        assert_eq!(report.to_string(), "error: first\n  m.onnx, node \"a\"\n  1 > 0.\n  try: less\nerror: second");
+        assert_eq!(Diagnostic::check([]), Ok(()));
+    }
+}

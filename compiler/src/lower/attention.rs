@@ -1,0 +1,248 @@
+//! `Attention`: softmax(q·kᵀ)·v per head, over the kept scores of a public pattern. Eight rounds.
+//!
+//! 1 open Q, K. 2 open the scores coarsely and compare them with a threshold every second nat. 3 open, per row and
+//! threshold, how many scores reach it; which counts are not zero adds up to the row's maximum to within two nats. In
+//! the same round the scores are clipped to what the exponential's table covers: two more thresholds say which of them
+//! lie outside. 4-6 exp by a series and squarings. 7 open E, V and the row sums: E·V and 1/Σ. 8 open both and multiply.
+//! V may regain width in round 1, off the critical path.
+
+use ir::{Pattern, Scale, Table, TableId, Value};
+
+use super::Context;
+use super::draft::{Draft, LATER};
+use super::variant::{self, ExpVariant};
+use crate::diagnostic::Diagnostic;
+use crate::graph::NodeId;
+use crate::tables;
+
+/// Fractional bits of a score when it is clipped and exponentiated.
+const SCORE_SCALE: Scale = 10;
+
+/// Fractional bits of a score when it is compared with thresholds.
+const COARSE_SCALE: Scale = 1;
+
+/// Distance of the thresholds in nats; 2^STEP_LOG2.
+const STEP_LOG2: Scale = 1;
+
+/// Row maxima are taken this many nats beyond what was seen, either way.
+const MAXIMUM_MARGIN: f64 = 4.0;
+
+/// Scores may exceed what was seen by this factor.
+const SCORE_MARGIN: f64 = 4.0;
+
+/// A clipped score lies at most this far above its row's threshold.
+const HEAD: f64 = 2.0;
+
+/// Distance between the clip and the end of the exponential's table, for rounding.
+const GUARD: f64 = 2.0;
+
+/// The least row maximum lies this far above the lower clip, so that a row keeps its twelve nats of resolution.
+const RESOLUTION: f64 = 12.0;
+
+/// The exponential's table reaches up to here.
+const TABLE_TOP: f64 = 3.0;
+
+/// Fractional bits of the exponential's public coefficients and of its dealt cosines.
+const SERIES_SCALE: u8 = 14;
+
+/// Fractional bits of exponentials between squarings.
+const EXP_SCALE: Scale = 15;
+
+/// Row sums are inverted from here up; no row whose maximum was calibrated has a sum below 1.
+const LEAST_SUM: f64 = 1.0 / 256.0;
+
+/// Fractional bits of 1/Σ.
+const INVERSE_SCALE: Scale = 20;
+
+/// Fractional bits of the unnormalised result when it is opened.
+const RESULT_SCALE: Scale = 14;
+
+/// Integer nats: where thresholds and clip lie.
+struct Grid {
+    /// A row with no score above the first threshold counts as having this maximum.
+    base: i64,
+    /// Number of thresholds.
+    count: i64,
+    /// Scores below are raised to it.
+    low: i64,
+    /// Scores above are lowered to it.
+    high: i64,
+}
+
+/// Lowers an attention; `operands` are q, k, v of shape [batch, rows or columns, heads · depth].
+pub fn lower(
+    context: &Context,
+    draft: &mut Draft,
+    operands: [Value; 3],
+    id: NodeId,
+    values: NodeId,
+    heads: usize,
+    pattern: &Pattern,
+) -> Result<Value, Diagnostic> {
+    let batch = draft.shape(operands[0])[0];
+    let row_max = context.ranges.row_max(id);
+    let value_bound = context.ranges.claim(values, 4.0);
+    let name = if *pattern == Pattern::causal(pattern.rows.len() as u32, pattern.columns) { "causal" } else { "kept" };
+    let table = draft.table(name, Table::Pattern(pattern.clone()));
+    let scores = f64::from(batch) * heads as f64 * pattern.kept() as f64;
+
+    let margin = MAXIMUM_MARGIN * context.ranges.margin;
+    let (least, greatest) = (row_max.0 - margin, row_max.1 + margin);
+    let span = greatest - least + RESOLUTION + HEAD + GUARD + f64::from(STEP_LOG2).exp2();
+    let exp = variant::pick(context.link, span, scores).ok_or_else(|| {
+        Diagnostic::new("the row maxima of this attention spread too far")
+            .at(format!("node \"{}\"", context.graph.node(id).origin))
+            .because(format!(
+                "they lie between {:.0} and {:.0} nats in calibration; the widest exponential table covers {:.0}",
+                row_max.0,
+                row_max.1,
+                variant::EXP.iter().map(|v| v.reach).fold(0.0, f64::max)
+            ))
+            .help("calibrate with inputs like the ones that will be asked")
+    })?;
+    let grid = grid(least, greatest, exp);
+
+    let [q, k, v] = operands.map(|x| split_heads(draft, x, heads as u32));
+    let q = draft.down_to(q, context.scales.query);
+    let k = draft.down_to(k, context.scales.query);
+    let v = draft.down_to(v, context.scales.value);
+    draft.lift_point(v, value_bound);
+    let (open_q, open_k) = (draft.open_whole(q, LATER), draft.open_whole(k, LATER));
+    let product = draft.sddmm(open_q, open_k, table);
+    let score = draft.down_to(product, SCORE_SCALE);
+    let greatest_score = context.ranges.seen[&id].score * SCORE_MARGIN * context.ranges.margin;
+    let shifted = shift_and_clip(draft, score, table, &grid, greatest_score, pattern);
+    let e = exponential(draft, shifted, exp, context.scales.value);
+
+    let sum = draft.row_sum(e, table, 1);
+    let rows = pattern.rows.len() as u32;
+    let longest = pattern.rows.iter().map(|&(from, to)| to - from).max().unwrap_or(1);
+    let greatest_sum = f64::from(longest) * (HEAD + 0.1).exp();
+    let sum = draft.reshape(sum, &[batch * heads as u32, rows, 1]);
+    let (open_e, open_v) = (draft.open_whole(e, LATER), draft.open_whole(v, LATER));
+    let open_sum = draft.open_within(sum, greatest_sum);
+    let result = draft.spmm(open_e, open_v, table);
+    let result = draft.down_to(result, RESULT_SCALE);
+    let table_scale = 60 - (1.0 / LEAST_SUM).log2().ceil() as Scale;
+    let inverse = tables::spline_table(&|x| 1.0 / x, LEAST_SUM, greatest_sum, 12, draft.scale(sum), table_scale, true);
+    let inverse = draft.table("inverse", super::spline(context, id, inverse)?);
+    let inverse = draft.spline(open_sum, inverse);
+    let inverse = draft.down_to(inverse, INVERSE_SCALE);
+    let open_result = draft.open_within(result, greatest_sum * value_bound);
+    let open_inverse = draft.open_within(inverse, 1.01 / LEAST_SUM);
+    let result = draft.mul(open_result, open_inverse);
+    Ok(join_heads(draft, result, batch))
+}
+
+/// Clipped scores less their row's maximum: within [-(reach), HEAD] of `exp`'s table. Two rounds.
+fn shift_and_clip(
+    draft: &mut Draft,
+    score: Value,
+    table: TableId,
+    grid: &Grid,
+    greatest_score: f64,
+    pattern: &Pattern,
+) -> Value {
+    let [all, kept] = draft.shape(score)[..] else { panic!("packed scores have two dimensions") };
+    let step = 1i64 << STEP_LOG2;
+    let maxima = (1..=grid.count).map(|i| grid.base + i * step);
+    let thresholds: Vec<i64> =
+        [grid.low].into_iter().chain(maxima).chain([grid.high]).map(|t| t << COARSE_SCALE).collect();
+    let count = thresholds.len() as u32;
+    let farthest = grid.low.abs().max(grid.high.abs()) as f64;
+    let thresholds = draft.table("maxima", Table::Thresholds(thresholds));
+    let coarse = draft.down_to(score, COARSE_SCALE);
+    let coarse = draft.open_to_compare(coarse, greatest_score, farthest);
+    let bits = draft.ge(coarse, thresholds);
+
+    // How many scores of a row reach each threshold.
+    let reach = draft.slice(bits, 2, 1, count - 1);
+    let reach = draft.row_sum(reach, table, 1);
+    let longest = pattern.rows.iter().map(|&(from, to)| to - from).max().unwrap_or(1);
+    let counts = draft.open_to_compare(reach, f64::from(longest), 0.0);
+    let one = draft.table("one", Table::Thresholds(vec![1]));
+    let some = draft.ge(counts, one);
+    let rows = pattern.rows.len() as u32;
+    let some = draft.reshape(some, &[all, rows, count - 2]);
+    let reached = draft.sum(some, 2);
+    let reached = draft.reshape(reached, &[all, rows]);
+    let maximum = draft.halve(reached, -STEP_LOG2);
+    let maximum = draft.up_to(maximum, SCORE_SCALE);
+    let base = draft.constant("base", grid.base << SCORE_SCALE, SCORE_SCALE);
+    let maximum = draft.add_public(maximum, base);
+    let maximum = draft.spread(maximum, table, 1);
+
+    // score·inside + low·(1 - above_low) + high·above_high, with inside = above_low - above_high.
+    let bit = |draft: &mut Draft, i: u32| {
+        let bit = draft.slice(bits, 2, i, i + 1);
+        draft.reshape(bit, &[all, kept])
+    };
+    let (above_low, above_high) = (bit(draft, 0), bit(draft, count - 1));
+    let inside = draft.sub(above_low, above_high);
+    let (inside, above_low) = (draft.open_within(inside, 1.0), draft.open_within(above_low, 1.0));
+    // Whole: nothing above the width that the exponential reads is needed of the product.
+    let score = draft.open_whole(score, LATER);
+    let kept_scores = draft.mul(score, inside);
+    // above_high = above_low - inside, so the two ends are low + (high - low)·above_low - high·inside.
+    let width = draft.constant("clip_width", grid.high - grid.low, 0);
+    let high = draft.constant("clip_high", grid.high, 0);
+    let (above_low, inside) = (draft.lift(above_low), draft.lift(inside));
+    let (above_low, inside) = (draft.mul_public(above_low, width), draft.mul_public(inside, high));
+    let ends = draft.sub(above_low, inside);
+    let ends = draft.up_to(ends, SCORE_SCALE);
+    let low = draft.constant("clip_low", grid.low << SCORE_SCALE, SCORE_SCALE);
+    let ends = draft.add_public(ends, low);
+    let clipped = draft.add(kept_scores, ends);
+    draft.sub(clipped, maximum)
+}
+
+/// exp of shifted scores at `scale`: a series of exp(x / 2^squarings), then squarings, a round each.
+fn exponential(draft: &mut Draft, x: Value, exp: &ExpVariant, scale: Scale) -> Value {
+    let parts = f64::from(exp.squarings).exp2();
+    let x = draft.halve(x, Scale::from(exp.squarings));
+    let fit = tables::fit_series(
+        &|v: f64| v.exp(),
+        -exp.reach / parts,
+        TABLE_TOP / parts,
+        exp.period_log2,
+        exp.terms,
+        false,
+        SERIES_SCALE,
+    );
+    let series = draft.table("exp", tables::series_table(&fit, exp.period_log2, SERIES_SCALE, SERIES_SCALE));
+    let width = exp.period_log2 as Scale + draft.scale(x);
+    let opened = draft.open_whole(x, width as u8);
+    let mut e = draft.series(opened, series);
+    for squaring in 0..exp.squarings {
+        let e_scaled = draft.down_to(e, EXP_SCALE);
+        let greatest = (TABLE_TOP / f64::from(exp.squarings - squaring).exp2()).exp();
+        let opened = draft.open_within(e_scaled, greatest);
+        e = draft.square(opened);
+    }
+    draft.down_to(e, scale)
+}
+
+fn grid(least: f64, greatest: f64, exp: &ExpVariant) -> Grid {
+    let step = 1i64 << STEP_LOG2;
+    let base = least.floor() as i64;
+    let count = ((greatest.ceil() as i64 - base) + step - 1) / step;
+    let high = base + count * step + HEAD as i64;
+    Grid { base, count, low: high - (exp.reach - HEAD - GUARD) as i64, high }
+}
+
+/// [batch, n, heads·depth] -> [batch·heads, n, depth].
+fn split_heads(draft: &mut Draft, x: Value, heads: u32) -> Value {
+    let [batch, n, width] = draft.shape(x)[..] else { panic!("attention operands have three dimensions") };
+    let x = draft.reshape(x, &[batch, n, heads, width / heads]);
+    let x = draft.transpose(x, &[0, 2, 1, 3]);
+    draft.reshape(x, &[batch * heads, n, width / heads])
+}
+
+/// [batch·heads, n, depth] -> [batch, n, heads·depth].
+fn join_heads(draft: &mut Draft, x: Value, batch: u32) -> Value {
+    let [all, n, depth] = draft.shape(x)[..] else { panic!("three dimensions") };
+    let heads = all / batch;
+    let x = draft.reshape(x, &[batch, heads, n, depth]);
+    let x = draft.transpose(x, &[0, 2, 1, 3]);
+    draft.reshape(x, &[batch, n, heads * depth])
+}

@@ -1,0 +1,379 @@
+//! A program whose widths are still open.
+//!
+//! Lowering decides shapes, scales and claims, front to back. How wide a ring each value needs follows from what is
+//! read of it, back to front, so lowering leaves every such width at [`LATER`] and `pass::assign_width` fills it in.
+
+use std::sync::Arc;
+
+use ir::program::{Input, NamedTable, Output, Program, Public, WeightDecl};
+use ir::{MAX_WIDTH, Op, Origin, OutputId, Scale, Shape, Table, TableId, Value, Weight, Width};
+use ndarray::ArrayD;
+
+/// Stands for a width that `assign_width` decides.
+pub const LATER: Width = 0;
+
+/// An instruction without widths.
+#[derive(Clone)]
+pub struct Item {
+    /// The op; its `width` is [`LATER`] unless the lowering claims a range.
+    pub op: Op,
+    /// Fractional bits of the result.
+    pub scale: Scale,
+    /// Dimensions of the result.
+    pub shape: Shape,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// The value could be opened at this many bits and lifted, off the critical path, if width runs out before it.
+    pub lift_point: Option<Width>,
+}
+
+/// See the module head.
+#[derive(Default)]
+pub struct Draft {
+    /// Everything but instructions: inputs, publics, weights, tables, outputs, origins.
+    pub program: Program,
+    /// Instructions.
+    pub items: Vec<Item>,
+    /// Real values of `program.weights`, row-major in the declared shape.
+    pub weights: Vec<Arc<ArrayD<f32>>>,
+    /// Greatest absolute value of each output.
+    pub output_bounds: Vec<f64>,
+    /// Values that fit no ring: origin, greatest absolute value, scale.
+    pub unfit: Vec<(Origin, f64, Scale)>,
+    origin: Option<Origin>,
+}
+
+impl Draft {
+    /// Names the graph node that the following instructions come from.
+    pub fn set_origin(&mut self, name: &str) {
+        let index = self.program.origins.iter().position(|o| o == name).unwrap_or_else(|| {
+            self.program.origins.push(name.to_owned());
+            self.program.origins.len() - 1
+        });
+        self.origin = Some(Origin(index as u32));
+    }
+
+    /// Fractional bits of a value.
+    pub fn scale(&self, x: Value) -> Scale {
+        self.items[x.index()].scale
+    }
+
+    /// Dimensions of a value.
+    pub fn shape(&self, x: Value) -> &[u32] {
+        &self.items[x.index()].shape.0
+    }
+
+    fn push(&mut self, op: Op, scale: Scale, shape: Vec<u32>) -> Value {
+        let origin = self.origin.expect("an origin is set before the first instruction");
+        self.items.push(Item { op, scale, shape: Shape(shape), origin, lift_point: None });
+        Value(self.items.len() as u32 - 1)
+    }
+
+    /// Declares a client input and takes it.
+    pub fn input(&mut self, input: Input) -> Value {
+        let (scale, shape) = (input.ty.scale, input.ty.shape.0.clone());
+        self.program.inputs.push(input);
+        self.push(Op::Input { input: ir::InputId(self.program.inputs.len() as u32 - 1) }, scale, shape)
+    }
+
+    /// Adds a table, or finds an equal one.
+    pub fn table(&mut self, name: &str, table: Table) -> TableId {
+        let tables = &mut self.program.tables;
+        let index = tables.iter().position(|t| t.table == table).unwrap_or_else(|| {
+            let mut unique = name.to_owned();
+            let mut n = 1;
+            while tables.iter().any(|t| t.name == unique) {
+                n += 1;
+                unique = format!("{name}{n}");
+            }
+            tables.push(NamedTable { name: unique, table });
+            tables.len() - 1
+        });
+        TableId(index as u32)
+    }
+
+    /// A scalar constant at a scale.
+    pub fn constant(&mut self, name: &str, value: i64, scale: Scale) -> TableId {
+        self.table(name, Table::Const { scale, shape: Shape::default(), values: vec![value] })
+    }
+
+    /// Declares a server-owned tensor, to be rounded to `scale` fractional bits.
+    pub fn weight(&mut self, name: &str, value: Arc<ArrayD<f32>>, scale: Scale) -> Weight {
+        let shape = Shape(value.shape().iter().map(|&d| d as u32).collect());
+        self.program.weights.push(WeightDecl { name: name.to_owned(), scale, shape });
+        self.weights.push(value);
+        Weight(self.weights.len() as u32 - 1)
+    }
+
+    /// Rounds to a lower scale.
+    pub fn down_to(&mut self, x: Value, scale: Scale) -> Value {
+        let by = self.scale(x) - scale;
+        assert!((0..64).contains(&by), "down from scale {} to {scale}", self.scale(x));
+        if by == 0 {
+            return x;
+        }
+        let shape = self.shape(x).to_vec();
+        self.push(Op::Down { x, by: by as u8 }, scale, shape)
+    }
+
+    /// The same value at a higher scale.
+    pub fn up_to(&mut self, x: Value, scale: Scale) -> Value {
+        let by = scale - self.scale(x);
+        assert!((0..64).contains(&by), "up from scale {} to {scale}", self.scale(x));
+        if by == 0 {
+            return x;
+        }
+        let shape = self.shape(x).to_vec();
+        self.push(Op::Up { x, by: by as u8 }, scale, shape)
+    }
+
+    /// The same value at another scale, whichever way it lies.
+    pub fn at_scale(&mut self, x: Value, scale: Scale) -> Value {
+        if scale > self.scale(x) { self.up_to(x, scale) } else { self.down_to(x, scale) }
+    }
+
+    /// The real value times 2^-by: only the scale changes.
+    pub fn halve(&mut self, x: Value, by: Scale) -> Value {
+        let (scale, shape) = (self.scale(x) + by, self.shape(x).to_vec());
+        self.push(Op::Point { x, scale }, scale, shape)
+    }
+
+    fn broadcast(&self, x: Value, y: Value) -> Vec<u32> {
+        let (x, y) = (&self.items[x.index()].shape, &self.items[y.index()].shape);
+        x.broadcast(y).unwrap_or_else(|| panic!("{x} and {y} do not broadcast")).0
+    }
+
+    /// x + y, at equal scales.
+    pub fn add(&mut self, x: Value, y: Value) -> Value {
+        assert_eq!(self.scale(x), self.scale(y), "addition at equal scales");
+        let shape = self.broadcast(x, y);
+        self.push(Op::Add { x, y }, self.scale(x), shape)
+    }
+
+    /// x - y, at equal scales.
+    pub fn sub(&mut self, x: Value, y: Value) -> Value {
+        assert_eq!(self.scale(x), self.scale(y), "subtraction at equal scales");
+        let shape = self.broadcast(x, y);
+        self.push(Op::Sub { x, y }, self.scale(x), shape)
+    }
+
+    /// x plus a constant at the scale of x.
+    pub fn add_public(&mut self, x: Value, table: TableId) -> Value {
+        let (scale, shape) = (self.scale(x), self.shape(x).to_vec());
+        self.push(Op::AddPublic { x, table }, scale, shape)
+    }
+
+    /// x times a constant.
+    pub fn mul_public(&mut self, x: Value, table: TableId) -> Value {
+        let Table::Const { scale, .. } = self.program.table(table) else { panic!("a constant table") };
+        let (scale, shape) = (self.scale(x) + scale, self.shape(x).to_vec());
+        self.push(Op::MulPublic { x, table }, scale, shape)
+    }
+
+    /// x plus a server-owned tensor at the scale of x.
+    pub fn add_weight(&mut self, x: Value, weight: Weight) -> Value {
+        let (scale, shape) = (self.scale(x), self.shape(x).to_vec());
+        self.push(Op::AddWeight { x, weight }, scale, shape)
+    }
+
+    /// The same elements in another shape.
+    pub fn reshape(&mut self, x: Value, shape: &[u32]) -> Value {
+        if self.shape(x) == shape {
+            return x;
+        }
+        let scale = self.scale(x);
+        self.push(Op::Reshape { x, shape: Shape(shape.to_vec()) }, scale, shape.to_vec())
+    }
+
+    /// Axes in another order.
+    pub fn transpose(&mut self, x: Value, perm: &[u32]) -> Value {
+        let shape = perm.iter().map(|&p| self.shape(x)[p as usize]).collect();
+        let scale = self.scale(x);
+        self.push(Op::Transpose { x, perm: perm.to_vec() }, scale, shape)
+    }
+
+    /// Elements from .. to of an axis.
+    pub fn slice(&mut self, x: Value, axis: u32, from: u32, to: u32) -> Value {
+        let (scale, mut shape) = (self.scale(x), self.shape(x).to_vec());
+        if (from, to) == (0, shape[axis as usize]) {
+            return x;
+        }
+        shape[axis as usize] = to - from;
+        self.push(Op::Slice { x, axis, from, to }, scale, shape)
+    }
+
+    /// Joins along an axis.
+    pub fn concat(&mut self, xs: &[Value], axis: u32) -> Value {
+        if let [x] = xs {
+            return *x;
+        }
+        let (scale, mut shape) = (self.scale(xs[0]), self.shape(xs[0]).to_vec());
+        assert!(xs.iter().all(|&x| self.scale(x) == scale), "concatenation at equal scales");
+        shape[axis as usize] = xs.iter().map(|&x| self.shape(x)[axis as usize]).sum();
+        self.push(Op::Concat { xs: xs.to_vec(), axis }, scale, shape)
+    }
+
+    /// One position along an axis, at a public run-time index.
+    pub fn pick(&mut self, x: Value, axis: u32, public: Public) -> Value {
+        let publics = &mut self.program.publics;
+        let index = publics.iter().position(|p| *p == public).unwrap_or_else(|| {
+            publics.push(public);
+            publics.len() - 1
+        });
+        let (scale, mut shape) = (self.scale(x), self.shape(x).to_vec());
+        shape[axis as usize] = 1;
+        self.push(Op::Pick { x, index: ir::PublicId(index as u32), axis }, scale, shape)
+    }
+
+    /// Sum along an axis, kept as a dimension of 1.
+    pub fn sum(&mut self, x: Value, axis: u32) -> Value {
+        let (scale, mut shape) = (self.scale(x), self.shape(x).to_vec());
+        shape[axis as usize] = 1;
+        self.push(Op::Sum { x, axis }, scale, shape)
+    }
+
+    /// Row sums of a packed axis.
+    pub fn row_sum(&mut self, x: Value, pattern: TableId, axis: u32) -> Value {
+        let (scale, mut shape) = (self.scale(x), self.shape(x).to_vec());
+        shape[axis as usize] = self.pattern(pattern).rows.len() as u32;
+        self.push(Op::RowSum { x, pattern, axis }, scale, shape)
+    }
+
+    /// Copies row elements over a packed axis.
+    pub fn spread(&mut self, x: Value, pattern: TableId, axis: u32) -> Value {
+        let (scale, mut shape) = (self.scale(x), self.shape(x).to_vec());
+        shape[axis as usize] = self.pattern(pattern).kept() as u32;
+        self.push(Op::Spread { x, pattern, axis }, scale, shape)
+    }
+
+    fn pattern(&self, id: TableId) -> &ir::Pattern {
+        let Table::Pattern(pattern) = self.program.table(id) else { panic!("a pattern table") };
+        pattern
+    }
+
+    /// Product with a server-owned matrix.
+    pub fn linear(&mut self, x: Value, weight: Weight) -> Value {
+        let decl = &self.program.weights[weight.index()];
+        let (scale, columns) = (self.scale(x) + decl.scale, decl.shape.0[1]);
+        let mut shape = self.shape(x).to_vec();
+        *shape.last_mut().expect("at least one dimension") = columns;
+        self.push(Op::Linear { x, weight }, scale, shape)
+    }
+
+    /// Opens with the claim |x| < bound (in real units).
+    pub fn open_within(&mut self, x: Value, bound: f64) -> Value {
+        let width = self.claim_width(bound, self.scale(x));
+        let (scale, shape) = (self.scale(x), self.shape(x).to_vec());
+        self.push(Op::Open { x, width, whole: false }, scale, shape)
+    }
+
+    /// Opens for `ge` alone: |x| < bound is compared with |threshold| <= farthest.
+    pub fn open_to_compare(&mut self, x: Value, bound: f64, farthest: f64) -> Value {
+        // |x - t| < 2^(n-1) takes one bit less than a claim of the same size.
+        let width = self.claim_width(bound + farthest, self.scale(x)) - 1;
+        self.open_whole(x, width.max(3))
+    }
+
+    /// Opens without a claim, at a given width or as wide as the readers need.
+    pub fn open_whole(&mut self, x: Value, width: Width) -> Value {
+        let (scale, shape) = (self.scale(x), self.shape(x).to_vec());
+        self.push(Op::Open { x, width, whole: true }, scale, shape)
+    }
+
+    /// Marks a value with |x| < bound as a place where width may be regained.
+    pub fn lift_point(&mut self, x: Value, bound: f64) {
+        let width = self.claim_width(bound, self.scale(x));
+        self.items[x.index()].lift_point = Some(width);
+    }
+
+    /// Least width n with bound·2^scale < 2^(n-2), at least 3; noted in `unfit` if that exceeds 64.
+    fn claim_width(&mut self, bound: f64, scale: Scale) -> Width {
+        let bits = (bound * f64::from(scale).exp2() + 1.0).log2().ceil() + 2.0;
+        if bits.is_nan() || bits > f64::from(MAX_WIDTH) {
+            self.unfit.push((self.origin.expect("an origin is set before the first claim"), bound, scale));
+            return MAX_WIDTH;
+        }
+        bits.max(3.0) as Width
+    }
+
+    /// The opened value.
+    pub fn lift(&mut self, x: Value) -> Value {
+        let (scale, shape) = (self.scale(x), self.shape(x).to_vec());
+        self.push(Op::Lift { x, width: LATER }, scale, shape)
+    }
+
+    /// Its square.
+    pub fn square(&mut self, x: Value) -> Value {
+        let (scale, shape) = (2 * self.scale(x), self.shape(x).to_vec());
+        self.push(Op::Square { x, width: LATER }, scale, shape)
+    }
+
+    /// Sum of squares over the last axis.
+    pub fn sum_squares(&mut self, x: Value) -> Value {
+        let (scale, mut shape) = (2 * self.scale(x), self.shape(x).to_vec());
+        *shape.last_mut().expect("at least one dimension") = 1;
+        self.push(Op::SumSquares { x, width: LATER }, scale, shape)
+    }
+
+    /// Product of two openings.
+    pub fn mul(&mut self, x: Value, y: Value) -> Value {
+        let (scale, shape) = (self.scale(x) + self.scale(y), self.broadcast(x, y));
+        self.push(Op::Mul { x, y, width: LATER }, scale, shape)
+    }
+
+    /// Kept elements of x·yᵀ.
+    pub fn sddmm(&mut self, x: Value, y: Value, pattern: TableId) -> Value {
+        let (scale, mut shape) = (self.scale(x) + self.scale(y), self.shape(x).to_vec());
+        shape.truncate(shape.len() - 2);
+        shape.push(self.pattern(pattern).kept() as u32);
+        self.push(Op::Sddmm { x, y, pattern }, scale, shape)
+    }
+
+    /// Packed matrix times dense matrix.
+    pub fn spmm(&mut self, x: Value, y: Value, pattern: TableId) -> Value {
+        let (scale, mut shape) = (self.scale(x) + self.scale(y), self.shape(x).to_vec());
+        shape.pop();
+        shape.push(self.pattern(pattern).rows.len() as u32);
+        shape.push(*self.shape(y).last().expect("a matrix"));
+        self.push(Op::Spmm { x, y, pattern }, scale, shape)
+    }
+
+    /// A smooth function by its series.
+    pub fn series(&mut self, x: Value, table: TableId) -> Value {
+        let Table::Series { public_scale, dealt_scale, .. } = self.program.table(table) else { panic!("a series") };
+        let (scale, shape) = (Scale::from(*public_scale) + Scale::from(*dealt_scale), self.shape(x).to_vec());
+        self.push(Op::Series { x, table, width: LATER }, scale, shape)
+    }
+
+    /// A piecewise linear function.
+    pub fn spline(&mut self, x: Value, table: TableId) -> Value {
+        let Table::Spline { scale, .. } = self.program.table(table) else { panic!("a spline") };
+        let (scale, shape) = (*scale, self.shape(x).to_vec());
+        self.push(Op::Spline { x, table, width: LATER }, scale, shape)
+    }
+
+    /// Comparison bits with every threshold, in a new last axis.
+    pub fn ge(&mut self, x: Value, table: TableId) -> Value {
+        let Table::Thresholds(thresholds) = self.program.table(table) else { panic!("thresholds") };
+        let count = thresholds.len() as u32;
+        let mut shape = self.shape(x).to_vec();
+        shape.push(count);
+        self.push(Op::Ge { x, table, width: LATER }, 0, shape)
+    }
+
+    /// Bits that an output is revealed at: its bound and a sign.
+    pub fn output_width(&self, output: OutputId) -> u32 {
+        let reveal = self.items.iter().find(|i| matches!(i.op, Op::Reveal { output: o, .. } if o == output));
+        let scale = reveal.expect("a declared output is revealed").scale;
+        let bits = (self.output_bounds[output.index()] * f64::from(scale).exp2() + 1.0).log2().ceil() + 1.0;
+        bits.clamp(1.0, 255.0) as u32
+    }
+
+    /// Reveals to the declared party.
+    pub fn reveal(&mut self, x: Value, output: Output) {
+        let to = output.to;
+        self.program.outputs.push(output);
+        let (scale, shape) = (self.scale(x), self.shape(x).to_vec());
+        self.push(Op::Reveal { x, output: ir::OutputId(self.program.outputs.len() as u32 - 1), to }, scale, shape);
+    }
+}

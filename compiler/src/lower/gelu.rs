@@ -1,0 +1,110 @@
+//! `Gelu`: x/2 plus an even function, which a cosine series fits on the calibrated interval. One opening, one round.
+//!
+//! Outside its interval the series is a triangle wave, near |x|/2, so what lies a little outside loses accuracy and no
+//! more; the claim of the opening, which `lift` needs for x/2, is the provable bound.
+//!
+//! The number of terms, and with it the material, grows with the interval, and in trained models few channels need a
+//! wide one. So channels are lowered by groups of equal period, which `pass::group_channels` has made contiguous.
+
+use ir::Value;
+
+use super::Context;
+use super::draft::Draft;
+use crate::calibrate::Ranges;
+use crate::diagnostic::Diagnostic;
+use crate::graph::{GeluForm, NodeId};
+use crate::tables::{self, Search, functions};
+
+/// The series is fitted this far beyond the greatest input seen.
+const MARGIN: f64 = 1.5;
+
+/// A period is at least this many times the reach of its table.
+const PERIOD: f64 = 2.2;
+
+/// Least period, as a power of two.
+const LEAST_PERIOD_LOG2: i8 = 3;
+
+/// Greatest period, as a power of two: an opening of 24 bits at the most.
+const GREATEST_PERIOD_LOG2: i8 = 10;
+
+/// Greatest error of the quantised series on its interval.
+const TOLERANCE: f64 = 5e-4;
+
+/// Bits that the result typically needs above its scale, for pricing: the product that follows works at about this much
+/// headroom.
+const INTEGER_BITS: u8 = 27;
+
+/// log2 of the period that each channel of a GELU needs.
+pub fn periods(ranges: &Ranges, id: NodeId, operand: NodeId) -> Vec<i8> {
+    let bounds = ranges.bounds.get(&operand);
+    let reach = |(channel, seen): (usize, &f64)| {
+        let provable = bounds.map_or(f64::INFINITY, |b| b.channels[channel]);
+        (seen * MARGIN * ranges.margin).min(provable)
+    };
+    let period = |reach: f64| ((reach * PERIOD).log2().ceil() as i8).clamp(LEAST_PERIOD_LOG2, GREATEST_PERIOD_LOG2);
+    ranges.seen[&id].channels.iter().enumerate().map(reach).map(period).collect()
+}
+
+/// Lowers a GELU of `x`, which `operand` computes in the graph.
+pub fn lower(
+    context: &Context,
+    draft: &mut Draft,
+    x: Value,
+    id: NodeId,
+    operand: NodeId,
+    form: GeluForm,
+) -> Result<Value, Diagnostic> {
+    let x = draft.down_to(x, context.scales.activation);
+    let axis = draft.shape(x).len() as u32 - 1;
+    let mut periods = periods(context.ranges, id, operand);
+    if !periods.is_sorted() {
+        // Nothing could be permuted, so all channels share the greatest period.
+        let greatest = periods.iter().copied().max().expect("channels");
+        periods.fill(greatest);
+    }
+    let (mut groups, mut from) = (Vec::new(), 0);
+    for group in periods.chunk_by(|a, b| a == b) {
+        let to = from + group.len();
+        let part = draft.slice(x, axis, from as u32, to as u32);
+        let bound = context.ranges.claim_of_channels(operand, from..to, 4.0);
+        groups.push(lower_group(context, draft, part, id, form, group[0], bound)?);
+        from = to;
+    }
+    Ok(draft.concat(&groups, axis))
+}
+
+/// Lowers channels that share a period and a bound.
+fn lower_group(
+    context: &Context,
+    draft: &mut Draft,
+    x: Value,
+    id: NodeId,
+    form: GeluForm,
+    period_log2: i8,
+    bound: f64,
+) -> Result<Value, Diagnostic> {
+    let reach = f64::from(period_log2).exp2() / PERIOD;
+    let search = Search {
+        periods_log2: &[period_log2],
+        scales: &[(13, 13), (14, 14), (15, 15)],
+        max_terms: 20 << (period_log2 - 4).max(0),
+        x_scale: context.scales.activation,
+        integer_bits: INTEGER_BITS,
+    };
+    let even = move |v: f64| functions::gelu_even(form, v);
+    let choice = tables::choose_series(&even, -reach, reach, true, TOLERANCE, &search).ok_or_else(|| {
+        Diagnostic::new("no series fits this GELU")
+            .at(format!("node \"{}\"", context.graph.node(id).origin))
+            .because(format!("some of its channels reach {:.1} in calibration", reach / MARGIN / context.ranges.margin))
+            .help("calibrate with inputs like the ones that will be asked")
+    })?;
+    let table = draft.table("gelu", choice.table);
+    let opened = draft.open_within(x, bound);
+    let even = draft.series(opened, table);
+    let lifted = draft.lift(opened);
+    let half = draft.halve(lifted, 1);
+    let half = draft.up_to(half, draft.scale(even));
+    let sum = draft.add(even, half);
+    // Groups may differ in the scale of their series; what follows works at this one.
+    Ok(draft.down_to(sum, context.scales.operand))
+}

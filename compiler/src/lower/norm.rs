@@ -1,0 +1,99 @@
+//! `Normalize`: x / sqrt(mean x² + epsilon), rows of d.
+//!
+//! Three rounds: open x and take the sum of its squares; open that and read 1/sqrt by a spline; open it and multiply
+//! with the x that is open already. Where the stream was not centred at compile time, d·x - Σx takes the mean's
+//! place: exact and local, at log2(d) bits of headroom.
+
+use ir::{Scale, Value};
+
+use super::draft::Draft;
+use super::{Context, Scales};
+use crate::calibrate::Ranges;
+use crate::diagnostic::Diagnostic;
+use crate::graph::{Graph, NodeId, Op};
+use crate::tables;
+
+/// Knots an octave of the 1/sqrt spline: a relative error of 4e-4.
+const KNOTS_PER_OCTAVE: u32 = 12;
+
+/// Sums of squares are taken this far beyond what was seen, either way.
+const SUM_MARGIN: f64 = 4.0;
+
+/// The residual stream is kept at no less than this many fractional bits.
+const LEAST_RESIDUAL: Scale = 14;
+
+/// The residual stream is kept at no more than this many fractional bits.
+const GREATEST_RESIDUAL: Scale = 20;
+
+/// Fractional bits of the residual stream: the row with the least deviation keeps `norm_bits` - 1 significant bits.
+pub fn residual_scale(graph: &Graph, ranges: &Ranges, scales: Scales) -> Scale {
+    let mut scale = LEAST_RESIDUAL;
+    for id in graph.order() {
+        if let Op::Normalize { epsilon, .. } = graph.node(id).op {
+            let d = *graph.node(id).shape.last().expect("rows") as f64;
+            let least = (ranges.sum_squares(id).0 / d + f64::from(epsilon)).sqrt();
+            scale = scale.max(scales.norm_bits - 1 + (1.0 / least).log2().ceil() as Scale);
+        }
+    }
+    scale.min(GREATEST_RESIDUAL)
+}
+
+/// Gives the normalised rows and, if `x` has other readers, x itself lifted from its opening.
+pub fn lower(
+    context: &Context,
+    draft: &mut Draft,
+    x: Value,
+    id: NodeId,
+    operand: NodeId,
+    epsilon: f64,
+    centred: bool,
+) -> Result<(Value, Option<Value>), Diagnostic> {
+    let d = f64::from(*draft.shape(x).last().expect("rows"));
+    let seen = context.ranges.sum_squares(id);
+    let margin = SUM_MARGIN * context.ranges.margin;
+    let (mut rows, mut factor) = (x, 1.0);
+    if !centred {
+        (rows, factor) = subtract_mean(draft, x, context.residual);
+    }
+    // The rows are `factor` times the centred ones, so sums of squares are factor² times.
+    let square = factor * factor;
+    let (lo, hi) = (seen.0 / margin * square, seen.1 * margin * square);
+    let bound = context.ranges.claim(operand, 4.0) * if centred { 1.0 } else { 2.0 };
+
+    let opened = draft.open_within(rows, bound);
+    let sum = draft.sum_squares(opened);
+    // The least sum keeps 12 significant bits, or all that it has.
+    let sum_scale = draft.scale(sum).min(12 - lo.log2().floor() as Scale);
+    let sum = draft.down_to(sum, sum_scale);
+    let opened_sum = draft.open_within(sum, 4.0 * hi);
+
+    let inverse = move |v: f64| 1.0 / (factor * (v / (square * d) + epsilon).sqrt());
+    let (greatest, least) = (inverse(lo), inverse(hi));
+    let scale = context.scales.norm_bits + 1 - least.log2().floor() as Scale;
+    let table_scale = 60 - greatest.log2().ceil() as Scale;
+    let fit = tables::spline_table(&inverse, lo, hi, KNOTS_PER_OCTAVE, sum_scale, table_scale, true);
+    let table = draft.table("rsqrt", super::spline(context, id, fit)?);
+    let inverse = draft.spline(opened_sum, table);
+    let inverse = draft.down_to(inverse, scale);
+    // The spline ends flat, so its greatest value is the claim: a theorem, whatever the input.
+    let opened_inverse = draft.open_within(inverse, greatest * 1.01);
+    let product = draft.mul(opened, opened_inverse);
+    let normalised = draft.down_to(product, context.scales.operand);
+
+    let others = context.graph.readers(operand).len() > 1;
+    let lifted = (others && centred).then(|| draft.lift(opened));
+    Ok((normalised, lifted))
+}
+
+/// (d·x - Σx) / 2^c with 2^c the least power of two at or above d; also the factor d / 2^c that the rows are too small.
+fn subtract_mean(draft: &mut Draft, x: Value, residual: Scale) -> (Value, f64) {
+    let d = *draft.shape(x).last().expect("rows");
+    let c = d.next_power_of_two().trailing_zeros() as Scale;
+    let axis = draft.shape(x).len() as u32 - 1;
+    let width = draft.constant("width", i64::from(d), 0);
+    let scaled = draft.mul_public(x, width);
+    let sum = draft.sum(x, axis);
+    let difference = draft.sub(scaled, sum);
+    let rows = draft.halve(difference, c);
+    (draft.down_to(rows, residual), f64::from(d) / f64::from(c).exp2())
+}

@@ -1,0 +1,138 @@
+//! A model file, decoded: its operator set known, its live nodes in topological order.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+use prost::bytes::Bytes;
+
+use super::proto::{GraphProto, ModelProto, NodeProto};
+use crate::diagnostic::Diagnostic;
+
+/// Versions of the standard operator set that the importer knows.
+pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=23;
+
+/// See the module head.
+pub struct Model {
+    /// File name, for messages.
+    pub name: String,
+    /// Folder of the file, for data in other files.
+    pub dir: PathBuf,
+    /// Size of the file in bytes.
+    pub bytes: usize,
+    /// Version of the standard operator set.
+    pub opset: i64,
+    /// The computation.
+    pub graph: GraphProto,
+    /// Indices of the nodes that an output depends on, operands first. Files do occur whose nodes are in no such order.
+    pub order: Vec<usize>,
+}
+
+/// Reads and decodes a file.
+pub fn load(path: &Path) -> Result<Model, Diagnostic> {
+    let name = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
+    let bytes = std::fs::read(path).map_err(|e| {
+        Diagnostic::new("the model cannot be read").at(path.display().to_string()).because(format!("{e}."))
+    })?;
+    let size = bytes.len();
+    let corrupt = |why: String| Diagnostic::new("this is not a valid ONNX model").at(name.clone()).because(why);
+    let model = ModelProto::decode(Bytes::from(bytes)).map_err(|e| {
+        // The innermost message and what is wrong with it; a path of all messages around it can be very long.
+        let text = e.to_string();
+        let mut parts: Vec<&str> = text.rsplitn(3, ": ").take(2).collect();
+        parts.reverse();
+        corrupt(format!("{}; the file has {size} bytes.", parts.join(": ")))
+            .help("fetch or export the file again, it may be truncated")
+    })?;
+    let graph = model.graph.ok_or_else(|| corrupt("It holds no graph.".into()))?;
+    if graph.output.is_empty() {
+        return Err(corrupt("Its graph has no output.".into()));
+    }
+    let standard = model.opset_import.iter().find(|o| is_standard(o.domain()));
+    let opset = standard.map(|o| o.version()).ok_or_else(|| corrupt("It imports no standard operator set.".into()))?;
+    if !OPSETS.contains(&opset) {
+        return Err(Diagnostic::new(format!("operator set {opset} is not supported"))
+            .at(name)
+            .because(format!("Versions {} to {} are.", OPSETS.start(), OPSETS.end()))
+            .help("export the model with opset_version=17"));
+    }
+    let order = order(&graph).map_err(corrupt)?;
+    let dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    Ok(Model { name, dir, bytes: size, opset, graph, order })
+}
+
+/// Whether a domain is the standard one.
+pub fn is_standard(domain: &str) -> bool {
+    matches!(domain, "" | "ai.onnx")
+}
+
+/// What a node is called in messages: its name, or its operator and first result.
+pub fn title(node: &NodeProto) -> String {
+    match node.name() {
+        "" => format!("{} {}", node.op_type(), node.output.first().map_or("", String::as_str)),
+        name => name.to_string(),
+    }
+}
+
+/// Live nodes, operands first, ties by position in the file.
+fn order(graph: &GraphProto) -> Result<Vec<usize>, String> {
+    let mut source: HashMap<&str, Option<usize>> = HashMap::new();
+    for name in graph.input.iter().map(|i| i.name()).chain(graph.initializer.iter().map(|t| t.name())) {
+        source.insert(name, None);
+    }
+    for (i, node) in graph.node.iter().enumerate() {
+        for output in node.output.iter().filter(|o| !o.is_empty()) {
+            if source.insert(output, Some(i)).is_some() {
+                return Err(format!("`{output}` is defined twice, the second time by node \"{}\".", title(node)));
+            }
+        }
+    }
+
+    let mut live = HashSet::new();
+    let mut stack = Vec::new();
+    for output in &graph.output {
+        match source.get(output.name()) {
+            Some(&origin) => stack.extend(origin),
+            None => return Err(format!("Output `{}` is defined by nothing.", output.name())),
+        }
+    }
+    let mut readers: HashMap<usize, Vec<usize>> = HashMap::new();
+    let mut missing: HashMap<usize, usize> = HashMap::new();
+    while let Some(i) = stack.pop() {
+        if !live.insert(i) {
+            continue;
+        }
+        missing.insert(i, 0);
+        for input in graph.node[i].input.iter().filter(|name| !name.is_empty()) {
+            match source.get(input.as_str()) {
+                Some(Some(from)) => {
+                    readers.entry(*from).or_default().push(i);
+                    *missing.entry(i).or_default() += 1;
+                    stack.push(*from);
+                }
+                Some(None) => {}
+                None => {
+                    return Err(format!("Node \"{}\" reads `{input}`, which nothing defines.", title(&graph.node[i])));
+                }
+            }
+        }
+    }
+
+    let mut ready: BinaryHeap<_> = missing.iter().filter(|m| *m.1 == 0).map(|m| Reverse(*m.0)).collect();
+    let mut order = Vec::with_capacity(live.len());
+    while let Some(Reverse(i)) = ready.pop() {
+        order.push(i);
+        for reader in readers.get(&i).into_iter().flatten() {
+            let left = missing.get_mut(reader).expect("readers are live");
+            *left -= 1;
+            if *left == 0 {
+                ready.push(Reverse(*reader));
+            }
+        }
+    }
+    if order.len() < live.len() {
+        return Err("Its nodes depend on each other in a circle.".into());
+    }
+    Ok(order)
+}

@@ -1,0 +1,302 @@
+//! Import of ONNX models: a file becomes a [`Graph`] with every size bound and all public arithmetic folded away.
+//!
+//! Owners. Token ids and float inputs are the client's; a cache of keys and values is shared. `attention_mask`,
+//! `token_type_ids` and `position_ids` are public and bound at compile time ([`Imported::bound`]): a run with other
+//! values needs another program. Initializers are the server's, unless they are integers, booleans, scalars of rank 0,
+//! [structure](is_structure), or named as public; what is computed from weights alone becomes a weight, what is computed
+//! from public values a constant.
+//!
+//! Errors name the file and the node; all nodes that cannot be imported come in one report.
+
+mod bind;
+mod build;
+mod file;
+mod nodes;
+pub mod proto;
+mod public;
+mod tensor;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use ndarray::ArrayD;
+
+use crate::diagnostic::Diagnostic;
+use crate::graph::{Graph, Op, Owner, Tensor};
+use build::{Builder, Value};
+use file::Model;
+use nodes::Call;
+use proto::NodeProto;
+
+pub use bind::DEFAULT_SEQUENCE;
+pub use file::OPSETS;
+
+/// What the user fixes about a model. The head of `bind.rs` gives the rules.
+#[derive(Clone, Default, Debug)]
+pub struct Bindings {
+    /// Sizes by dimension name.
+    pub dims: BTreeMap<String, usize>,
+    /// Shapes of calibration arrays by input name.
+    pub input_shapes: BTreeMap<String, Vec<usize>>,
+    /// Values for inputs, which makes them public.
+    pub values: BTreeMap<String, Tensor>,
+    /// Initializers that are public.
+    pub public: BTreeSet<String>,
+}
+
+/// A model as the passes take it.
+pub struct Imported {
+    /// The computation.
+    pub graph: Graph,
+    /// Inputs that are public, with the values that the program is compiled for.
+    pub bound: BTreeMap<String, Tensor>,
+    /// Sizes of the named dimensions.
+    pub dims: BTreeMap<String, usize>,
+    /// Float tensors that count as [structure](is_structure) and are therefore public.
+    pub structure: Vec<String>,
+    /// Pairs of weights of which one is the other's transpose: tied embeddings, stored twice.
+    pub tied: Vec<(String, String)>,
+}
+
+impl Imported {
+    /// Removes the public inputs from given ones, after a check that they have the values of [`Imported::bound`].
+    pub fn take_bound(&self, inputs: &mut BTreeMap<String, Tensor>) -> Result<(), Diagnostic> {
+        Diagnostic::check(self.bound.iter().filter_map(|(name, bound)| {
+            let given = inputs.remove(name)?;
+            (given != *bound).then(|| {
+                Diagnostic::new(format!("input `{name}` differs from the value that the program is compiled for"))
+                    .because("Masks and positions are public and part of the program.")
+                    .help(format!("leave `{name}` out, or compile with this value"))
+            })
+        }))
+    }
+}
+
+/// Reads a model file. See the module head.
+pub fn import(path: &Path, bindings: &Bindings) -> Result<Imported, Diagnostic> {
+    let model = file::load(path)?;
+    let (inputs, dims) = bind::bind(&model, bindings)?;
+    let mut values: HashMap<&str, Value> = HashMap::new();
+    let mut bound = BTreeMap::new();
+    // Folding makes at most a few copies of each weight, and masks of some layers.
+    let mut builder = Builder::new((1 << 30) + 4 * model.bytes);
+    for input in &inputs {
+        let name = input.name.as_str();
+        let value = match &input.value {
+            Some(value) => {
+                bound.insert(name.to_string(), value.clone());
+                Value::public(value.clone())
+            }
+            None if bind::is_past(name) => builder.input(name, &input.shape, input.dtype, Owner::Shared),
+            None => builder.input(name, &input.shape, input.dtype, Owner::Client),
+        };
+        values.insert(name, value);
+    }
+    let mut import = Importer { model: &model, bindings, builder, values, uses: HashMap::new() };
+    import.check_public_names()?;
+    import.nodes()?;
+    let outputs = import.outputs()?;
+    let Builder { mut graph, structure, .. } = import.builder;
+    graph.outputs = outputs;
+    graph.sweep();
+    let tied = tied(&graph);
+    Ok(Imported { graph, bound, dims, structure, tied })
+}
+
+struct Importer<'a> {
+    model: &'a Model,
+    bindings: &'a Bindings,
+    builder: Builder,
+    values: HashMap<&'a str, Value>,
+    /// How often each value is still read.
+    uses: HashMap<&'a str, usize>,
+}
+
+impl<'a> Importer<'a> {
+    fn check_public_names(&self) -> Result<(), Diagnostic> {
+        let known = |name: &String| self.model.graph.initializer.iter().any(|t| t.name() == name);
+        Diagnostic::check(self.bindings.public.iter().filter(|name| !known(name)).map(|name| {
+            Diagnostic::new(format!("the model has no initializer `{name}` to make public")).at(self.model.name.clone())
+        }))
+    }
+
+    /// Builds all live nodes; those that cannot be are reported together, by operator and reason.
+    fn nodes(&mut self) -> Result<(), Diagnostic> {
+        let model = self.model;
+        let live = model.order.iter().map(|&i| &model.graph.node[i]);
+        for name in live.clone().flat_map(|n| &n.input).chain(model.graph.output.iter().filter_map(|o| o.name.as_ref()))
+        {
+            *self.uses.entry(name).or_default() += 1;
+        }
+        let mut faults: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+        for node in live {
+            let origin = file::title(node);
+            let operator = if file::is_standard(node.domain()) {
+                node.op_type().to_string()
+            } else {
+                format!("{}.{}", node.domain(), node.op_type())
+            };
+            let handler = nodes::handler(&operator);
+            let mut operands = Vec::new();
+            for name in &node.input {
+                operands.push(if name.is_empty() { None } else { Some(self.value(name)?) });
+                self.used(name);
+            }
+            let known = !operands.iter().flatten().any(|v| matches!(v, Value::Unknown));
+            let call = Call { node, opset: model.opset, origin: &origin, operands, dir: &model.dir };
+            let results = match handler {
+                None => Err(String::new()),
+                Some(_) if !known => Ok(Vec::new()),
+                Some(handler) => handler(&mut self.builder, &call),
+            };
+            drop(call);
+            let mut results =
+                results.and_then(|results| self.check_count(node, results, known)).unwrap_or_else(|why| {
+                    faults.entry((operator, why)).or_default().push(origin);
+                    Vec::new()
+                });
+            results.resize(node.output.len().max(results.len()), Value::Unknown);
+            for (name, value) in node.output.iter().zip(results) {
+                if self.uses.contains_key(name.as_str()) && !name.is_empty() {
+                    self.values.insert(name, value);
+                }
+            }
+        }
+        Diagnostic::check(faults.into_iter().map(|((operator, why), nodes)| self.unsupported(&operator, &why, &nodes)))
+    }
+
+    /// Every result that somebody reads is there.
+    fn check_count(&self, node: &NodeProto, results: Vec<Value>, known: bool) -> Result<Vec<Value>, String> {
+        let missing = node.output.iter().skip(results.len()).find(|name| self.uses.contains_key(name.as_str()));
+        match missing {
+            Some(name) if known && !name.is_empty() => {
+                Err(format!("its result `{name}` is read, which is not supported"))
+            }
+            _ => Ok(results),
+        }
+    }
+
+    fn unsupported(&self, operator: &str, why: &str, nodes: &[String]) -> Diagnostic {
+        let count = if nodes.len() == 1 { "1 node".to_string() } else { format!("{} nodes", nodes.len()) };
+        let title = match why {
+            "" => format!("operator `{operator}` is not supported ({count})"),
+            _ => format!("`{operator}` cannot be imported ({count})"),
+        };
+        let mut report = Diagnostic::new(title);
+        for node in nodes.iter().take(SHOWN) {
+            report = report.at(format!("{}, node \"{node}\"", self.model.name));
+        }
+        if nodes.len() > SHOWN {
+            report = report.at(format!("and {} more", nodes.len() - SHOWN));
+        }
+        match why {
+            "" => match operator {
+                "If" | "Loop" | "Scan" => report.because("What a program computes cannot depend on data."),
+                "QuantizeLinear" | "DequantizeLinear" | "DynamicQuantizeLinear" | "MatMulInteger" | "QLinearMatMul" => {
+                    report.help("the float model; the compiler chooses widths and scales itself")
+                }
+                _ if operator.contains('.') => {
+                    report.help("the model as exported, before an optimizer fused its nodes")
+                }
+                _ => report.help("export the model with opset_version=17"),
+            },
+            why => report.because(format!("{operator}: {why}.")),
+        }
+    }
+
+    /// A value by name; initializers are decoded when first read.
+    fn value(&mut self, name: &'a str) -> Result<Value, Diagnostic> {
+        if let Some(value) = self.values.get(name) {
+            return Ok(value.clone());
+        }
+        let proto = self.model.graph.initializer.iter().find(|t| t.name() == name).expect("`load` checked all names");
+        let fault = |why: String| {
+            Diagnostic::new(format!("initializer `{name}` cannot be read"))
+                .at(self.model.name.clone())
+                .because(format!("{why}."))
+        };
+        let value = match tensor::read(proto, &self.model.dir).map_err(fault)? {
+            Tensor::F32(value) if value.ndim() > 0 && !self.bindings.public.contains(name) => {
+                self.builder.float(name, value)
+            }
+            value => Value::public(value),
+        };
+        self.values.insert(name, value.clone());
+        Ok(value)
+    }
+
+    /// Drops a value after its last reader.
+    fn used(&mut self, name: &'a str) {
+        if let Some(left) = self.uses.get_mut(name) {
+            *left -= 1;
+            if *left == 0 && matches!(self.values.remove(name), Some(Value::Server { .. })) {
+                self.builder.release();
+            }
+        }
+    }
+
+    fn outputs(&mut self) -> Result<Vec<(String, crate::graph::NodeId)>, Diagnostic> {
+        let model = self.model;
+        let mut outputs = Vec::new();
+        for output in &model.graph.output {
+            let value = self.value(output.name())?;
+            outputs.push((output.name().to_string(), self.builder.node(&value)));
+        }
+        Ok(outputs)
+    }
+}
+
+/// Nodes that a report names for each fault.
+const SHOWN: usize = 4;
+
+/// Whether a float tensor is part of the architecture, which is public, and not trained: a causal matrix of zeros and ones,
+/// a mask of zeros and numbers below -10000, or the frequencies of a rotary embedding (a falling geometric sequence
+/// from 1). Such tensors are buffers of the exported module and look like weights in the file.
+pub fn is_structure(value: &ArrayD<f32>) -> bool {
+    let masks = |x: &f32| *x <= -1e4;
+    if value.iter().all(|x| *x == 0.0 || masks(x)) {
+        return value.iter().any(masks);
+    }
+    if let [.., rows, columns] = *value.shape()
+        && rows == columns
+        && rows > 1
+    {
+        let causal = |at: usize| at % columns <= at / columns % rows;
+        return value.iter().enumerate().all(|(at, &x)| x == f32::from(u8::from(causal(at))));
+    }
+    let elements: Vec<f32> = value.iter().copied().take(MAX_FREQUENCIES + 1).collect();
+    let is_vector = value.shape().iter().filter(|&&d| d > 1).count() == 1;
+    is_vector
+        && (2..=MAX_FREQUENCIES).contains(&elements.len())
+        && elements[0] == 1.0
+        && elements[1] > 0.0
+        && elements[1] < 1.0
+        && elements.windows(2).all(|w| (w[1] - w[0] * elements[1]).abs() <= 1e-5 * w[0])
+}
+
+/// Greatest length of a rotary embedding's frequencies: half the width of a head.
+const MAX_FREQUENCIES: usize = 1 << 12;
+
+/// See [`Imported::tied`].
+fn tied(graph: &Graph) -> Vec<(String, String)> {
+    let weights: Vec<(&String, &Arc<ArrayD<f32>>)> = graph
+        .dag
+        .node_weights()
+        .filter_map(|n| match &n.op {
+            Op::Weight { name, value } if value.ndim() == 2 && value.shape()[0] > 1 && value.shape()[1] > 1 => {
+                Some((name, value))
+            }
+            _ => None,
+        })
+        .collect();
+    let mut tied = Vec::new();
+    for (i, (a_name, a)) in weights.iter().enumerate() {
+        for (b_name, b) in &weights[i + 1..] {
+            if a.shape() == [b.shape()[1], b.shape()[0]] && a.t().iter().eq(b.iter()) {
+                tied.push(((*a_name).clone(), (*b_name).clone()));
+            }
+        }
+    }
+    tied
+}

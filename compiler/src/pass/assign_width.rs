@@ -1,0 +1,173 @@
+//! Give every value the least ring that its readers need, and every instruction its final form.
+//!
+//! Rewrites  a draft without widths  into  a program.
+//! Why       Addition, products and scaling are exact mod 2^n, so a value needs no more bits than are read of it: an
+//!           opening reads its own width, `down t` reads t more than its result, a sum what its result needs. Width is
+//!           fixed by the opening claims alone and every other bit would be dealt, sent and multiplied for nothing.
+//! Needs     Scales and claims of the lowering.
+//! Keeps     Real values, order of instructions.
+//! Skips     Instructions that nothing reads: they are dropped.
+//!
+//! A read whose result would need more than 64 bits cannot be had. If a value on the way from there to what demands
+//! the width may be lifted ([`Item::lift_point`]), an opening and a `lift` are put there; otherwise the overflow is
+//! returned, and the pipeline lowers again with smaller scales.
+
+use ir::{Instr, MAX_WIDTH, Op, Program, Scale, Type, Value, Width};
+
+use crate::lower::draft::{Draft, Item, LATER};
+
+/// A read that needs more than 64 bits.
+#[derive(Debug)]
+pub struct Overflow {
+    /// ONNX node.
+    pub origin: String,
+    /// Name of the op.
+    pub op: &'static str,
+    /// Fractional bits of its result.
+    pub scale: Scale,
+    /// Bits that its readers need.
+    pub needed: u32,
+}
+
+/// Decides widths; inserts lifts where that helps.
+pub fn run(mut draft: Draft) -> Result<(Program, Draft), Overflow> {
+    loop {
+        let demands = demands(&draft);
+        let Some(overflow) = first_overflow(&draft, &demands) else {
+            let program = finish(&draft, &demands);
+            return Ok((program, draft));
+        };
+        match lift_point_after(&draft, &demands, overflow) {
+            Some(point) => insert_lift(&mut draft, point),
+            None => {
+                let item = &draft.items[overflow];
+                return Err(Overflow {
+                    origin: draft.program.origins[item.origin.index()].clone(),
+                    op: item.op.mnemonic(),
+                    scale: item.scale,
+                    needed: demands[overflow],
+                });
+            }
+        }
+    }
+}
+
+/// Bits that the readers of each instruction need of its result; 0 if there are none.
+fn demands(draft: &Draft) -> Vec<u32> {
+    let mut demands = vec![0; draft.items.len()];
+    for (index, item) in draft.items.iter().enumerate().rev() {
+        let own = demands[index];
+        if own == 0 && !matches!(item.op, Op::Reveal { .. }) {
+            continue;
+        }
+        for operand in item.op.operands() {
+            let need = need(draft, item, own);
+            let demand = &mut demands[operand.index()];
+            *demand = (*demand).max(need);
+        }
+    }
+    demands
+}
+
+/// Bits of its operands that `item` needs so that `own` bits of its result are right.
+fn need(draft: &Draft, item: &Item, own: u32) -> u32 {
+    match &item.op {
+        Op::Down { by, .. } => own + u32::from(*by),
+        Op::Up { by, .. } => own.saturating_sub(u32::from(*by)).max(1),
+        Op::Open { width: LATER, .. } => own,
+        Op::Open { width, .. } => u32::from(*width),
+        Op::Reveal { output, .. } => draft.output_width(*output),
+        _ => own,
+    }
+}
+
+fn first_overflow(draft: &Draft, demands: &[u32]) -> Option<usize> {
+    (0..draft.items.len()).find(|&i| demands[i] > u32::from(MAX_WIDTH))
+}
+
+/// The first lift point on the chain of readers that causes the demand on `start`.
+fn lift_point_after(draft: &Draft, demands: &[u32], start: usize) -> Option<usize> {
+    let mut at = start;
+    loop {
+        if draft.items[at].lift_point.is_some() {
+            return Some(at);
+        }
+        at = (at + 1..draft.items.len()).find(|&reader| {
+            let item = &draft.items[reader];
+            let live = demands[reader] > 0 || matches!(item.op, Op::Reveal { .. });
+            live && item.op.operands().any(|o| o.index() == at && need(draft, item, demands[reader]) == demands[at])
+        })?;
+        if matches!(draft.items[at].op, Op::Open { width, .. } if width != LATER) {
+            return None;
+        }
+    }
+}
+
+/// Puts `open` and `lift` after an instruction, for all of its readers.
+fn insert_lift(draft: &mut Draft, point: usize) {
+    let width = draft.items[point].lift_point.take().expect("a lift point");
+    let shift = |v: Value| if v.index() > point { Value(v.0 + 2) } else { v };
+    for item in &mut draft.items[point + 1..] {
+        item.op.map_operands(|v| if v.index() == point { Value(v.0 + 2) } else { shift(v) });
+    }
+    let model = draft.items[point].clone();
+    let x = Value(point as u32);
+    let open = Item { op: Op::Open { x, width, whole: false }, ..model.clone() };
+    let lift = Item { op: Op::Lift { x: Value(x.0 + 1), width: LATER }, ..model };
+    draft.items.splice(point + 1..point + 1, [open, lift]);
+}
+
+/// Writes the program: dead instructions dropped, widths set, `narrow` put where an operand is wider than it may be.
+fn finish(draft: &Draft, demands: &[u32]) -> Program {
+    let mut program = draft.program.clone();
+    let mut names: Vec<Option<Value>> = vec![None; draft.items.len()];
+    for (index, item) in draft.items.iter().enumerate() {
+        let own = demands[index];
+        if own == 0 && !matches!(item.op, Op::Reveal { .. }) {
+            continue;
+        }
+        let mut op = item.op.clone();
+        op.map_operands(|v| names[v.index()].expect("an operand of a live instruction is live"));
+        set_width(&mut op, own as Width);
+        if let Op::Input { input } = op {
+            program.inputs[input.index()].ty.width = own as Width;
+        }
+        // What takes its width from its operands gets the least that is right.
+        let width = match op {
+            Op::Add { .. } | Op::Sub { .. } | Op::Linear { .. } | Op::Concat { .. } => own as Width,
+            Op::Up { .. } | Op::Reveal { .. } => need(draft, item, own) as Width,
+            _ => MAX_WIDTH,
+        };
+        op.map_operands(|v| narrow(&mut program, v, width, item));
+        names[index] = Some(append(&mut program, op, item));
+    }
+    program
+}
+
+fn narrow(program: &mut Program, x: Value, width: Width, item: &Item) -> Value {
+    if program.ty(x).width <= width {
+        return x;
+    }
+    append(program, Op::Narrow { x, width }, item)
+}
+
+fn append(program: &mut Program, op: Op, item: &Item) -> Value {
+    let ty: Option<Type> =
+        ir::infer::infer(program, &op).unwrap_or_else(|fault| panic!("lowering is well typed: {fault}"));
+    program.instrs.push(Instr { op, ty, origin: Some(item.origin) });
+    Value(program.instrs.len() as u32 - 1)
+}
+
+fn set_width(op: &mut Op, own: Width) {
+    match op {
+        Op::Lift { width, .. }
+        | Op::Square { width, .. }
+        | Op::SumSquares { width, .. }
+        | Op::Mul { width, .. }
+        | Op::Series { width, .. }
+        | Op::Spline { width, .. }
+        | Op::Ge { width, .. } => *width = own,
+        Op::Open { width, .. } if *width == LATER => *width = own,
+        _ => {}
+    }
+}

@@ -1,0 +1,164 @@
+//! Recognise GELU by what it computes.
+//!
+//! Rewrites  any element-wise formula of one value x and numbers that equals x·Φ(x), or its tanh approximation, into
+//!           `gelu(x)`.
+//! Why       Exports differ in the order of factors, in `x*x*x` for a power, in where 0.5 stands. A region around an
+//!           `erf` or a `tanh` is therefore evaluated on sample points and compared; the two forms differ by 5e-4, the
+//!           rounding of the file's float32 numbers by 1e-6.
+//! Needs     `fuse_linear`, so that x is not itself an element-wise operation.
+//! Keeps     Shapes; real values, up to the rounding of the numbers in the formula.
+
+use std::collections::HashMap;
+
+use super::{Options, known};
+use crate::diagnostic::Diagnostic;
+use crate::graph::{GeluForm, Graph, NodeId, Op};
+
+/// Greatest difference to a form of GELU on the samples, relative to |x| + 1.
+const TOLERANCE: f64 = 1e-5;
+/// Longest chain of operations from x to the `erf` or `tanh`.
+const DEPTH: usize = 8;
+
+/// Runs the pass.
+pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
+    for id in graph.order() {
+        if !matches!(graph.node(id).op, Op::Erf | Op::Tanh) {
+            continue;
+        }
+        if let Some((x, result, form)) = find(graph, id) {
+            let origin = graph.node(id).origin.clone();
+            let new = graph.push(Op::Gelu(form), &[x], &origin);
+            graph.replace(result, new);
+        }
+    }
+    Ok(())
+}
+
+/// Decides whether `inner` stands inside a GELU: its argument, its result and its form.
+fn find(graph: &Graph, inner: NodeId) -> Option<(NodeId, NodeId, GeluForm)> {
+    let samples: Vec<f64> = (-60..=60).map(|i| f64::from(i) / 10.0 + 0.013).collect();
+    let references = [(GeluForm::Erf, gelu_erf as fn(f64) -> f64), (GeluForm::Tanh, gelu_tanh)];
+    for x in arguments(graph, inner) {
+        // A result depends on `inner`, so the region after it is searched, nearest first.
+        for (result, values) in region(graph, x, inner, &samples) {
+            let equals = |f: fn(f64) -> f64| {
+                samples.iter().zip(&values).all(|(&s, &v)| (v - f(s)).abs() <= TOLERANCE * (1.0 + s.abs()))
+            };
+            if let Some((form, _)) = references.into_iter().find(|r| equals(r.1)) {
+                return Some((x, result, form));
+            }
+        }
+    }
+    None
+}
+
+/// Values that `inner` depends on through few element-wise operations, nearest first.
+fn arguments(graph: &Graph, inner: NodeId) -> Vec<NodeId> {
+    let mut found: Vec<NodeId> = Vec::new();
+    let mut frontier = vec![inner];
+    for _ in 0..DEPTH {
+        let mut next = Vec::new();
+        for id in frontier {
+            if !is_element_wise(&graph.node(id).op) {
+                continue;
+            }
+            for operand in graph.operands(id) {
+                if !known::is_known(graph, operand) && !found.contains(&operand) {
+                    found.push(operand);
+                    next.push(operand);
+                }
+            }
+        }
+        frontier = next;
+    }
+    found
+}
+
+fn is_element_wise(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Pow | Op::Erf | Op::Tanh | Op::Neg | Op::Reciprocal | Op::Sqrt
+    )
+}
+
+/// Evaluates what depends on `x` and numbers alone, and gives what depends on `inner` among that, in order.
+fn region(graph: &Graph, x: NodeId, inner: NodeId, samples: &[f64]) -> Vec<(NodeId, Vec<f64>)> {
+    let shape = &graph.node(x).shape;
+    let mut values: HashMap<NodeId, Vec<f64>> = HashMap::from([(x, samples.to_vec())]);
+    let mut after = vec![inner];
+    let mut results = Vec::new();
+    // Readers are tried again whenever one of their operands becomes known.
+    let mut queue: std::collections::VecDeque<NodeId> = graph.readers(x).into();
+    while let Some(id) = queue.pop_front() {
+        let node = graph.node(id);
+        if values.contains_key(&id) || !is_element_wise(&node.op) || node.shape != *shape {
+            continue;
+        }
+        let operands = graph.operands(id);
+        let columns: Option<Vec<Vec<f64>>> = operands
+            .iter()
+            .map(|o| values.get(o).cloned().or_else(|| Some(vec![known::scalar(graph, *o)?; samples.len()])))
+            .collect();
+        let Some(columns) = columns else { continue };
+        let second = |i: usize| columns.get(1).map_or(0.0, |c| c[i]);
+        let value: Vec<f64> = (0..samples.len()).map(|i| apply(&node.op, columns[0][i], second(i))).collect();
+        if id == inner || operands.iter().any(|o| after.contains(o)) {
+            after.push(id);
+            results.push((id, value.clone()));
+        }
+        values.insert(id, value);
+        queue.extend(graph.readers(id));
+    }
+    results
+}
+
+fn apply(op: &Op, a: f64, b: f64) -> f64 {
+    match op {
+        Op::Add => a + b,
+        Op::Sub => a - b,
+        Op::Mul => a * b,
+        Op::Div => a / b,
+        Op::Pow => a.powf(b),
+        Op::Erf => erf(a),
+        Op::Tanh => a.tanh(),
+        Op::Neg => -a,
+        Op::Reciprocal => 1.0 / a,
+        Op::Sqrt => a.sqrt(),
+        _ => unreachable!("only element-wise operations are applied"),
+    }
+}
+
+fn gelu_erf(x: f64) -> f64 {
+    0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2))
+}
+
+fn gelu_tanh(x: f64) -> f64 {
+    let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+    0.5 * x * (1.0 + inner.tanh())
+}
+
+/// erf by 2/√π · exp(-x²) · Σ 2^n x^(2n+1) / (2n+1)!!  (Abramowitz and Stegun, 7.1.6): all terms have one sign.
+fn erf(x: f64) -> f64 {
+    if x.abs() > 6.0 {
+        return x.signum();
+    }
+    let (mut term, mut sum, mut n) = (x, x, 1.0);
+    while term.abs() > 1e-17 * sum.abs() {
+        term *= 2.0 * x * x / (2.0 * n + 1.0);
+        sum += term;
+        n += 1.0;
+    }
+    std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp() * sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::erf;
+
+    #[test]
+    fn erf_agrees_with_tables() {
+        for (x, y) in [(0.0, 0.0), (0.5, 0.520_499_877_8), (1.0, 0.842_700_792_9), (-2.0, -0.995_322_265_0)] {
+            assert!((erf(x) - y).abs() < 1e-10, "erf({x})");
+        }
+    }
+}

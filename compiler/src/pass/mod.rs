@@ -1,0 +1,116 @@
+//! The passes from an imported graph to the fused stage, in order.
+//!
+//! A pass decides in functions that only read and changes the graph in few places. After each pass, nodes that no output
+//! needs are removed and the graph is verified.
+
+use crate::diagnostic::Diagnostic;
+use crate::graph::{Graph, NodeId, Stage, verify};
+
+pub mod assign_width;
+pub mod group_channels;
+mod known;
+
+mod centre;
+mod check_fused;
+mod embedding;
+mod fold_affine;
+mod fuse_attention;
+mod fuse_gelu;
+mod fuse_linear;
+mod fuse_norm;
+mod fuse_qkv;
+mod last_position;
+mod own_weights;
+mod simplify;
+
+/// For which positions a language model's logits are computed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Logits {
+    /// For one, chosen by a public run-time index: the language-model head then runs on one row.
+    #[default]
+    Last,
+    /// For those that the model gives.
+    All,
+}
+
+/// What the user may choose about the passes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Options {
+    /// Positions of the output called `logits`, else of the first, if a linear layer ends there.
+    pub logits: Logits,
+}
+
+/// A pass. On an error the graph is left half rewritten.
+pub struct Pass {
+    /// Name, as in its file.
+    pub name: &'static str,
+    /// Runs it.
+    pub run: fn(&mut Graph, &Options) -> Result<(), Diagnostic>,
+}
+
+/// All passes in order; each one's file says what it needs from those before.
+pub const PASSES: &[Pass] = &[
+    Pass { name: "simplify", run: simplify::run },
+    Pass { name: "embedding", run: embedding::run },
+    Pass { name: "fuse_norm", run: fuse_norm::run },
+    Pass { name: "fuse_linear", run: fuse_linear::run },
+    Pass { name: "fuse_gelu", run: fuse_gelu::run },
+    Pass { name: "fuse_attention", run: fuse_attention::run },
+    Pass { name: "simplify", run: simplify::run },
+    Pass { name: "last_position", run: last_position::run },
+    Pass { name: "fold_affine", run: fold_affine::run },
+    Pass { name: "fuse_qkv", run: fuse_qkv::run },
+    Pass { name: "centre", run: centre::run },
+    Pass { name: "simplify", run: simplify::run },
+    Pass { name: "own_weights", run: own_weights::run },
+    Pass { name: "check_fused", run: check_fused::run },
+];
+
+/// Brings an imported graph to the fused stage. The error names every node that no pass could fuse.
+pub fn run_all(graph: &mut Graph, options: &Options) -> Result<(), Diagnostic> {
+    verify(graph, Stage::Graph)?;
+    for pass in PASSES {
+        (pass.run)(graph, options)?;
+        graph.sweep();
+        if let Err(fault) = verify(graph, Stage::Graph) {
+            panic!("pass {} broke the graph: {fault}", pass.name);
+        }
+    }
+    if let Err(fault) = verify(graph, Stage::Fused) {
+        panic!("the passes end beside the fused stage: {fault}");
+    }
+    Ok(())
+}
+
+/// Offers every node to `step`, which says whether it changed the graph, until nothing changes any more.
+fn rewrite(
+    graph: &mut Graph,
+    mut step: impl FnMut(&mut Graph, NodeId) -> Result<bool, Diagnostic>,
+) -> Result<(), Diagnostic> {
+    let mut changed = true;
+    while std::mem::take(&mut changed) {
+        for id in graph.order() {
+            // Nodes that died are swept at once, so that they count as readers no longer. Their numbers may be given to
+            // new nodes, which are then offered early: no harm.
+            if graph.dag.contains_node(id) && step(graph, id)? {
+                graph.sweep();
+                changed = true;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The only reader of a node, unless the node is a graph output too.
+fn sole_reader(graph: &Graph, id: NodeId) -> Option<NodeId> {
+    match graph.readers(id)[..] {
+        [reader] if graph.outputs.iter().all(|output| output.1 != id) => Some(reader),
+        _ => None,
+    }
+}
+
+/// How a diagnostic names a node.
+fn place(graph: &Graph, id: NodeId) -> String {
+    let node = graph.node(id);
+    format!("node {:?} ({})", node.origin, node.op.name())
+}

@@ -1,0 +1,169 @@
+//! What a person sees of a compilation and of a program: sizes, costs, instructions.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use ir::Program;
+use ir::bytecode::Module;
+use ir::cost::{self, Cost};
+use serde_json::{Value, json};
+
+use crate::pipeline::Compiled;
+
+/// The summary that `sscc compile` prints.
+pub fn compiled(compiled: &Compiled, program: (&Path, usize), weights: (&Path, usize)) -> String {
+    let mut out = String::new();
+    let schedule = &compiled.schedule;
+    let files = [(program, "program, for both parties and the dealer"), (weights, "weights, for the server alone")];
+    let width = files.iter().map(|((path, _), _)| path.display().to_string().len()).max().unwrap_or(0);
+    for ((path, bytes), what) in files {
+        let _ = writeln!(out, "{:width$}  {:>9}  {what}", path.display().to_string(), size(bytes as u64));
+    }
+    let s = compiled.scales;
+    let inputs: Vec<String> = schedule.inputs.iter().map(|i| format!("{}{}", i.name, i.shape)).collect();
+    let outputs: Vec<String> = schedule.outputs.iter().map(|o| format!("{}{}", o.name, o.shape)).collect();
+    let _ = writeln!(out, "\n{} -> {}", inputs.join(", "), outputs.join(", "));
+    let _ = writeln!(
+        out,
+        "calibrated on {} {}; fractional bits: weights {}, products {}, queries {}, residual {}",
+        compiled.samples,
+        if compiled.made_up { "made-up inputs" } else { "inputs" },
+        s.weight,
+        s.operand,
+        s.query,
+        compiled.residual
+    );
+    out.push_str(&totals(&cost::cost(schedule)));
+    out
+}
+
+/// What `sscc cost` prints.
+pub fn cost(module: &Module) -> String {
+    let mut out = String::new();
+    for entry in &module.entries {
+        let cost = cost::cost(entry);
+        let _ = writeln!(out, "entry {}", entry.name);
+        out.push_str(&totals(&cost));
+        let _ =
+            writeln!(out, "\n{:<12} {:>6} {:>12} {:>12} {:>12}", "op", "count", "sent", "material", "multiply-adds");
+        for (name, row) in by_op(entry, &cost) {
+            let _ = writeln!(
+                out,
+                "{name:<12} {:>6} {:>12} {:>12} {:>12}",
+                row.count,
+                size(row.sent_bytes),
+                size(row.material_bytes),
+                if row.macs == 0 { String::new() } else { format!("{:.1} M", row.macs as f64 / 1e6) }
+            );
+        }
+    }
+    out
+}
+
+/// The same as JSON.
+pub fn cost_json(module: &Module) -> String {
+    let entries: Vec<Value> = module
+        .entries
+        .iter()
+        .map(|entry| {
+            let cost = cost::cost(entry);
+            let instructions: Vec<Value> = entry
+                .instrs
+                .iter()
+                .zip(&cost.per_instruction)
+                .enumerate()
+                .map(|(index, (instr, c))| {
+                    json!({
+                        "index": index,
+                        "op": instr.op.mnemonic(),
+                        "origin": instr.origin.map(|o| &entry.origins[o.index()]),
+                        "client_payload_bytes": c.client_payload_bytes,
+                        "server_payload_bytes": c.server_payload_bytes,
+                        "client_material_bytes": c.dealt.to_both_bytes,
+                        "server_material_bytes": c.dealt.to_both_bytes + c.dealt.to_server_bytes,
+                        "macs": c.macs,
+                    })
+                })
+                .collect();
+            json!({
+                "entry": entry.name,
+                "rounds": cost.rounds,
+                "one_way_messages": cost.one_way_messages,
+                "client_sent_bytes": cost.client_sent_bytes,
+                "server_sent_bytes": cost.server_sent_bytes,
+                "client_material_bytes": cost.client_material_bytes,
+                "server_material_bytes": cost.server_material_bytes,
+                "material_bytes": cost.client_material_bytes + cost.server_material_bytes,
+                "setup_bytes": cost.setup_bytes,
+                "peak_elements": cost.peak_elements,
+                "macs": cost.macs,
+                "instructions": instructions,
+            })
+        })
+        .collect();
+    format!("{:#}\n", json!({ "entries": entries }))
+}
+
+/// What `sscc inspect` prints.
+pub fn inspect(module: &Module) -> String {
+    let mut out = String::new();
+    for (name, value) in &module.metadata {
+        let _ = writeln!(out, "; {name}: {value}");
+    }
+    for entry in &module.entries {
+        out.push_str(&ir::print::program(entry));
+        for line in totals(&cost::cost(entry)).lines() {
+            let _ = writeln!(out, "; {line}");
+        }
+    }
+    out
+}
+
+fn totals(cost: &Cost) -> String {
+    format!(
+        "one run  {} rounds + {} one-way messages\n\
+         \x20        client sends {}, server sends {}\n\
+         \x20        material: {} to the client, {} to the server (trusted dealer)\n\
+         once     {} of masked weights to the client\n",
+        cost.rounds,
+        cost.one_way_messages,
+        size(cost.client_sent_bytes),
+        size(cost.server_sent_bytes),
+        size(cost.client_material_bytes),
+        size(cost.server_material_bytes),
+        size(cost.setup_bytes)
+    )
+}
+
+#[derive(Default)]
+struct Row {
+    count: u64,
+    sent_bytes: u64,
+    material_bytes: u64,
+    macs: u64,
+}
+
+/// Costs by op; what the dealer sends for an `open` serves the reads that lift.
+fn by_op(program: &Program, cost: &Cost) -> BTreeMap<&'static str, Row> {
+    let mut rows: BTreeMap<&'static str, Row> = BTreeMap::new();
+    for (instr, c) in program.instrs.iter().zip(&cost.per_instruction) {
+        let row = rows.entry(instr.op.mnemonic()).or_default();
+        row.count += 1;
+        row.sent_bytes += c.client_payload_bytes + c.server_payload_bytes;
+        row.material_bytes += 2 * c.dealt.to_both_bytes + c.dealt.to_server_bytes;
+        row.macs += c.macs;
+    }
+    rows.retain(|_, row| row.sent_bytes + row.material_bytes + row.macs > 0);
+    rows
+}
+
+/// Bytes for people.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} KB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}

@@ -1,0 +1,164 @@
+//! Calibration samples: read from an npz file, or made up.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+use ndarray::{ArrayD, Axis, IxDyn, OwnedRepr, Slice};
+use ndarray_npy::{NpzReader, ReadNpyError, ReadNpzError};
+
+use crate::diagnostic::Diagnostic;
+use crate::graph::{DType, Graph, NodeId, Op, Tensor};
+
+/// Arrays by name.
+pub type Arrays = BTreeMap<String, Tensor>;
+
+/// Samples that are made up where none are given.
+const MADE_UP: usize = 8;
+
+/// Reads every array of an npz file; integers become 64-bit, floats 32-bit.
+pub fn read(path: &Path) -> Result<Arrays, Diagnostic> {
+    let fault = |title: String| Diagnostic::new(title).at(path.display().to_string());
+    let file = File::open(path).map_err(|e| fault(format!("the calibration file cannot be opened: {e}")))?;
+    let unreadable = |e: ReadNpzError| {
+        fault(format!("the calibration file is not a readable npz archive: {e}"))
+            .help("write it with numpy.savez(\"calibration.npz\", input_ids=ids)")
+    };
+    let mut npz = NpzReader::new(file).map_err(unreadable)?;
+    let names = npz.names().map_err(unreadable)?;
+    let mut arrays = Arrays::new();
+    for name in names {
+        let tensor = read_one(&mut npz, &name).map_err(unreadable)?;
+        arrays.insert(name.trim_end_matches(".npy").to_owned(), tensor);
+    }
+    if arrays.is_empty() {
+        return Err(fault("the calibration file holds no array".to_owned()));
+    }
+    Ok(arrays)
+}
+
+fn read_one(npz: &mut NpzReader<File>, name: &str) -> Result<Tensor, ReadNpzError> {
+    macro_rules! attempt {
+        ($ty:ty, $make:expr) => {
+            match npz.by_name::<OwnedRepr<$ty>, IxDyn>(name) {
+                Ok(array) => return Ok($make(array)),
+                Err(ReadNpzError::Npy(ReadNpyError::WrongDescriptor(_))) => {}
+                Err(e) => return Err(e),
+            }
+        };
+    }
+    attempt!(i64, Tensor::I64);
+    attempt!(i32, |a: ArrayD<i32>| Tensor::I64(a.mapv(i64::from)));
+    attempt!(f32, Tensor::F32);
+    attempt!(f64, |a: ArrayD<f64>| Tensor::F32(a.mapv(|v| v as f32)));
+    npz.by_name::<OwnedRepr<bool>, IxDyn>(name).map(Tensor::Bool)
+}
+
+/// Shapes to bind free dimensions by: those of the arrays, one row a sample.
+pub fn shapes(arrays: &Arrays) -> BTreeMap<String, Vec<usize>> {
+    let one_row = |shape: &[usize]| {
+        let mut shape = shape.to_vec();
+        if let Some(rows) = shape.first_mut() {
+            *rows = 1;
+        }
+        shape
+    };
+    arrays.iter().map(|(name, tensor)| (name.clone(), one_row(tensor.shape()))).collect()
+}
+
+/// Cuts the arrays into samples of the graph's batch size; a rest that fills no batch is left out.
+pub fn split(graph: &Graph, arrays: &Arrays, path: &Path) -> Result<Vec<Arrays>, Diagnostic> {
+    let mut samples: Vec<Arrays> = Vec::new();
+    for &id in &graph.inputs {
+        let (name, node) = (input_name(graph, id), graph.node(id));
+        let Some(array) = arrays.get(name) else {
+            let names: Vec<&str> = arrays.keys().map(String::as_str).collect();
+            return Err(Diagnostic::new(format!("the calibration file has no array \"{name}\""))
+                .at(path.display().to_string())
+                .because(format!("it holds {}", names.join(", "))));
+        };
+        let batch = node.shape.first().copied().unwrap_or(1);
+        if array.shape().len() != node.shape.len()
+            || array.shape().get(1..) != node.shape.get(1..)
+            || array.shape()[0] < batch
+        {
+            return Err(Diagnostic::new(format!("calibration array \"{name}\" does not fit the bound shape"))
+                .at(path.display().to_string())
+                .because(format!(
+                    "it has shape {:?}; the graph is bound to {:?}, and rows are samples",
+                    array.shape(),
+                    node.shape
+                ))
+                .help("bind the size with --dim NAME=N, or give samples of the bound length"));
+        }
+        let rows = array.shape()[0] / batch;
+        if samples.is_empty() {
+            samples.resize(rows, Arrays::new());
+        } else if samples.len() != rows {
+            return Err(
+                Diagnostic::new("calibration arrays have different numbers of rows").at(path.display().to_string())
+            );
+        }
+        for (i, sample) in samples.iter_mut().enumerate() {
+            sample.insert(name.to_owned(), rows_of(array, i * batch, (i + 1) * batch));
+        }
+    }
+    Ok(samples)
+}
+
+fn rows_of(tensor: &Tensor, from: usize, to: usize) -> Tensor {
+    fn cut<T: Clone>(a: &ArrayD<T>, from: usize, to: usize) -> ArrayD<T> {
+        a.slice_axis(Axis(0), Slice::from(from..to)).to_owned()
+    }
+    match tensor {
+        Tensor::F32(a) => Tensor::F32(cut(a, from, to)),
+        Tensor::I64(a) => Tensor::I64(cut(a, from, to)),
+        Tensor::Bool(a) => Tensor::Bool(cut(a, from, to)),
+    }
+}
+
+/// Uniform token ids (and standard normal numbers for float inputs), the same on every call. A poor guide to the ranges
+/// of text, so margins double.
+pub fn make_up(graph: &Graph) -> Vec<Arrays> {
+    let mut reader = blake3::Hasher::new().update(b"sscc calibration").finalize_xof();
+    let mut next = move || {
+        let mut bytes = [0; 8];
+        reader.fill(&mut bytes);
+        u64::from_le_bytes(bytes)
+    };
+    (0..MADE_UP)
+        .map(|_| {
+            let sample = graph.inputs.iter().map(|&id| {
+                let node = graph.node(id);
+                let shape = IxDyn(&node.shape);
+                let tensor = match node.dtype {
+                    DType::F32 => Tensor::F32(ArrayD::from_shape_simple_fn(shape, || normal(&mut next))),
+                    DType::I64 | DType::Bool => {
+                        let classes = classes(graph, id);
+                        Tensor::I64(ArrayD::from_shape_simple_fn(shape, || (next() % classes) as i64))
+                    }
+                };
+                (input_name(graph, id).to_owned(), tensor)
+            });
+            sample.collect()
+        })
+        .collect()
+}
+
+/// Twelve uniform numbers, summed and centred: near enough to a standard normal one.
+fn normal(next: &mut impl FnMut() -> u64) -> f32 {
+    (0..12).map(|_| (next() >> 40) as f32 / (1 << 24) as f32).sum::<f32>() - 6.0
+}
+
+fn input_name(graph: &Graph, id: NodeId) -> &str {
+    match &graph.node(id).op {
+        Op::Input { name } => name,
+        other => panic!("a graph input is an Input, not {other:?}"),
+    }
+}
+
+/// Rows of the table that an integer input indexes.
+fn classes(graph: &Graph, input: NodeId) -> u64 {
+    let tables = graph.readers(input).into_iter().filter(|&r| graph.node(r).op == Op::Embed);
+    tables.map(|r| graph.node(graph.operands(r)[1]).shape[0] as u64).min().unwrap_or(2)
+}

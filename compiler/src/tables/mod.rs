@@ -1,0 +1,22 @@
+//! Public tables of integers for functions that a program evaluates on secrets, made from real functions.
+//!
+//! * [`series`]: smooth functions on an interval (GELU, exp), as trigonometric series.
+//! * [`spline`]: monotone positive functions over many octaves (1/sqrt(x), 1/x), piecewise linear.
+//! * [`functions`]: the functions themselves, in double precision.
+//!
+//! Tables depend on public ranges alone. They are computed in double precision here, once, and rounded to integers, which
+//! both parties then use: no party computes a coefficient in floating point.
+
+pub mod functions;
+pub mod series;
+pub mod spline;
+
+pub use series::{Choice, Fit, Search, choose_series, fit_series, series_error, series_table};
+pub use spline::{SplineFit, TableError, spline_table};
+
+/// All integers first ..= last, or about `count` of them at even distances, both ends among them.
+fn spread(first: i64, last: i64, count: i64) -> impl Iterator<Item = i64> {
+    let steps = (last - first).clamp(1, count);
+    let at = move |i: i64| first + (i128::from(last - first) * i128::from(i) / i128::from(steps)) as i64;
+    (0..=if first == last { 0 } else { steps }).map(at)
+}

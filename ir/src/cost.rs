@@ -1,0 +1,129 @@
+//! The exact cost of a scheduled program: rounds, messages, bytes on the socket, material and multiply-adds.
+//!
+//! These are claims: a run's meter must show the same numbers. Socket bytes count frame headers (see [`crate::wire`]),
+//! material counts packed bytes. With the verifier's bounds on tensors and instructions no count of messages overflows;
+//! those of material and multiply-adds stop at 2^64 - 1 instead of wrapping.
+
+use crate::liveness;
+use crate::material::{self, Dealt, elements, lift_bits};
+use crate::op::Op;
+use crate::program::Program;
+use crate::types::*;
+use crate::wire::{message_bytes, packed_bytes};
+
+/// What one run of a program costs.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Cost {
+    /// Exchanges in both directions at once.
+    pub rounds: u64,
+    /// Messages in one direction: `send` and `reveal`.
+    pub one_way_messages: u64,
+    /// Bytes that the client sends to the server, with frame headers.
+    pub client_sent_bytes: u64,
+    /// Bytes that the server sends to the client, with frame headers.
+    pub server_sent_bytes: u64,
+    /// Bytes that the dealer sends to the client.
+    pub client_material_bytes: u64,
+    /// Bytes that the dealer sends to the server.
+    pub server_material_bytes: u64,
+    /// Bytes of masked weights that the server sends to the client, once per model.
+    pub setup_bytes: u64,
+    /// Greatest number of tensor elements alive at one time.
+    pub peak_elements: u64,
+    /// Multiply-adds of the matrix products, counted as the plain product.
+    pub macs: u64,
+    /// The same by instruction.
+    pub per_instruction: Vec<InstrCost>,
+}
+
+/// What one instruction costs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct InstrCost {
+    /// Its part of the client's message, without frame headers.
+    pub client_payload_bytes: u64,
+    /// Its part of the server's message, without frame headers.
+    pub server_payload_bytes: u64,
+    /// Its material.
+    pub dealt: Dealt,
+    /// Bytes of its masked weight.
+    pub setup_bytes: u64,
+    /// Multiply-adds, if it is a matrix product.
+    pub macs: u64,
+}
+
+/// Cost of a scheduled program that passed the verifier's structure, types and tables.
+pub fn cost(program: &Program) -> Cost {
+    assert!(program.scheduled, "only a scheduled program has rounds to count");
+    let mut cost = Cost { peak_elements: liveness::peak_elements(program), ..per_instruction(program) };
+    // Payloads of the messages that wait for the next `round` or `send`.
+    let (mut client, mut server) = (0u64, 0u64);
+    for (instr, c) in program.instrs.iter().zip(&cost.per_instruction) {
+        match instr.op {
+            Op::Round {} => cost.rounds += 1,
+            Op::Send {} => cost.one_way_messages += 1,
+            Op::Reveal { .. } => {
+                cost.one_way_messages += 1;
+                cost.client_sent_bytes += message_bytes(c.client_payload_bytes);
+                cost.server_sent_bytes += message_bytes(c.server_payload_bytes);
+                continue;
+            }
+            _ => {
+                client += c.client_payload_bytes;
+                server += c.server_payload_bytes;
+                continue;
+            }
+        }
+        cost.client_sent_bytes += message_bytes(client);
+        cost.server_sent_bytes += message_bytes(server);
+        (client, server) = (0, 0);
+    }
+    cost
+}
+
+/// The part of the cost that needs no schedule: what each instruction costs, and the sums of material, setup and
+/// multiply-adds. The rest is zero.
+pub fn per_instruction(program: &Program) -> Cost {
+    let lift_bits = lift_bits(program);
+    let mut cost = Cost::default();
+    for index in 0..program.instrs.len() {
+        let c = instruction(program, index, &lift_bits);
+        cost.client_material_bytes = cost.client_material_bytes.saturating_add(c.dealt.to_both_bytes);
+        cost.server_material_bytes =
+            cost.server_material_bytes.saturating_add(c.dealt.to_both_bytes.saturating_add(c.dealt.to_server_bytes));
+        cost.setup_bytes = cost.setup_bytes.saturating_add(c.setup_bytes);
+        cost.macs = cost.macs.saturating_add(c.macs);
+        cost.per_instruction.push(c);
+    }
+    cost
+}
+
+fn instruction(program: &Program, index: usize, lift_bits: &[u8]) -> InstrCost {
+    let instr = &program.instrs[index];
+    let packed = |v: &Value, width: Width| packed_bytes(elements(&program.ty(*v).shape), u64::from(width));
+    let last = |v: &Value| program.ty(*v).shape.0.last().map_or(1, |&d| u64::from(d));
+    let own = instr.ty.as_ref().map_or(0, |ty| elements(&ty.shape));
+    let mut cost = InstrCost { dealt: material::dealt(program, index, lift_bits), ..InstrCost::default() };
+    match &instr.op {
+        Op::Open { x, width, .. } => {
+            cost.client_payload_bytes = packed(x, *width);
+            cost.server_payload_bytes = packed(x, *width);
+        }
+        Op::Linear { x, weight } => {
+            let width = program.ty(*x).width;
+            cost.client_payload_bytes = packed(x, width);
+            cost.setup_bytes = packed_bytes(elements(&program.weights[weight.index()].shape), u64::from(width));
+            cost.macs = own.saturating_mul(last(x));
+        }
+        Op::Sddmm { x, .. } => cost.macs = own.saturating_mul(last(x)),
+        Op::Spmm { x, y, .. } => cost.macs = elements(&program.ty(*x).shape).saturating_mul(last(y)),
+        Op::Reveal { x, to, .. } => {
+            let bytes = packed(x, program.ty(*x).width);
+            match to {
+                Party::Client => cost.server_payload_bytes = bytes,
+                Party::Server => cost.client_payload_bytes = bytes,
+            }
+        }
+        _ => {}
+    }
+    cost
+}

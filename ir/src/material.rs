@@ -1,0 +1,151 @@
+//! What the dealer sends for each instruction, piece by piece.
+//!
+//! A piece is a vector of elements of equal width, packed without gaps and padded to a byte. Corrections complete the
+//! server's share of a correlation and go to the server; the words of comparison keys go to both parties. Pieces are
+//! listed in stream order, which is the order of the correlations in the protocols' files. Those of zero bits vanish.
+//! The pieces of a key are listed as bytes, since `dcf` packs them.
+
+use crate::dcf::Layout;
+use crate::op::Op;
+use crate::program::Program;
+use crate::types::*;
+use crate::wire::packed_bytes;
+
+/// Who receives a piece.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Receiver {
+    /// P1 alone.
+    Server,
+    /// Both parties, the same bytes.
+    Both,
+}
+
+/// A vector of `elements` elements of `bits` bits each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Piece {
+    /// Who receives it.
+    pub to: Receiver,
+    /// Number of elements.
+    pub elements: u64,
+    /// Bits of each.
+    pub bits: u64,
+}
+
+impl Piece {
+    /// Bytes in the stream.
+    pub fn bytes(&self) -> u64 {
+        packed_bytes(self.elements, self.bits)
+    }
+}
+
+/// Bytes that an instruction takes from the streams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Dealt {
+    /// To the server alone.
+    pub to_server_bytes: u64,
+    /// To each of the parties.
+    pub to_both_bytes: u64,
+}
+
+/// For every `open`, the bits that its readers lift it by: the greatest N - n over the reads of result width N that use
+/// the shares of the mask's carry and top bit; 0 for the other instructions. Those shares are dealt at this width.
+pub fn lift_bits(program: &Program) -> Vec<u8> {
+    let mut bits = vec![0u8; program.instrs.len()];
+    for instr in &program.instrs {
+        let (Op::Lift { width, .. }
+        | Op::Square { width, .. }
+        | Op::SumSquares { width, .. }
+        | Op::Mul { width, .. }
+        | Op::Spline { width, .. }) = instr.op
+        else {
+            continue;
+        };
+        for x in instr.op.operands() {
+            let lift = &mut bits[x.index()];
+            *lift = (*lift).max(width.saturating_sub(program.ty(x).width));
+        }
+    }
+    bits
+}
+
+/// The pieces of instruction `index` of a verified program; `lift_bits` is what [`lift_bits`] gives for it.
+pub fn pieces(program: &Program, index: usize, lift_bits: &[u8]) -> Vec<Piece> {
+    let instr = &program.instrs[index];
+    let Some(ty) = &instr.ty else { return Vec::new() };
+    let elements = |v: &Value| elements(&program.ty(*v).shape);
+    let width = |v: &Value| i64::from(program.ty(*v).width);
+    let (own, n) = (self::elements(&ty.shape), i64::from(ty.width));
+    let mut out = Vec::new();
+    let mut corrections = |elements: u64, bits: i64| {
+        if bits > 0 {
+            out.push(Piece { to: Receiver::Server, elements, bits: bits as u64 });
+        }
+    };
+    match &instr.op {
+        // Carry of the parties' shares of the mask, then its top bit.
+        Op::Open { .. } => {
+            let lift = i64::from(lift_bits[index]);
+            corrections(own, lift);
+            corrections(own, lift);
+        }
+        // r², then m·r.
+        Op::Square { x, .. } | Op::SumSquares { x, .. } => {
+            corrections(own, n);
+            corrections(elements(x), n - width(x) - 1);
+        }
+        // r·q, r·m', m·q, m·m'.
+        Op::Mul { x, y, .. } => {
+            corrections(own, n);
+            corrections(own, n - width(y));
+            corrections(own, n - width(x));
+            corrections(own, n - width(x) - width(y));
+        }
+        Op::Linear { .. } | Op::Sddmm { .. } | Op::Spmm { .. } => corrections(own, n),
+        // Cosines `[k][element]`, then sines.
+        Op::Series { table, .. } => {
+            let Table::Series { cos, .. } = program.table(*table) else { unreachable!("verified") };
+            corrections(own * cos.len() as u64, n);
+            corrections(own * cos.len() as u64, n);
+        }
+        // m, then m·r, then the key.
+        Op::Spline { x, .. } => {
+            corrections(own, n);
+            corrections(own, n);
+            out.extend(key(program.ty(*x), 3, ty.width));
+        }
+        // m, then the key.
+        Op::Ge { x, .. } => {
+            corrections(elements(x), n);
+            out.extend(key(program.ty(*x), 1, ty.width));
+        }
+        _ => {}
+    }
+    out
+}
+
+/// Bytes of instruction `index`; see [`pieces`].
+pub fn dealt(program: &Program, index: usize, lift_bits: &[u8]) -> Dealt {
+    let mut dealt = Dealt::default();
+    for piece in pieces(program, index, lift_bits) {
+        match piece.to {
+            Receiver::Server => dealt.to_server_bytes += piece.bytes(),
+            Receiver::Both => dealt.to_both_bytes += piece.bytes(),
+        }
+    }
+    dealt
+}
+
+/// The words of one comparison key per element of an opening, on all bits of its mask but the top one.
+fn key(opening: &Type, components: u8, width: Width) -> Vec<Piece> {
+    Layout::new(opening.width - 1, components, width)
+        .piece_bytes(elements(&opening.shape))
+        .into_iter()
+        .filter(|bytes| *bytes > 0)
+        .map(|bytes| Piece { to: Receiver::Both, elements: bytes, bits: 8 })
+        .collect()
+}
+
+/// Elements of a verified shape.
+pub(crate) fn elements(shape: &Shape) -> u64 {
+    shape.elements().expect("verified: shapes have fewer than 2^40 elements")
+}

@@ -1,0 +1,104 @@
+//! The dealer's logic: from three seeds and a program, the material of one run. It never sees an opened value.
+//!
+//! Material is written instruction by instruction, in program order, and within an instruction in the order of its
+//! protocol's file. The masks of openings are kept until their last reader; all else is made and dropped on the way, so
+//! memory does not grow with the program. The same seeds give the same bytes: nothing else is random.
+
+use crate::codec::dimensions;
+use crate::prg::Seed;
+use crate::protocol::linear::{Sizes, WeightMask};
+use crate::protocol::matmul::Product;
+use crate::protocol::series::Terms;
+use crate::protocol::square::Over;
+use crate::protocol::{Dealing, Mask, Use, blocks, ge, linear, matmul, mul, open, series, spline, square};
+use ir::{Op, Party, Program, Table, Value, liveness, material};
+use std::io::{self, Write};
+
+/// What the material of a run derives from.
+#[derive(Clone, Copy)]
+pub struct Seeds<'a> {
+    /// Known to client and dealer; new for every run.
+    pub client: &'a Seed,
+    /// Known to server and dealer; new for every run.
+    pub server: &'a Seed,
+    /// Known to server and dealer; one for each version of the weights.
+    pub weights: &'a Seed,
+}
+
+/// Deals one run of a verified and scheduled program's entry number `entry`.
+pub fn deal(
+    program: &Program,
+    entry: u32,
+    seeds: Seeds,
+    to_client: &mut dyn Write,
+    to_server: &mut dyn Write,
+) -> io::Result<()> {
+    let lift_bits = material::lift_bits(program);
+    let mut masks: Vec<Option<Mask>> = program.instrs.iter().map(|_| None).collect();
+    for (i, frees) in liveness::frees(program).iter().enumerate() {
+        let [client, server] = [seeds.client, seeds.server].map(|seed| Use { seed, entry, index: i as u32 });
+        let mut to = Dealing::new(client, server, to_client, to_server);
+        masks[i] = match &program.instrs[i].op {
+            Op::Open { x, width, .. } => {
+                let shape = dimensions(&program.ty(*x).shape);
+                let elements = shape.iter().product();
+                let shares = [client, server].map(|own| open::mask(own, elements, *width));
+                Some(open::deal(&shape, shares, *width, lift_bits[i], &mut to)?)
+            }
+            Op::Linear { x, weight } => {
+                let mask = WeightMask::new(seeds.weights, entry, *weight);
+                linear::deal(client, mask, Sizes::of(program, *x, *weight), program.ty(*x).width, &mut to)?;
+                None
+            }
+            _ => {
+                read(program, i, &masks, &mut to)?;
+                None
+            }
+        };
+        frees.iter().for_each(|v| masks[v.index()] = None);
+    }
+    to_client.flush()?;
+    to_server.flush()
+}
+
+/// Deals what a read of an opening takes; other instructions take nothing.
+fn read(program: &Program, index: usize, masks: &[Option<Mask>], to: &mut Dealing) -> io::Result<()> {
+    let mask = |v: &Value| masks[v.index()].as_ref().expect("verified: a read follows its opening");
+    match &program.instrs[index].op {
+        Op::Square { x, width } => square::deal(mask(x), Over::Elements, *width, to),
+        Op::SumSquares { x, width } => square::deal(mask(x), Over::Rows, *width, to),
+        Op::Mul { x, y, width } => mul::deal(mask(x), mask(y), *width, to),
+        Op::Sddmm { x, y, pattern } => product(program, index, Product::Sddmm, [mask(x), mask(y)], *pattern, to),
+        Op::Spmm { x, y, pattern } => product(program, index, Product::Spmm, [mask(x), mask(y)], *pattern, to),
+        Op::Series { x, table, width } => {
+            let terms = Terms::of(program.table(*table), program.ty(*x));
+            blocks(mask(x).r.len()).try_for_each(|block| series::deal(mask(x), block, terms, *width, to))
+        }
+        Op::Spline { x, width, .. } => {
+            blocks(mask(x).r.len()).try_for_each(|block| spline::deal(mask(x), block, *width, to))
+        }
+        Op::Ge { x, width, .. } => blocks(mask(x).r.len()).try_for_each(|block| ge::deal(mask(x), block, *width, to)),
+        _ => Ok(()),
+    }
+}
+
+fn product(
+    program: &Program,
+    index: usize,
+    product: Product,
+    [x, y]: [&Mask; 2],
+    pattern: ir::TableId,
+    to: &mut Dealing,
+) -> io::Result<()> {
+    let Table::Pattern(pattern) = program.table(pattern) else { panic!("verified: a pattern") };
+    matmul::deal(product, x, y, pattern, program.ty(Value(index as u32)).width, to)
+}
+
+/// Bytes that a run takes from the dealer.
+pub fn material_bytes(program: &Program, party: Party) -> u64 {
+    let cost = ir::cost::per_instruction(program);
+    match party {
+        Party::Client => cost.client_material_bytes,
+        Party::Server => cost.server_material_bytes,
+    }
+}

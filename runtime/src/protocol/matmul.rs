@@ -1,0 +1,157 @@
+//! `sddmm` and `spmm`: matrix products of two secrets that were opened whole, of which a pattern keeps a part.
+//!
+//! Identity  X = X' - A, Y = Y' - B with X', Y' opened and A, B their masks:
+//!           X·Y = X'·(Y' - B) - A·Y' + [A·B], so with shares A0 + A1, B0 + B1 of the masks
+//!           z0 = X'·(Y' - B0) - A0·Y' + C0,  z1 = X'·(-B1) - A1·Y' + C1,  C0 + C1 = A·B.
+//!           (Beaver, CRYPTO 1991, with masks that belong to the operands: one opening serves every product.)
+//! Shapes    `sddmm`: x [.., rows, k], y [.., columns, k] -> kept elements of x·yᵀ. `spmm`: packed x [.., kept],
+//!           y [.., columns, k] -> [.., rows, k]. Width N is the lesser of both openings', scales add.
+//! Dealt     The same product of the masks, N bits for every element of the result.
+//! Online    Local. Exact mod 2^N.
+
+use super::{Dealing, Mask, Opening, Source, gather, if_client};
+use crate::material::MaterialError;
+use crate::ring::{self, Tensor};
+use ir::{Party, Pattern, Width};
+use rayon::prelude::*;
+use std::io;
+use std::ops::Range;
+
+/// Rows of a pattern that are computed at once, as a dense product over all columns that any of them keeps.
+const ROWS: usize = 64;
+
+/// Which product.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Product {
+    /// Kept elements of a product.
+    Sddmm,
+    /// Product with a packed left operand.
+    Spmm,
+}
+
+/// Neighbouring rows of a pattern.
+struct Band {
+    rows: Range<usize>,
+    columns: Range<usize>,
+    kept: Range<usize>,
+}
+
+impl Band {
+    /// Cuts a pattern into bands.
+    fn all(pattern: &Pattern) -> Vec<Band> {
+        let mut kept = 0;
+        let cut = |(number, rows): (usize, &[(u32, u32)])| {
+            let start = kept;
+            kept += rows.iter().map(|&(from, to)| (to - from) as usize).sum::<usize>();
+            let least = rows.iter().map(|r| r.0).min().expect("a chunk is not empty") as usize;
+            let most = rows.iter().map(|r| r.1).max().expect("a chunk is not empty") as usize;
+            Band { rows: number * ROWS..number * ROWS + rows.len(), columns: least..most, kept: start..kept }
+        };
+        pattern.rows.chunks(ROWS).enumerate().map(cut).collect()
+    }
+
+    /// Pairs each kept run of the band's packed elements with its place in the band's dense [rows, columns] block.
+    fn runs(&self, pattern: &Pattern) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+        let mut packed = 0;
+        pattern.rows[self.rows.clone()].iter().enumerate().map(move |(row, &(from, to))| {
+            let (from, to) = (from as usize - self.columns.start, to as usize - self.columns.start);
+            let dense = row * self.columns.len();
+            packed += to - from;
+            (packed - (to - from)..packed, dense + from..dense + to)
+        })
+    }
+}
+
+/// Where the operands of one batch lie and what their product has.
+struct Sizes<'a> {
+    product: Product,
+    pattern: &'a Pattern,
+    bands: Vec<Band>,
+    shape: Vec<usize>,
+    x: usize,
+    y: usize,
+    result: usize,
+    k: usize,
+}
+
+impl Sizes<'_> {
+    fn new<'a>(product: Product, x: &[usize], y: &[usize], pattern: &'a Pattern) -> Sizes<'a> {
+        let [batch @ .., columns, k] = y else { panic!("verified: y has two axes") };
+        let kept = usize::try_from(pattern.kept()).expect("verified: a tensor has this many elements");
+        let rows = pattern.rows.len();
+        let (x_axes, result): (usize, &[usize]) = match product {
+            Product::Sddmm => (2, &[kept]),
+            Product::Spmm => (1, &[rows, *k]),
+        };
+        Sizes {
+            product,
+            pattern,
+            bands: Band::all(pattern),
+            shape: [batch, result].concat(),
+            x: x[x.len() - x_axes..].iter().product(),
+            y: columns * k,
+            result: result.iter().product(),
+            k: *k,
+        }
+    }
+
+    /// Adds the products of `terms`, each a left and a right operand, batch by batch.
+    fn add(&self, terms: &[(&[u64], &[u64])], out: &mut [u64]) {
+        out.par_chunks_mut(self.result).enumerate().for_each(|(batch, out)| {
+            for (x, y) in terms {
+                let (x, y) = (&x[batch * self.x..(batch + 1) * self.x], &y[batch * self.y..(batch + 1) * self.y]);
+                self.bands.iter().for_each(|band| self.add_band(band, x, y, out));
+            }
+        });
+    }
+
+    fn add_band(&self, band: &Band, x: &[u64], y: &[u64], out: &mut [u64]) {
+        let (rows, columns, k) = (band.rows.len(), band.columns.len(), self.k);
+        let y = &y[band.columns.start * k..band.columns.end * k];
+        let mut dense = vec![0; rows * columns];
+        match self.product {
+            Product::Sddmm => {
+                ring::matmul_nt(&x[band.rows.start * k..band.rows.end * k], y, rows, k, columns, &mut dense);
+                let out = &mut out[band.kept.clone()];
+                for (packed, from) in band.runs(self.pattern) {
+                    out[packed].iter_mut().zip(&dense[from]).for_each(|(out, &v)| *out = out.wrapping_add(v));
+                }
+            }
+            Product::Spmm => {
+                let x = &x[band.kept.clone()];
+                for (packed, to) in band.runs(self.pattern) {
+                    dense[to].copy_from_slice(&x[packed]);
+                }
+                ring::matmul_add(&dense, y, rows, columns, k, &mut out[band.rows.start * k..band.rows.end * k]);
+            }
+        }
+    }
+}
+
+/// The dealer's side.
+pub fn deal(product: Product, x: &Mask, y: &Mask, pattern: &Pattern, width: Width, to: &mut Dealing) -> io::Result<()> {
+    let sizes = Sizes::new(product, &x.r.shape, &y.r.shape, pattern);
+    let mut products = vec![0; sizes.shape.iter().product()];
+    sizes.add(&[(&x.r.data, &y.r.data)], &mut products);
+    to.vector(0, 0, width, products)
+}
+
+/// A party's share of the product of the masks.
+pub struct Dealt(Vec<u64>);
+
+impl Dealt {
+    /// Takes a party's material.
+    pub fn take(source: &mut Source, elements: usize, width: Width) -> Result<Dealt, MaterialError> {
+        Ok(Dealt(source.correlation(0, 0..elements, width)?))
+    }
+}
+
+/// A party's side.
+pub fn read(party: Party, product: Product, x: &Opening, y: &Opening, pattern: &Pattern, dealt: Dealt) -> Tensor {
+    let sizes = Sizes::new(product, x.shape(), y.shape(), pattern);
+    let right = gather(y.len(), |i| if_client(party, y.opened.data[i]).wrapping_sub(y.mask[i]));
+    let left = gather(x.len(), |i| x.mask[i].wrapping_neg());
+    let mut out = dealt.0;
+    sizes.add(&[(&x.opened.data, &right), (&left, &y.opened.data)], &mut out);
+    Tensor::new(sizes.shape, out)
+}

@@ -1,0 +1,160 @@
+//! Weights as the virtual machine sees them: the server's integers and the client's masked ones.
+
+use crate::codec::dimensions;
+use crate::prg::Seed;
+use crate::protocol::linear::{self, WeightMask};
+use crate::ring;
+use ir::{Op, Program, Weight, Width};
+use std::collections::HashMap;
+
+/// A tensor of signed little-endian integers as they lie in a file, row-major.
+#[derive(Clone, Copy)]
+pub enum Integers<'a> {
+    /// 16 bits each.
+    Two(&'a [[u8; 2]]),
+    /// 32 bits each.
+    Four(&'a [[u8; 4]]),
+    /// 64 bits each.
+    Eight(&'a [[u8; 8]]),
+}
+
+/// Runs an expression with `$cells` bound to the slice of an [`Integers`].
+macro_rules! with_cells {
+    ($integers:expr, $cells:ident => $body:expr) => {
+        match $integers {
+            Integers::Two($cells) => $body,
+            Integers::Four($cells) => $body,
+            Integers::Eight($cells) => $body,
+        }
+    };
+}
+
+impl Integers<'_> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        with_cells!(self, cells => cells.len())
+    }
+
+    /// True without elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The elements mod 2^64 from `first` on, as many as `out` has.
+    pub fn copy_to(&self, first: usize, out: &mut [u64]) {
+        let range = first..first + out.len();
+        with_cells!(self, cells => {
+            out.iter_mut().zip(&cells[range]).for_each(|(out, cell)| *out = ring::Cell::widen(*cell));
+        });
+    }
+
+    /// out += a·self for a [rows, k] and self [k, m].
+    pub fn matmul_add(&self, a: &[u64], rows: usize, k: usize, m: usize, out: &mut [u64]) {
+        with_cells!(self, cells => ring::matmul_add(a, cells, rows, k, m, out));
+    }
+}
+
+/// The server's weights.
+pub trait ServerWeights: Sync {
+    /// The integers of a weight, as many as its declaration says.
+    fn integers(&self, weight: Weight) -> Integers<'_>;
+}
+
+/// What the client holds in place of the weights of products: W - B, see [`crate::protocol::linear`].
+pub trait MaskedWeights: Sync {
+    /// Elements of W - B from `first` on, as many as `out` has.
+    fn fill(&self, weight: Weight, first: usize, out: &mut [u64]) -> Result<(), WeightsError>;
+}
+
+/// Why masked weights could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// The weight is not there.
+    #[error("weight {0} is not among the masked weights; were they made for this program and entry?")]
+    Missing(u32),
+    /// Too few or too many bytes.
+    #[error("weight {weight} takes {expected} masked bytes, not {got}; were they made for this program and entry?")]
+    Length {
+        /// The weight.
+        weight: u32,
+        /// Bytes that the program implies.
+        expected: u64,
+        /// Bytes that came.
+        got: u64,
+    },
+    /// The file is too short or cannot be read.
+    #[error("reading masked weights")]
+    Io(#[from] std::io::Error),
+}
+
+/// The products of a program: the weight of each `linear`, the width of its ring and the number of its elements.
+pub fn products(program: &Program) -> impl Iterator<Item = (Weight, Width, usize)> + '_ {
+    program.instrs.iter().filter_map(|instr| match instr.op {
+        Op::Linear { x, weight } => {
+            let shape = &program.weights[weight.index()].shape;
+            Some((weight, program.ty(x).width, dimensions(shape).iter().product()))
+        }
+        _ => None,
+    })
+}
+
+/// Masked weights in memory, as they travel: packed.
+#[derive(Default)]
+pub struct Packed {
+    weights: HashMap<Weight, (Width, usize, Vec<u8>)>,
+}
+
+impl Packed {
+    /// Adds the masked elements of a weight, packed at `width` bits.
+    pub fn insert(
+        &mut self,
+        weight: Weight,
+        width: Width,
+        elements: usize,
+        bytes: Vec<u8>,
+    ) -> Result<(), WeightsError> {
+        let expected = ring::packed_len(elements, width);
+        if bytes.len() != expected {
+            return Err(WeightsError::Length { weight: weight.0, expected: expected as u64, got: bytes.len() as u64 });
+        }
+        self.weights.insert(weight, (width, elements, bytes));
+        Ok(())
+    }
+
+    /// Masks all weights that the products of an entry read: what the server sends once per model.
+    pub fn mask(program: &Program, entry: u32, seed: &Seed, weights: &dyn ServerWeights) -> Packed {
+        let mut packed = Packed::default();
+        for (weight, width, elements) in products(program) {
+            let mut bytes = Vec::with_capacity(ring::packed_len(elements, width));
+            linear::mask_weight(WeightMask::new(seed, entry, weight), weights.integers(weight), width, &mut bytes)
+                .and_then(|()| packed.insert(weight, width, elements, bytes).map_err(std::io::Error::other))
+                .expect("memory takes all bytes, and they are as many as the weight has");
+        }
+        packed
+    }
+}
+
+impl MaskedWeights for Packed {
+    fn fill(&self, weight: Weight, first: usize, out: &mut [u64]) -> Result<(), WeightsError> {
+        let (width, elements, bytes) = self.weights.get(&weight).ok_or(WeightsError::Missing(weight.0))?;
+        assert!(first + out.len() <= *elements, "elements of a weight");
+        ring::unpack_range(bytes, *width, first, out);
+        Ok(())
+    }
+}
+
+/// A server's weights in memory, in the order of the program's declarations.
+pub struct Resident(Vec<Vec<[u8; 8]>>);
+
+impl Resident {
+    /// From integers at each weight's scale.
+    pub fn new<'a>(weights: impl IntoIterator<Item = &'a [i64]>) -> Resident {
+        Resident(weights.into_iter().map(|w| w.iter().map(|v| v.to_le_bytes()).collect()).collect())
+    }
+}
+
+impl ServerWeights for Resident {
+    fn integers(&self, weight: Weight) -> Integers<'_> {
+        Integers::Eight(&self.0[weight.index()])
+    }
+}

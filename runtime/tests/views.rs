@@ -1,0 +1,193 @@
+//! What a party sees, its inputs fixed and all seeds fresh, has the distribution of noise: every bit of every element of
+//! messages, corrections and comparison keys, neighbouring bits together, and the difference of any two elements of one
+//! width. The same statistic must reject a mask that is left out, used twice or too narrow.
+
+mod support;
+
+use ir::material::{Receiver, lift_bits, pieces};
+use ir::{Op, Party, Program, parse};
+use ssvm::dealer::{Seeds, deal, material_bytes};
+use ssvm::link::{Recording, pair};
+use ssvm::material::{Material, MaterialError, queue};
+use ssvm::protocol::{Use, open};
+use ssvm::ring::{Tensor, mask, unpack};
+use ssvm::vm::Machine;
+use ssvm::weights::{Packed, Resident};
+use std::time::Duration;
+use support::{Case, Rng};
+
+/// Runs of each test. A feature that does not vary then deviates by 16 standard deviations.
+const RUNS: usize = 256;
+
+/// A limit that the greatest deviation of a million fair features stays below.
+const LIMIT: f64 = 7.0;
+
+/// A view as elements with their widths; the same widths in every run.
+type View = Vec<(u64, u8)>;
+
+/// Greatest deviation from 1/2, in standard deviations, of the frequencies of all features.
+fn deviation(views: &[View]) -> f64 {
+    let runs = views.len() as f64;
+    let widths: Vec<u8> = views[0].iter().map(|e| e.1).collect();
+    let mut worst = 0f64;
+    let mut feature = |width: u8, of: &dyn Fn(&View) -> u64| {
+        let mut ones = [0u32; 64];
+        for view in views {
+            let v = of(view);
+            (0..usize::from(width)).for_each(|bit| ones[bit] += (v >> bit & 1) as u32);
+        }
+        for &ones in &ones[..usize::from(width)] {
+            worst = worst.max((2.0 * f64::from(ones) - runs).abs() / runs.sqrt());
+        }
+    };
+    for (i, &width) in widths.iter().enumerate() {
+        feature(width, &|view| view[i].0);
+        feature(width - 1, &|view| view[i].0 ^ view[i].0 >> 1);
+        // Differences of narrow elements repeat by chance alone, but no more often than half the time a bit.
+        for j in (0..i).filter(|&j| widths[j] == width) {
+            feature(width, &|view| view[i].0.wrapping_sub(view[j].0));
+        }
+    }
+    worst
+}
+
+/// Material that is kept.
+struct Kept<M> {
+    material: M,
+    bytes: Vec<u8>,
+}
+
+impl<M: Material> Material for Kept<M> {
+    fn take(&mut self, length: usize) -> Result<Vec<u8>, MaterialError> {
+        let bytes = self.material.take(length)?;
+        self.bytes.extend_from_slice(&bytes);
+        Ok(bytes)
+    }
+}
+
+/// Runs a case once and gives the views of client and server, without the final `reveal`s.
+fn views(case: &Case, rng: &mut Rng) -> [View; 2] {
+    let program = &case.program;
+    let (client_seed, server_seed, weights_seed) = (rng.seed(), rng.seed(), rng.seed());
+    let seeds = Seeds { client: &client_seed, server: &server_seed, weights: &weights_seed };
+    let weights = Resident::new(case.weights.iter().map(|w| &w[..]));
+    let masked = Packed::mask(program, 0, seeds.weights, &weights);
+    let deadline = Duration::from_secs(60);
+    let (client_link, server_link) = pair(deadline);
+    let (mut client_link, mut server_link) = (Recording::new(client_link), Recording::new(server_link));
+    let [client, server] = [Party::Client, Party::Server].map(|p| queue(material_bytes(program, p), deadline));
+    let (mut feed_client, material) = client;
+    let mut client_material = Kept { material, bytes: Vec::new() };
+    let (mut feed_server, material) = server;
+    let mut server_material = Kept { material, bytes: Vec::new() };
+    let inputs = program.inputs.iter().zip(&case.inputs).map(|(input, x)| {
+        let shape = input.ty.shape.0.iter().map(|&d| d as usize).collect();
+        Tensor::new(shape, x.iter().map(|&v| v as u64).collect())
+    });
+    std::thread::scope(|scope| {
+        scope.spawn(move || deal(program, 0, seeds, &mut feed_client, &mut feed_server).unwrap());
+        scope.spawn(|| {
+            let server = Machine::server(program, 0, seeds.server, &[], &weights).unwrap();
+            server.run(Vec::new(), &mut server_link, &mut server_material).unwrap();
+        });
+        let mut client = Machine::client(program, 0, seeds.client, &[], &masked).unwrap();
+        client.prepare().unwrap();
+        client.run(inputs.collect(), &mut client_link, &mut client_material).unwrap();
+    });
+    [
+        elements(program, Party::Client, &client_link.received, &client_material.bytes),
+        elements(program, Party::Server, &server_link.received, &server_material.bytes),
+    ]
+}
+
+/// Takes messages and material apart.
+fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], material: &[u8]) -> View {
+    let mut view = View::new();
+    let mut take = |bytes: &mut &[u8], count: u64, width: u8| {
+        let (part, rest) = bytes.split_at((count * u64::from(width)).div_ceil(8) as usize);
+        *bytes = rest;
+        view.extend(unpack(part, width, count as usize).into_iter().map(|v| (v, width)));
+    };
+    let count = |v: ir::Value| program.ty(v).shape.elements().unwrap();
+    let mut waiting = Vec::new();
+    let mut messages = messages.iter();
+    for (i, instr) in program.instrs.iter().enumerate() {
+        match instr.op {
+            Op::Open { x, width, .. } => waiting.push((count(x), width)),
+            Op::Linear { x, .. } if party == Party::Server => waiting.push((count(x), program.ty(x).width)),
+            Op::Round {} | Op::Send {} if !waiting.is_empty() => {
+                let (step, message) = messages.next().expect("a message a round");
+                assert_eq!(*step, i as u32);
+                let mut rest = &message[..];
+                waiting.drain(..).for_each(|(count, width)| take(&mut rest, count, width));
+                assert!(rest.is_empty());
+            }
+            _ => {}
+        }
+    }
+    let (mut rest, lift_bits) = (material, lift_bits(program));
+    for i in 0..program.instrs.len() {
+        for piece in pieces(program, i, &lift_bits) {
+            if piece.to == Receiver::Both || party == Party::Server {
+                take(&mut rest, piece.elements, piece.bits as u8);
+            }
+        }
+    }
+    assert!(rest.is_empty());
+    view
+}
+
+/// Every protocol once. Element counts are multiples of 8, so that no piece has padding.
+const EVERY_PROTOCOL: &str = include_str!("programs/every_protocol.ssir");
+
+#[test]
+fn views_are_uniform() {
+    let program = parse(EVERY_PROTOCOL).unwrap_or_else(|e| panic!("{e}"));
+    ir::verify::verify(&program, &ir::verify::Limits::default()).unwrap_or_else(|f| panic!("{}", f[0]));
+    for value in [0, 1, -100] {
+        let inputs = program.inputs.iter().map(|i| vec![value; i.ty.shape.elements().unwrap() as usize]).collect();
+        let weights = program.weights.iter().map(|w| vec![3; w.shape.elements().unwrap() as usize]).collect();
+        let case = Case { program: program.clone(), inputs, weights, publics: Vec::new() };
+        let mut rng = Rng::new(20 + value as u64);
+        let (client, server): (Vec<View>, Vec<View>) =
+            (0..RUNS).map(|_| views(&case, &mut rng)).map(|[client, server]| (client, server)).unzip();
+        for (party, views) in [("client", client), ("server", server)] {
+            assert!(views[0].len() > 100, "the {party} sees {} elements", views[0].len());
+            let worst = deviation(&views);
+            assert!(worst < LIMIT, "the {party}'s view deviates by {worst} standard deviations for input {value}");
+        }
+    }
+}
+
+/// The client's halves of an opening of 16 equal elements, with a fault in the mask.
+fn halves(fault: impl Fn(&mut [u64]), whole: bool) -> Vec<View> {
+    const WIDTH: u8 = 20;
+    let mut rng = Rng::new(30);
+    let x = Tensor::new(vec![16], vec![5; 16]);
+    let half = |_| {
+        let seed = rng.seed();
+        let mut mask = open::mask(Use { seed: &seed, entry: 0, index: 0 }, x.len(), WIDTH);
+        fault(&mut mask);
+        let half = open::send(Party::Client, &x, mask, WIDTH, whole, open::Dealt::default());
+        half.message().iter().map(|&v| (v, WIDTH)).collect()
+    };
+    (0..RUNS).map(half).collect()
+}
+
+#[test]
+fn the_statistic_rejects_faulty_masks() {
+    for whole in [false, true] {
+        let sound = deviation(&halves(|_| {}, whole));
+        assert!(sound < LIMIT, "a sound opening deviates by {sound}");
+        let faults: [(&str, &dyn Fn(&mut [u64])); 4] = [
+            ("left out", &|mask| mask[7] = 0),
+            ("used twice", &|mask| mask[11] = mask[2]),
+            ("one bit too narrow", &|r| r[0] &= mask(19)),
+            ("two bits too narrow", &|r| r.iter_mut().for_each(|r| *r &= mask(18))),
+        ];
+        for (name, fault) in faults {
+            let found = deviation(&halves(fault, whole));
+            assert!(found > LIMIT, "a mask {name} deviates by {found} only");
+        }
+    }
+}

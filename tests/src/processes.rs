@@ -1,0 +1,83 @@
+//! Starting the project's own binaries as separate processes.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+/// Builds `sscc` and `ssvm` in the profile that this crate was built in, and gives the folder that holds them.
+pub fn build_binaries() -> Result<PathBuf, String> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--package", "sscc", "--package", "ssvm", "--bins"]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    cargo.current_dir(repository());
+    let status = cargo.status().map_err(|e| format!("cargo cannot be started: {e}"))?;
+    if !status.success() {
+        return Err(format!("building sscc and ssvm failed ({status})"));
+    }
+    let own = std::env::current_exe().map_err(|e| format!("no path of this program: {e}"))?;
+    let folder = own.parent().expect("a program lies in a folder");
+    // Test programs lie one folder deeper than binaries.
+    Ok(if folder.ends_with("deps") { folder.parent().expect("deps has a parent").to_owned() } else { folder.to_owned() })
+}
+
+/// The root of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lies in the repository")
+}
+
+/// A process that is stopped when this is dropped.
+pub struct Server {
+    child: Child,
+    /// The address that it listens on.
+    pub address: String,
+    // Kept open: a server that prints to a closed pipe would fail.
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Server {
+    /// Starts a command that prints `listening on ADDRESS` and then serves.
+    pub fn start(command: &mut Command) -> Result<Server, String> {
+        let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| format!("{command:?}: {e}"))?;
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let mut line = String::new();
+        loop {
+            line.clear();
+            match stdout.read_line(&mut line) {
+                Ok(n) if n > 0 => {}
+                _ => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(format!("{command:?} ended before it listened"));
+                }
+            }
+            if let Some(address) = line.trim().strip_prefix("listening on ") {
+                let address = address.split_whitespace().next().unwrap_or_default().to_owned();
+                return Ok(Server { child, address, _stdout: stdout });
+            }
+        }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a command to its end; its stdout, or what it said on stderr.
+pub fn output(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|e| format!("{command:?}: {e}"))?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(format!("{}", String::from_utf8_lossy(&output.stderr).trim_end()))
+    }
+}
