@@ -4,7 +4,7 @@
 //! interface; elsewhere that crate does the work, with AES-NI or in constant-time software. Both are tested against
 //! each other.
 
-use crate::cpu::{Cpu, Level};
+use crate::cpu::Cpu;
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 use zeroize::ZeroizeOnDrop;
 
@@ -25,7 +25,7 @@ impl Aes128 {
         #[allow(unused_mut, unused_assignments)]
         let mut wide = None;
         #[cfg(target_arch = "x86_64")]
-        if cpu.level() >= Level::Avx512 && is_x86_feature_detected!("vaes") && is_x86_feature_detected!("aes") {
+        if cpu.level() >= crate::cpu::Level::Avx512 && is_x86_feature_detected!("vaes") && is_x86_feature_detected!("aes") {
             // SAFETY: `aes` and what else the function enables were detected.
             #[allow(unsafe_code)]
             let round_keys = unsafe { wide::expand(key) };

@@ -8,7 +8,7 @@
 //! 34(3), 2008. Up to [`FEW_ROWS`] rows the copy would cost more than the product: each row is then a combination of
 //! rows of the right operand, which is read once, at the speed of memory.
 
-use crate::cpu::{Cpu, Level, multiversion};
+use crate::cpu::{Cpu, multiversion};
 use rayon::prelude::*;
 
 /// Rows of a tile.
@@ -199,7 +199,7 @@ fn multiply(cpu: Cpu, left: &[LeftColumn], right: &[RightRow], tile: &mut Tile) 
         // SAFETY: a `Cpu` of this level exists only if the features were detected.
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
-        Level::Avx512 => unsafe { multiply_avx512(left, right, tile) },
+        crate::cpu::Level::Avx512 => unsafe { multiply_avx512(left, right, tile) },
         _ => multiply_in_parts(cpu, left, right, tile),
     }
 }
