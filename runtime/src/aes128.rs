@@ -25,7 +25,10 @@ impl Aes128 {
         #[allow(unused_mut, unused_assignments)]
         let mut wide = None;
         #[cfg(target_arch = "x86_64")]
-        if cpu.level() >= crate::cpu::Level::Avx512 && is_x86_feature_detected!("vaes") && is_x86_feature_detected!("aes") {
+        if cpu.level() >= crate::cpu::Level::Avx512
+            && is_x86_feature_detected!("vaes")
+            && is_x86_feature_detected!("aes")
+        {
             // SAFETY: `aes` and what else the function enables were detected.
             #[allow(unsafe_code)]
             let round_keys = unsafe { wide::expand(key) };
