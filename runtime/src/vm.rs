@@ -124,6 +124,7 @@ pub struct Machine<'a> {
     seed: &'a Seed,
     publics: &'a [u32],
     lift_bits: Vec<u8>,
+    prepared: bool,
     cosines: BTreeMap<Width, Cosine>,
     /// The client's shares of the products with weights, by instruction.
     ahead: Vec<Option<Tensor>>,
@@ -188,6 +189,7 @@ impl<'a> Machine<'a> {
             seed,
             publics,
             lift_bits: material::lift_bits(program),
+            prepared: false,
             cosines: BTreeMap::new(),
             ahead: program.instrs.iter().map(|_| None).collect(),
             report: Report::new(program, party),
@@ -206,6 +208,9 @@ impl<'a> Machine<'a> {
 
     /// Does ahead what does not depend on the input. Without material: the client's comes from its seed.
     pub fn prepare(&mut self) -> Result<(), VmError> {
+        if std::mem::replace(&mut self.prepared, true) {
+            return Ok(());
+        }
         let start = Instant::now();
         for (i, instr) in self.program.instrs.iter().enumerate() {
             match (&instr.op, self.role) {
@@ -231,7 +236,8 @@ impl<'a> Machine<'a> {
         dimensions(&self.program.ty(v).shape)
     }
 
-    /// Runs the program once. The client gives its encoded inputs, the server none.
+    /// Runs the program once, after [`Machine::prepare`] if that was not called. The client gives its encoded inputs, the
+    /// server none.
     pub fn run(
         mut self,
         inputs: Vec<Tensor>,
@@ -239,6 +245,7 @@ impl<'a> Machine<'a> {
         material: &mut dyn Material,
     ) -> Result<Finished, VmError> {
         self.check_inputs(&inputs)?;
+        self.prepare()?;
         let start = Instant::now();
         let program = self.program;
         let mut run = Run {
@@ -453,7 +460,7 @@ impl Run<'_, '_> {
                     Party::Client => {
                         let message = linear::send(own, &self.share(x).data, sizes, width);
                         self.queue(i, &message, width);
-                        Slot::Share(self.machine.ahead[i].take().expect("a run follows `prepare`"))
+                        Slot::Share(self.machine.ahead[i].take().expect("a run begins with `prepare`"))
                     }
                     Party::Server => {
                         let x = self.consume(x, frees);
@@ -602,17 +609,7 @@ fn read(source: &mut Source, machine: &Machine, values: &[Slot], i: usize, op: &
         let dealt = matmul::Dealt::take(source, elements, ty.width)?;
         Ok(matmul::read(party, product, opening(x), opening(y), machine.pattern(*pattern), dealt))
     };
-    // Computes `per` results for each element of an opening, block by block.
-    let in_blocks =
-        |x: &Opening, per: usize, f: &mut dyn FnMut(Range<usize>, &mut [u64]) -> Result<(), MaterialError>| {
-            let mut out = Tensor::zeros(&machine.shape(Value(i as u32)));
-            for block in blocks(out.len() / per) {
-                let results = block.start * per..block.end * per;
-                f(block, &mut out.data[results])?;
-            }
-            debug_assert_eq!(out.len(), x.shape().iter().product::<usize>() * per);
-            Ok(out)
-        };
+    let shape = || machine.shape(Value(i as u32));
     match op {
         Op::Lift { x, .. } => Ok(lift::read(party, opening(x))),
         Op::Square { x, width } | Op::SumSquares { x, width } => {
@@ -630,7 +627,7 @@ fn read(source: &mut Source, machine: &Machine, values: &[Slot], i: usize, op: &
             let (ty, x, table) = (program.ty(*x), opening(x), program.table(*table));
             let Table::Series { c0, .. } = table else { panic!("verified: a series") };
             let series = Series::new(table, &machine.cosines[&Terms::of(table, ty).period_bits]);
-            in_blocks(x, 1, &mut |block, out| {
+            in_blocks(shape(), 1, |block, out| {
                 let dealt = series::Dealt::take(source, block.clone(), series.terms(), *width)?;
                 series::read(party, x, block, &series, *c0, dealt, out);
                 Ok(())
@@ -639,7 +636,7 @@ fn read(source: &mut Source, machine: &Machine, values: &[Slot], i: usize, op: &
         Op::Spline { x, table, width } => {
             let Table::Spline { knots, a, b, .. } = program.table(*table) else { panic!("verified: a spline") };
             let (x, steps) = (opening(x), Steps::new(knots, a, b));
-            in_blocks(x, 1, &mut |block, out| {
+            in_blocks(shape(), 1, |block, out| {
                 let dealt = spline::Dealt::take(source, x, block.clone(), *width)?;
                 spline::read(party, x, block, &steps, dealt, out);
                 Ok(())
@@ -648,7 +645,7 @@ fn read(source: &mut Source, machine: &Machine, values: &[Slot], i: usize, op: &
         Op::Ge { x, table, width } => {
             let Table::Thresholds(thresholds) = program.table(*table) else { panic!("verified: thresholds") };
             let x = opening(x);
-            in_blocks(x, thresholds.len(), &mut |block, out| {
+            in_blocks(shape(), thresholds.len(), |block, out| {
                 let dealt = ge::Dealt::take(source, x, block.clone(), *width)?;
                 ge::read(party, x, block, thresholds, dealt, out);
                 Ok(())
@@ -656,4 +653,18 @@ fn read(source: &mut Source, machine: &Machine, values: &[Slot], i: usize, op: &
         }
         op => unreachable!("`{}` reads no opening", op.mnemonic()),
     }
+}
+
+/// Computes a tensor block by block of an opening, `per` results for each of its elements.
+fn in_blocks(
+    shape: Vec<usize>,
+    per: usize,
+    mut f: impl FnMut(Range<usize>, &mut [u64]) -> Result<(), MaterialError>,
+) -> Result<Tensor, MaterialError> {
+    let mut out = Tensor::zeros(&shape);
+    for block in blocks(out.len() / per) {
+        let results = block.start * per..block.end * per;
+        f(block, &mut out.data[results])?;
+    }
+    Ok(out)
 }

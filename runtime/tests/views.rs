@@ -22,6 +22,9 @@ const RUNS: usize = 256;
 /// A limit that the greatest deviation of a million fair features stays below.
 const LIMIT: f64 = 7.0;
 
+/// Bytes of comparison keys are held against this many before them: two levels.
+const KEY_REACH: usize = 32;
+
 /// A view as elements with their widths; the same widths in every run.
 type View = Vec<(u64, u8)>;
 
@@ -43,8 +46,9 @@ fn deviation(views: &[View]) -> f64 {
     for (i, &width) in widths.iter().enumerate() {
         feature(width, &|view| view[i].0);
         feature(width - 1, &|view| view[i].0 ^ view[i].0 >> 1);
-        // Differences of narrow elements repeat by chance alone, but no more often than half the time a bit.
-        for j in (0..i).filter(|&j| widths[j] == width) {
+        // Bytes of keys are too many for all pairs.
+        let first = if width > 8 { 0 } else { i.saturating_sub(KEY_REACH) };
+        for j in (first..i).filter(|&j| widths[j] == width) {
             feature(width, &|view| view[i].0.wrapping_sub(view[j].0));
         }
     }
@@ -80,10 +84,6 @@ fn views(case: &Case, rng: &mut Rng) -> [View; 2] {
     let mut client_material = Kept { material, bytes: Vec::new() };
     let (mut feed_server, material) = server;
     let mut server_material = Kept { material, bytes: Vec::new() };
-    let inputs = program.inputs.iter().zip(&case.inputs).map(|(input, x)| {
-        let shape = input.ty.shape.0.iter().map(|&d| d as usize).collect();
-        Tensor::new(shape, x.iter().map(|&v| v as u64).collect())
-    });
     std::thread::scope(|scope| {
         scope.spawn(move || deal(program, 0, seeds, &mut feed_client, &mut feed_server).unwrap());
         scope.spawn(|| {
@@ -92,7 +92,7 @@ fn views(case: &Case, rng: &mut Rng) -> [View; 2] {
         });
         let mut client = Machine::client(program, 0, seeds.client, &[], &masked).unwrap();
         client.prepare().unwrap();
-        client.run(inputs.collect(), &mut client_link, &mut client_material).unwrap();
+        client.run(case.encoded(), &mut client_link, &mut client_material).unwrap();
     });
     [
         elements(program, Party::Client, &client_link.received, &client_material.bytes),
@@ -103,7 +103,7 @@ fn views(case: &Case, rng: &mut Rng) -> [View; 2] {
 /// Takes messages and material apart.
 fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], material: &[u8]) -> View {
     let mut view = View::new();
-    let mut take = |bytes: &mut &[u8], count: u64, width: u8| {
+    let take = |view: &mut View, bytes: &mut &[u8], count: u64, width: u8| {
         let (part, rest) = bytes.split_at((count * u64::from(width)).div_ceil(8) as usize);
         *bytes = rest;
         view.extend(unpack(part, width, count as usize).into_iter().map(|v| (v, width)));
@@ -119,21 +119,34 @@ fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], materi
                 let (step, message) = messages.next().expect("a message a round");
                 assert_eq!(*step, i as u32);
                 let mut rest = &message[..];
-                waiting.drain(..).for_each(|(count, width)| take(&mut rest, count, width));
+                waiting.drain(..).for_each(|(count, width)| take(&mut view, &mut rest, count, width));
                 assert!(rest.is_empty());
             }
             _ => {}
         }
     }
     let (mut rest, lift_bits) = (material, lift_bits(program));
+    let mut seed_words = Vec::new();
     for i in 0..program.instrs.len() {
+        let mut key_begins = true;
         for piece in pieces(program, i, &lift_bits) {
-            if piece.to == Receiver::Both || party == Party::Server {
-                take(&mut rest, piece.elements, piece.bits as u8);
+            if piece.to == Receiver::Server && party == Party::Client {
+                continue;
             }
+            // A key begins with its seed words.
+            if piece.to == Receiver::Both && std::mem::take(&mut key_begins) {
+                let first = view.len();
+                seed_words.extend((first..first + piece.elements as usize).step_by(16));
+            }
+            take(&mut view, &mut rest, piece.elements, piece.bits as u8);
         }
     }
     assert!(rest.is_empty());
+    // The lowest bit of a seed word is always zero: the control bit has that place.
+    for at in seed_words {
+        assert_eq!(view[at].0 & 1, 0);
+        view[at] = (view[at].0 >> 1, 7);
+    }
     view
 }
 

@@ -45,14 +45,14 @@ impl Dealt {
 /// A party's side, for one block: `out` is `[element][threshold]`.
 pub fn read(party: Party, x: &Opening, block: Range<usize>, thresholds: &[i64], dealt: Dealt, out: &mut [u64]) {
     let count = thresholds.len();
-    let at = |i: usize| x.compare(block.start + i / count, thresholds[i % count]);
-    let less = dealt.keys.evaluate(&gather(out.len(), |i| at(i).point));
+    let points = x.points(block.clone(), thresholds);
+    let less = dealt.keys.evaluate(&points);
     let one = if_client(party, 1);
-    out.par_chunks_mut(TASK).enumerate().for_each(|(task, out)| {
-        for (i, out) in out.iter_mut().enumerate() {
-            let i = task * TASK + i;
-            let g = dealt.top[i / count].wrapping_add(less[0][i]);
-            *out = if at(i).above { g } else { one.wrapping_sub(g) };
+    let rows = out.par_chunks_mut(count).zip(less[0].par_chunks(count)).with_min_len(TASK.div_ceil(count));
+    rows.enumerate().for_each(|(i, (out, less))| {
+        for ((out, &less), &t) in out.iter_mut().zip(less).zip(thresholds) {
+            let g = dealt.top[i].wrapping_add(less);
+            *out = if x.compare(block.start + i, t).above { g } else { one.wrapping_sub(g) };
         }
     });
 }

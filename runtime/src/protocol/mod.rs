@@ -29,6 +29,8 @@ pub mod reveal;
 pub mod series;
 pub mod spline;
 pub mod square;
+#[cfg(test)]
+mod vectors;
 
 use crate::material::{Material, MaterialError};
 use crate::prg::{Domain, Seed, Stream};
@@ -165,6 +167,16 @@ impl Opening {
         let y = self.public(i).wrapping_sub(t as u64);
         let low = ring::mask(self.width - 1);
         Compared { point: y & low, above: y & (low + 1) != 0 }
+    }
+
+    /// Where the keys of a block are evaluated, `[element][threshold]`.
+    fn points(&self, block: Range<usize>, thresholds: &[i64]) -> Vec<u64> {
+        let mut points = vec![0; block.len() * thresholds.len()];
+        let rows = points.par_chunks_mut(thresholds.len()).with_min_len(TASK.div_ceil(thresholds.len()));
+        rows.enumerate().for_each(|(i, row)| {
+            row.iter_mut().zip(thresholds).for_each(|(p, &t)| *p = self.compare(block.start + i, t).point);
+        });
+        points
     }
 }
 

@@ -36,6 +36,9 @@ impl Pairs {
     }
 }
 
+/// A correlation, of r, m, q, l.
+type Product = fn(u64, u64, u64, u64) -> u64;
+
 /// A party's shares of the correlations.
 pub struct Dealt {
     pairs: Pairs,
@@ -53,7 +56,7 @@ fn bits(x: Width, y: Width, width: Width) -> [Width; 4] {
 /// The dealer's side.
 pub fn deal(x: &Mask, y: &Mask, width: Width, to: &mut Dealing) -> io::Result<()> {
     let pairs = Pairs::new(&x.r.shape, &y.r.shape);
-    let products: [fn(u64, u64, u64, u64) -> u64; 4] =
+    let products: [Product; 4] =
         [|r, _, q, _| r.wrapping_mul(q), |r, _, _, l| r * l, |_, m, q, _| m * q, |_, m, _, l| m * l];
     for ((piece, bits), product) in (0..).zip(bits(x.width, y.width, width)).zip(products) {
         to.correlation(piece, 0..pairs.at.len(), bits, |i| {

@@ -73,8 +73,7 @@ impl Steps<'_> {
 /// A party's side, for one block.
 pub fn read(party: Party, x: &Opening, block: Range<usize>, steps: &Steps, dealt: Dealt, out: &mut [u64]) {
     let (knots, first) = (steps.knots.len(), block.start);
-    let points = gather(block.len() * knots, |i| x.compare(first + i / knots, steps.knots[i % knots]).point);
-    let less = dealt.keys.evaluate(&points);
+    let less = dealt.keys.evaluate(&x.points(block, steps.knots));
     let one = if_client(party, 1);
     out.par_iter_mut().enumerate().for_each(|(i, out)| {
         let at = x.element(first + i);

@@ -1,0 +1,281 @@
+//! The handshake: who is there, and do both run the same.
+//!
+//! Either side of a connection sends a [`Hello`] at once, without waiting for the other's, and compares. Both compare the
+//! same fields, so a mismatch has the same name on both sides and ends the connection before any share, seed or masked
+//! weight is sent. The version comes first and alone decides whether the rest can be read.
+//!
+//! ```text
+//! version 4 | role 1 | program 32 | commitment 32 | session 16 | entry 2 + n | publics 2 + 4n       little-endian
+//! ```
+//!
+//! The client's session is zero (the server chooses it), and so is the dealer's; the server and the dealer leave entry and
+//! publics empty, since the client chooses them.
+
+use std::fmt;
+
+use bytes::{BufMut, Bytes};
+use ir::Party;
+
+use crate::net::frame::Kind;
+use crate::net::{Conn, NetError, printable};
+
+/// Version of frames, handshake and message order. The bytecode has its own.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Greatest size of an encoded [`Hello`].
+const MOST: usize = 4096;
+
+/// Identifies a session: one run of one program with one set of material. Chosen at random by the server.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Session(pub [u8; 16]);
+
+impl fmt::Display for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A process of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// One of the two that compute.
+    Party(Party),
+    /// The one that deals.
+    Dealer,
+}
+
+impl Role {
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Party(Party::Client) => "client",
+            Role::Party(Party::Server) => "server",
+            Role::Dealer => "dealer",
+        }
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            Role::Party(party) => party.index() as u8,
+            Role::Dealer => 2,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Role> {
+        match code {
+            0 => Some(Role::Party(Party::Client)),
+            1 => Some(Role::Party(Party::Server)),
+            2 => Some(Role::Dealer),
+            _ => None,
+        }
+    }
+}
+
+/// What a process says about itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hello {
+    /// Its protocol version.
+    pub version: u32,
+    /// Its role.
+    pub role: Role,
+    /// Hash of its `.ssb` file.
+    pub program: [u8; 32],
+    /// Commitment to the weights that its program is for, and that the server has loaded.
+    pub commitment: [u8; 32],
+    /// The session, or zero.
+    pub session: Session,
+    /// Name of the entry to run, or empty.
+    pub entry: String,
+    /// Values of the entry's public run-time numbers, or empty.
+    pub publics: Vec<u32>,
+}
+
+/// Two sides that do not fit.
+#[derive(thiserror::Error, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Mismatch {
+    #[error("version mismatch: this side speaks protocol version {ours}, the {peer} version {theirs}")]
+    Version { peer: &'static str, ours: u32, theirs: u32 },
+    #[error("role mismatch: expected a {expected}, but a {got} is at the other end")]
+    Role { expected: &'static str, got: &'static str },
+    #[error("program mismatch: this side has program {ours}, the {peer} has {theirs}")]
+    Program { peer: &'static str, ours: String, theirs: String },
+    #[error("weights mismatch: this side's program is for weights {ours}, the {peer}'s for {theirs}")]
+    Commitment { peer: &'static str, ours: String, theirs: String },
+    #[error("entry mismatch: the client asks for entry `{wanted}`, the program has {known}")]
+    Entry { wanted: String, known: String },
+    #[error("entry mismatch: {what}")]
+    Publics { what: String },
+    #[error("session mismatch: {what}")]
+    Session { what: &'static str },
+}
+
+impl Mismatch {
+    /// A way out, for the user.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Mismatch::Version { .. } => "the same release of ssvm on all sides",
+            Mismatch::Role { .. } => {
+                "check the addresses: `--connect` and `--listen` of the server, `--dealer` of the dealer"
+            }
+            Mismatch::Program { .. } => "the same `.ssb` file on all sides",
+            Mismatch::Commitment { .. } => "the `.ssb` and `.ssw` files of one compilation",
+            Mismatch::Entry { .. } => "an entry that the program has",
+            Mismatch::Publics { .. } => "public inputs within the program's bounds",
+            Mismatch::Session { .. } => "run again: every run gets a new session",
+        }
+    }
+}
+
+/// A handshake that did not succeed.
+#[derive(thiserror::Error, Debug)]
+#[allow(missing_docs)]
+pub enum HandshakeError {
+    #[error(transparent)]
+    Net(#[from] NetError),
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+}
+
+impl Hello {
+    fn encode(&self) -> Bytes {
+        let mut bytes = Vec::with_capacity(128);
+        bytes.put_u32_le(self.version);
+        bytes.put_u8(self.role.code());
+        bytes.put_slice(&self.program);
+        bytes.put_slice(&self.commitment);
+        bytes.put_slice(&self.session.0);
+        bytes.put_u16_le(self.entry.len().try_into().expect("a verified entry has a short name"));
+        bytes.put_slice(self.entry.as_bytes());
+        bytes.put_u16_le(self.publics.len().try_into().expect("a verified entry has few publics"));
+        self.publics.iter().for_each(|x| bytes.put_u32_le(*x));
+        bytes.into()
+    }
+
+    /// `None` if the bytes are no hello of this version.
+    fn decode(bytes: &[u8]) -> Option<Hello> {
+        let mut fields = Fields(bytes);
+        let version = fields.u32()?;
+        let role = Role::from_code(fields.array::<1>()?[0])?;
+        let (program, commitment, session) = (fields.array()?, fields.array()?, Session(fields.array()?));
+        let length = fields.u16()?.into();
+        let entry = std::str::from_utf8(fields.take(length)?).ok()?.to_owned();
+        let publics = (0..fields.u16()?).map(|_| fields.u32()).collect::<Option<_>>()?;
+        fields.0.is_empty().then_some(Hello { version, role, program, commitment, session, entry, publics })
+    }
+}
+
+/// A cursor over foreign bytes.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+}
+
+/// Sends `ours`, receives the peer's and compares version, role (one of `expected`), program and commitment.
+pub fn greet(conn: &mut Conn, ours: &Hello, expected: &[Role]) -> Result<Hello, HandshakeError> {
+    conn.send_frame(Kind::Hello, 0, ours.encode())?;
+    let bytes = conn.receive_small(Kind::Hello, MOST, None)?;
+    let peer = conn.peer();
+    let bad =
+        || NetError::BadFrame { peer, expected: "a hello".to_owned(), got: format!("{} other bytes", bytes.len()) };
+    let version = Fields(&bytes).u32().ok_or_else(bad)?;
+    if version != ours.version {
+        return Err(Mismatch::Version { peer, ours: ours.version, theirs: version }.into());
+    }
+    let theirs = Hello::decode(&bytes).ok_or_else(bad)?;
+    if !expected.contains(&theirs.role) {
+        return Err(Mismatch::Role { expected: expected[0].name(), got: theirs.role.name() }.into());
+    }
+    let peer = theirs.role.name();
+    conn.set_peer(peer);
+    let short = |hash: &[u8; 32]| hex(&hash[..8]);
+    if theirs.program != ours.program {
+        return Err(Mismatch::Program { peer, ours: short(&ours.program), theirs: short(&theirs.program) }.into());
+    }
+    if theirs.commitment != ours.commitment {
+        let (ours, theirs) = (short(&ours.commitment), short(&theirs.commitment));
+        return Err(Mismatch::Commitment { peer, ours, theirs }.into());
+    }
+    Ok(theirs)
+}
+
+/// What to say about an entry that the program lacks.
+pub fn unknown_entry(module: &ir::bytecode::Module, wanted: &str) -> Mismatch {
+    let known = module.entries.iter().map(|e| format!("`{}`", e.name)).collect::<Vec<_>>().join(", ");
+    Mismatch::Entry { wanted: printable(wanted.as_bytes()), known }
+}
+
+/// The entry that a client asks for, if the program has it and its publics are within their bounds.
+pub fn entry<'a>(module: &'a ir::bytecode::Module, client: &Hello) -> Result<&'a ir::Program, Mismatch> {
+    let program = module.entry(&client.entry).ok_or_else(|| unknown_entry(module, &client.entry))?;
+    if client.publics.len() != program.publics.len() {
+        let what = format!(
+            "{} public numbers for entry `{}`, which takes {}",
+            client.publics.len(),
+            program.name,
+            program.publics.len()
+        );
+        return Err(Mismatch::Publics { what });
+    }
+    for (value, public) in client.publics.iter().zip(&program.publics) {
+        if *value >= public.bound {
+            let what = format!("public `{}` is {value}, its bound is {}", public.name, public.bound);
+            return Err(Mismatch::Publics { what });
+        }
+    }
+    Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello() -> Hello {
+        Hello {
+            version: PROTOCOL_VERSION,
+            role: Role::Party(Party::Client),
+            program: [1; 32],
+            commitment: [2; 32],
+            session: Session([3; 16]),
+            entry: "main".to_owned(),
+            publics: vec![5, 6],
+        }
+    }
+
+    #[test]
+    fn hellos_round_trip_and_no_prefix_decodes() {
+        let bytes = hello().encode();
+        assert_eq!(Hello::decode(&bytes), Some(hello()));
+        for n in 0..bytes.len() {
+            assert_eq!(Hello::decode(&bytes[..n]), None);
+        }
+        let mut longer = bytes.to_vec();
+        longer.push(0);
+        assert_eq!(Hello::decode(&longer), None);
+        let mut role = bytes.to_vec();
+        role[4] = 3;
+        assert_eq!(Hello::decode(&role), None);
+    }
+}

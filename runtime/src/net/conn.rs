@@ -1,0 +1,613 @@
+//! A connection: two socket tasks behind a synchronous interface with deadlines.
+//!
+//! Silence   A side that computes sends an `alive` frame every second, so a wait ends after the timeout without a single
+//!           byte, not when a message takes long. Since `alive` frames alone must not hold a wait for ever, it also ends
+//!           after [`PATIENCE`] timeouts; before a peer is known, already after one.
+//! Sending   Queues up to [`QUEUE`] frames. When the queue is full, frames that arrive are set aside, so two parties that
+//!           send at once never block each other; what is set aside has a limit that follows from the program.
+//! Ending    A side that gives up sends an `error` frame, half-closes and reads on for a second: closing with unread bytes
+//!           would reset the connection and take the reason with it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+
+use super::frame::{Frame, HEADER, Header, Kind, PAYLOAD, describe};
+use super::{MAX_REASON, NetError, printable};
+
+/// Frames that wait in either direction.
+const QUEUE: usize = 8;
+
+/// Timeouts that a wait lasts at most, however alive the peer is.
+const PATIENCE: u32 = 20;
+
+/// Longest time that an ending connection waits for the other side to read.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What every connection of a process shares: where its tasks run, how long it waits, and whether to stop.
+#[derive(Clone)]
+pub struct Net {
+    handle: Handle,
+    timeout: Duration,
+    stop: watch::Receiver<bool>,
+}
+
+impl Net {
+    /// Tasks run on `handle`, whose runtime must outlive all connections. Waits end when `stop` becomes true.
+    pub fn new(handle: Handle, timeout: Duration, stop: watch::Receiver<bool>) -> Net {
+        Net { handle, timeout, stop }
+    }
+
+    /// The longest silence.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The runtime of the socket tasks.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Whether the process was told to stop.
+    pub fn stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Waits until the process is told to stop. Never, if nobody can tell it.
+    pub async fn until_stopped(&self) {
+        let mut stop = self.stop.clone();
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Opens a listening socket.
+    pub fn listen(&self, address: SocketAddr) -> Result<Listener, NetError> {
+        let failed = |source| NetError::Listen { address, source };
+        let socket = self.handle.block_on(TcpListener::bind(address)).map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Listener { net: self.clone(), socket, address })
+    }
+
+    /// Connects to `peer`, trying again until the timeout. Gives up early if `watched`, to whom this connection
+    /// matters, goes away.
+    pub fn connect(
+        &self,
+        peer: &'static str,
+        address: SocketAddr,
+        mut watched: Option<&mut Conn>,
+    ) -> Result<Conn, NetError> {
+        let deadline = Instant::now() + self.timeout;
+        let mut pause = Duration::from_millis(20);
+        let attempts = async {
+            loop {
+                let failure = match timeout_at(deadline, TcpStream::connect(address)).await {
+                    // Between refusals, the kernel may pick the wanted port as the local one and connect it to itself.
+                    Ok(Ok(stream)) if stream.local_addr().ok() == Some(address) => None,
+                    Ok(Ok(stream)) => return Ok(stream),
+                    Ok(Err(e)) => Some(e),
+                    Err(_) => None,
+                };
+                if Instant::now() + pause >= deadline {
+                    let source = failure.unwrap_or_else(|| io::ErrorKind::TimedOut.into());
+                    return Err(NetError::Unreachable { peer, address, seconds: self.timeout.as_secs_f64(), source });
+                }
+                sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(500));
+            }
+        };
+        let stream = self.handle.block_on(async {
+            tokio::select! {
+                stream = attempts => stream.map(Some),
+                () = self.until_stopped() => Err(NetError::Interrupted),
+                () = lost(watched.as_deref()) => Ok(None),
+            }
+        })?;
+        match (stream, &mut watched) {
+            (Some(stream), _) => Conn::new(self.clone(), peer, stream),
+            (None, Some(conn)) => Err(conn.failure()),
+            (None, None) => unreachable!("nobody was watched"),
+        }
+    }
+}
+
+/// Waits until a connection is known to be lost. Never, if there is none.
+async fn lost(conn: Option<&Conn>) {
+    let lost = match conn {
+        Some(conn) => conn.lost.clone().wait_for(|lost| *lost).await.is_ok(),
+        None => false,
+    };
+    if !lost {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A listening socket.
+pub struct Listener {
+    net: Net,
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// The bound address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The next connection, from somebody who claims to be `peer`; no deadline. `None` when told to stop.
+    pub fn accept(&self, peer: &'static str) -> Option<Conn> {
+        loop {
+            let accepted = self.net.handle.block_on(async {
+                tokio::select! {
+                    accepted = self.socket.accept() => Some(accepted),
+                    () = self.net.until_stopped() => None,
+                }
+            })?;
+            match accepted
+                .map_err(|source| NetError::Io { peer, source })
+                .and_then(|(stream, _)| Conn::new(self.net.clone(), peer, stream))
+            {
+                Ok(conn) => return Some(conn),
+                Err(error) => {
+                    // Out of descriptors, most likely: others must end before a new one can begin.
+                    tracing::warn!("a connection was lost before it began: {error}");
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            }
+        }
+    }
+}
+
+/// When bytes last moved, in milliseconds since `start`.
+struct Pulse {
+    start: Instant,
+    last: AtomicU64,
+}
+
+impl Pulse {
+    fn beat(&self) {
+        self.last.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.start + Duration::from_millis(self.last.load(Ordering::Relaxed))
+    }
+}
+
+/// A connection. Dropping it sends what is queued, then closes.
+pub struct Conn {
+    net: Net,
+    peer: &'static str,
+    patience: u32,
+    outgoing: Option<mpsc::Sender<(Header, Bytes)>>,
+    incoming: mpsc::Receiver<Result<Frame, NetError>>,
+    aside: VecDeque<Frame>,
+    aside_bytes: u64,
+    aside_limit: u64,
+    pulse: Arc<Pulse>,
+    lost: watch::Receiver<bool>,
+    reader: JoinHandle<()>,
+    writer: Option<JoinHandle<()>>,
+    sent_bytes: u64,
+    received_bytes: u64,
+}
+
+impl Conn {
+    fn new(net: Net, peer: &'static str, stream: TcpStream) -> Result<Conn, NetError> {
+        stream.set_nodelay(true).map_err(|source| NetError::Io { peer, source })?;
+        let (read, write) = stream.into_split();
+        let (outgoing, to_write) = mpsc::channel(QUEUE);
+        let (to_read, incoming) = mpsc::channel(QUEUE);
+        let (lose, lost) = watch::channel(false);
+        let pulse = Arc::new(Pulse { start: Instant::now(), last: AtomicU64::new(0) });
+        let idle = (net.timeout / 3).min(Duration::from_secs(1));
+        let reader = net.handle.spawn(read_frames(read, peer, to_read, pulse.clone(), lose));
+        let writer = net.handle.spawn(write_frames(write, to_write, pulse.clone(), idle));
+        Ok(Conn {
+            net,
+            peer,
+            patience: 1,
+            outgoing: Some(outgoing),
+            incoming,
+            aside: VecDeque::new(),
+            aside_bytes: 0,
+            aside_limit: 0,
+            pulse,
+            lost,
+            reader,
+            writer: Some(writer),
+            sent_bytes: 0,
+            received_bytes: 0,
+        })
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &'static str {
+        self.peer
+    }
+
+    /// Says who turned out to be at the other end.
+    pub fn set_peer(&mut self, peer: &'static str) {
+        self.peer = peer;
+    }
+
+    /// From now on the peer is known: it may take long as long as it shows that it is alive, and may send up to
+    /// `limit` bytes while this side is sending itself.
+    pub fn trust(&mut self, limit: u64) {
+        self.patience = PATIENCE;
+        self.aside_limit = limit;
+    }
+
+    /// Bytes of all frames sent so far, headers included, `alive` and `error` frames not.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
+    }
+
+    /// Bytes of all frames received so far, counted alike.
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes
+    }
+
+    /// Queues a message. An empty one sends nothing.
+    pub fn send(&mut self, kind: Kind, step: u32, message: Bytes) -> Result<(), NetError> {
+        let mut rest = message;
+        while !rest.is_empty() {
+            let payload = rest.split_to(rest.len().min(PAYLOAD));
+            self.send_frame(kind, step, payload)?;
+        }
+        Ok(())
+    }
+
+    /// Queues one frame, which may be empty.
+    pub fn send_frame(&mut self, kind: Kind, step: u32, payload: Bytes) -> Result<(), NetError> {
+        let header = Header { kind, step, length: payload.len() as u32 };
+        let bytes = (HEADER + payload.len()) as u64;
+        let begin = Instant::now();
+        let sent = loop {
+            let outgoing = self.outgoing.as_ref().expect("the queue is open until the connection ends");
+            let deadline = self.deadline(begin);
+            let outcome = self.net.handle.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = self.net.until_stopped() => Err(NetError::Interrupted),
+                    permit = outgoing.reserve() => match permit {
+                        Ok(permit) => {
+                            permit.send((header, payload.clone()));
+                            Ok(Some(Sent::Queued))
+                        }
+                        Err(_) => Ok(Some(Sent::Broken)),
+                    },
+                    frame = self.incoming.recv() => match frame {
+                        Some(Ok(frame)) => Ok(Some(Sent::Arrived(frame))),
+                        Some(Err(error)) => Err(error),
+                        None => Ok(Some(Sent::Broken)),
+                    },
+                    () = sleep_until(deadline) => Ok(None),
+                }
+            })?;
+            match outcome {
+                Some(Sent::Arrived(frame)) => self.set_aside(frame)?,
+                Some(done) => break done,
+                None if self.deadline(begin) > Instant::now() => {}
+                None => return Err(self.silent(kind.name(), begin)),
+            }
+        };
+        match sent {
+            Sent::Queued => {
+                self.sent_bytes += bytes;
+                Ok(())
+            }
+            _ => Err(self.failure()),
+        }
+    }
+
+    /// Waits for a message of exactly `length` bytes.
+    pub fn receive(&mut self, kind: Kind, step: u32, length: usize) -> Result<Vec<u8>, NetError> {
+        // Grows with what really arrives: `length` follows from the program, but the peer may never send it.
+        let mut message = Vec::with_capacity(length.min(PAYLOAD));
+        while message.len() < length {
+            message.extend_from_slice(&self.receive_frame(kind, step, length - message.len(), None)?);
+        }
+        Ok(message)
+    }
+
+    /// Waits for the next frame of a message of which `rest` bytes are to come. Gives up early if `watched` goes away.
+    pub fn receive_frame(
+        &mut self,
+        kind: Kind,
+        step: u32,
+        rest: usize,
+        watched: Option<&mut Conn>,
+    ) -> Result<Bytes, NetError> {
+        let length = rest.min(PAYLOAD);
+        let frame = self.next(kind.name(), watched)?;
+        if (frame.kind, frame.step, frame.payload.len()) != (kind, step, length) {
+            let (expected, got) = (describe(kind, step, length), frame.describe());
+            return Err(NetError::BadFrame { peer: self.peer, expected, got });
+        }
+        Ok(frame.payload)
+    }
+
+    /// Waits for a message that is one frame of at most `most` bytes, and that has step 0.
+    pub fn receive_small(&mut self, kind: Kind, most: usize, watched: Option<&mut Conn>) -> Result<Bytes, NetError> {
+        let frame = self.next(kind.name(), watched)?;
+        if frame.kind != kind || frame.step != 0 || frame.payload.len() > most {
+            let expected = format!("{} frame, step 0, at most {most} bytes", kind.name());
+            return Err(NetError::BadFrame { peer: self.peer, expected, got: frame.describe() });
+        }
+        Ok(frame.payload)
+    }
+
+    /// Becomes true when the connection is lost.
+    pub fn lost(&self) -> watch::Receiver<bool> {
+        self.lost.clone()
+    }
+
+    /// The error of a connection that is known to be lost, or no error.
+    pub fn check(&mut self) -> Result<(), NetError> {
+        if *self.lost.borrow() { Err(self.failure()) } else { Ok(()) }
+    }
+
+    /// Waits for `wait`, but not beyond the death of this connection or the end of the process.
+    pub fn during<T>(&mut self, wait: impl Future<Output = T>) -> Result<T, NetError> {
+        let outcome = self.net.handle.block_on(async {
+            tokio::select! {
+                done = wait => Ok(Some(done)),
+                () = self.net.until_stopped() => Err(NetError::Interrupted),
+                () = lost(Some(self)) => Ok(None),
+            }
+        })?;
+        outcome.ok_or_else(|| self.failure())
+    }
+
+    /// Ends the connection and tells the peer why.
+    pub fn fail(mut self, reason: &str) {
+        let mut cut = reason.len().min(MAX_REASON);
+        while !reason.is_char_boundary(cut) {
+            cut -= 1;
+        }
+        let header = Header { kind: Kind::Error, step: 0, length: cut as u32 };
+        let payload = Bytes::copy_from_slice(&reason.as_bytes()[..cut]);
+        let outgoing = self.outgoing.take().expect("the queue is open until the connection ends");
+        let (incoming, reader) = (&mut self.incoming, &mut self.reader);
+        // A peer that takes nothing within the limit will not learn the reason.
+        let farewell = async move {
+            let _ = outgoing.send((header, payload)).await;
+            drop(outgoing);
+            while incoming.recv().await.is_some() {}
+            let _ = reader.await;
+        };
+        let _ = self.net.handle.block_on(async { timeout(LINGER, farewell).await });
+    }
+
+    /// Ends the connection after all that is queued has been handed to the system.
+    pub fn close(mut self) {
+        drop(self.outgoing.take());
+        if let Some(writer) = self.writer.take() {
+            let _ = self.net.handle.block_on(async { timeout(self.net.timeout, writer).await });
+        }
+    }
+
+    /// Waits for the next frame, whatever it is.
+    fn next(&mut self, waiting: &'static str, watched: Option<&mut Conn>) -> Result<Frame, NetError> {
+        let begin = Instant::now();
+        let frame = loop {
+            if let Some(frame) = self.aside.pop_front() {
+                self.aside_bytes -= frame.payload.len() as u64;
+                break frame;
+            }
+            let deadline = self.deadline(begin);
+            let outcome = self.net.handle.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = self.net.until_stopped() => Wait::Stopped,
+                    frame = self.incoming.recv() => {
+                        Wait::Over(frame.unwrap_or(Err(NetError::Closed { peer: self.peer })))
+                    }
+                    () = lost(watched.as_deref()) => Wait::Lost,
+                    () = sleep_until(deadline) => Wait::Late,
+                }
+            });
+            match outcome {
+                Wait::Over(frame) => break frame.map_err(|e| self.named(e))?,
+                Wait::Stopped => return Err(NetError::Interrupted),
+                Wait::Lost => return Err(watched.expect("only a watched connection is lost").failure()),
+                Wait::Late if self.deadline(begin) > Instant::now() => {}
+                Wait::Late => return Err(self.silent(waiting, begin)),
+            }
+        };
+        self.received_bytes += (HEADER + frame.payload.len()) as u64;
+        Ok(frame)
+    }
+
+    fn deadline(&self, begin: Instant) -> Instant {
+        let silence = self.pulse.last().max(begin) + self.net.timeout;
+        silence.min(begin + self.net.timeout * self.patience)
+    }
+
+    fn silent(&self, waiting: &'static str, begin: Instant) -> NetError {
+        let seconds = (begin.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+        NetError::Timeout { peer: self.peer, waiting, seconds }
+    }
+
+    fn set_aside(&mut self, frame: Frame) -> Result<(), NetError> {
+        self.aside_bytes += frame.payload.len() as u64;
+        if self.aside_bytes > self.aside_limit {
+            let expected = format!("at most {} bytes while this side is sending", self.aside_limit);
+            return Err(NetError::BadFrame { peer: self.peer, expected, got: frame.describe() });
+        }
+        self.aside.push_back(frame);
+        Ok(())
+    }
+
+    /// Why the connection was lost. The other side's reason may still be on its way when sending fails.
+    fn failure(&mut self) -> NetError {
+        let incoming = &mut self.incoming;
+        let reason = async move {
+            loop {
+                match incoming.recv().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Some(error),
+                    None => return None,
+                }
+            }
+        };
+        let reason = self.net.handle.block_on(async { timeout(LINGER, reason).await });
+        let error = reason.ok().flatten().unwrap_or(NetError::Closed { peer: self.peer });
+        self.named(error)
+    }
+
+    /// The reading task does not know who the peer turned out to be.
+    fn named(&self, error: NetError) -> NetError {
+        let peer = self.peer;
+        match error {
+            NetError::Closed { .. } => NetError::Closed { peer },
+            NetError::BadFrame { expected, got, .. } => NetError::BadFrame { peer, expected, got },
+            NetError::Peer { reason, .. } => NetError::Peer { peer, reason },
+            NetError::Io { source, .. } => NetError::Io { peer, source },
+            other => other,
+        }
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.reader.abort();
+        // The writing task sends what is queued and ends, unless the peer takes nothing.
+        if let Some(writer) = self.writer.take() {
+            let limit = self.net.timeout;
+            self.net.handle.spawn(async move {
+                let abort = writer.abort_handle();
+                if timeout(limit, writer).await.is_err() {
+                    abort.abort();
+                }
+            });
+        }
+    }
+}
+
+/// How a wait for a frame ended.
+enum Wait {
+    Over(Result<Frame, NetError>),
+    Stopped,
+    /// The watched connection is gone.
+    Lost,
+    Late,
+}
+
+/// What an attempt to queue a frame led to.
+enum Sent {
+    Queued,
+    Arrived(Frame),
+    Broken,
+}
+
+async fn write_frames(
+    mut half: OwnedWriteHalf,
+    mut frames: mpsc::Receiver<(Header, Bytes)>,
+    pulse: Arc<Pulse>,
+    idle: Duration,
+) {
+    loop {
+        let (header, payload) = match timeout(idle, frames.recv()).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break,
+            Err(_) => (Header { kind: Kind::Alive, step: 0, length: 0 }, Bytes::new()),
+        };
+        // Header and payload leave in one segment where they fit.
+        let mut bytes = Bytes::copy_from_slice(&header.encode()).chain(payload);
+        while bytes.has_remaining() {
+            match half.write_buf(&mut bytes).await {
+                Ok(n) if n > 0 => {
+                    if header.kind != Kind::Alive {
+                        pulse.beat();
+                    }
+                }
+                // The reading task sees the same fault and names it.
+                _ => return,
+            }
+        }
+    }
+    let _ = half.shutdown().await;
+}
+
+async fn read_frames(
+    mut half: OwnedReadHalf,
+    peer: &'static str,
+    frames: mpsc::Sender<Result<Frame, NetError>>,
+    pulse: Arc<Pulse>,
+    lose: watch::Sender<bool>,
+) {
+    loop {
+        match read_frame(&mut half, peer, &pulse).await {
+            Ok(frame) if frame.kind == Kind::Alive => {}
+            Ok(frame) => {
+                if frames.send(Ok(frame)).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                lose.send_replace(true);
+                let _ = frames.send(Err(error)).await;
+                break;
+            }
+        }
+    }
+    drop(frames);
+    // Unread bytes would make closing reset the connection before the peer reads our reason.
+    let mut rest = [0; 4096];
+    while matches!(half.read(&mut rest).await, Ok(n) if n > 0) {}
+}
+
+async fn read_frame(half: &mut OwnedReadHalf, peer: &'static str, pulse: &Pulse) -> Result<Frame, NetError> {
+    let mut bytes = [0; HEADER];
+    half.read_exact(&mut bytes).await.map_err(|e| ended(peer, e))?;
+    pulse.beat();
+    let header =
+        Header::decode(&bytes).map_err(|got| NetError::BadFrame { peer, expected: "a frame".to_owned(), got })?;
+    let length = header.length as usize;
+    let most = match header.kind {
+        Kind::Alive => 0,
+        Kind::Error => MAX_REASON,
+        _ => PAYLOAD,
+    };
+    if length > most {
+        let expected = format!("at most {most} bytes");
+        return Err(NetError::BadFrame { peer, expected, got: describe(header.kind, header.step, length) });
+    }
+    let mut payload = BytesMut::with_capacity(length);
+    while payload.len() < length {
+        // `BytesMut` may have spare room beyond `length`, so the reader is limited, too.
+        let read = (&mut *half).take((length - payload.len()) as u64).read_buf(&mut payload).await;
+        match read {
+            Ok(0) => return Err(NetError::Closed { peer }),
+            Ok(_) => pulse.beat(),
+            Err(e) => return Err(ended(peer, e)),
+        }
+    }
+    if header.kind == Kind::Error {
+        return Err(NetError::Peer { peer, reason: printable(&payload) });
+    }
+    Ok(Frame { kind: header.kind, step: header.step, payload: payload.freeze() })
+}
+
+fn ended(peer: &'static str, source: io::Error) -> NetError {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match source.kind() {
+        UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe => NetError::Closed { peer },
+        _ => NetError::Io { peer, source },
+    }
+}

@@ -1,0 +1,129 @@
+//! The client's process: one run of a program after another, each with a session, seeds and material of its own.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use ir::{Party, Program};
+use ndarray::ArrayD;
+
+use super::material::collect;
+use super::online::{meet, run};
+use super::progress::Progress;
+use super::stream::receive;
+use super::{Entropy, Loaded, Phases, Record, RunError, Watch};
+use crate::handshake::{Hello, Role, greet};
+use crate::inputs::{Run, decode};
+use crate::ledger::Ledger;
+use crate::net::frame::Kind;
+use crate::net::{Conn, Net};
+use crate::setup::{Cache, Masked, Model, layout};
+use crate::vm::Machine;
+
+/// What the client needs besides its input.
+pub struct Client {
+    /// The program.
+    pub loaded: Loaded,
+    /// Where masked weights are kept.
+    pub cache: Cache,
+    /// Burnt sessions.
+    pub ledger: Ledger,
+    /// Where the server listens.
+    pub server: SocketAddr,
+    /// Where the dealer listens.
+    pub dealer: SocketAddr,
+    /// Where seeds come from.
+    pub entropy: Box<dyn Entropy>,
+}
+
+/// What a run gave and took.
+pub struct Outcome {
+    /// Outputs by name.
+    pub outputs: Vec<(String, ArrayD<f32>)>,
+    /// For the report file.
+    pub record: Record,
+}
+
+impl Client {
+    /// Runs an entry of the program once.
+    pub fn run(&self, net: &Net, program: &Program, input: &Run) -> Result<Outcome, RunError> {
+        // Before anything is sent: an input that cannot be encoded should cost nothing.
+        let inputs = input.encode(program)?;
+        let watch = Watch::start();
+        let mut conn = net.connect(Role::Party(Party::Server).name(), self.server, None)?;
+        let result = self.session(net, &mut conn, watch, program, input, inputs);
+        match result {
+            Ok(outcome) => {
+                conn.close();
+                Ok(outcome)
+            }
+            Err(error) => {
+                conn.fail(&error.for_peer());
+                Err(error)
+            }
+        }
+    }
+
+    fn session(
+        &self,
+        net: &Net,
+        conn: &mut Conn,
+        mut watch: Watch,
+        program: &Program,
+        input: &Run,
+        inputs: Vec<crate::ring::Tensor>,
+    ) -> Result<Outcome, RunError> {
+        let mut phases = Phases::default();
+        let (index, cost) = (self.loaded.entry_index(program), ir::cost::cost(program));
+        let ours = Hello {
+            entry: program.name.clone(),
+            publics: input.publics.clone(),
+            ..self.loaded.hello(Role::Party(Party::Client))
+        };
+        let theirs = greet(conn, &ours, &[Role::Party(Party::Server)])?;
+        conn.trust(cost.server_sent_bytes);
+        phases.handshake_seconds = watch.lap();
+
+        let session = theirs.session;
+        let model = Model { hash: &self.loaded.hash, commitment: &theirs.commitment, program };
+        let kept = self.cache.load(model)?;
+        conn.send_frame(Kind::Begin, 0, Bytes::from(vec![u8::from(kept.is_some())]))?;
+        let setup_bytes = if kept.is_some() { 0 } else { cost.setup_bytes };
+        let masked = match kept {
+            Some(masked) => masked,
+            None => self.set_up(conn, model)?,
+        };
+        phases.setup_seconds = watch.lap();
+
+        let seed = self.entropy.seed()?;
+        self.ledger.burn(Party::Client, &session)?;
+        let hello = Hello { session, ..ours };
+        let (mut material, at_dealer) = collect(net, self.dealer, &hello, &[&seed], cost.client_material_bytes, conn)?;
+        phases.dealing_seconds = watch.lap();
+
+        let mut machine = Machine::client(program, index, &seed, &input.publics, &masked)?;
+        machine.prepare()?;
+        phases.prepare_seconds = watch.lap();
+
+        meet(conn, at_dealer)?;
+        watch.lap();
+        let finished = run(machine, inputs, conn, &mut material)?;
+        phases.online_seconds = watch.lap();
+        conn.send_frame(Kind::Done, 0, Bytes::new())?;
+        let record = Record::new(session, phases, setup_bytes, conn, finished.report);
+        Ok(Outcome { outputs: decode(program, finished.outputs), record })
+    }
+
+    /// Receives and keeps the masked weights.
+    fn set_up(&self, conn: &mut Conn, model: Model<'_>) -> Result<Masked, RunError> {
+        let pieces = layout(model.program);
+        let progress = Progress::bytes("setup", pieces.last().map_or(0, |p| p.bytes.end as u64));
+        let mut store = self.cache.store(model)?;
+        for (step, piece) in pieces.iter().enumerate() {
+            receive::<RunError>(conn, (Kind::Setup, step as u32), piece.bytes.len(), None, |chunk| {
+                progress.add(chunk.len());
+                Ok(store.write(&chunk)?)
+            })?;
+        }
+        Ok(store.finish(model)?)
+    }
+}

@@ -1,0 +1,98 @@
+//! Small things that all processes share.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::RunError;
+use crate::handshake::Session;
+use crate::meter::Report;
+use crate::net::Conn;
+use crate::prg::Seed;
+
+/// Where seeds and session identifiers come from.
+pub trait Entropy: Send + Sync {
+    /// A fresh seed.
+    fn seed(&self) -> Result<Seed, RunError>;
+
+    /// A fresh session identifier.
+    fn session(&self) -> Result<Session, RunError>;
+}
+
+/// The operating system's generator.
+pub struct Os;
+
+impl Entropy for Os {
+    fn seed(&self) -> Result<Seed, RunError> {
+        Seed::random().map_err(RunError::Random)
+    }
+
+    fn session(&self) -> Result<Session, RunError> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(RunError::Random)?;
+        Ok(Session(bytes))
+    }
+}
+
+/// Seconds of a run's phases.
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+pub struct Phases {
+    /// From connecting until both sides know that they fit.
+    pub handshake_seconds: f64,
+    /// Transfer of masked weights, or loading them.
+    pub setup_seconds: f64,
+    /// From connecting to the dealer until the material is there in full.
+    pub dealing_seconds: f64,
+    /// Work that depends on neither input nor peer.
+    pub prepare_seconds: f64,
+    /// From input to output.
+    pub online_seconds: f64,
+}
+
+/// A run in the report file.
+#[derive(Serialize)]
+pub struct Record {
+    /// The session.
+    pub session: String,
+    /// Seconds by phase.
+    pub phases: Phases,
+    /// Bytes of masked weights transferred; none if the client had kept them.
+    pub setup_bytes: u64,
+    /// Bytes on the socket sent to the other party, with handshake, setup and frame headers.
+    pub socket_sent_bytes: u64,
+    /// Bytes on the socket received from it, counted alike.
+    pub socket_received_bytes: u64,
+    /// The online phase, by instruction.
+    pub online: Report,
+}
+
+impl Record {
+    pub(super) fn new(session: Session, phases: Phases, setup_bytes: u64, conn: &Conn, online: Report) -> Record {
+        let (socket_sent_bytes, socket_received_bytes) = (conn.sent_bytes(), conn.received_bytes());
+        Record { session: session.to_string(), phases, setup_bytes, socket_sent_bytes, socket_received_bytes, online }
+    }
+}
+
+/// Writes a report file.
+pub fn write_json(path: &Path, report: &impl Serialize) -> Result<(), RunError> {
+    let text = serde_json::to_string_pretty(report).expect("a report is plain data");
+    std::fs::write(path, text).map_err(|source| RunError::File { path: path.to_owned(), source })
+}
+
+/// A stopwatch that is read phase by phase.
+pub struct Watch(Instant);
+
+impl Watch {
+    /// Starts.
+    pub fn start() -> Watch {
+        Watch(Instant::now())
+    }
+
+    /// Seconds since the last call.
+    pub fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        let lap: Duration = now - std::mem::replace(&mut self.0, now);
+        lap.as_secs_f64()
+    }
+}

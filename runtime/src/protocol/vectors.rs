@@ -1,0 +1,237 @@
+//! Protocols against vectors that an independent implementation made: given inputs and masks, the opened values and the
+//! results must be the same integers. Dealer and both parties run in this one thread.
+//!
+//! `vectors.json`: a list of reads. An opening has `width`, `shape`, the integers `x`, the `mask` and what was `opened`;
+//! `width` and `result` are the read's. The implementation, in numpy, computes in its own order and with other randomness.
+
+use super::*;
+use crate::prg::Seed;
+use ir::eval::series_tolerance;
+use ir::series::{Cosine, Series};
+use ir::{Pattern, Table};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Opened {
+    width: Width,
+    shape: Vec<usize>,
+    x: Vec<i64>,
+    mask: Vec<u64>,
+    opened: Vec<u64>,
+}
+
+#[derive(Deserialize)]
+struct Vector {
+    op: String,
+    x: Opened,
+    y: Option<Opened>,
+    width: Width,
+    result: Vec<i64>,
+    #[serde(default)]
+    thresholds: Vec<i64>,
+    #[serde(default)]
+    knots: Vec<i64>,
+    #[serde(default)]
+    a: Vec<i64>,
+    #[serde(default)]
+    b: Vec<i64>,
+    #[serde(default)]
+    period_log2: i8,
+    #[serde(default)]
+    public_scale: u8,
+    #[serde(default)]
+    dealt_scale: u8,
+    #[serde(default)]
+    c0: i64,
+    #[serde(default)]
+    cos: Vec<i64>,
+    #[serde(default)]
+    sin: Vec<i64>,
+}
+
+/// Material that was written before.
+struct Bytes(std::vec::IntoIter<u8>);
+
+impl Material for Bytes {
+    fn take(&mut self, length: usize) -> Result<Vec<u8>, MaterialError> {
+        let bytes: Vec<u8> = self.0.by_ref().take(length).collect();
+        if bytes.len() < length {
+            return Err(MaterialError::Short { missing: (length - bytes.len()) as u64 });
+        }
+        Ok(bytes)
+    }
+}
+
+/// The three roles of one instruction.
+struct Roles {
+    seeds: [Seed; 2],
+}
+
+impl Roles {
+    fn uses(&self, index: u32) -> [Use<'_>; 2] {
+        self.seeds.each_ref().map(|seed| Use { seed, entry: 3, index })
+    }
+
+    /// Deals, then lets each party read; everything that was dealt must be taken.
+    fn run<T>(
+        &self,
+        index: u32,
+        deal: impl FnOnce(&mut Dealing) -> io::Result<T>,
+        read: impl Fn(Party, &mut Source) -> Tensor,
+    ) -> (T, Vec<u64>) {
+        let (mut to_client, mut to_server) = (Vec::new(), Vec::new());
+        let [client, server] = self.uses(index);
+        let dealt = deal(&mut Dealing::new(client, server, &mut to_client, &mut to_server)).expect("memory takes all");
+        let party = |party, own, bytes: Vec<u8>| {
+            let mut bytes = Bytes(bytes.into_iter());
+            let share = read(party, &mut Source::new(party, own, &mut bytes));
+            assert_eq!(bytes.0.len(), 0, "all material is taken");
+            share.data
+        };
+        let (mut x, x1) = (party(Party::Client, client, to_client), party(Party::Server, server, to_server));
+        ring::add_assign(&mut x, &x1);
+        (dealt, x)
+    }
+
+    /// Opens a vector's integers under its mask, with random shares of both.
+    fn open(&self, index: u32, opened: &Opened, whole: bool, lift_bits: Width) -> (Mask, [Opening; 2]) {
+        let (n, len) = (opened.width, opened.x.len());
+        let split = |v: Vec<u64>, kind: u8| {
+            let mut other = v;
+            let share = self.uses(index)[0].elements(kind, 0..len, 64);
+            ring::sub_assign(&mut other, &share);
+            [share, other]
+        };
+        let x = split(opened.x.iter().map(|&x| x as u64).collect(), 100);
+        let r = split(opened.mask.clone(), 101).map(|r| r.into_iter().map(|r| r & ring::mask(n)).collect::<Vec<u64>>());
+        let halves = std::cell::RefCell::new(Vec::new());
+        let (mask, _) = self.run(
+            index,
+            |to| open::deal(&opened.shape, r.clone(), n, lift_bits, to),
+            |party, source| {
+                let i = party.index();
+                let dealt = open::Dealt::take(source, len, lift_bits).expect("dealt");
+                let x = Tensor::new(opened.shape.clone(), x[i].clone());
+                halves.borrow_mut().push(open::send(party, &x, r[i].clone(), n, whole, dealt));
+                Tensor::zeros(&[0])
+            },
+        );
+        assert!(mask.r.data == opened.mask, "the dealer's mask is the parties'");
+        let halves: [open::Half; 2] = halves.into_inner().try_into().ok().expect("one half a party");
+        let [of_client, of_server] = halves.each_ref().map(|half| half.message().to_vec());
+        let [client, server] = halves;
+        let openings = [client.complete(&of_server), server.complete(&of_client)];
+        for opening in &openings {
+            assert_eq!(opening.opened.data, opened.opened, "what both parties see");
+        }
+        (mask, openings)
+    }
+}
+
+fn signed(v: &[u64], width: Width) -> Vec<i64> {
+    reveal::read(v, &vec![0; v.len()], width)
+}
+
+#[test]
+fn reads_give_the_same_integers() {
+    let vectors: Vec<Vector> = serde_json::from_str(include_str!("vectors.json")).expect("vectors");
+    let mut seen = std::collections::BTreeSet::new();
+    for (number, v) in vectors.iter().enumerate() {
+        let roles = Roles { seeds: [1, 2].map(|i| Seed::new([i + 2 * number as u8; 32])) };
+        let is_whole = matches!(&v.op[..], "sddmm" | "series");
+        let lift_bits = |o: &Opened| v.width.saturating_sub(o.width);
+        let (mask, openings) = roles.open(0, &v.x, is_whole, lift_bits(&v.x));
+        let other = v.y.as_ref().map(|y| roles.open(1, y, is_whole, lift_bits(y)));
+        let (count, width, all) = (v.x.x.len(), v.width, 0..v.x.x.len());
+        let x = |party: Party| &openings[party.index()];
+        let y = |party: Party| &other.as_ref().expect("a second operand").1[party.index()];
+        let mask_y = || &other.as_ref().expect("a second operand").0;
+        let mut tolerance = 0;
+        let (_, sum) = match &v.op[..] {
+            "lift" => roles.run(2, |_| Ok(()), |party, _| lift::read(party, x(party))),
+            "square" | "sum_squares" => {
+                let over = if v.op == "square" { square::Over::Elements } else { square::Over::Rows };
+                roles.run(
+                    2,
+                    |to| square::deal(&mask, over, width, to),
+                    |party, source| {
+                        let dealt = square::Dealt::take(source, x(party), over, width).expect("dealt");
+                        square::read(party, x(party), over, dealt)
+                    },
+                )
+            }
+            "mul" => roles.run(
+                2,
+                |to| mul::deal(&mask, mask_y(), width, to),
+                |party, source| {
+                    let dealt = mul::Dealt::take(source, x(party), y(party), width).expect("dealt");
+                    mul::read(party, x(party), y(party), dealt)
+                },
+            ),
+            "sddmm" => {
+                let pattern = Pattern::full(v.x.shape[0] as u32, mask_y().r.shape[0] as u32);
+                roles.run(
+                    2,
+                    |to| matmul::deal(matmul::Product::Sddmm, &mask, mask_y(), &pattern, width, to),
+                    |party, source| {
+                        let dealt = matmul::Dealt::take(source, v.result.len(), width).expect("dealt");
+                        matmul::read(party, matmul::Product::Sddmm, x(party), y(party), &pattern, dealt)
+                    },
+                )
+            }
+            "ge" => roles.run(
+                2,
+                |to| ge::deal(&mask, all.clone(), width, to),
+                |party, source| {
+                    let dealt = ge::Dealt::take(source, x(party), all.clone(), width).expect("dealt");
+                    let mut out = Tensor::zeros(&[count, v.thresholds.len()]);
+                    ge::read(party, x(party), all.clone(), &v.thresholds, dealt, &mut out.data);
+                    out
+                },
+            ),
+            "spline" => roles.run(
+                2,
+                |to| spline::deal(&mask, all.clone(), width, to),
+                |party, source| {
+                    let dealt = spline::Dealt::take(source, x(party), all.clone(), width).expect("dealt");
+                    let steps = spline::Steps::new(&v.knots, &v.a, &v.b);
+                    let mut out = Tensor::zeros(&[count]);
+                    spline::read(party, x(party), all.clone(), &steps, dealt, &mut out.data);
+                    out
+                },
+            ),
+            "series" => {
+                let table = Table::Series {
+                    period_log2: v.period_log2,
+                    public_scale: v.public_scale,
+                    dealt_scale: v.dealt_scale,
+                    c0: v.c0,
+                    cos: v.cos.clone(),
+                    sin: v.sin.clone(),
+                };
+                tolerance = series_tolerance(&table);
+                let terms = series::Terms { period_bits: v.x.width, count: v.cos.len(), scale: v.dealt_scale };
+                let cosine = Cosine::new(v.x.width);
+                roles.run(
+                    2,
+                    |to| series::deal(&mask, all.clone(), terms, width, to),
+                    |party, source| {
+                        let dealt = series::Dealt::take(source, all.clone(), terms.count, width).expect("dealt");
+                        let series = Series::new(&table, &cosine);
+                        let mut out = Tensor::zeros(&[count]);
+                        series::read(party, x(party), all.clone(), &series, v.c0, dealt, &mut out.data);
+                        out
+                    },
+                )
+            }
+            op => panic!("no such read: {op}"),
+        };
+        seen.insert(v.op.clone());
+        let got = signed(&sum, width);
+        assert_eq!(got.len(), v.result.len());
+        for (i, (got, want)) in got.iter().zip(&v.result).enumerate() {
+            assert!((got - want).abs() <= tolerance, "vector {number}, {}, element {i}: {got} for {want}", v.op);
+        }
+    }
+    assert_eq!(seen.len(), 8, "every read has vectors: {seen:?}");
+}

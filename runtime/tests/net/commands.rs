@@ -1,0 +1,195 @@
+//! The command line, in processes of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::{Files, SQUARE, TOKENS};
+use ndarray::{Array2, ArrayD};
+use ndarray_npy::{NpzReader, NpzWriter};
+
+fn ssvm(files: &Files, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ssvm"));
+    command
+        .args(arguments)
+        .current_dir(files.directory.path())
+        .env("HOME", files.directory.path())
+        .env_remove("XDG_CACHE_HOME")
+        .env_remove("XDG_STATE_HOME")
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped());
+    command
+}
+
+/// A process that serves, and where. Killed with the test if it does not end before.
+struct Service {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    address: String,
+}
+
+impl Service {
+    fn start(files: &Files, arguments: &[&str]) -> Service {
+        let mut child = ssvm(files, arguments).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}")).trim().to_owned();
+        Service { child, out, address }
+    }
+
+    fn signal(&self, name: &str) {
+        let killed = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(killed.unwrap().success());
+    }
+
+    /// Ends the process by a signal; gives its exit code and what it still said on stdout and stderr.
+    fn stop(mut self, name: &str) -> (Option<i32>, String, String) {
+        self.signal(name);
+        let begin = Instant::now();
+        let status = loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if begin.elapsed() > Duration::from_secs(5) => panic!("{name} did not end it"),
+                None => std::thread::sleep(Duration::from_millis(10)),
+            }
+        };
+        let (mut out, mut err) = (String::new(), String::new());
+        self.out.read_to_string(&mut out).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        (status.code(), out, err)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = (self.child.kill(), self.child.wait());
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn failed(output: &Output) -> String {
+    assert!(!output.status.success(), "{}", text(&output.stdout));
+    text(&output.stderr)
+}
+
+fn write_input(files: &Files, rows: &[[f32; 4]]) {
+    let mut npz = NpzWriter::new(std::fs::File::create(files.path("x.npz")).unwrap());
+    npz.add_array("x", &Array2::from(rows.to_vec())).unwrap();
+    npz.finish().unwrap();
+}
+
+fn read_output(path: &Path, name: &str) -> ArrayD<f32> {
+    NpzReader::new(std::fs::File::open(path).unwrap()).unwrap().by_name(name).unwrap()
+}
+
+#[test]
+fn processes_serve_one_client_after_another_and_end_by_signals() {
+    let files = Files::write(SQUARE);
+    write_input(&files, &[[1.0, -0.5, 0.25, 2.0], [0.0, 3.0, -1.0, 0.125], [1.0, 1.0, 1.0, 1.0]]);
+    let dealer = Service::start(&files, &["dealer", "model.ssb", "--listen", "127.0.0.1:0"]);
+    let serve = ["run", "model.ssb", "--party", "1", "--listen", "127.0.0.1:0", "--dealer", &dealer.address];
+    let server = Service::start(&files, &[&serve[..], &["--report", "server.json"]].concat());
+    let ask = [
+        &["run", "model.ssb", "--party", "0", "--input", "x.npz", "--output", "y.npz", "--report", "client.json"][..],
+        &["--connect", &server.address, "--dealer", &dealer.address],
+    ]
+    .concat();
+    for _ in 0..2 {
+        let asked = ssvm(&files, &ask).output().unwrap();
+        assert!(asked.status.success(), "{}", text(&asked.stderr));
+        let said = text(&asked.stdout);
+        assert!(said.starts_with("y [3, 3]\n  row 0: argmax "), "{said}");
+        assert!(said.contains("trusted dealer; 3 run(s), online "), "{said}");
+        assert_eq!(text(&asked.stderr), "");
+    }
+    let simulate = ["simulate", "model.ssb", "--input", "x.npz", "--output", "z.npz", "--report", "simulated.json"];
+    let simulated = ssvm(&files, &simulate).output().unwrap();
+    assert!(simulated.status.success(), "{}", text(&simulated.stderr));
+    let (y, z) = (read_output(&files.path("y.npz"), "y"), read_output(&files.path("z.npz"), "y"));
+    assert_eq!(y.shape(), [3, 3]);
+    // Seeds differ, and with them the rounding.
+    assert!(y.iter().zip(&z).all(|(y, z)| (y - z).abs() < 1e-3), "{y} {z}");
+
+    let json = |name: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(files.path(name)).unwrap()).unwrap()
+    };
+    let (client, served, simulated) = (json("client.json"), json("server.json"), json("simulated.json"));
+    for report in [&client, &served, &simulated] {
+        assert_eq!(report["preprocessing"], "trusted dealer");
+    }
+    assert_eq!(client["runs"].as_array().unwrap().len(), 3);
+    assert_eq!(client["runs"][2]["session"], served["session"]["session"]);
+    assert_eq!(client["runs"][2]["online"]["sent_bytes"], served["session"]["online"]["received_bytes"]);
+    assert_eq!(client["runs"][2]["online"]["rounds"], simulated["runs"][2]["client"]["rounds"]);
+    assert_eq!(client["runs"][2]["setup_bytes"], 0);
+
+    let (code, said, logged) = server.stop("TERM");
+    assert_eq!((code, &logged[..]), (Some(0), ""));
+    assert_eq!(said, format!("serving, with a trusted dealer at {}\n", dealer.address));
+    let (code, said, logged) = dealer.stop("INT");
+    assert_eq!((code, &logged[..]), (Some(0), ""));
+    assert_eq!(said, "trusted dealer: must collude with neither party\n");
+}
+
+#[test]
+fn a_server_that_is_killed_ends_the_client_and_one_that_is_stopped_says_so() {
+    let files = Files::write(SQUARE);
+    write_input(&files, &[[1.0; 4]]);
+    // Without a dealer, both parties wait for it until something happens.
+    let nowhere = "127.0.0.1:9";
+    for signal in ["KILL", "TERM"] {
+        let serve = ["run", "model.ssb", "--party", "1", "--listen", "127.0.0.1:0", "--dealer", nowhere];
+        let server = Service::start(&files, &serve);
+        let ask =
+            ["run", "model.ssb", "--party", "0", "--input", "x.npz", "--connect", &server.address, "--dealer", nowhere];
+        let child = ssvm(&files, &ask).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        let begin = Instant::now();
+        server.signal(signal);
+        let message = failed(&child.wait_with_output().unwrap());
+        assert!(begin.elapsed() < Duration::from_secs(5));
+        let expected = match signal {
+            "KILL" => "error: the server closed the connection\ntry: ",
+            _ => "error: the server gave up: stopped by a signal\ntry: ",
+        };
+        assert!(message.starts_with(expected), "{message}");
+    }
+}
+
+#[test]
+fn mistakes_are_explained() {
+    let files = Files::write(TOKENS);
+    write_input(&files, &[[1.0; 4]]);
+    std::fs::write(files.path("text.npz"), "text").unwrap();
+    let say = |arguments: &[&str]| {
+        let output = ssvm(&files, arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        failed(&output)
+    };
+    let run = |rest: &[&str]| say(&[&["run", "model.ssb"][..], rest].concat());
+    insta::assert_snapshot!(
+        [
+            run(&["--party", "0"]),
+            run(&["--party", "0", "--listen", "127.0.0.1:0"]),
+            run(&["--party", "1", "--input", "x.npz"]),
+            run(&["--party", "1", "--listen", "0.0.0.0:0"]),
+            run(&["--party", "0", "--input", "x.npz", "--connect", "192.0.2.1:7701"]),
+            run(&["--party", "0", "--input", "x.npz", "--connect", "7701"]),
+            run(&["--party", "0", "--input", "x.npz"]),
+            run(&["--party", "0", "--input", "none.npz"]),
+            run(&["--party", "0", "--input", "text.npz"]),
+            run(&["--party", "1", "--weights", "model.ssb"]),
+            say(&["dealer", "model.ssw"]),
+            say(&["dealer", "none.ssb"]),
+            say(&["simulate", "model.ssb", "--input", "x.npz", "--log", "=="]),
+        ]
+        .join("\n")
+    );
+}

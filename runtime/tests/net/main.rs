@@ -1,0 +1,7 @@
+//! The process side of the virtual machine, over real sockets.
+
+#[cfg(unix)]
+mod commands;
+mod common;
+mod faults;
+mod sessions;
