@@ -74,15 +74,16 @@ fn faults_name_the_instruction_and_the_node() {
 #[test]
 fn arguments_are_checked_before_anything_is_sent() {
     let (program, seed, masked) = (program(), Rng::new(2).seed(), Packed::default());
-    let machine = |publics| Machine::client(&program, 0, &seed, publics, &masked);
-    let says = |publics: &[u32]| machine(publics).err().expect("a fault").to_string();
+    let says =
+        |publics: &[u32]| Machine::client(&program, 0, &seed, publics, &masked).err().expect("a fault").to_string();
     assert_eq!(says(&[]), "the program takes 1 public numbers, 0 were given");
     assert_eq!(says(&[8]), "public number \"last\" is 8, it must be below 8");
 
     let run = |inputs| {
         let (mut link, mut peer) = pair(DEADLINE);
         let (_, mut material) = queue(0, DEADLINE);
-        let says = machine(&[0]).unwrap().run(inputs, &mut link, &mut material).err().expect("a fault").to_string();
+        let client = Machine::client(&program, 0, &seed, &[0], &masked).unwrap();
+        let says = client.run(inputs, &mut link, &mut material).err().expect("a fault").to_string();
         assert!(peer.receive(0, 0).is_err(), "nothing was sent");
         says
     };

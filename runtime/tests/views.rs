@@ -172,6 +172,9 @@ fn views_are_uniform() {
     }
 }
 
+/// Changes the mask of an opening.
+type Fault<'a> = &'a dyn Fn(&mut [u64]);
+
 /// The client's halves of an opening of 16 equal elements, with a fault in the mask.
 fn halves(fault: impl Fn(&mut [u64]), whole: bool) -> Vec<View> {
     const WIDTH: u8 = 20;
@@ -192,7 +195,7 @@ fn the_statistic_rejects_faulty_masks() {
     for whole in [false, true] {
         let sound = deviation(&halves(|_| {}, whole));
         assert!(sound < LIMIT, "a sound opening deviates by {sound}");
-        let faults: [(&str, &dyn Fn(&mut [u64])); 4] = [
+        let faults: [(&str, Fault); 4] = [
             ("left out", &|mask| mask[7] = 0),
             ("used twice", &|mask| mask[11] = mask[2]),
             ("one bit too narrow", &|r| r[0] &= mask(19)),
