@@ -4,7 +4,7 @@
 //! interface; elsewhere that crate does the work, with AES-NI or in constant-time software. Both are tested against
 //! each other.
 
-use crate::cpu::{Cpu, Level};
+use crate::cpu::Cpu;
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 use zeroize::ZeroizeOnDrop;
 
@@ -25,7 +25,10 @@ impl Aes128 {
         #[allow(unused_mut, unused_assignments)]
         let mut wide = None;
         #[cfg(target_arch = "x86_64")]
-        if cpu.level() >= Level::Avx512 && is_x86_feature_detected!("vaes") && is_x86_feature_detected!("aes") {
+        if cpu.level() >= crate::cpu::Level::Avx512
+            && is_x86_feature_detected!("vaes")
+            && is_x86_feature_detected!("aes")
+        {
             // SAFETY: `aes` and what else the function enables were detected.
             #[allow(unsafe_code)]
             let round_keys = unsafe { wide::expand(key) };
@@ -106,10 +109,14 @@ mod wide {
     /// A round key in each of the four lanes.
     #[target_feature(enable = "avx512f")]
     fn broadcast(keys: &[Block; 11]) -> [__m512i; 11] {
-        keys.map(|key| {
-            let [low, high] = [0, 8].map(|i| i64::from_le_bytes(key[i..i + 8].try_into().expect("half a key")));
-            _mm512_broadcast_i32x4(_mm_set_epi64x(high, low))
-        })
+        // Loops here rather than `map`: a closure does not inherit the target features and might not be inlined.
+        let mut wide = [_mm512_setzero_si512(); 11];
+        for (wide, key) in wide.iter_mut().zip(keys) {
+            let (low, high) = key.split_at(8);
+            let half = |x: &[u8]| i64::from_le_bytes(x.try_into().expect("half a key"));
+            *wide = _mm512_broadcast_i32x4(_mm_set_epi64x(half(high), half(low)));
+        }
+        wide
     }
 
     /// Encrypts vectors of four blocks.
@@ -227,7 +234,10 @@ mod wide {
         for i in 0..vectors {
             // SAFETY: `low` and `high` hold N = 8 · vectors elements, and the loads need no alignment.
             #[allow(unsafe_code)]
-            let [low, high] = unsafe { [low, high].map(|x| _mm512_loadu_si512(x.as_ptr().add(8 * i).cast())) };
+            let (low, high) = unsafe {
+                let (low, high) = (low.as_ptr().add(8 * i), high.as_ptr().add(8 * i));
+                (_mm512_loadu_si512(low.cast()), _mm512_loadu_si512(high.cast()))
+            };
             let low = _mm512_xor_si512(low, tweak);
             // Blocks of even elements, then of odd ones: the same shuffle turns them back.
             x[2 * i] = _mm512_unpacklo_epi64(low, high);
@@ -242,7 +252,7 @@ mod wide {
             encrypt(keys, x)
         };
         for i in 0..vectors {
-            let [a, b] = [2 * i, 2 * i + 1].map(|i| _mm512_xor_si512(x[i], y[i]));
+            let (a, b) = (_mm512_xor_si512(x[2 * i], y[2 * i]), _mm512_xor_si512(x[2 * i + 1], y[2 * i + 1]));
             // SAFETY: both outputs hold N = 8 · vectors elements, and the stores need no alignment.
             #[allow(unsafe_code)]
             unsafe {

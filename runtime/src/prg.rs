@@ -77,9 +77,9 @@ impl Stream {
         spread(out, |(i, out): (usize, &mut [u64])| {
             let first = first + (i * TASK) as u64;
             match width {
-                ..=8 => self.fill_from::<u64, [u8; 1]>(first, width, out),
-                ..=16 => self.fill_from::<u64, [u8; 2]>(first, width, out),
-                ..=32 => self.fill_from::<u64, [u8; 4]>(first, width, out),
+                1..=8 => self.fill_from::<u64, [u8; 1]>(first, width, out),
+                9..=16 => self.fill_from::<u64, [u8; 2]>(first, width, out),
+                17..=32 => self.fill_from::<u64, [u8; 4]>(first, width, out),
                 _ => self.fill_from::<u64, [u8; 8]>(first, width, out),
             }
         });

@@ -19,7 +19,11 @@ pub fn build_binaries() -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|e| format!("no path of this program: {e}"))?;
     let folder = own.parent().expect("a program lies in a folder");
     // Test programs lie one folder deeper than binaries.
-    Ok(if folder.ends_with("deps") { folder.parent().expect("deps has a parent").to_owned() } else { folder.to_owned() })
+    Ok(if folder.ends_with("deps") {
+        folder.parent().expect("deps has a parent").to_owned()
+    } else {
+        folder.to_owned()
+    })
 }
 
 /// The root of the repository.

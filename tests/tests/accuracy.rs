@@ -30,7 +30,10 @@ fn tiny_shakespeare() {
     }
     worst.sort_by(f32::total_cmp);
     let (median, greatest) = (worst[worst.len() / 2], worst[worst.len() - 1]);
-    println!("next token equal in {equal} of {}; greatest logit error: median {median:.4}, worst {greatest:.4}", worst.len());
+    println!(
+        "next token equal in {equal} of {}; greatest logit error: median {median:.4}, worst {greatest:.4}",
+        worst.len()
+    );
     assert!(equal * 1000 >= worst.len() * 995, "next token equal in {equal} of {}", worst.len());
     assert!(median <= 0.02 && greatest <= 0.08, "logit errors: median {median}, worst {greatest}");
 }

@@ -93,6 +93,15 @@ struct Leaf {
     components: usize,
 }
 
+/// One component's place in a leaf.
+#[derive(Clone, Copy)]
+struct Place {
+    per_block_log2: u32,
+    blocks: u64,
+    block: u64,
+    bit: u64,
+}
+
 impl Leaf {
     fn new(layout: Layout) -> Leaf {
         let slot = usize::from(layout.width).next_power_of_two().max(8);
@@ -101,21 +110,36 @@ impl Leaf {
         Leaf {
             slot,
             per_block_log2: if group < 128 { (128 / group).ilog2() } else { 0 },
-            blocks: group.div_ceil(128).min((components * slot).div_ceil(128)),
+            blocks: (components * slot).div_ceil(128),
             components: components.min(128 / slot),
         }
     }
 
-    /// Component `c` of payload `index`: the block that holds it and the bit at which it starts there.
-    fn place(self, index: u64, c: usize) -> (u64, usize) {
-        let block = (index >> self.per_block_log2) * self.blocks as u64 + (c / self.components) as u64;
-        let within = index as usize & ((1 << self.per_block_log2) - 1);
-        (block, within * (128 >> self.per_block_log2) + c % self.components * self.slot)
+    fn place(self, c: usize) -> Place {
+        Place {
+            per_block_log2: self.per_block_log2,
+            blocks: self.blocks as u64,
+            block: (c / self.components) as u64,
+            bit: (c % self.components * self.slot) as u64,
+        }
     }
 
     /// Blocks of a whole leaf.
     fn total(self, layout: Layout) -> usize {
         self.blocks * layout.leaf_size().div_ceil(1 << self.per_block_log2)
+    }
+}
+
+impl Place {
+    /// The block that holds payload `index`.
+    fn block(self, index: u64) -> u64 {
+        (index >> self.per_block_log2) * self.blocks + self.block
+    }
+
+    /// The slot of payload `index` in its block, with garbage above.
+    fn slot(self, index: u64, low: u64, high: u64) -> u64 {
+        let bit = ((index & mask(self.per_block_log2 as u8)) << (7 - self.per_block_log2)) + self.bit;
+        (if bit < 64 { low } else { high }) >> (bit % 64)
     }
 }
 
@@ -200,6 +224,37 @@ multiversion! {
         let (sums, payloads, words, out) = (&sums[..n], &payloads[..n], &words[..n], &mut out[..n]);
         for i in 0..n {
             out[i] = sums[i].wrapping_add(payloads[i]).wrapping_add(words[i] & parent[i]);
+        }
+    }
+}
+
+multiversion! {
+    /// The side that each point takes, as a mask (all ones for right), and its input for the hash of that child.
+    fn choose_sides(points: &[u64], shift: u32, seeds: &[u64], sides: &mut [u64], inputs: &mut [u64]) {
+        let n = points.len();
+        let (seeds, sides, inputs) = (&seeds[..n], &mut sides[..n], &mut inputs[..n]);
+        for i in 0..n {
+            let side = points[i] >> shift & 1;
+            sides[i] = side.wrapping_neg();
+            inputs[i] = seeds[i] | side;
+        }
+    }
+}
+
+multiversion! {
+    /// out = left or right, by side.
+    fn select_word(left: u64, right: u64, sides: &[u64], out: &mut [u64]) {
+        for (out, side) in out.iter_mut().zip(sides) {
+            *out = left ^ ((left ^ right) & side);
+        }
+    }
+}
+
+multiversion! {
+    /// left = left or right, by side.
+    fn select_assign(left: &mut [u64], right: &[u64], sides: &[u64]) {
+        for ((x, y), side) in left.iter_mut().zip(right).zip(sides) {
+            *x ^= (*x ^ y) & side;
         }
     }
 }
@@ -320,7 +375,8 @@ fn deal_block(layout: Layout, alphas: &[u64], betas: &[Vec<u64>], roots: [&[u128
             let sign = nodes[1].control[e];
             for c in 0..components {
                 // P0's payload less P1's, by side.
-                let [v0, v1] = [c, components + c].map(|at| values[0][at][e].wrapping_sub(values[1][at][e]));
+                let payload = |at: usize| values[0][at][e].wrapping_sub(values[1][at][e]);
+                let (v0, v1) = (payload(c), payload(components + c));
                 // What is left of alpha is smaller than alpha and gets beta.
                 let gain = (betas[c][e] & right).wrapping_sub(select(v1, v0)).wrapping_sub(totals[c][e]);
                 payloads[c][e * levels + level] = signed(sign, gain) & mask(layout.width);
@@ -340,22 +396,30 @@ fn deal_block(layout: Layout, alphas: &[u64], betas: &[Vec<u64>], roots: [&[u128
 
     let (shape, size) = (Leaf::new(layout), layout.leaf_size());
     let blocks = shape.total(layout);
-    // The leaf's hashes, [party][block][element].
-    let [mut low, mut high] = [vec![0; 2 * blocks * n], vec![0; 2 * blocks * n]];
-    let outs = low.chunks_exact_mut(n).zip(high.chunks_exact_mut(n));
-    for (i, (low, high)) in outs.enumerate() {
-        let (p, j) = (i / blocks, i % blocks);
-        LEAF.hash(&nodes[p].low, &nodes[p].high, j as u64, low, high);
-    }
+    // The leaf's hashes, by party [element][block].
+    let hashes = [0, 1].map(|p: usize| {
+        let [mut low, mut high, mut input_low, mut input_high] = [const { Vec::new() }; 4];
+        for (x, y) in nodes[p].low.iter().zip(&nodes[p].high) {
+            input_low.extend((0..blocks as u64).map(|j| x ^ j));
+            input_high.extend(std::iter::repeat_n(*y, blocks));
+        }
+        low.resize(input_low.len(), 0);
+        high.resize(input_low.len(), 0);
+        LEAF.hash(&input_low, &input_high, 0, &mut low, &mut high);
+        [low, high]
+    });
     for (c, last) in last.iter_mut().enumerate() {
-        for i in 0..size {
-            let (j, bit) = shape.place(i as u64, c);
-            let half = if bit < 64 { &low } else { &high };
-            for e in 0..n {
-                let smaller = (i as u64).wrapping_sub(alphas[e] & mask(layout.leaf_log2)) as i64 >> 63;
-                let [v0, v1] = [0, 1].map(|p| half[(p * blocks + j as usize) * n + e] >> (bit % 64));
-                let gain = (betas[c][e] & smaller as u64).wrapping_sub(v0.wrapping_sub(v1)).wrapping_sub(totals[c][e]);
-                last[e * size + i] = signed(nodes[1].control[e], gain) & mask(layout.width);
+        let place = shape.place(c);
+        for (e, last) in last.chunks_exact_mut(size).enumerate() {
+            let (beta, total, sign) = (betas[c][e], totals[c][e], nodes[1].control[e]);
+            let inside = alphas[e] & mask(layout.leaf_log2);
+            for (i, last) in (0u64..).zip(last) {
+                let at = e * blocks + place.block(i) as usize;
+                let payload = |[low, high]: &[Vec<u64>; 2]| place.slot(i, low[at], high[at]);
+                let (v0, v1) = (payload(&hashes[0]), payload(&hashes[1]));
+                let smaller = (i.wrapping_sub(inside) as i64 >> 63) as u64;
+                let gain = (beta & smaller).wrapping_sub(v0.wrapping_sub(v1)).wrapping_sub(total);
+                *last = signed(sign, gain) & mask(layout.width);
             }
         }
     }
@@ -438,15 +502,18 @@ struct Scratch {
     level_low: [Vec<u64>; 2],
     level_high: Vec<u64>,
     level_payloads: Vec<Vec<u64>>,
-    /// Of each current node, the first point below it and that point's element.
+    /// Of each current node, the number of the first point below it, and that point.
     leaders: Vec<u32>,
-    owners: Vec<u32>,
+    leading: Vec<u64>,
+    /// Current nodes of each element, which are neighbours.
+    owned: Vec<u32>,
     /// Points by the level at which their path leaves that of the point before, and where each level begins.
     order: Vec<u32>,
     starts: Vec<u32>,
     /// Inputs of hashes and words, gathered for one node or point each.
     input_low: Vec<u64>,
     input_high: Vec<u64>,
+    sides: Vec<u64>,
     word_low: Vec<u64>,
     word_high: Vec<u64>,
 }
@@ -554,14 +621,16 @@ impl Scratch {
         self.sort_by_level(layout, points, per_element);
         self.start(party, roots);
         refill(&mut self.leaders, (0..count).map(|e| (e * per_element) as u32));
-        refill(&mut self.owners, 0..count as u32);
+        refill(&mut self.leading, points.iter().step_by(per_element).copied());
+        refill(&mut self.owned, std::iter::repeat_n(1, count));
         for level in 0..usize::from(layout.levels) {
-            self.insert(level, per_element);
+            self.insert(level, points, per_element);
             self.load_level(layout, level);
-            let (shift, total) = (usize::from(layout.input_bits) - 1 - level, self.nodes.len());
-            let side = |leader: &u32| points[*leader as usize] >> shift & 1;
-            let inputs = self.nodes.low.iter().zip(&self.leaders);
-            refill(&mut self.input_low, inputs.map(|(low, leader)| low | side(leader)));
+            let (shift, total) = (u32::from(layout.input_bits) - 1 - level as u32, self.nodes.len());
+            for x in [&mut self.sides, &mut self.input_low, &mut self.word_low, &mut self.word_high] {
+                x.resize(total, 0);
+            }
+            choose_sides(cpu, &self.leading, shift, &self.nodes.low, &mut self.sides, &mut self.input_low);
 
             self.payloads.resize(2, Vec::new());
             let [first, second] = &mut self.payloads[..] else { unreachable!("two buffers") };
@@ -575,13 +644,13 @@ impl Scratch {
                     &*first
                 } else {
                     PAYLOAD.hash(&self.nodes.low, &self.nodes.high, c as u64, first, second);
-                    for ((x, y), leader) in first.iter_mut().zip(&*second).zip(&self.leaders) {
-                        *x ^= (*x ^ y) & side(leader).wrapping_neg();
-                    }
+                    select_assign(cpu, first, second, &self.sides);
                     &*first
                 };
-                let words = &self.level_payloads[c];
-                refill(&mut self.word_low, self.owners.iter().map(|&e| words[e as usize]));
+                let mut words = &mut self.word_low[..];
+                for (&n, &word) in self.owned.iter().zip(&self.level_payloads[c]) {
+                    words.split_off_mut(..n as usize).expect("a word a node").fill(word);
+                }
                 self.next_sums[c].resize(total, 0);
                 add_payloads(cpu, &self.nodes.control, &self.sums[c], values, &self.word_low, &mut self.next_sums[c]);
             }
@@ -590,14 +659,19 @@ impl Scratch {
             let children = &mut self.next_nodes;
             children.resize(total);
             CHILD.hash(&self.input_low, &self.nodes.high, 0, &mut children.low, &mut children.high);
-            let words = self.owners.iter().zip(&self.leaders);
-            refill(&mut self.word_low, words.map(|(&e, leader)| self.level_low[side(leader) as usize][e as usize]));
-            refill(&mut self.word_high, self.owners.iter().map(|&e| self.level_high[e as usize]));
+            let mut from = 0;
+            for (e, &n) in self.owned.iter().enumerate() {
+                let range = from..from + n as usize;
+                let [left, right] = [0, 1].map(|side: usize| self.level_low[side][e]);
+                select_word(cpu, left, right, &self.sides[range.clone()], &mut self.word_low[range.clone()]);
+                self.word_high[range].fill(self.level_high[e]);
+                from += n as usize;
+            }
             let Nodes { low, high, control } = children;
             correct_children(cpu, &self.nodes.control, &self.word_low, &self.word_high, low, high, control);
             std::mem::swap(&mut self.nodes, &mut self.next_nodes);
         }
-        self.insert(usize::from(layout.levels), per_element);
+        self.insert(usize::from(layout.levels), points, per_element);
     }
 
     /// Sorts the points, but for the first of each element, by the level at which they leave the point before them.
@@ -625,32 +699,30 @@ impl Scratch {
     }
 
     /// Gives the points that leave their predecessors at `level` nodes of their own.
-    fn insert(&mut self, level: usize, per_element: usize) {
+    fn insert(&mut self, level: usize, points: &[u64], per_element: usize) {
         let new = &self.order[self.starts[level] as usize..self.starts[level + 1] as usize];
         let mut old = self.nodes.len();
         let total = old + new.len();
         self.nodes.resize(total);
         self.leaders.resize(total, 0);
-        self.owners.resize(total, 0);
+        self.leading.resize(total, 0);
         self.sums.iter_mut().for_each(|s| s.resize(total, 0));
         let Nodes { low, high, control } = &mut self.nodes;
         // Merged from the back; the first `old` entries are still in their places.
-        let mut at = total;
-        for &p in new.iter().rev() {
-            loop {
-                at -= 1;
-                for x in [&mut *low, &mut *high, &mut *control].into_iter().chain(&mut self.sums) {
-                    x[at] = x[old - 1];
-                }
-                if self.leaders[old - 1] < p {
-                    (self.leaders[at], self.owners[at]) = (p, p / per_element as u32);
-                    break;
-                }
-                (self.leaders[at], self.owners[at]) = (self.leaders[old - 1], self.owners[old - 1]);
-                old -= 1;
+        let mut end = total;
+        for (already, &p) in new.iter().enumerate().rev() {
+            let behind = self.leaders[..old].partition_point(|&leader| leader < p);
+            let at = behind + already;
+            for x in [&mut *low, &mut *high, &mut *control, &mut self.leading].into_iter().chain(&mut self.sums) {
+                x.copy_within(behind..old, at + 1);
+                x[at] = x[behind - 1];
             }
+            self.leaders.copy_within(behind..old, at + 1);
+            (self.leaders[at], self.leading[at]) = (p, points[p as usize]);
+            self.owned[p as usize / per_element] += 1;
+            (old, end) = (behind, at);
         }
-        debug_assert_eq!(at, old, "every new point has its place");
+        debug_assert_eq!(old, end, "every new point has its place");
     }
 
     /// Adds the leaves' payloads and writes the shares. `full` tells whose nodes there are, those of `expand` or those of
@@ -658,38 +730,47 @@ impl Scratch {
     fn finish(&mut self, party: Party, layout: Layout, points: &[u64], full: bool, out: &mut [&mut [u64]]) {
         let (count, per_element) = (self.count, points.len() / self.count);
         let (shape, size) = (Leaf::new(layout), layout.leaf_size());
-        let inside = mask(layout.leaf_log2);
+        let (inside, sign) = (mask(layout.leaf_log2), signs(party));
         // Each point's node.
         if full {
-            let levels = u32::from(layout.levels);
-            let leaf = |y: u64| (y >> layout.leaf_log2).reverse_bits().checked_shr(64 - levels).unwrap_or(0) as u32;
-            let elements = points.chunks_exact(per_element).enumerate();
-            refill(
-                &mut self.order,
-                elements.flat_map(|(e, points)| points.iter().map(move |&y| leaf(y) * count as u32 + e as u32)),
-            );
+            let number = |leaf: u64| leaf.reverse_bits().checked_shr(64 - u32::from(layout.levels)).unwrap_or(0);
+            refill(&mut self.starts, (0..1 << layout.levels).map(|leaf| number(leaf) as u32 * count as u32));
+            self.order.resize(points.len(), 0);
+            let elements = self.order.chunks_exact_mut(per_element).zip(points.chunks_exact(per_element));
+            for (e, (order, points)) in (0u32..).zip(elements) {
+                for (at, y) in order.iter_mut().zip(points) {
+                    *at = self.starts[(y >> layout.leaf_log2) as usize] + e;
+                }
+            }
         } else {
             refill(&mut self.order, 0..points.len() as u32);
         }
-        let at = |p: usize| self.order[p] as usize;
-        refill(&mut self.input_high, (0..points.len()).map(|p| self.nodes.high[at(p)]));
-        self.word_low.resize(points.len(), 0);
-        self.word_high.resize(points.len(), 0);
+        for x in [&mut self.input_low, &mut self.input_high, &mut self.word_low, &mut self.word_high] {
+            x.resize(points.len(), 0);
+        }
         for (c, out) in out.iter_mut().enumerate() {
+            let place = shape.place(c);
             if c % shape.components == 0 {
-                let tweak = |p: usize| shape.place(points[p] & inside, c).0;
-                refill(&mut self.input_low, (0..points.len()).map(|p| self.nodes.low[at(p)] ^ tweak(p)));
+                let inputs = self.input_low.iter_mut().zip(&mut self.input_high);
+                for ((low, high), (&at, y)) in inputs.zip(self.order.iter().zip(points)) {
+                    *low = self.nodes.low[at as usize] ^ place.block(y & inside);
+                    *high = self.nodes.high[at as usize];
+                }
                 LEAF.hash(&self.input_low, &self.input_high, 0, &mut self.word_low, &mut self.word_high);
             }
-            let (sums, last) = (&self.sums[c], &self.words.last[c * count * size..(c + 1) * count * size]);
-            for (e, last) in last.chunks_exact(size).enumerate() {
-                for p in e * per_element..(e + 1) * per_element {
-                    let (node, index) = (at(p), points[p] & inside);
-                    let (_, bit) = shape.place(index, c);
-                    let half = if bit < 64 { self.word_low[p] } else { self.word_high[p] };
-                    let correction = last[index as usize] & self.nodes.control[node];
-                    let sum = sums[node].wrapping_add(half >> (bit % 64)).wrapping_add(correction);
-                    out[p] = signed(signs(party), sum) & mask(layout.width);
+            let (sums, control) = (&self.sums[c], &self.nodes.control);
+            let last = self.words.last[c * count * size..(c + 1) * count * size].chunks_exact(size);
+            let hashes = self.word_low.chunks_exact(per_element).zip(self.word_high.chunks_exact(per_element));
+            let elements = self.order.chunks_exact(per_element).zip(points.chunks_exact(per_element)).zip(hashes);
+            for ((out, last), ((order, points), (low, high))) in
+                out.chunks_exact_mut(per_element).zip(last).zip(elements)
+            {
+                let hashes = low.iter().zip(high);
+                for ((out, (&at, y)), (&low, &high)) in out.iter_mut().zip(order.iter().zip(points)).zip(hashes) {
+                    let index = y & inside;
+                    let correction = last[index as usize] & control[at as usize];
+                    let value = place.slot(index, low, high).wrapping_add(correction).wrapping_add(sums[at as usize]);
+                    *out = signed(sign, value) & mask(layout.width);
                 }
             }
         }
@@ -743,10 +824,10 @@ mod tests {
             let shares = PARTIES.map(|p| self.evaluate(p, range.clone(), points));
             let per_element = points.len() / range.len();
             let low = mask(self.layout.width);
-            for c in 0..self.betas.len() {
+            for (c, betas) in self.betas.iter().enumerate() {
                 for (p, y) in points.iter().enumerate() {
                     let e = range.start + p / per_element;
-                    let want = if *y < self.alphas[e] { self.betas[c][e] & low } else { 0 };
+                    let want = if *y < self.alphas[e] { betas[e] & low } else { 0 };
                     let [a, b] = [0, 1].map(|i: usize| shares[i][c][p]);
                     assert!(a <= low && b <= low);
                     assert_eq!(a.wrapping_add(b) & low, want, "{:?}, element {e}, point {y}", self.layout);
@@ -825,7 +906,7 @@ mod tests {
         let batch = Batch::new(layout, alphas.clone(), 3);
         // Knots at growing distances, shifted around the circle: as a spline has them.
         let points: Vec<u64> =
-            alphas.iter().flat_map(|a| (0..300u64).map(move |k| a.wrapping_sub(k * k * k << 4) & mask(37))).collect();
+            alphas.iter().flat_map(|a| (0..300u64).map(move |k| a.wrapping_sub((k * k * k) << 4) & mask(37))).collect();
         batch.check(0..n, &points);
     }
 
@@ -843,6 +924,66 @@ mod tests {
         let layout = Layout::new(9, 1, 10);
         let error = Key::parse(layout, 2, &[0; 5]).err().unwrap();
         assert_eq!(error.to_string(), "correction words of 2 comparison keys take 216 bytes, not 5");
+    }
+
+    /// Words and shares of a few keys; a change of these is a change of the protocol. Each line: layout, then in
+    /// hexadecimal the BLAKE3 hash of words and of either party's outputs, 16 bytes of each.
+    #[test]
+    fn known_answers() {
+        let layouts = [(9, 1, 8), (9, 1, 10), (28, 1, 40), (30, 3, 64), (31, 2, 33), (5, 5, 7), (63, 3, 16)];
+        let mut got = String::new();
+        for (bits, components, width) in layouts {
+            let layout = Layout::new(bits, components, width);
+            let alphas: Vec<u64> = test_elements(40, 10).iter().map(|x| x & mask(bits)).collect();
+            let batch = Batch::new(layout, alphas.clone(), 41);
+            let points: Vec<u64> = alphas.iter().flat_map(|&a| [a, a.saturating_sub(1), a / 2, mask(bits)]).collect();
+            let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex()[..32].to_owned();
+            let shares = batch
+                .check(0..10, &points)
+                .map(|out| hash(&out.concat().iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>()));
+            got += &format!("{bits} {components} {width} {} {} {}\n", hash(&batch.words), shares[0], shares[1]);
+        }
+        assert_eq!(got, include_str!("dcf_known_answers.txt"));
+    }
+
+    /// The smallest key worked out from the formulas of figure 1 (one level, a leaf of one
+    /// payload), with the block cipher of the `aes` crate and none of this file's code.
+    #[test]
+    fn one_level_by_the_formulas() {
+        use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
+        let hash = |key: u128, x: u128| {
+            let mut block = Array::from(x.to_le_bytes());
+            aes::Aes128::new(&Array::from(key.to_be_bytes())).encrypt_block(&mut block);
+            x ^ u128::from_le_bytes(block.into())
+        };
+        let child = |s: u128, side: u128| hash(0x243f_6a88_85a3_08d3_1319_8a2e_0370_7344, s ^ side);
+        let payload = |s: u128, side: u32| (hash(0xa409_3822_299f_31d0_082e_fa98_ec4e_6c89, s) >> (64 * side)) as u64;
+        let leaf = |s: u128| hash(0x4528_21e6_38d0_1377_be54_66cf_34e9_0c6c, s) as u64;
+        for alpha in [0, 1] {
+            let batch = Batch::new(Layout::with_leaf(1, 1, 64, 0), vec![alpha], 8);
+            let (beta, s) = (batch.betas[0][0], [batch.roots[0][0] & !1, batch.roots[1][0] & !1]);
+            let (keep, lose) = (alpha as usize, 1 - alpha as usize);
+            let g = s.map(|s| [child(s, 0), child(s, 1)]);
+            let v = s.map(|s| [payload(s, 0), payload(s, 1)]);
+            let seed = (g[0][lose] ^ g[1][lose]) & !1;
+            let bits = [(g[0][0] ^ g[1][0]) as u64 & 1 ^ alpha ^ 1, (g[0][1] ^ g[1][1]) as u64 & 1 ^ alpha];
+            // P1's control bit at the root is one: signs flip.
+            let mut word = v[0][lose].wrapping_sub(v[1][lose]);
+            if lose == 0 {
+                word = word.wrapping_sub(beta);
+            }
+            let total = v[0][keep].wrapping_sub(v[1][keep]).wrapping_sub(word);
+            let t = [(g[0][keep] & 1) as u64, (g[1][keep] as u64 & 1) ^ bits[keep]];
+            let ends = [g[0][keep] & !1, (g[1][keep] & !1) ^ seed];
+            assert_eq!(t[0] ^ t[1], 1, "on alpha's path the control bits differ");
+            let last = leaf(ends[1]).wrapping_sub(leaf(ends[0])).wrapping_sub(total);
+            let last = if t[1] == 1 { last.wrapping_neg() } else { last };
+            let mut want = seed.to_le_bytes().to_vec();
+            want.push((bits[0] | bits[1] << 1) as u8);
+            want.extend(word.to_le_bytes());
+            want.extend(last.to_le_bytes());
+            assert_eq!(batch.words, want, "alpha {alpha}");
+        }
     }
 
     /// Chi-square of 16 equally likely values, over its degrees of freedom: about 1 ± 0.37.

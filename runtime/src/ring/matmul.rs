@@ -8,7 +8,7 @@
 //! 34(3), 2008. Up to [`FEW_ROWS`] rows the copy would cost more than the product: each row is then a combination of
 //! rows of the right operand, which is read once, at the speed of memory.
 
-use crate::cpu::{Cpu, Level, multiversion};
+use crate::cpu::{Cpu, multiversion};
 use rayon::prelude::*;
 
 /// Rows of a tile.
@@ -23,8 +23,8 @@ const DEPTH: usize = 192;
 /// Rows that are packed at once.
 const ROW_BLOCK: usize = 1024;
 
-/// Least number of multiplications that are worth another thread.
-const PARALLEL: usize = 1 << 19;
+/// Least number of multiplications that are worth another thread: some hundred microseconds.
+const PARALLEL: usize = 1 << 21;
 
 /// Products of at most this many rows are computed without packing.
 const FEW_ROWS: usize = 3;
@@ -199,7 +199,7 @@ fn multiply(cpu: Cpu, left: &[LeftColumn], right: &[RightRow], tile: &mut Tile) 
         // SAFETY: a `Cpu` of this level exists only if the features were detected.
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
-        Level::Avx512 => unsafe { multiply_avx512(left, right, tile) },
+        crate::cpu::Level::Avx512 => unsafe { multiply_avx512(left, right, tile) },
         _ => multiply_in_parts(cpu, left, right, tile),
     }
 }
@@ -220,7 +220,8 @@ fn multiply_avx512(left: &[LeftColumn], right: &[RightRow], tile: &mut Tile) {
                 let b = b.as_ptr().cast::<__m512i>();
                 // SAFETY: `b` points to 24 elements, three vectors of eight, and the load needs no alignment.
                 #[allow(unsafe_code)]
-                let [b0, b1, b2] = unsafe { [0, 1, 2].map(|i| _mm512_loadu_si512(b.add(i))) };
+                let (b0, b1, b2) =
+                    unsafe { (_mm512_loadu_si512(b), _mm512_loadu_si512(b.add(1)), _mm512_loadu_si512(b.add(2))) };
                 $(
                     let factor = _mm512_set1_epi64(a[$r] as i64);
                     $x = _mm512_add_epi64($x, _mm512_mullo_epi64(factor, b0));

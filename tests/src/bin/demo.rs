@@ -133,7 +133,10 @@ fn demo(arguments: &Arguments) -> Result<(), String> {
     println!("  dealer   neither prompt nor weights: it hands out randomness and receives no message of theirs");
     println!("  all      the program: architecture, sizes, calibrated ranges, and when messages are sent");
     if agreed < tokens {
-        println!("\n  {} token(s) differ from the float evaluator's: near-ties within the error above.", tokens - agreed);
+        println!(
+            "\n  {} token(s) differ from the float evaluator's: near-ties within the error above.",
+            tokens - agreed
+        );
     }
     if greatest_error > 0.08 {
         return Err(format!("error: a logit is off by {greatest_error:.3}; at most 0.08 is expected of this model"));
@@ -179,11 +182,13 @@ impl Float {
 
     fn last_logits(&self, ids: &[u32]) -> Result<Vec<f32>, String> {
         let shape = vec![1, ids.len()];
-        let bindings = Bindings { input_shapes: BTreeMap::from([("input_ids".to_owned(), shape)]), ..Bindings::default() };
+        let bindings =
+            Bindings { input_shapes: BTreeMap::from([("input_ids".to_owned(), shape)]), ..Bindings::default() };
         let imported = onnx::import(&self.model, &bindings).map_err(|e| e.to_string())?;
         let tokens = ArrayD::from_shape_fn(vec![1, ids.len()], |i| i64::from(ids[i[1]]));
         let inputs = BTreeMap::from([("input_ids".to_owned(), Tensor::I64(tokens))]);
-        let outputs = graph::eval::evaluate(&imported.graph, &inputs, None, &mut |_, _| {}).map_err(|e| e.to_string())?;
+        let outputs =
+            graph::eval::evaluate(&imported.graph, &inputs, None, &mut |_, _| {}).map_err(|e| e.to_string())?;
         let Some((_, Tensor::F32(logits))) = outputs.into_iter().next() else { return Err("no logits".to_owned()) };
         let vocabulary = logits.shape()[2];
         Ok(logits.iter().copied().skip((ids.len() - 1) * vocabulary).collect())
@@ -220,12 +225,19 @@ impl Totals {
         let mean = |name: &str| self.seconds.get(name).copied().unwrap_or(f64::NAN) / self.passes as f64;
         println!("{}", rule(&format!("one pass, {POSITIONS} positions (client's side; mean of {tokens})")));
         println!("  rounds + one-way messages     {:>8} + {}", last("rounds"), last("one_way_messages"));
-        println!("  sent, received by the client  {:>8.2} MB, {:.2} MB", last("sent_bytes") / 1e6, last("received_bytes") / 1e6);
+        println!(
+            "  sent, received by the client  {:>8.2} MB, {:.2} MB",
+            last("sent_bytes") / 1e6,
+            last("received_bytes") / 1e6
+        );
         println!("  material to the client        {:>8.2} MB", last("material_bytes") / 1e6);
         println!("  seconds: dealing              {:>8.3}", mean("dealing_seconds"));
         println!("           online               {:>8.3}", mean("online_seconds"));
         println!("  once: compiling               {compile_seconds:>8.2}");
-        println!("        masked weights          {:>8.2}", self.seconds.get("setup_seconds").copied().unwrap_or(f64::NAN));
+        println!(
+            "        masked weights          {:>8.2}",
+            self.seconds.get("setup_seconds").copied().unwrap_or(f64::NAN)
+        );
         println!();
     }
 }
