@@ -16,7 +16,7 @@ use crate::dealer::Seeds;
 use crate::inputs::{self, decode, stack};
 use crate::keys::MasterKey;
 use crate::ledger::Ledger;
-use crate::meter::Report;
+use crate::meter::{Phases, Report, Totals};
 use crate::net::{Net, addr};
 use crate::npz;
 use crate::process::client::Client;
@@ -128,7 +128,7 @@ struct SimulateOptions {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "a number of seconds is needed".to_owned())?;
     match seconds {
-        s if s >= 0.01 && s <= 86_400.0 => Ok(Duration::from_secs_f64(s)),
+        s if (0.01..=86_400.0).contains(&s) => Ok(Duration::from_secs_f64(s)),
         _ => Err("between 0.01 and 86400 seconds".to_owned()),
     }
 }
@@ -245,6 +245,8 @@ fn server(options: &RunOptions) -> Result<(), CliError> {
 struct ClientReport {
     preprocessing: &'static str,
     program: String,
+    #[serde(flatten)]
+    totals: Totals,
     runs: Vec<Record>,
 }
 
@@ -280,15 +282,18 @@ fn client(options: &RunOptions) -> Result<(), CliError> {
     let reports: Vec<&Report> = records.iter().map(|r| &r.online).collect();
     say(&summary(&reports, records.iter().map(|r| r.phases.online_seconds).sum()));
     let hash = crate::handshake::hex(&client.loaded.hash);
-    let report = ClientReport { preprocessing: "trusted dealer", program: hash, runs: records };
+    let totals = Totals::of(records.iter().map(|r| (&r.online, r.phases, r.setup_bytes)));
+    let report = ClientReport { preprocessing: "trusted dealer", program: hash, totals, runs: records };
     write_report(options.report.as_deref(), &report)
 }
 
-/// The report of a simulation: both parties of every run.
+/// The report of a simulation: the client's totals, and both parties of every run.
 #[derive(Serialize)]
 struct SimulationReport {
     preprocessing: &'static str,
     program: String,
+    #[serde(flatten)]
+    totals: Totals,
     runs: Vec<SimulatedRun>,
 }
 
@@ -319,7 +324,10 @@ fn simulated(options: &SimulateOptions) -> Result<(), CliError> {
     let reports: Vec<&Report> = runs.iter().map(|r| &r.client).collect();
     say(&summary(&reports, reports.iter().map(|r| r.online_seconds).sum()));
     let hash = crate::handshake::hex(&loaded.hash);
-    let report = SimulationReport { preprocessing: "trusted dealer", program: hash, runs };
+    let phases =
+        |r: &Report| Phases { prepare_seconds: r.setup_seconds, online_seconds: r.online_seconds, ..Phases::default() };
+    let totals = Totals::of(runs.iter().map(|r| (&r.client, phases(&r.client), 0)));
+    let report = SimulationReport { preprocessing: "trusted dealer", program: hash, totals, runs };
     write_report(options.report.as_deref(), &report)
 }
 

@@ -109,6 +109,80 @@ impl Report {
     }
 }
 
+/// Seconds of a run's phases.
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+pub struct Phases {
+    /// From connecting until both sides know that they fit.
+    pub handshake_seconds: f64,
+    /// Transfer of masked weights, or loading them.
+    pub setup_seconds: f64,
+    /// From connecting to the dealer until the material is there in full.
+    pub dealing_seconds: f64,
+    /// Work that depends on neither input nor peer.
+    pub prepare_seconds: f64,
+    /// From input to output.
+    pub online_seconds: f64,
+}
+
+/// Sums over the runs of one party, as a report file starts with them.
+#[derive(Clone, Serialize)]
+pub struct Totals {
+    rounds: u64,
+    one_way_messages: u64,
+    sent_bytes: u64,
+    received_bytes: u64,
+    material_bytes: u64,
+    setup_bytes: u64,
+    #[serde(flatten)]
+    phases: Phases,
+    peak_rss_bytes: Option<u64>,
+    instructions: Vec<Row>,
+}
+
+impl Totals {
+    /// Adds up runs of one program: what each took, its phases and its bytes of masked weights.
+    pub fn of<'a>(runs: impl IntoIterator<Item = (&'a Report, Phases, u64)>) -> Totals {
+        let mut totals = Totals {
+            rounds: 0,
+            one_way_messages: 0,
+            sent_bytes: 0,
+            received_bytes: 0,
+            material_bytes: 0,
+            setup_bytes: 0,
+            phases: Phases::default(),
+            peak_rss_bytes: None,
+            instructions: Vec::new(),
+        };
+        for (report, phases, setup_bytes) in runs {
+            totals.rounds += report.rounds;
+            totals.one_way_messages += report.one_way_messages;
+            totals.sent_bytes += report.sent_bytes;
+            totals.received_bytes += report.received_bytes;
+            totals.material_bytes += report.material_bytes;
+            totals.setup_bytes += setup_bytes;
+            totals.phases.handshake_seconds += phases.handshake_seconds;
+            totals.phases.setup_seconds += phases.setup_seconds;
+            totals.phases.dealing_seconds += phases.dealing_seconds;
+            totals.phases.prepare_seconds += phases.prepare_seconds;
+            totals.phases.online_seconds += phases.online_seconds;
+            totals.peak_rss_bytes = totals.peak_rss_bytes.max(report.peak_rss_bytes);
+            if totals.instructions.is_empty() {
+                totals.instructions = report.instructions.clone();
+                continue;
+            }
+            for (sum, row) in totals.instructions.iter_mut().zip(&report.instructions) {
+                sum.sent_bytes += row.sent_bytes;
+                sum.received_bytes += row.received_bytes;
+                sum.material_bytes += row.material_bytes;
+                sum.compute_seconds += row.compute_seconds;
+                sum.peer_seconds += row.peer_seconds;
+                sum.dealer_seconds += row.dealer_seconds;
+            }
+        }
+        totals
+    }
+}
+
 /// Greatest resident memory of this process so far, from Linux's `/proc`; `None` elsewhere.
 pub fn peak_rss_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

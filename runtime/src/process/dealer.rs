@@ -98,11 +98,23 @@ impl Drop for Leave<'_> {
     }
 }
 
+/// A guest that is sent away, and why.
+struct Refused {
+    conn: Conn,
+    error: RunError,
+}
+
+impl Refused {
+    fn new(conn: Conn, error: RunError) -> Box<Refused> {
+        Box::new(Refused { conn, error })
+    }
+}
+
 impl Desk {
     fn attend(&self, conn: Conn) {
         let (session, guest) = match self.admit(conn) {
             Ok(admitted) => admitted,
-            Err((conn, error)) => return refuse(conn, &error),
+            Err(refused) => return refuse(refused.conn, &refused.error),
         };
         match self.pair(session, guest) {
             Ok(None) => {}
@@ -113,12 +125,12 @@ impl Desk {
                 };
                 self.deal(session, client, server);
             }
-            Err((conn, error)) => refuse(conn, &error),
+            Err(refused) => refuse(refused.conn, &refused.error),
         }
     }
 
     /// Handshake, then the party's seeds.
-    fn admit(&self, mut conn: Conn) -> Result<(Session, Guest), (Conn, RunError)> {
+    fn admit(&self, mut conn: Conn) -> Result<(Session, Guest), Box<Refused>> {
         let mut admit = || -> Result<_, RunError> {
             let parties = [Role::Party(Party::Client), Role::Party(Party::Server)];
             let theirs = greet(&mut conn, &self.loaded.hello(Role::Dealer), &parties)?;
@@ -138,12 +150,12 @@ impl Desk {
         };
         match admit() {
             Ok((session, party, entry, seeds)) => Ok((session, Guest { party, conn, entry, seeds })),
-            Err(error) => Err((conn, error)),
+            Err(error) => Err(Refused::new(conn, error)),
         }
     }
 
     /// The guest with its partner, or nothing if the guest was handed to the partner, who came first.
-    fn pair(&self, session: Session, guest: Guest) -> Result<Option<(Guest, Guest)>, (Conn, RunError)> {
+    fn pair(&self, session: Session, guest: Guest) -> Result<Option<(Guest, Guest)>, Box<Refused>> {
         let (partner, arrival) = oneshot::channel();
         {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,19 +165,20 @@ impl Desk {
                 }
                 Entry::Occupied(first) if first.get().party == guest.party => {
                     let what = "this role is taken in this session";
-                    return Err((guest.conn, Mismatch::Session { what }.into()));
+                    return Err(Refused::new(guest.conn, Mismatch::Session { what }.into()));
                 }
                 Entry::Occupied(first) if first.get().entry != guest.entry => {
                     let what = "the parties of this session ask for different entries";
-                    return Err((guest.conn, Mismatch::Session { what }.into()));
+                    return Err(Refused::new(guest.conn, Mismatch::Session { what }.into()));
                 }
                 Entry::Occupied(first) => {
                     // Handing over fails only if the first guest is just leaving, which ends the session.
                     return match first.remove().partner.send(guest) {
                         Ok(()) => Ok(None),
-                        Err(guest) => {
-                            Err((guest.conn, Mismatch::Session { what: "the other party has left it" }.into()))
-                        }
+                        Err(guest) => Err(Refused::new(
+                            guest.conn,
+                            Mismatch::Session { what: "the other party has left it" }.into(),
+                        )),
                     };
                 }
             }
@@ -182,7 +195,7 @@ impl Desk {
                         NetError::Timeout { peer, waiting: "hello", seconds }
                     }
                 };
-                Err((guest.conn, error.into()))
+                Err(Refused::new(guest.conn, error.into()))
             }
         }
     }

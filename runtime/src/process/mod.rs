@@ -31,7 +31,7 @@ mod progress;
 mod stream;
 
 pub use error::{RunError, chain};
-pub use parts::{Entropy, Os, Phases, Record, write_json};
+pub use parts::{Entropy, Os, Record, write_json};
 
 use parts::Watch;
 pub use program::Loaded;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::RunError;
 use crate::handshake::Session;
-use crate::meter::Report;
+use crate::meter::{Phases, Report};
 use crate::net::Conn;
 use crate::prg::Seed;
 
@@ -33,21 +33,6 @@ impl Entropy for Os {
         getrandom::fill(&mut bytes).map_err(RunError::Random)?;
         Ok(Session(bytes))
     }
-}
-
-/// Seconds of a run's phases.
-#[derive(Clone, Copy, Default, Debug, Serialize)]
-pub struct Phases {
-    /// From connecting until both sides know that they fit.
-    pub handshake_seconds: f64,
-    /// Transfer of masked weights, or loading them.
-    pub setup_seconds: f64,
-    /// From connecting to the dealer until the material is there in full.
-    pub dealing_seconds: f64,
-    /// Work that depends on neither input nor peer.
-    pub prepare_seconds: f64,
-    /// From input to output.
-    pub online_seconds: f64,
 }
 
 /// A run in the report file.

@@ -13,10 +13,11 @@ use super::dealer::{Leave, until_zero};
 use super::material::collect;
 use super::online::{meet, run};
 use super::stream::Outgoing;
-use super::{Entropy, Loaded, Phases, Record, RunError, Watch, chain, write_json};
+use super::{Entropy, Loaded, Record, RunError, Watch, chain, write_json};
 use crate::handshake::{self, Hello, Role, Session, greet, hex};
 use crate::keys::MasterKey;
 use crate::ledger::Ledger;
+use crate::meter::{Phases, Totals};
 use crate::net::frame::Kind;
 use crate::net::{Conn, Listener, Net, NetError};
 use crate::protocol::linear::{WeightMask, mask_weight};
@@ -51,6 +52,8 @@ pub struct Server {
 struct ServerReport {
     preprocessing: &'static str,
     program: String,
+    #[serde(flatten)]
+    totals: Totals,
     session: Record,
 }
 
@@ -103,7 +106,9 @@ impl Desk {
     fn report(&self, session: Record) {
         let Some(path) = &self.server.report else { return };
         let program = hex(&self.server.loaded.hash);
-        if let Err(error) = write_json(path, &ServerReport { preprocessing: "trusted dealer", program, session }) {
+        let totals = Totals::of([(&session.online, session.phases, session.setup_bytes)]);
+        let report = ServerReport { preprocessing: "trusted dealer", program, totals, session };
+        if let Err(error) = write_json(path, &report) {
             tracing::warn!("report: {}", chain(&error));
         }
     }

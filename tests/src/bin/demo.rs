@@ -88,7 +88,8 @@ fn demo(arguments: &Arguments) -> Result<(), String> {
 
     let float = Float::load(&model)?;
     println!("\n{}", rule("the client's text, one private pass a token"));
-    print!("{}", arguments.prompt);
+    let mut shown = text.decode(&ids).map_err(|e| e.to_string())?;
+    print!("{shown}");
     let mut totals = Totals::default();
     let mut agreed = 0;
     let mut greatest_error = 0f32;
@@ -115,8 +116,12 @@ fn demo(arguments: &Arguments) -> Result<(), String> {
         greatest_error = logits.iter().zip(&wanted).fold(greatest_error, |m, (a, b)| m.max((a - b).abs()));
         totals.add(&at("report.json"))?;
         ids.push(token as u32);
+        // A token may end in the middle of a character; what is printed is only ever added to.
         let whole = text.decode(&ids).map_err(|e| e.to_string())?;
-        print!("\r\x1b[2K{}", whole.rsplit('\n').next().unwrap_or_default());
+        if let Some(more) = whole.trim_end_matches('\u{fffd}').strip_prefix(shown.as_str()) {
+            print!("{more}");
+            shown.push_str(more);
+        }
         std::io::stdout().flush().map_err(|e| e.to_string())?;
     }
     println!("\n");
