@@ -82,6 +82,6 @@ pub fn output(command: &mut Command) -> Result<String, String> {
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
-        Err(format!("{}", String::from_utf8_lossy(&output.stderr).trim_end()))
+        Err(String::from_utf8_lossy(&output.stderr).trim_end().to_owned())
     }
 }
