@@ -49,7 +49,7 @@ const SERIES_SCALE: u8 = 14;
 const EXP_SCALE: Scale = 15;
 
 /// Row sums are inverted from here up; no row whose maximum was calibrated has a sum below 1.
-const LEAST_SUM: f64 = 1.0 / 256.0;
+const LEAST_SUM: f64 = 1.0 / 16.0;
 
 /// Fractional bits of 1/Σ.
 const INVERSE_SCALE: Scale = 20;
