@@ -117,7 +117,7 @@ fn read(path: &Path) -> Result<Value, String> {
 }
 
 fn print(arguments: &Arguments, costs: &[Value], reports: &[Value], served: &Value, dealer_rss: Option<u64>) {
-    let claim = |i: u32, name: &str| costs[i][name].as_f64().unwrap_or(f64::NAN);
+    let claim = |i: usize, name: &str| costs[i][name].as_f64().unwrap_or(f64::NAN);
     let between = f64::from(arguments.layers - 1);
     let layer = |name: &str| (claim(1, name) - claim(0, name)) / between;
     let both = |of: &dyn Fn(&str) -> f64| of("client_sent_bytes") + of("server_sent_bytes");
