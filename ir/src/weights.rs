@@ -97,7 +97,7 @@ pub struct Header {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum WeightsError {
     /// Something else than weights.
-    #[error("not a weights file: it does not start with {MAGIC:02x?}")]
+    #[error("not a weights file (.ssw): its first bytes are not those of one")]
     Magic,
     /// Another version.
     #[error("weights version {0}, this program reads version {VERSION}; compile the model again")]

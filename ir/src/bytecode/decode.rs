@@ -19,8 +19,8 @@ pub enum DecodeError {
     #[error("the file is cut short: {0} bytes")]
     TooShort(usize),
     /// Something else than bytecode.
-    #[error("not a bytecode file: it starts with {0:02x?} instead of {MAGIC:02x?}")]
-    Magic([u8; 4]),
+    #[error("not a bytecode file (.ssb): its first bytes are not those of one")]
+    Magic,
     /// Another version.
     #[error("bytecode version {0}, this program reads version {VERSION}; compile the model again")]
     Version(u32),
@@ -59,7 +59,7 @@ pub fn decode(file: &[u8]) -> Result<Module, DecodeError> {
     };
     let [m0, m1, m2, m3, version @ ..] = *header;
     if [m0, m1, m2, m3] != MAGIC {
-        return Err(DecodeError::Magic([m0, m1, m2, m3]));
+        return Err(DecodeError::Magic);
     }
     let version = u32::from_le_bytes(version);
     if version != VERSION {

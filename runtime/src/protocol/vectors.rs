@@ -3,9 +3,13 @@
 //!
 //! `vectors.json`: a list of reads. An opening has `width`, `shape`, the integers `x`, the `mask` and what was `opened`;
 //! `width` and `result` are the read's. The implementation, in numpy, computes in its own order and with other randomness.
+//!
+//! `share_vectors.json`: what works on shares alone, `linear`, `reveal` and the local `down`. `shares` are the client's and
+//! the server's, `width` and `result` the result's; the result of `down` is both parties' shares.
 
 use super::*;
 use crate::prg::Seed;
+use crate::weights::Integers;
 use ir::eval::series_tolerance;
 use ir::series::{Cosine, Series};
 use ir::{Pattern, Table};
@@ -28,6 +32,8 @@ struct Vector {
     width: Width,
     result: Vec<i64>,
     #[serde(default)]
+    rows: Vec<(u32, u32)>,
+    #[serde(default)]
     thresholds: Vec<i64>,
     #[serde(default)]
     knots: Vec<i64>,
@@ -47,6 +53,21 @@ struct Vector {
     cos: Vec<i64>,
     #[serde(default)]
     sin: Vec<i64>,
+}
+
+#[derive(Deserialize)]
+struct OfShares {
+    op: String,
+    width: Width,
+    shape: Vec<usize>,
+    shares: [Vec<u64>; 2],
+    result: Vec<i64>,
+    #[serde(default)]
+    columns: usize,
+    #[serde(default)]
+    weight: Vec<i64>,
+    #[serde(default)]
+    bits: Width,
 }
 
 /// Material that was written before.
@@ -138,7 +159,7 @@ fn reads_give_the_same_integers() {
     let mut seen = std::collections::BTreeSet::new();
     for (number, v) in vectors.iter().enumerate() {
         let roles = Roles { seeds: [1, 2].map(|i| Seed::new([i + 2 * number as u8; 32])) };
-        let is_whole = matches!(&v.op[..], "sddmm" | "series");
+        let is_whole = matches!(&v.op[..], "sddmm" | "spmm" | "series");
         let lift_bits = |o: &Opened| v.width.saturating_sub(o.width);
         let (mask, openings) = roles.open(0, &v.x, is_whole, lift_bits(&v.x));
         let other = v.y.as_ref().map(|y| roles.open(1, y, is_whole, lift_bits(y)));
@@ -168,14 +189,19 @@ fn reads_give_the_same_integers() {
                     mul::read(party, x(party), y(party), dealt)
                 },
             ),
-            "sddmm" => {
-                let pattern = Pattern::full(v.x.shape[0] as u32, mask_y().r.shape[0] as u32);
+            "sddmm" | "spmm" => {
+                let columns = mask_y().r.shape[0] as u32;
+                let (product, pattern) = if v.op == "sddmm" {
+                    (matmul::Product::Sddmm, Pattern::full(v.x.shape[0] as u32, columns))
+                } else {
+                    (matmul::Product::Spmm, Pattern { columns, rows: v.rows.clone() })
+                };
                 roles.run(
                     2,
-                    |to| matmul::deal(matmul::Product::Sddmm, &mask, mask_y(), &pattern, width, to),
+                    |to| matmul::deal(product, &mask, mask_y(), &pattern, width, to),
                     |party, source| {
                         let dealt = matmul::Dealt::take(source, v.result.len(), width).expect("dealt");
-                        matmul::read(party, matmul::Product::Sddmm, x(party), y(party), &pattern, dealt)
+                        matmul::read(party, product, x(party), y(party), &pattern, dealt)
                     },
                 )
             }
@@ -233,5 +259,64 @@ fn reads_give_the_same_integers() {
             assert!((got - want).abs() <= tolerance, "vector {number}, {}, element {i}: {got} for {want}", v.op);
         }
     }
-    assert_eq!(seen.len(), 8, "every read has vectors: {seen:?}");
+    assert_eq!(seen.len(), 9, "every read has vectors: {seen:?}");
+}
+
+/// A product with a weight, from setup to result; the masks are not the vector's, the integers are.
+fn linear_sum(roles: &Roles, v: &OfShares) -> Vec<u64> {
+    let (width, sizes) = (v.width, linear::Sizes { rows: v.shape[0], k: v.shape[1], m: v.columns });
+    let (cells, seed): (Vec<[u8; 8]>, _) = (v.weight.iter().map(|w| w.to_le_bytes()).collect(), Seed::new([99; 32]));
+    let (weight, mask) = (Integers::Eight(&cells), linear::WeightMask::new(&seed, 3, ir::Weight(0)));
+    let mut packed = Vec::new();
+    linear::mask_weight(mask, weight, width, &mut packed).expect("memory takes all");
+    let masked = ring::unpack(&packed, width, cells.len());
+    let fill = |first: usize, out: &mut [u64]| -> io::Result<()> {
+        out.copy_from_slice(&masked[first..first + out.len()]);
+        Ok(())
+    };
+    let client = roles.uses(0)[0];
+    let message = linear::send(client, &v.shares[0], sizes, width);
+    let (_, sum) = roles.run(
+        0,
+        |to| linear::deal(client, mask, sizes, width, to),
+        |party, source| {
+            let share = match party {
+                Party::Client => linear::prepare(client, fill, sizes, width).expect("memory gives all"),
+                Party::Server => {
+                    let dealt = linear::Dealt::take(source, sizes, width).expect("dealt");
+                    linear::read(&message, &v.shares[1], weight, sizes, dealt)
+                }
+            };
+            Tensor::new(vec![sizes.rows, sizes.m], share)
+        },
+    );
+    sum
+}
+
+#[test]
+fn shares_give_the_same_integers() {
+    let vectors: Vec<OfShares> = serde_json::from_str(include_str!("share_vectors.json")).expect("vectors");
+    let mut seen = std::collections::BTreeSet::new();
+    for (number, v) in vectors.iter().enumerate() {
+        let roles = Roles { seeds: [1, 2].map(|i| Seed::new([i + 2 * number as u8; 32])) };
+        let got = match &v.op[..] {
+            "linear" => signed(&linear_sum(&roles, v), v.width),
+            "reveal" => {
+                let [client, server] = &v.shares;
+                assert_eq!(reveal::read(server, client, v.width), v.result, "either party may learn it");
+                reveal::read(client, server, v.width)
+            }
+            "down" => {
+                let mut shares = v.shares.clone();
+                for (party, share) in [Party::Client, Party::Server].into_iter().zip(&mut shares) {
+                    ring::down_assign(party, share, v.width + v.bits, v.bits);
+                }
+                signed(&shares.concat(), v.width)
+            }
+            op => panic!("no such protocol: {op}"),
+        };
+        seen.insert(&v.op);
+        assert_eq!(got, v.result, "vector {number}, {}", v.op);
+    }
+    assert_eq!(seen.len(), 3, "each has vectors: {seen:?}");
 }
