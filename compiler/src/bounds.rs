@@ -79,13 +79,19 @@ fn bound_of(graph: &Graph, id: NodeId, bounds: &HashMap<NodeId, Bound>) -> Optio
             let n = x.channels.len().max(y.channels.len());
             plain((0..n).map(|i| x.channels[i % x.channels.len()] + y.channels[i % y.channels.len()]).collect())
         }
-        Op::Slice { axis, from, to } if *axis + 1 == node.shape.len() => plain(operand(0)?.channels[*from..*to].to_vec()),
+        Op::Slice { axis, from, to } if *axis + 1 == node.shape.len() => {
+            plain(operand(0)?.channels[*from..*to].to_vec())
+        }
         Op::Gelu(_) => plain(operand(0)?.channels.clone()),
         Op::Attention { .. } => plain(operand(2)?.channels.clone()),
         Op::Slice { .. } | Op::Pick { .. } => operand(0).cloned(),
         Op::Reshape => {
             let x = operand(0)?;
-            if node.shape.last() == Some(&x.channels.len()) { Some(x.clone()) } else { plain(vec![x.greatest(); *node.shape.last()?]) }
+            if node.shape.last() == Some(&x.channels.len()) {
+                Some(x.clone())
+            } else {
+                plain(vec![x.greatest(); *node.shape.last()?])
+            }
         }
         _ => None,
     }

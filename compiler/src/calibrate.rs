@@ -54,9 +54,8 @@ impl Ranges {
 
     /// Like [`Ranges::claim`], for some channels of an activation's operand.
     pub fn claim_of_channels(&self, id: NodeId, channels: Range<usize>, factor: f64) -> f64 {
-        let proof = self.bounds.get(&id).map_or(f64::INFINITY, |b| {
-            b.channels[channels].iter().copied().fold(0.0, f64::max)
-        });
+        let proof =
+            self.bounds.get(&id).map_or(f64::INFINITY, |b| b.channels[channels].iter().copied().fold(0.0, f64::max));
         self.claim(id, factor).min(proof)
     }
 

@@ -145,19 +145,16 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
             Stage::Schedule => ir::print::program(&compiled.schedule),
         });
     }
-    let program = arguments.output.clone().unwrap_or_else(|| {
-        Path::new(arguments.model.file_name().unwrap_or_default()).with_extension("ssb")
-    });
+    let program = arguments
+        .output
+        .clone()
+        .unwrap_or_else(|| Path::new(arguments.model.file_name().unwrap_or_default()).with_extension("ssb"));
     let weights = program.with_extension("ssw");
     let artifacts = compiled.artifacts()?;
     write_whole(&weights, &artifacts.weights)?;
     write_whole(&program, &artifacts.program)?;
     warn(&compiled);
-    print(&report::compiled(
-        &compiled,
-        (&program, artifacts.program.len()),
-        (&weights, artifacts.weights.len()),
-    ))
+    print(&report::compiled(&compiled, (&program, artifacts.program.len()), (&weights, artifacts.weights.len())))
 }
 
 fn warn(compiled: &Compiled) {
@@ -188,7 +185,9 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
 /// Reads and verifies a program.
 fn load(path: &Path) -> Result<ir::bytecode::Module, Diagnostic> {
     let bytes = std::fs::read(path).map_err(|e| {
-        Diagnostic::new(format!("the program cannot be read: {e}")).at(path.display().to_string()).help("make one with sscc compile MODEL.onnx -o MODEL.ssb")
+        Diagnostic::new(format!("the program cannot be read: {e}"))
+            .at(path.display().to_string())
+            .help("make one with sscc compile MODEL.onnx -o MODEL.ssb")
     })?;
     ir::bytecode::decode(&bytes).map_err(|e| {
         Diagnostic::new(format!("this is not a program that this version can run: {e}")).at(path.display().to_string())

@@ -90,9 +90,7 @@ fn range(values: &ArrayD<f32>, scale: Scale) -> Option<(i64, i64)> {
 fn describe(bound: &BTreeMap<String, graph::Tensor>) -> String {
     let by_name: serde_json::Map<String, serde_json::Value> = bound
         .iter()
-        .map(|(name, tensor)| {
-            (name.clone(), serde_json::json!({ "shape": tensor.shape(), "kind": kind(tensor) }))
-        })
+        .map(|(name, tensor)| (name.clone(), serde_json::json!({ "shape": tensor.shape(), "kind": kind(tensor) })))
         .collect();
     serde_json::Value::Object(by_name).to_string()
 }

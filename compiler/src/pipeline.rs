@@ -71,7 +71,8 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     let given = options.calibrate.as_deref().map(|path| samples::read(path).map(|a| (a, path))).transpose()?;
 
     let input_shapes = given.as_ref().map_or_else(BTreeMap::new, |(arrays, _)| samples::shapes(arrays));
-    let imported = onnx::import(&options.model, &Bindings { dims: options.dims.clone(), input_shapes, ..Bindings::default() })?;
+    let imported =
+        onnx::import(&options.model, &Bindings { dims: options.dims.clone(), input_shapes, ..Bindings::default() })?;
     let graph = imported.graph;
 
     let mut fused = graph.clone();

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
+use ir::Program;
 use ir::bytecode::Module;
 use ir::cost::{self, Cost};
-use ir::Program;
 use serde_json::{Value, json};
 
 use crate::pipeline::Compiled;
@@ -45,7 +45,8 @@ pub fn cost(module: &Module) -> String {
         let cost = cost::cost(entry);
         let _ = writeln!(out, "entry {}", entry.name);
         out.push_str(&totals(&cost));
-        let _ = writeln!(out, "\n{:<12} {:>6} {:>12} {:>12} {:>12}", "op", "count", "sent", "material", "multiply-adds");
+        let _ =
+            writeln!(out, "\n{:<12} {:>6} {:>12} {:>12} {:>12}", "op", "count", "sent", "material", "multiply-adds");
         for (name, row) in by_op(entry, &cost) {
             let _ = writeln!(
                 out,

@@ -78,17 +78,26 @@ pub fn split(graph: &Graph, arrays: &Arrays, path: &Path) -> Result<Vec<Arrays>,
                 .because(format!("it holds {}", names.join(", "))));
         };
         let batch = node.shape.first().copied().unwrap_or(1);
-        if array.shape().len() != node.shape.len() || array.shape().get(1..) != node.shape.get(1..) || array.shape()[0] < batch {
+        if array.shape().len() != node.shape.len()
+            || array.shape().get(1..) != node.shape.get(1..)
+            || array.shape()[0] < batch
+        {
             return Err(Diagnostic::new(format!("calibration array \"{name}\" does not fit the bound shape"))
                 .at(path.display().to_string())
-                .because(format!("it has shape {:?}; the graph is bound to {:?}, and rows are samples", array.shape(), node.shape))
+                .because(format!(
+                    "it has shape {:?}; the graph is bound to {:?}, and rows are samples",
+                    array.shape(),
+                    node.shape
+                ))
                 .help("bind the size with --dim NAME=N, or give samples of the bound length"));
         }
         let rows = array.shape()[0] / batch;
         if samples.is_empty() {
             samples.resize(rows, Arrays::new());
         } else if samples.len() != rows {
-            return Err(Diagnostic::new("calibration arrays have different numbers of rows").at(path.display().to_string()));
+            return Err(
+                Diagnostic::new("calibration arrays have different numbers of rows").at(path.display().to_string())
+            );
         }
         for (i, sample) in samples.iter_mut().enumerate() {
             sample.insert(name.to_owned(), rows_of(array, i * batch, (i + 1) * batch));

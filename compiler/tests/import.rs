@@ -1,17 +1,17 @@
 //! Every model of the repository imports, and its float evaluation gives what onnxruntime gave.
 
+#[allow(dead_code)]
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use common::models;
 use ndarray::ArrayD;
 use ndarray_npy::NpzReader;
-use sscc::graph::{Tensor, eval, shape};
+use sscc::graph::{Stage, Tensor, eval, verify};
 use sscc::onnx::{Bindings, Imported, import};
-
-fn models() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models")
-}
 
 /// The arrays of a file whose names start with a prefix, which is taken off.
 fn arrays(path: &Path, prefix: &str) -> BTreeMap<String, Tensor> {
@@ -42,7 +42,7 @@ fn agrees(file: &str, io: &str, dims: &[(&str, usize)]) -> Imported {
         ..Bindings::default()
     };
     let imported = import(&path, &bindings).unwrap_or_else(|e| panic!("{file}\n{e}"));
-    shape::verify(&imported.graph).unwrap_or_else(|e| panic!("{file}\n{e}"));
+    verify(&imported.graph, Stage::Graph).unwrap_or_else(|e| panic!("{file}\n{e}"));
     imported.take_bound(&mut inputs).unwrap();
     let outputs =
         eval::evaluate(&imported.graph, &inputs, None, &mut |_, _| {}).unwrap_or_else(|e| panic!("{file}\n{e}"));

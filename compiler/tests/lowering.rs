@@ -150,33 +150,48 @@ fn reference() {
         let mut worst = 0f64;
         for sample in &inputs[..1] {
             let Tensor::I64(ids) = &sample["input_ids"] else { panic!() };
-            let one_hot: Vec<i64> = ids
-                .iter()
-                .flat_map(|&id| (0..sizes.vocabulary as i64).map(move |c| i64::from(c == id)))
-                .collect();
-            let arguments = ir::eval::Arguments {
-                inputs: &[one_hot],
-                weights: &weights,
-                publics: &[sizes.positions as u32 - 1],
-            };
+            let one_hot: Vec<i64> =
+                ids.iter().flat_map(|&id| (0..sizes.vocabulary as i64).map(move |c| i64::from(c == id))).collect();
+            let arguments =
+                ir::eval::Arguments { inputs: &[one_hot], weights: &weights, publics: &[sizes.positions as u32 - 1] };
             let mut float: BTreeMap<String, Vec<f32>> = BTreeMap::new();
-            sscc::graph::eval::evaluate(&graph, sample, None, &mut |id, t| { if let Tensor::F32(t) = t { float.insert(graph.node(id).origin.clone(), t.iter().copied().collect()); } }).unwrap();
+            sscc::graph::eval::evaluate(&graph, sample, None, &mut |id, t| {
+                if let Tensor::F32(t) = t {
+                    float.insert(graph.node(id).origin.clone(), t.iter().copied().collect());
+                }
+            })
+            .unwrap();
             let mut last: BTreeMap<String, (usize, f64)> = BTreeMap::new();
             let got = ir::eval::eval_with(&program, arguments, |v, x| {
                 let i = &program.instrs[v.index()];
                 let o = &program.origins[i.origin.unwrap().index()];
                 let Some(f) = float.get(o) else { return };
-                if f.len() == x.len() { let s = f64::from(i.ty.as_ref().unwrap().scale).exp2();
+                if f.len() == x.len() {
+                    let s = f64::from(i.ty.as_ref().unwrap().scale).exp2();
                     let e = x.iter().zip(f).map(|(a, b)| (*a as f64 / s - f64::from(*b)).abs()).fold(0.0, f64::max);
-                    last.insert(o.clone(), (v.index(), e)); }
-            }).unwrap();
-            let mut l: Vec<_> = last.into_iter().collect(); l.sort_by_key(|x| x.1.0);
-            for (o, (i, e)) in l { println!("{i} {o} {e:.5}"); }
-            println!("broken {}", got.broken_claims.len()); for (v, n) in got.broken_claims.iter().take(5) { println!("{n}: {}", ir::print::instr(&program, v.index(), &program.instrs[v.index()])); }
+                    last.insert(o.clone(), (v.index(), e));
+                }
+            })
+            .unwrap();
+            let mut l: Vec<_> = last.into_iter().collect();
+            l.sort_by_key(|x| x.1.0);
+            for (o, (i, e)) in l {
+                println!("{i} {o} {e:.5}");
+            }
+            println!("broken {}", got.broken_claims.len());
+            for (v, n) in got.broken_claims.iter().take(5) {
+                println!("{n}: {}", ir::print::instr(&program, v.index(), &program.instrs[v.index()]));
+            }
             let want = sscc::graph::eval::evaluate(&graph, sample, None, &mut |_, _| {}).unwrap();
             let Tensor::F32(want) = &want[0].1 else { panic!() };
-            let scale = program.ty(match program.instrs.last().unwrap().op { ir::Op::Reveal { x, .. } => x, _ => panic!() }).scale;
-            println!("{worst}"); for (g, w) in got.outputs[0].iter().zip(want) {
+            let scale = program
+                .ty(match program.instrs.last().unwrap().op {
+                    ir::Op::Reveal { x, .. } => x,
+                    _ => panic!(),
+                })
+                .scale;
+            println!("{worst}");
+            for (g, w) in got.outputs[0].iter().zip(want) {
                 worst = worst.max((*g as f64 / f64::from(scale).exp2() - f64::from(*w)).abs());
             }
         }

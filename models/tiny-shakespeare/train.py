@@ -15,6 +15,7 @@ Output        model.onnx       input_ids [batch, seq] -> logits, by the TorchScr
               model.io.npz     one input (`in_input_ids`) and PyTorch's output for it (`out_0`)
               tokenizer.json   Hugging Face format
               windows.npz      token windows of 64: `calibration` (16, training part), `validation` (200)
+              calibration.npz  `input_ids`: 64 windows of 64, evenly spaced over the training part, for `sscc compile`
 
 The seed fixes the run on one machine; other versions and processors round differently and give other weights.
 """
@@ -112,6 +113,13 @@ def windows(ids, count, length, generator):
     return torch.stack([ids[s : s + length] for s in starts.tolist()])
 
 
+def calibration(ids):
+    """Windows by position alone: the same for every seed."""
+    length = 64
+    starts = [i * (len(ids) - length) // 63 for i in range(64)]
+    return torch.stack([ids[s : s + length] for s in starts])
+
+
 def nats(logits, ids):
     """Mean cross entropy of every next token."""
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
@@ -188,6 +196,7 @@ def main():
         calibration=windows(training, 16, 64, generator).numpy(),
         validation=windows(validation, 200, 64, generator).numpy(),
     )
+    np.savez(flags.output / "calibration.npz", input_ids=calibration(training).numpy())
     export(model, windows(validation, 1, 16, generator), flags.output)
 
 

@@ -58,8 +58,7 @@ impl Gpt2Shape {
 
     /// Bytes of all initializers, the copy of the embedding and the mask among them.
     fn weight_bytes(&self) -> u64 {
-        let [layers, d, vocabulary, context] =
-            [self.layers, self.width, self.vocabulary, self.context].map(|n| u128::from(n));
+        let [layers, d, vocabulary, context] = [self.layers, self.width, self.vocabulary, self.context].map(u128::from);
         let layer = 12 * d * d + 13 * d;
         let bytes = 4 * (layers * layer + 2 * vocabulary * d + context * d + 2 * d) + context * context;
         u64::try_from(bytes).unwrap_or(u64::MAX)
@@ -69,7 +68,7 @@ impl Gpt2Shape {
         if [self.layers, self.width, self.heads, self.vocabulary, self.context].contains(&0) {
             return Err(Gpt2Error::Zero(*self));
         }
-        if self.width % self.heads != 0 {
+        if !self.width.is_multiple_of(self.heads) {
             return Err(Gpt2Error::Heads(*self));
         }
         // Names and nodes take far less than the mebibyte that is left.
@@ -379,6 +378,13 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use ndarray::{Array2, ArrayD, Axis};
+    use sscc::graph::{Owner, Tensor, eval};
+    use sscc::onnx::{Bindings, Imported, import};
+    use sscc::pass::{Options, run_all};
+
     use super::*;
 
     const TINY: Gpt2Shape = Gpt2Shape { layers: 2, width: 16, heads: 4, vocabulary: 20, context: 8 };
@@ -424,6 +430,57 @@ mod tests {
         assert!((0..20 * 96).all(|i| embedding[i] == head[i % 96 * 20 + i / 96]));
         let floats: u64 = graph.initializer.iter().map(|t| t.raw_data.as_ref().unwrap().len() as u64).sum();
         assert!(floats - shape.weight_bytes() < 400, "constants beside the weights are few");
+    }
+
+    fn imported(shape: Gpt2Shape, sequence: usize) -> Imported {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("gpt2.onnx");
+        write(build(shape, 5).unwrap(), &mut std::fs::File::create(&file).unwrap()).unwrap();
+        let dims = BTreeMap::from([("batch".to_string(), 1), ("sequence".to_string(), sequence)]);
+        import(&file, &Bindings { dims, ..Bindings::default() }).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    fn logits(model: &Imported, ids: &[i64]) -> ArrayD<f32> {
+        let ids = Array2::from_shape_vec((1, ids.len()), ids.to_vec()).unwrap().into_dyn();
+        let inputs = BTreeMap::from([("input_ids".to_string(), Tensor::I64(ids))]);
+        let outputs = eval::evaluate(&model.graph, &inputs, None, &mut |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
+        match &outputs[..] {
+            [(name, Tensor::F32(logits))] if name == "logits" => logits.clone(),
+            other => panic!("not one output: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn imported_models_are_causal() {
+        for (layers, sequence) in [(1, 8), (2, 5)] {
+            let model = imported(Gpt2Shape { layers, ..TINY }, sequence);
+            assert_eq!(model.tied.len(), 1, "the head is a copy of the embedding");
+            let output = model.graph.outputs[0].1;
+            assert_eq!(model.graph.node(output).owner, Owner::Shared);
+            let mut ids: Vec<i64> = (0..sequence as i64).map(|i| 3 * i % 20).collect();
+            let before = logits(&model, &ids);
+            assert_eq!(before.shape(), [1, sequence, 20]);
+            assert!(before.iter().all(|v| v.is_finite()));
+            ids[sequence - 2] = 19;
+            let after = logits(&model, &ids);
+            for (i, (b, a)) in before.axis_iter(Axis(1)).zip(after.axis_iter(Axis(1))).enumerate() {
+                // Every position from the changed one on sees the change.
+                assert_eq!(a == b, i < sequence - 2, "position {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn imported_models_fuse() {
+        let mut model = imported(TINY, 8);
+        let ids = [1, 4, 4, 0, 19, 7, 2, 3];
+        let before = logits(&model, &ids);
+        run_all(&mut model.graph, &Options::default()).unwrap_or_else(|e| panic!("{e}"));
+        let after = logits(&model, &ids);
+        let last = before.index_axis(Axis(1), 7);
+        let kept = after.index_axis(Axis(1), after.shape()[1] - 1);
+        let worst = last.iter().zip(kept).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-5, "gains, offsets and biases fold exactly: {worst}");
     }
 
     #[test]

@@ -83,16 +83,12 @@ fn check_inputs(graph: &Graph, inputs: &BTreeMap<String, Tensor>) -> Result<(), 
         let node = graph.node(id);
         let Op::Input { name } = &node.op else { panic!("a graph input is an `Input`") };
         names.push(name.as_str());
-        let wants = format!("`{name}` is {:?} {:?}.", node.dtype, node.shape);
+        let wants = format!("The model takes {:?} {:?}.", node.dtype, node.shape);
         match inputs.get(name) {
             None => faults.push(Diagnostic::new(format!("input `{name}` is missing")).because(wants)),
             Some(given) if (given.dtype(), given.shape()) != (node.dtype, &node.shape[..]) => faults.push(
                 Diagnostic::new(format!("input `{name}` has the wrong type or shape"))
-                    .because(format!(
-                        "The model takes {wants} The given array is {:?} {:?}.",
-                        given.dtype(),
-                        given.shape()
-                    ))
+                    .because(format!("{wants} The given array is {:?} {:?}.", given.dtype(), given.shape()))
                     .help("an array of that type and shape, or other sizes with --dim"),
             ),
             Some(_) => {}

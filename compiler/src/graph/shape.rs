@@ -194,9 +194,9 @@ fn rule(op: &Op, operands: &[Typed], declared: &[usize], declared_dtype: DType) 
             expect(2..=3)?;
             let shape = float(0)?;
             axis_in(0, shape)?;
-            for i in 1..operands.len() {
+            for (i, (found, _)) in operands.iter().enumerate().skip(1) {
                 if float(i)?[..] != shape[shape.len() - 1..] {
-                    return Err(format!("operand {i} is {:?}, not one value per column of {shape:?}", operands[i].0));
+                    return Err(format!("operand {i} is {found:?}, not one value per column of {shape:?}"));
                 }
             }
             Ok(operands[0].clone())

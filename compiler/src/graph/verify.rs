@@ -114,6 +114,9 @@ pub fn check_fused(graph: &Graph, id: NodeId) -> Result<(), String> {
         _ => usize::MAX,
     };
     for (slot, operand) in graph.operands(id).into_iter().enumerate() {
+        if matches!(graph.node(operand).op, Op::Const(_)) {
+            return Err(format!("operand {slot} is a constant"));
+        }
         let is_weight = matches!(graph.node(operand).op, Op::Weight { .. });
         if is_weight != (slot >= weights_from) {
             return Err(format!("operand {slot} is {} weight", if is_weight { "a" } else { "no" }));
@@ -123,6 +126,9 @@ pub fn check_fused(graph: &Graph, id: NodeId) -> Result<(), String> {
         && let Some(row) = pattern.rows.iter().position(|(from, to)| from >= to)
     {
         return Err(format!("row {row} of the pattern keeps no column"));
+    }
+    if node.owner != Owner::Shared && graph.outputs.iter().any(|output| output.1 == id) {
+        return Err(format!("its owner is {}, but outputs are shared", node.owner.name()));
     }
     match node.dtype {
         DType::Bool => Err("the fused stage has no booleans".into()),

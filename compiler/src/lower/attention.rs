@@ -124,15 +124,7 @@ pub fn lower(
     let result = draft.spmm(open_e, open_v, table);
     let result = draft.down_to(result, RESULT_SCALE);
     let table_scale = 60 - (1.0 / LEAST_SUM).log2().ceil() as Scale;
-    let inverse = tables::spline_table(
-        &|x| 1.0 / x,
-        LEAST_SUM,
-        greatest_sum,
-        12,
-        draft.scale(sum),
-        table_scale,
-        true,
-    );
+    let inverse = tables::spline_table(&|x| 1.0 / x, LEAST_SUM, greatest_sum, 12, draft.scale(sum), table_scale, true);
     let inverse = draft.table("inverse", super::spline(context, id, inverse)?);
     let inverse = draft.spline(open_sum, inverse);
     let inverse = draft.down_to(inverse, INVERSE_SCALE);

@@ -140,9 +140,7 @@ fn lower(
             let [q, k, v] = [0, 1, 2].map(|i| values[&operands[i]]);
             attention::lower(context, draft, [q, k, v], id, operands[2], *heads, pattern)?
         }
-        Op::Slice { axis, from, to } => {
-            draft.slice(values[&operands[0]], *axis as u32, *from as u32, *to as u32)
-        }
+        Op::Slice { axis, from, to } => draft.slice(values[&operands[0]], *axis as u32, *from as u32, *to as u32),
         Op::Transpose { perm } => {
             let perm: Vec<u32> = perm.iter().map(|&p| p as u32).collect();
             draft.transpose(values[&operands[0]], &perm)

@@ -16,6 +16,7 @@ use ndarray::{ArrayD, IxDyn};
 use super::Bindings;
 use super::file::Model;
 use super::proto::{DimensionProto, GraphProto, NodeProto, ValueInfoProto};
+use super::public::MAX_MADE;
 use super::tensor;
 use crate::diagnostic::Diagnostic;
 use crate::graph::kernel::from_vec;
@@ -92,7 +93,10 @@ pub fn bind(model: &Model, bindings: &Bindings) -> Result<(Vec<BoundInput>, BTre
         bound[dim.input].shape[dim.axis] = sizes[&dim.name];
     }
     for input in &bound {
-        check_size(&input.shape).map_err(|e| fault(format!("input `{}` is too large", input.name)).because(e))?;
+        let made = is_public(&input.name) && input.shape.iter().fold(1usize, |n, &d| n.saturating_mul(d)) > MAX_MADE;
+        check_size(&input.shape)
+            .and(if made { Err(format!("its value would have more than {MAX_MADE} elements")) } else { Ok(()) })
+            .map_err(|e| fault(format!("input `{}` is too large", input.name)).because(format!("{e}.")))?;
     }
     let past = bound.iter().find(|i| is_past(&i.name) && i.shape.len() == 4).map_or(0, |i| i.shape[2]);
     for input in &mut bound {
@@ -110,7 +114,7 @@ pub fn bind(model: &Model, bindings: &Bindings) -> Result<(Vec<BoundInput>, BTre
             None => public(&input.name, &input.shape, input.dtype, past),
         };
     }
-    for name in bindings.values.keys().filter(|n| !bound.iter().any(|i| i.name == **n)) {
+    if let Some(name) = bindings.values.keys().find(|n| !bound.iter().any(|i| i.name == **n)) {
         return Err(fault(format!("the model has no input `{name}` to give a value to")));
     }
     Ok((bound, sizes))
@@ -119,6 +123,11 @@ pub fn bind(model: &Model, bindings: &Bindings) -> Result<(Vec<BoundInput>, BTre
 /// Whether an input is a part of a cache of keys and values.
 pub fn is_past(name: &str) -> bool {
     name.starts_with("past")
+}
+
+/// Whether an input is public by convention.
+fn is_public(name: &str) -> bool {
+    matches!(name, "attention_mask" | "token_type_ids" | "position_ids")
 }
 
 /// The value of an input that is public by convention: nothing is padding, all is one segment, positions count up.
@@ -171,7 +180,7 @@ fn sizes(
     let fault = |title: String| Diagnostic::new(title).at(model.name.clone());
     let mut names: BTreeSet<&str> = open.iter().map(|d| d.name.as_str()).collect();
     names.extend(open.iter().filter_map(|d| d.terms.as_ref()).flatten().filter(|t| t.parse::<usize>().is_err()));
-    for name in bindings.dims.keys().filter(|name| !names.contains(name.as_str())) {
+    if let Some(name) = bindings.dims.keys().find(|name| !names.contains(name.as_str())) {
         let known: Vec<&str> = names.iter().copied().collect();
         return Err(fault(format!("the model has no dimension `{name}`")).because(match known.as_slice() {
             [] => "All its dimensions are fixed.".to_string(),
@@ -190,7 +199,7 @@ fn sizes(
     }
 
     // Kinds that others build on first; inside a kind, what is bound already decides.
-    let mut faults = Vec::new();
+    let mut faults = BTreeMap::new();
     for kind in [Kind::Batch, Kind::Sequence, Kind::Past, Kind::Whole, Kind::Other] {
         let of = |kind: Kind, sizes: &BTreeMap<String, usize>| {
             open.iter().filter(|d| d.kind == kind).find_map(|d| sizes.get(&d.name).copied())
@@ -221,15 +230,17 @@ fn sizes(
                     sizes.insert(dim.name.clone(), size);
                 }
                 None if kind == Kind::Whole && !faults.is_empty() => {} // It follows from the missing one.
-                None => faults.push(
-                    fault(format!("dimension `{}` has no size", dim.name))
-                        .because(format!("It is axis {} of input `{}`.", dim.axis, inputs[dim.input].name()))
-                        .help(format!("--dim {}=N", dim.name)),
-                ),
+                None => {
+                    faults.entry(&dim.name).or_insert_with(|| {
+                        fault(format!("dimension `{}` has no size", dim.name))
+                            .because(format!("It is axis {} of input `{}`.", dim.axis, inputs[dim.input].name()))
+                            .help(format!("--dim {}=N", dim.name))
+                    });
+                }
             }
         }
     }
-    Diagnostic::check(faults)?;
+    Diagnostic::check(faults.into_values())?;
     Ok(sizes)
 }
 

@@ -3,7 +3,7 @@
 //! What is known is either public or the server's (it depends on weights). Nothing is copied for an alias, equal weights
 //! share memory, and a value is dropped after its last reader.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ndarray::ArrayD;
@@ -57,15 +57,22 @@ impl Value {
     }
 }
 
+/// A weight and its name.
+type Named = (Arc<str>, Arc<ArrayD<f32>>);
+
 /// See the module head.
 #[derive(Default)]
 pub struct Builder {
     /// What has been built.
     pub graph: Graph,
+    /// Names of float tensors that are public because they are structure.
+    pub structure: Vec<String>,
     /// Node of each known value that a node reads, by its address, which the graph keeps alive.
     sources: HashMap<usize, NodeId>,
+    /// Names of weights in the graph.
+    names: HashSet<String>,
     /// Weights by shape and hash.
-    weights: HashMap<(Vec<usize>, [u8; 32]), (Arc<str>, Arc<ArrayD<f32>>)>,
+    weights: HashMap<(Vec<usize>, blake3::Hash), Named>,
     /// Elements that folding may still compute: bounds the time that a small file can take.
     budget: usize,
 }
@@ -76,8 +83,17 @@ impl Builder {
         Builder { budget, ..Builder::default() }
     }
 
+    /// A float tensor of the file: the server's, unless it is structure.
+    pub fn float(&mut self, name: &str, value: ArrayD<f32>) -> Value {
+        if !super::is_structure(&value) {
+            return self.server(name, value);
+        }
+        self.structure.push(name.to_string());
+        Value::public(Tensor::F32(value))
+    }
+
     /// A value of the server, merged with an equal one.
-    pub fn server(&mut self, name: &str, value: ArrayD<f32>) -> Value {
+    fn server(&mut self, name: &str, value: ArrayD<f32>) -> Value {
         let mut hasher = blake3::Hasher::new();
         let mut bytes = Vec::with_capacity(1 << 16);
         for chunk in value.as_slice().expect("standard layout").chunks(1 << 14) {
@@ -85,7 +101,7 @@ impl Builder {
             bytes.extend(chunk.iter().flat_map(|x| x.to_le_bytes()));
             hasher.update(&bytes);
         }
-        let key = (value.shape().to_vec(), *hasher.finalize().as_bytes());
+        let key = (value.shape().to_vec(), hasher.finalize());
         let (name, value) = self.weights.entry(key).or_insert_with(|| (name.into(), Arc::new(value))).clone();
         Value::Server { name, value }
     }
@@ -162,21 +178,36 @@ impl Builder {
         }
     }
 
-    /// The node of a value.
+    /// The node of a value. Parts of one weight that were folded by one node get names of their own.
     pub fn node(&mut self, value: &Value) -> NodeId {
-        let (address, node) = match value {
+        let address = match value {
             Value::Secret(id) => return *id,
             Value::Unknown => panic!("the readers of an unknown value are not built"),
-            Value::Public(tensor) => {
-                let node = |op| source(op, tensor.shape(), tensor.dtype(), Owner::Public, "constant");
-                (Arc::as_ptr(tensor) as usize, node(Op::Const(tensor.clone())))
-            }
-            Value::Server { name, value } => {
-                let op = Op::Weight { name: name.to_string(), value: value.clone() };
-                (Arc::as_ptr(value) as usize, source(op, value.shape(), DType::F32, Owner::Server, name))
-            }
+            Value::Public(tensor) => Arc::as_ptr(tensor) as usize,
+            Value::Server { value, .. } => Arc::as_ptr(value) as usize,
         };
-        *self.sources.entry(address).or_insert_with(|| self.graph.add(node, &[]))
+        if let Some(&id) = self.sources.get(&address) {
+            return id;
+        }
+        let node = match value {
+            Value::Server { name, value } => {
+                let mut unique = name.to_string();
+                let mut part = 1;
+                while !self.names.insert(unique.clone()) {
+                    part += 1;
+                    unique = format!("{name}#{part}");
+                }
+                let op = Op::Weight { name: unique.clone(), value: value.clone() };
+                source(op, value.shape(), DType::F32, Owner::Server, &unique)
+            }
+            Value::Public(tensor) => {
+                source(Op::Const(tensor.clone()), tensor.shape(), tensor.dtype(), Owner::Public, "constant")
+            }
+            Value::Secret(_) | Value::Unknown => unreachable!("returned above"),
+        };
+        let id = self.graph.add(node, &[]);
+        self.sources.insert(address, id);
+        id
     }
 
     /// Adds a graph input.

@@ -38,7 +38,12 @@ pub fn load(path: &Path) -> Result<Model, Diagnostic> {
     let size = bytes.len();
     let corrupt = |why: String| Diagnostic::new("this is not a valid ONNX model").at(name.clone()).because(why);
     let model = ModelProto::decode(Bytes::from(bytes)).map_err(|e| {
-        corrupt(format!("{e}; the file has {size} bytes.")).help("fetch or export the file again, it may be truncated")
+        // The innermost message and what is wrong with it; a path of all messages around it can be very long.
+        let text = e.to_string();
+        let mut parts: Vec<&str> = text.rsplitn(3, ": ").take(2).collect();
+        parts.reverse();
+        corrupt(format!("{}; the file has {size} bytes.", parts.join(": ")))
+            .help("fetch or export the file again, it may be truncated")
     })?;
     let graph = model.graph.ok_or_else(|| corrupt("It holds no graph.".into()))?;
     if graph.output.is_empty() {

@@ -2,8 +2,9 @@
 //!
 //! Owners. Token ids and float inputs are the client's; a cache of keys and values is shared. `attention_mask`,
 //! `token_type_ids` and `position_ids` are public and bound at compile time ([`Imported::bound`]): a run with other
-//! values needs another program. Initializers are the server's, unless they are [structure](is_structure) or named as
-//! public; what is computed from weights alone becomes a weight, what is computed from public values a constant.
+//! values needs another program. Initializers are the server's, unless they are integers, booleans, scalars of rank 0,
+//! [structure](is_structure), or named as public; what is computed from weights alone becomes a weight, what is computed
+//! from public values a constant.
 //!
 //! Errors name the file and the node; all nodes that cannot be imported come in one report.
 
@@ -26,6 +27,7 @@ use crate::graph::{Graph, Op, Owner, Tensor};
 use build::{Builder, Value};
 use file::Model;
 use nodes::Call;
+use proto::NodeProto;
 
 pub use bind::DEFAULT_SEQUENCE;
 pub use file::OPSETS;
@@ -51,7 +53,7 @@ pub struct Imported {
     pub bound: BTreeMap<String, Tensor>,
     /// Sizes of the named dimensions.
     pub dims: BTreeMap<String, usize>,
-    /// Float initializers of more than one element that count as structure and are therefore public.
+    /// Float tensors that count as [structure](is_structure) and are therefore public.
     pub structure: Vec<String>,
     /// Pairs of weights of which one is the other's transpose: tied embeddings, stored twice.
     pub tied: Vec<(String, String)>,
@@ -91,15 +93,15 @@ pub fn import(path: &Path, bindings: &Bindings) -> Result<Imported, Diagnostic> 
         };
         values.insert(name, value);
     }
-    let mut import = Importer { model: &model, bindings, builder, values, uses: HashMap::new(), structure: Vec::new() };
+    let mut import = Importer { model: &model, bindings, builder, values, uses: HashMap::new() };
     import.check_public_names()?;
     import.nodes()?;
     let outputs = import.outputs()?;
-    let Importer { mut builder, structure, .. } = import;
-    builder.graph.outputs = outputs;
-    builder.graph.sweep();
-    let tied = tied(&builder.graph);
-    Ok(Imported { graph: builder.graph, bound, dims, structure, tied })
+    let Builder { mut graph, structure, .. } = import.builder;
+    graph.outputs = outputs;
+    graph.sweep();
+    let tied = tied(&graph);
+    Ok(Imported { graph, bound, dims, structure, tied })
 }
 
 struct Importer<'a> {
@@ -109,7 +111,6 @@ struct Importer<'a> {
     values: HashMap<&'a str, Value>,
     /// How often each value is still read.
     uses: HashMap<&'a str, usize>,
-    structure: Vec<String>,
 }
 
 impl<'a> Importer<'a> {
@@ -166,7 +167,7 @@ impl<'a> Importer<'a> {
     }
 
     /// Every result that somebody reads is there.
-    fn check_count(&self, node: &NodeOf, results: Vec<Value>, known: bool) -> Result<Vec<Value>, String> {
+    fn check_count(&self, node: &NodeProto, results: Vec<Value>, known: bool) -> Result<Vec<Value>, String> {
         let missing = node.output.iter().skip(results.len()).find(|name| self.uses.contains_key(name.as_str()));
         match missing {
             Some(name) if known && !name.is_empty() => {
@@ -217,12 +218,7 @@ impl<'a> Importer<'a> {
         };
         let value = match tensor::read(proto, &self.model.dir).map_err(fault)? {
             Tensor::F32(value) if value.ndim() > 0 && !self.bindings.public.contains(name) => {
-                if is_structure(&value) {
-                    self.structure.push(name.to_string());
-                    Value::public(Tensor::F32(value))
-                } else {
-                    self.builder.server(name, value)
-                }
+                self.builder.float(name, value)
             }
             value => Value::public(value),
         };
@@ -254,8 +250,6 @@ impl<'a> Importer<'a> {
 /// Nodes that a report names for each fault.
 const SHOWN: usize = 4;
 
-type NodeOf = proto::NodeProto;
-
 /// Whether a float tensor is part of the architecture, which is public, and not trained: a causal matrix of zeros and ones,
 /// a mask of zeros and numbers below -10000, or the frequencies of a rotary embedding (a falling geometric sequence
 /// from 1). Such tensors are buffers of the exported module and look like weights in the file.
@@ -264,18 +258,25 @@ pub fn is_structure(value: &ArrayD<f32>) -> bool {
     if value.iter().all(|x| *x == 0.0 || masks(x)) {
         return value.iter().any(masks);
     }
-    if let [.., rows, columns] = *value.shape() {
+    if let [.., rows, columns] = *value.shape()
+        && rows == columns
+        && rows > 1
+    {
         let causal = |at: usize| at % columns <= at / columns % rows;
-        return rows > 1
-            && rows == columns
-            && value.iter().enumerate().all(|(at, &x)| x == f32::from(u8::from(causal(at))));
+        return value.iter().enumerate().all(|(at, &x)| x == f32::from(u8::from(causal(at))));
     }
-    let elements: Vec<f32> = value.iter().copied().collect();
-    elements.len() > 2
+    let elements: Vec<f32> = value.iter().copied().take(MAX_FREQUENCIES + 1).collect();
+    let is_vector = value.shape().iter().filter(|&&d| d > 1).count() == 1;
+    is_vector
+        && (2..=MAX_FREQUENCIES).contains(&elements.len())
         && elements[0] == 1.0
-        && (0.0..1.0).contains(&elements[1])
+        && elements[1] > 0.0
+        && elements[1] < 1.0
         && elements.windows(2).all(|w| (w[1] - w[0] * elements[1]).abs() <= 1e-5 * w[0])
 }
+
+/// Greatest length of a rotary embedding's frequencies: half the width of a head.
+const MAX_FREQUENCIES: usize = 1 << 12;
 
 /// See [`Imported::tied`].
 fn tied(graph: &Graph) -> Vec<(String, String)> {

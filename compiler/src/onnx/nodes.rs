@@ -3,8 +3,6 @@
 //!
 //! A handler returns the results of a node, or half a sentence that says why it cannot.
 
-use std::sync::Arc;
-
 use super::build::{Builder, Value};
 use super::proto::{AttributeProto, NodeProto};
 use super::{public, tensor};
@@ -620,8 +618,8 @@ fn constant(b: &mut Builder, c: &Call) -> Results {
         other => return Err(format!("its attribute `{other}` is not supported")),
     };
     Ok(vec![match value {
-        Tensor::F32(value) if value.len() > 1 && !super::is_structure(&value) => b.server(c.origin, value),
-        value => Value::Public(Arc::new(value)),
+        Tensor::F32(value) if value.len() > 1 => b.float(c.origin, value),
+        value => Value::public(value),
     }])
 }
 

@@ -27,7 +27,7 @@ pub fn range(start: &View, limit: &View, delta: &View) -> Result<Tensor, String>
         }
         (Scalar::F32(start), Scalar::F32(limit), Scalar::F32(delta)) => {
             let count = ((f64::from(limit) - f64::from(start)) / f64::from(delta)).ceil().max(0.0);
-            if !(count <= MAX_MADE as f64) {
+            if count > MAX_MADE as f64 {
                 return Err(too_long());
             }
             let count = count as usize;

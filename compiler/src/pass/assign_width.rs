@@ -95,9 +95,7 @@ fn lift_point_after(draft: &Draft, demands: &[u32], start: usize) -> Option<usiz
         at = (at + 1..draft.items.len()).find(|&reader| {
             let item = &draft.items[reader];
             let live = demands[reader] > 0 || matches!(item.op, Op::Reveal { .. });
-            live && item.op.operands().any(|o| {
-                o.index() == at && need(draft, item, demands[reader]) == demands[at]
-            })
+            live && item.op.operands().any(|o| o.index() == at && need(draft, item, demands[reader]) == demands[at])
         })?;
         if matches!(draft.items[at].op, Op::Open { width, .. } if width != LATER) {
             return None;
@@ -154,7 +152,8 @@ fn narrow(program: &mut Program, x: Value, width: Width, item: &Item) -> Value {
 }
 
 fn append(program: &mut Program, op: Op, item: &Item) -> Value {
-    let ty: Option<Type> = ir::infer::infer(program, &op).unwrap_or_else(|fault| panic!("lowering is well typed: {fault}"));
+    let ty: Option<Type> =
+        ir::infer::infer(program, &op).unwrap_or_else(|fault| panic!("lowering is well typed: {fault}"));
     program.instrs.push(Instr { op, ty, origin: Some(item.origin) });
     Value(program.instrs.len() as u32 - 1)
 }

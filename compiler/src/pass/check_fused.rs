@@ -9,15 +9,16 @@ use crate::graph::{Graph, NodeId, Op};
 pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
     let mut places = Vec::new();
     for id in graph.order() {
-        // A constant is named by what still reads it.
-        if let (Err(fault), false) = (check_fused(graph, id), matches!(graph.node(id).op, Op::Const(_))) {
+        // A constant is named by what still reads it, unless only an output does.
+        let skip = matches!(graph.node(id).op, Op::Const(_)) && !graph.readers(id).is_empty();
+        if let (Err(fault), false) = (check_fused(graph, id), skip) {
             places.push(format!("{}: {}", place(graph, id), why(graph, id).unwrap_or(&fault)));
         }
     }
     if places.is_empty() {
         return Ok(());
     }
-    let report = Diagnostic::new(format!("{} operations have no protocol where they stand", places.len()));
+    let report = Diagnostic::new(format!("no protocol for {} of the operations", places.len()));
     Err(places.into_iter().fold(report, Diagnostic::at))
 }
 

@@ -109,11 +109,14 @@ fn find(graph: &Graph, id: NodeId) -> Option<Found> {
     let (score_shape, q_shape, v_shape) = (&graph.node(at).shape, &graph.node(q).shape, &graph.node(v).shape);
     let lead = &score_shape[..score_shape.len() - 2];
     let (width, value_width) = (*q_shape.last()?, *v_shape.last()?);
+    let groups = lead.iter().product::<usize>();
     let fits = *q_shape == [lead, &[rows, width]].concat()
         && graph.node(k).shape == [lead, &[width, columns]].concat()
+        && lead.iter().chain([&rows, &columns, &width, &value_width]).all(|&d| d > 0)
         && v_shape.len() >= 2
-        && v_shape[..v_shape.len() - 2].iter().product::<usize>() == lead.iter().product::<usize>()
-        && v_shape[v_shape.len() - 2] == columns;
+        && v_shape[v_shape.len() - 2] == columns
+        && v_shape[..v_shape.len() - 2].iter().product::<usize>() == groups
+        && graph.node(result).shape.iter().product::<usize>() == groups * rows * value_width;
     let (batch, heads) = match *lead {
         _ if !fits || factor <= 0.0 => return None,
         [] => (1, 1),
@@ -157,13 +160,14 @@ fn weighted_sum(graph: &Graph, id: NodeId) -> Option<NodeId> {
                 matches!(graph.node(test).op, Op::IsNaN) && graph.operands(test)[0] == at && operands[2] == at
             }
         });
+        let probabilities = at;
         at = match guard {
             Some(guard) if readers.len() == 2 => guard,
             _ => sole_reader(graph, at)?,
         };
         match graph.node(at).op {
-            Op::MatMul => return (graph.operands(at)[1] != id).then_some(at),
-            Op::Where => {}
+            Op::MatMul => return (graph.operands(at)[0] == probabilities).then_some(at),
+            Op::Where if guard == Some(at) => {}
             Op::Reshape if graph.node(at).shape.ends_with(&graph.node(id).shape[graph.node(id).shape.len() - 2..]) => {}
             _ => return None,
         }

@@ -37,10 +37,17 @@ pub fn run(graph: &mut Graph, options: &Options) -> Result<(), Diagnostic> {
     })
 }
 
-/// Picks one position of the logits, unless the model does.
+/// Picks one position of the logits, unless the model does. Logits are the output of that name, else the first output if a
+/// linear layer ends there: an encoder's hidden states are left alone.
 fn pick_last(graph: &mut Graph) {
     let named = graph.outputs.iter().position(|output| output.0 == "logits");
-    let Some(&(_, logits)) = graph.outputs.get(named.unwrap_or(0)) else { return };
+    let heads = |id: NodeId| {
+        let id = if matches!(graph.node(id).op, Op::Reshape) { graph.operands(id)[0] } else { id };
+        matches!(graph.node(id).op, Op::Linear)
+    };
+    let first = graph.outputs.first().filter(|output| heads(output.1)).map(|_| 0);
+    let Some(output) = named.or(first) else { return };
+    let logits = graph.outputs[output].1;
     if graph.node(logits).dtype != DType::F32 || graph.node(logits).shape.len() <= POSITIONS {
         return;
     }
@@ -51,7 +58,7 @@ fn pick_last(graph: &mut Graph) {
     } else if graph.node(logits).shape.len() == 3 && graph.node(logits).shape[POSITIONS] > 1 {
         let origin = graph.node(logits).origin.clone();
         let pick = graph.push(Op::Pick { axis: POSITIONS }, &[logits], &origin);
-        graph.outputs[named.unwrap_or(0)].1 = pick;
+        graph.outputs[output].1 = pick;
     }
 }
 

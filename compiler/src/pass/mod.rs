@@ -36,7 +36,7 @@ pub enum Logits {
 /// What the user may choose about the passes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Options {
-    /// Positions of the first output (or of the one called `logits`).
+    /// Positions of the output called `logits`, else of the first, if a linear layer ends there.
     pub logits: Logits,
 }
 
