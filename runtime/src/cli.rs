@@ -128,7 +128,7 @@ struct SimulateOptions {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "a number of seconds is needed".to_owned())?;
     match seconds {
-        s if s >= 0.01 && s <= 86_400.0 => Ok(Duration::from_secs_f64(s)),
+        s if (0.01..=86_400.0).contains(&s) => Ok(Duration::from_secs_f64(s)),
         _ => Err("between 0.01 and 86400 seconds".to_owned()),
     }
 }

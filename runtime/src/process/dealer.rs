@@ -49,6 +49,9 @@ struct Waiting {
     partner: oneshot::Sender<Guest>,
 }
 
+/// A connection that is to end, and why.
+type Refusal = Box<(Conn, RunError)>;
+
 struct Desk {
     net: Net,
     loaded: Loaded,
@@ -102,7 +105,7 @@ impl Desk {
     fn attend(&self, conn: Conn) {
         let (session, guest) = match self.admit(conn) {
             Ok(admitted) => admitted,
-            Err((conn, error)) => return refuse(conn, &error),
+            Err(refusal) => return refuse(*refusal),
         };
         match self.pair(session, guest) {
             Ok(None) => {}
@@ -113,12 +116,12 @@ impl Desk {
                 };
                 self.deal(session, client, server);
             }
-            Err((conn, error)) => refuse(conn, &error),
+            Err(refusal) => refuse(*refusal),
         }
     }
 
     /// Handshake, then the party's seeds.
-    fn admit(&self, mut conn: Conn) -> Result<(Session, Guest), (Conn, RunError)> {
+    fn admit(&self, mut conn: Conn) -> Result<(Session, Guest), Refusal> {
         let mut admit = || -> Result<_, RunError> {
             let parties = [Role::Party(Party::Client), Role::Party(Party::Server)];
             let theirs = greet(&mut conn, &self.loaded.hello(Role::Dealer), &parties)?;
@@ -138,12 +141,12 @@ impl Desk {
         };
         match admit() {
             Ok((session, party, entry, seeds)) => Ok((session, Guest { party, conn, entry, seeds })),
-            Err(error) => Err((conn, error)),
+            Err(error) => Err(Box::new((conn, error))),
         }
     }
 
     /// The guest with its partner, or nothing if the guest was handed to the partner, who came first.
-    fn pair(&self, session: Session, guest: Guest) -> Result<Option<(Guest, Guest)>, (Conn, RunError)> {
+    fn pair(&self, session: Session, guest: Guest) -> Result<Option<(Guest, Guest)>, Refusal> {
         let (partner, arrival) = oneshot::channel();
         {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,19 +156,20 @@ impl Desk {
                 }
                 Entry::Occupied(first) if first.get().party == guest.party => {
                     let what = "this role is taken in this session";
-                    return Err((guest.conn, Mismatch::Session { what }.into()));
+                    return Err(Box::new((guest.conn, Mismatch::Session { what }.into())));
                 }
                 Entry::Occupied(first) if first.get().entry != guest.entry => {
                     let what = "the parties of this session ask for different entries";
-                    return Err((guest.conn, Mismatch::Session { what }.into()));
+                    return Err(Box::new((guest.conn, Mismatch::Session { what }.into())));
                 }
                 Entry::Occupied(first) => {
                     // Handing over fails only if the first guest is just leaving, which ends the session.
                     return match first.remove().partner.send(guest) {
                         Ok(()) => Ok(None),
-                        Err(guest) => {
-                            Err((guest.conn, Mismatch::Session { what: "the other party has left it" }.into()))
-                        }
+                        Err(guest) => Err(Box::new((
+                            guest.conn,
+                            Mismatch::Session { what: "the other party has left it" }.into(),
+                        ))),
                     };
                 }
             }
@@ -182,7 +186,7 @@ impl Desk {
                         NetError::Timeout { peer, waiting: "hello", seconds }
                     }
                 };
-                Err((guest.conn, error.into()))
+                Err(Box::new((guest.conn, error.into())))
             }
         }
     }
@@ -237,7 +241,7 @@ fn role(party: Party) -> &'static str {
     Role::Party(party).name()
 }
 
-fn refuse(conn: Conn, error: &RunError) {
+fn refuse((conn, error): (Conn, RunError)) {
     tracing::warn!("a {} was turned away: {error}", conn.peer());
     conn.fail(&error.for_peer());
 }
