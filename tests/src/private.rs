@@ -68,7 +68,7 @@ impl Private {
         simulate(program, 0, &self.weights, inputs, &publics, seeds).expect("a run in one process")
     }
 
-    /// The revealed output, in real units.
+    /// The revealed output of all its rows, in real units.
     pub fn logits(&self, client: &Finished) -> Vec<f32> {
         let program = &self.module.entries[0];
         let scale = program
@@ -82,7 +82,7 @@ impl Private {
         codec::decode(client.outputs[0].as_ref().expect("the client learns it"), scale)
     }
 
-    /// The same output by the float evaluator, on the graph as imported.
+    /// The same rows by the float evaluator, on the graph as imported: the program keeps all positions or the last.
     pub fn float(&self, ids: &[i64]) -> Vec<f32> {
         let graph = &self.compiled.graph;
         let name = &self.module.entries[0].inputs[0].name;
@@ -91,7 +91,7 @@ impl Private {
         let inputs = BTreeMap::from([(name.clone(), Tensor::I64(ids))]);
         let outputs = graph::eval::evaluate(graph, &inputs, None, &mut |_, _| {}).expect("the graph evaluates");
         let Tensor::F32(logits) = &outputs[0].1 else { panic!("logits are floats") };
-        let vocabulary = logits.shape().last().copied().expect("a vocabulary");
-        logits.iter().copied().skip(logits.len() - vocabulary).collect()
+        let kept = self.module.entries[0].outputs[0].shape.elements().expect("a size that verified") as usize;
+        logits.iter().copied().skip(logits.len() - kept).collect()
     }
 }
