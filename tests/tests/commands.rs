@@ -1,0 +1,146 @@
+//! The commands of `sscc` as a person meets them: what mistakes are answered with, and how outputs agree.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::LazyLock;
+
+use tempfile::TempDir;
+use tests::processes::{build_binaries, repository};
+
+static SSCC: LazyLock<PathBuf> = LazyLock::new(|| build_binaries().unwrap().join("sscc"));
+
+/// An empty folder, in which commands run, with some models.
+fn folder(models: &[&str]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for model in models {
+        let from = repository().join("models").join(model);
+        fs::copy(&from, folder.path().join(from.file_name().unwrap())).unwrap();
+    }
+    folder
+}
+
+fn sscc(folder: &TempDir, arguments: &str) -> Output {
+    Command::new(&*SSCC).args(arguments.split_whitespace()).current_dir(folder.path()).output().unwrap()
+}
+
+/// Stdout of a command that succeeds.
+fn succeeds(folder: &TempDir, arguments: &str) -> String {
+    let output = sscc(folder, arguments);
+    assert!(output.status.success(), "sscc {arguments}\n{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command that fails says.
+fn fails(folder: &TempDir, arguments: &str) -> String {
+    let output = sscc(folder, arguments);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code().map(|code| code != 0), Some(true), "sscc {arguments} exits with a failure\n{said}");
+    assert!(output.stdout.is_empty(), "sscc {arguments} prints nothing on stdout");
+    format!("$ sscc {arguments}\n{said}")
+}
+
+const NANO: &str = "dialects/nanogpt__leg17.onnx";
+
+#[test]
+fn bad_models() {
+    let folder = folder(&["dialects/llama__leg17.onnx"]);
+    fs::write(folder.path().join("text.onnx"), "this is not a model").unwrap();
+    let said = ["missing.onnx", "text.onnx", "llama__leg17.onnx"].map(|m| fails(&folder, &format!("compile {m}")));
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+#[test]
+fn bad_sizes_and_links() {
+    let folder = folder(&[NANO]);
+    let said = [
+        "--dim sequence=8",
+        "--dim seq",
+        "--dim seq=0",
+        "--dim seq=8 --dim seq=9",
+        "--link far",
+        "--link 5,1gbit",
+        "--logits first",
+    ];
+    insta::assert_snapshot!(
+        said.map(|flags| fails(&folder, &format!("compile nanogpt__leg17.onnx {flags}"))).join("\n")
+    );
+}
+
+#[test]
+fn bad_calibration() {
+    let folder = folder(&[NANO, "dialects/nanogpt__leg17.io.npz", "tiny-shakespeare/calibration.npz"]);
+    let ids = ndarray::Array3::<i64>::zeros((4, 12, 2));
+    let path = folder.path().join("shape.npz");
+    let mut npz = ndarray_npy::NpzWriter::new(fs::File::create(path).unwrap());
+    npz.add_array("idx", &ids).unwrap();
+    npz.finish().unwrap();
+    let said = ["missing.npz", "nanogpt__leg17.onnx", "calibration.npz", "shape.npz"];
+    insta::assert_snapshot!(
+        said.map(|file| fails(&folder, &format!("compile nanogpt__leg17.onnx --calibrate {file}"))).join("\n")
+    );
+}
+
+#[test]
+fn bad_programs() {
+    let folder = folder(&[NANO]);
+    succeeds(&folder, "compile nanogpt__leg17.onnx --dim seq=4 -o m.ssb");
+    let whole = fs::read(folder.path().join("m.ssb")).unwrap();
+    fs::write(folder.path().join("half.ssb"), &whole[..whole.len() / 2]).unwrap();
+    fs::write(folder.path().join("empty.ssb"), "").unwrap();
+    let said =
+        ["inspect m.ssw", "cost half.ssb", "cost empty.ssb", "cost --json missing.ssb", "inspect nanogpt__leg17.onnx"];
+    insta::assert_snapshot!(said.map(|arguments| fails(&folder, arguments)).join("\n"));
+}
+
+#[test]
+fn bad_places_for_results() {
+    let folder = folder(&[NANO]);
+    for place in ["no/such/folder/m.ssb", "nanogpt__leg17.onnx/m.ssb"] {
+        let said = fails(&folder, &format!("compile nanogpt__leg17.onnx --dim seq=4 -o {place}"));
+        assert!(said.contains("error: the file cannot be written"), "{said}");
+        assert!(said.contains(&place.replace("ssb", "ssw")) && said.contains("try: "), "{said}");
+    }
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["nanogpt__leg17.onnx"], "nothing is left behind");
+}
+
+#[test]
+fn outputs_agree() {
+    let folder = folder(&[NANO]);
+    let summary = succeeds(&folder, "compile nanogpt__leg17.onnx --dim seq=4 -o m.ssb");
+    let size = |name: &str| fs::metadata(folder.path().join(name)).unwrap().len();
+    for name in ["m.ssb", "m.ssw"] {
+        let line = summary.lines().find(|line| line.starts_with(name)).expect("a line for each file");
+        assert!(line.contains(&sscc::report::size(size(name))), "{line}");
+    }
+    let (inspected, cost) = (succeeds(&folder, "inspect m.ssb"), succeeds(&folder, "cost m.ssb"));
+    let json: serde_json::Value = serde_json::from_str(&succeeds(&folder, "cost --json m.ssb")).unwrap();
+    let [entry] = json["entries"].as_array().unwrap().as_slice() else { panic!("one entry") };
+    let number = |name: &str| entry[name].as_u64().unwrap_or_else(|| panic!("{name} is a number"));
+
+    let rounds = format!("{} rounds + {} one-way messages", number("rounds"), number("one_way_messages"));
+    let bytes = |name: &str| sscc::report::size(number(name));
+    let sent = format!("client sends {}, server sends {}", bytes("client_sent_bytes"), bytes("server_sent_bytes"));
+    let dealt =
+        format!("{} to the client, {} to the server", bytes("client_material_bytes"), bytes("server_material_bytes"));
+    for text in [&summary, &inspected, &cost] {
+        for figure in [&rounds, &sent, &dealt] {
+            assert!(text.contains(figure), "{figure} is missing in\n{text}");
+        }
+    }
+
+    // What is inspected is the program itself: it reads back, and what it promises is what the JSON says.
+    let program = ir::parse(&inspected).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(program, module(&folder.path().join("m.ssb")).entries[0]);
+    let instructions = entry["instructions"].as_array().unwrap();
+    assert_eq!(instructions.len(), program.instrs.len());
+    for name in ["client_material_bytes", "server_material_bytes"] {
+        let sum: u64 = instructions.iter().map(|i| i[name].as_u64().unwrap()).sum();
+        assert_eq!(sum, number(name), "{name}");
+    }
+}
+
+fn module(path: &Path) -> ir::bytecode::Module {
+    ir::bytecode::decode(&fs::read(path).unwrap()).unwrap()
+}
