@@ -226,3 +226,10 @@ fn lift_points_regain_width() {
     let got = ir::eval::eval(&program, Arguments { inputs: &inputs, weights: &[], publics: &[] }).unwrap();
     assert_eq!((got.outputs, got.broken_claims), (vec![vec![256, 256, 0, 576]], vec![]));
 }
+
+/// Activations that are bounded far below their period leave the series a whole one.
+#[test]
+fn narrow_claims_of_activations() {
+    let lowered = lowered(gpt2(Sizes { width: 8, heads: 2, ..SMALL }, true), Link::LAN);
+    check(&lowered.program);
+}

@@ -51,7 +51,7 @@ impl Aes128 {
         self.portable.encrypt_blocks(Array::cast_slice_from_core_mut(out));
     }
 
-    /// The hash x ^ AES(x) of x = (low[i] ^ tweak, high[i]), all slices of one length. `low` is the first half of a block
+    /// The hash x ^ AES(x) of x = `(low[i] ^ tweak, high[i])`, all slices of one length. `low` is the first half of a block
     /// as a little-endian integer.
     pub fn hash(&self, low: &[u64], high: &[u64], tweak: u64, out_low: &mut [u64], out_high: &mut [u64]) {
         let n = low.len();

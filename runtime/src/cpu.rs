@@ -1,6 +1,6 @@
 //! Which instruction set the kernels use: found once at run time, or forced by `SSVM_CPU=portable|avx2|avx512`.
 //!
-//! A kernel is ordinary safe code, compiled once for each instruction set by [`multiversion!`], which lets the compiler
+//! A kernel is ordinary safe code, compiled once for each instruction set by `multiversion!`, which lets the compiler
 //! use the wider registers. A forced set that the CPU lacks is ignored, with a fall back to the best one below it. The
 //! block cipher is not covered: the `aes` crate looks for the CPU's instructions by itself.
 
@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 /// An instruction set that this CPU has.
 ///
 /// The field is private to this module, whose constructors check the CPU: holding a `Cpu` proves that its instructions
-/// may run, and the `unsafe` call in [`multiversion!`] rests on that.
+/// may run, and the `unsafe` call in `multiversion!` rests on that.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Cpu(Level);
 

@@ -208,7 +208,7 @@ pub enum Op {
     // ---- Fused ----
     /// Rows of a table: operands ids [..] and table `Weight` [classes, d]; result [.., d].
     Embed,
-    /// Operands x [.., k], w `Weight` [k, m] and optionally b `Weight` [m]; result [.., m] = x·w + b.
+    /// Operands x `[.., k]`, w `Weight` `[k, m]` and optionally b `Weight` `[m]`; result `[.., m]` = x·w + b.
     Linear,
     /// Operands x and a `Weight` that broadcasts to x's shape.
     AddWeight,

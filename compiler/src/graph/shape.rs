@@ -1,5 +1,5 @@
 //! Shape and element type of every op's result, from those of its operands: the graph's type rules. The importer
-//! builds by them, the evaluator and [`super::verify`] check by them, so kernels need not check again.
+//! builds by them, the evaluator and [`super::verify()`] check by them, so kernels need not check again.
 //!
 //! Errors are half sentences about one node; who knows the node adds the place.
 

@@ -300,7 +300,7 @@ pub struct ParseError {
     pub message: String,
 }
 
-/// Reads what [`print`] writes.
+/// Reads what [`print()`] writes.
 pub fn parse(text: &str, store: &Store) -> Result<Listing, ParseError> {
     let mut parser = Parser { text, at: 0 };
     let stage = parser.choice("`graph` or `fused`", |word| match word {

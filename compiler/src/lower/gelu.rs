@@ -99,7 +99,8 @@ fn lower_group(
             .help("calibrate with inputs like the ones that will be asked")
     })?;
     let table = draft.table("gelu", choice.table);
-    let opened = draft.open_within(x, bound);
+    // The series reads a whole period, however narrow the claim.
+    let opened = draft.open_within(x, bound.max(0.99 * f64::from(period_log2 - 2).exp2()));
     let even = draft.series(opened, table);
     let lifted = draft.lift(opened);
     let half = draft.halve(lifted, 1);

@@ -1,6 +1,6 @@
 //! Monotone positive functions over many octaves, piecewise linear on geometric knots.
 //!
-//! Identity  f(x) ≈ a_i + b_i·x on the integers knots[i-1] <= x < knots[i], x at its scale s (real x = integer / 2^s);
+//! Identity  f(x) ≈ a_i + b_i·x on the integers `knots[i-1] <= x < knots[i]`, x at its scale s (real x = integer / 2^s);
 //!           a_i at the table's scale, b_i at that scale less s, so a_i + b_i·x is one integer expression.
 //! Ends      Flat: f(lo) below lo, f(hi) from hi on, also for negative x. Or open: the first and last line go on.
 //! Errors    Relative. A chord of a convex function lies above it by up to δ; each line is scaled by 1/(1 + δ/2), which

@@ -1,4 +1,4 @@
-//! The three processes of a run: [`client`], [`server`] and [`dealer`], as functions that take a [`Net`] and so run in a
+//! The three processes of a run: [`client`], [`server`] and [`dealer`], as functions that take a [`Net`](crate::net::Net) and so run in a
 //! process each, or in threads of one process.
 //!
 //! ```text

@@ -3,7 +3,7 @@
 //! Source    Boyle, Chandran, Gilboa, Gupta, Ishai, Kumar, Rathee, "Function secret sharing for mixed-mode and
 //!           fixed-point secure computation" (ePrint 2020/1392), figure 1. The tree stops early, with a vector of
 //!           payloads at each leaf; see [`Layout`] for sizes and the order of the correction words.
-//! Shapes    `alphas` and roots have one entry an element, `points` and outputs are [element][point], payloads are a
+//! Shapes    `alphas` and roots have one entry an element, `points` and outputs are `[element][point]`, payloads are a
 //!           vector of components.
 //! Generator Fixed-key AES, x -> x ^ AES_k(x) (Matyas, Meyer, Oseas; Guo, Katz, Wang, Yu, "Efficient and secure
 //!           multiparty computation from fixed-key block ciphers", ePrint 2019/074), with one key for each of child

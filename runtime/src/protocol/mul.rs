@@ -1,7 +1,7 @@
 //! `mul`: product of two values that were opened narrow, element by element.
 //!
 //! Identity  x = e - r + v·m and y = f - q + w·l with v = k·2^n, w = k'·2^n' (see the head of [`super`]):
-//!           x·y = e·f - e·q - f·r + [r·q] + w·(e·l - [r·l]) + v·(f·m - [m·q]) + v·w·[m·l], brackets mark what is
+//!           x·y = e·f - e·q - f·r + \[r·q\] + w·(e·l - \[r·l\]) + v·(f·m - \[m·q\]) + v·w·\[m·l\], brackets mark what is
 //!           dealt here.
 //! Shapes    x and y broadcast to the result. Scales add.
 //! Dealt     For every element of the result: r·q at N bits, r·l at N - n', m·q at N - n, m·l at N - n - n'.

@@ -1,7 +1,7 @@
 //! `square` and `sum_squares`: x², or Σ x² of a row, of a value that was opened narrow.
 //!
 //! Identity  x = e - r + w·m with w = k·2^n (see the head of [`super`]), and m² = m:
-//!           x² = e² - 2·e·r + [r²] + w·(2·(e·m - [m·r]) + w·m), brackets mark what is dealt here.
+//!           x² = e² - 2·e·r + \[r²\] + w·(2·(e·m - \[m·r\]) + w·m), brackets mark what is dealt here.
 //! Shapes    `square`: that of the opening. `sum_squares`: the last dimension becomes 1. Scale doubles.
 //! Dealt     r² (for a row: Σ r²) at N bits, then m·r of every element at N - n - 1 bits, as it stands before 2^(n+1).
 //! Online    Local. Exact mod 2^N within the claim |x| < 2^(n-2).
