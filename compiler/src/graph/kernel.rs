@@ -9,6 +9,7 @@ use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, Dimension, Ix2, IxDy
 
 use super::shape::broadcast;
 use super::{DType, GeluForm, Op, Tensor};
+use crate::tables::functions::{erf, gelu};
 
 /// A borrowed [`Tensor`].
 #[derive(Clone)]
@@ -132,15 +133,8 @@ pub fn apply(op: &Op, operands: &[View<'_>], shape: &[usize], position: Option<u
         Op::Reciprocal => map(f32::recip),
         Op::Sigmoid => map(|x| 1.0 / (1.0 + (-x).exp())),
         Op::Relu => map(|x| x.max(0.0)),
-        Op::Gelu(GeluForm::Erf) => map(|x| {
-            let x = f64::from(x);
-            (0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2))) as f32
-        }),
-        Op::Gelu(GeluForm::Tanh) => map(|x| {
-            let x = f64::from(x);
-            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
-            (0.5 * x * (1.0 + inner.tanh())) as f32
-        }),
+        Op::Gelu(GeluForm::Erf) => map(|x| gelu(GeluForm::Erf, f64::from(x)) as f32),
+        Op::Gelu(GeluForm::Tanh) => map(|x| gelu(GeluForm::Tanh, f64::from(x)) as f32),
         Op::Where => {
             let cond = bool::of(&operands[0]);
             Ok(
@@ -284,21 +278,6 @@ fn pow(operands: &[View<'_>]) -> Result<Tensor, String> {
         }
         _ => unreachable!("checked by the type rules"),
     }
-}
-
-/// erf(x) = 2/sqrt(pi) exp(-x^2) sum_n 2^n x^(2n+1) / (1·3···(2n+1)), Abramowitz and Stegun 7.1.6: no cancellation. Beyond
-/// 6 it is 1 to the last bit of an f64.
-fn erf(x: f64) -> f64 {
-    if x.is_nan() || x.abs() >= 6.0 {
-        return if x.is_nan() { x } else { x.signum() };
-    }
-    let (mut term, mut sum, mut n) = (x, x, 1.0);
-    while term.abs() > sum.abs() * 1e-17 {
-        term *= 2.0 * x * x / (2.0 * n + 1.0);
-        sum += term;
-        n += 1.0;
-    }
-    std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp() * sum
 }
 
 fn select<T: Element>(

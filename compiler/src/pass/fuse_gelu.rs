@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use super::{Options, known};
 use crate::diagnostic::Diagnostic;
 use crate::graph::{GeluForm, Graph, NodeId, Op};
+use crate::tables::functions::{erf, gelu};
 
 /// Greatest difference to a form of GELU on the samples, relative to |x| + 1.
 const TOLERANCE: f64 = 1e-5;
@@ -37,14 +38,14 @@ pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
 /// Decides whether `inner` stands inside a GELU: its argument, its result and its form.
 fn find(graph: &Graph, inner: NodeId) -> Option<(NodeId, NodeId, GeluForm)> {
     let samples: Vec<f64> = (-60..=60).map(|i| f64::from(i) / 10.0 + 0.013).collect();
-    let references = [(GeluForm::Erf, gelu_erf as fn(f64) -> f64), (GeluForm::Tanh, gelu_tanh)];
     for x in arguments(graph, inner) {
         // A result depends on `inner`, so the region after it is searched, nearest first.
         for (result, values) in region(graph, x, inner, &samples) {
-            let equals = |f: fn(f64) -> f64| {
-                samples.iter().zip(&values).all(|(&s, &v)| (v - f(s)).abs() <= TOLERANCE * (1.0 + s.abs()))
+            let equals = |form: &GeluForm| {
+                let error = |(&s, &v): (&f64, &f64)| (v - gelu(*form, s)).abs() / (1.0 + s.abs());
+                samples.iter().zip(&values).map(error).all(|e| e <= TOLERANCE)
             };
-            if let Some((form, _)) = references.into_iter().find(|r| equals(r.1)) {
+            if let Some(form) = [GeluForm::Erf, GeluForm::Tanh].into_iter().find(equals) {
                 return Some((x, result, form));
             }
         }
@@ -125,40 +126,5 @@ fn apply(op: &Op, a: f64, b: f64) -> f64 {
         Op::Reciprocal => 1.0 / a,
         Op::Sqrt => a.sqrt(),
         _ => unreachable!("only element-wise operations are applied"),
-    }
-}
-
-fn gelu_erf(x: f64) -> f64 {
-    0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2))
-}
-
-fn gelu_tanh(x: f64) -> f64 {
-    let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
-    0.5 * x * (1.0 + inner.tanh())
-}
-
-/// erf by 2/√π · exp(-x²) · Σ 2^n x^(2n+1) / (2n+1)!!  (Abramowitz and Stegun, 7.1.6): all terms have one sign.
-fn erf(x: f64) -> f64 {
-    if x.abs() > 6.0 {
-        return x.signum();
-    }
-    let (mut term, mut sum, mut n) = (x, x, 1.0);
-    while term.abs() > 1e-17 * sum.abs() {
-        term *= 2.0 * x * x / (2.0 * n + 1.0);
-        sum += term;
-        n += 1.0;
-    }
-    std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp() * sum
-}
-
-#[cfg(test)]
-mod tests {
-    use super::erf;
-
-    #[test]
-    fn erf_agrees_with_tables() {
-        for (x, y) in [(0.0, 0.0), (0.5, 0.520_499_877_8), (1.0, 0.842_700_792_9), (-2.0, -0.995_322_265_0)] {
-            assert!((erf(x) - y).abs() < 1e-10, "erf({x})");
-        }
     }
 }
