@@ -4,9 +4,8 @@
 //! 1. `--dim NAME=N`; a dimension without a name is called `INPUT.AXIS`;
 //! 2. the shape of the calibration array of that input, except along axis 0, where an array holds samples;
 //! 3. its kind. Axis 0 is the batch: another bound batch, else 1. Axis 1 of a matrix of integers is the sequence:
-//!    another bound sequence, else the rows of a position table, as many as [`Sequence`] says. A cache of keys and values
-//!    is empty: what it makes faster, the compiler's own entries do. An attention mask is as long as the past and the
-//!    sequence together. A name such as `past + sequence` is the sum of the others.
+//!    another bound sequence, else the rows of a position table, as many as [`Sequence`] says. An attention mask is as
+//!    long as the past and the sequence together. A name such as `past + sequence` is the sum of the others.
 //!
 //! Equal names are equal sizes.
 
@@ -250,7 +249,7 @@ fn sizes(
                     let past = if has_past { of(Kind::Past, &sizes) } else { Some(0) };
                     past.zip(of(Kind::Sequence, &sizes)).and_then(|(past, new)| past.checked_add(new))
                 }
-                Kind::Past => of(Kind::Past, &sizes).or(Some(0)),
+                Kind::Past => of(Kind::Past, &sizes).or(bindings.without_past.then_some(0)),
                 Kind::Other => None,
             });
             match size {

@@ -29,6 +29,26 @@ pub struct Positions {
     rows: Vec<NodeId>,
 }
 
+impl Positions {
+    /// Whether a node's value is that of one picked position.
+    pub fn is_picked(&self, id: NodeId) -> bool {
+        self.axes.get(&id).is_some_and(|axis| axis.1)
+    }
+}
+
+/// Makes attention without a mask causal. Right for a model with a cache, which is given one token at a time: files of
+/// such models often have no mask for several, since the exporter saw one.
+pub fn one_by_one(graph: &mut Graph) {
+    for node in graph.dag.node_weights_mut() {
+        if let Op::Attention { pattern, .. } = &mut node.op {
+            let (rows, columns) = (pattern.rows.len() as u32, pattern.columns);
+            if rows == columns && *pattern == Pattern::full(rows, columns) {
+                *pattern = Pattern::causal(rows, columns);
+            }
+        }
+    }
+}
+
 /// Finds the positions of a graph, or says why its sequence cannot be resized.
 pub fn positions(graph: &Graph) -> Result<Positions, Diagnostic> {
     let ids = match graph.inputs[..] {
@@ -37,7 +57,9 @@ pub fn positions(graph: &Graph) -> Result<Positions, Diagnostic> {
     };
     let count = match graph.node(ids).shape[..] {
         [1, count] if count > 1 => count,
-        ref shape => return Err(fault(format!("its token ids have shape {shape:?}, not one row of several positions"))),
+        ref shape => {
+            return Err(fault(format!("its token ids have shape {shape:?}, not one row of several positions")));
+        }
     };
     let mut found = Positions { count, axes: HashMap::from([(ids, (1, false))]), rows: Vec::new() };
     for id in graph.order() {
@@ -50,7 +72,7 @@ pub fn positions(graph: &Graph) -> Result<Positions, Diagnostic> {
             found.rows.push(id);
         }
     }
-    if found.rows.iter().any(|&id| graph.operands(id).len() != 2 || found.axes[&id].1) {
+    if found.rows.iter().any(|id| found.axes[id].1) {
         return Err(fault("rows of its position table are added to one position".to_owned()));
     }
     Ok(found)
