@@ -74,7 +74,7 @@ fn bound_of(graph: &Graph, id: NodeId, bounds: &HashMap<NodeId, Bound>) -> Optio
                     .collect(),
             )
         }
-        Op::Add | Op::AddWeight => {
+        Op::Add | Op::AddWeight | Op::AddRow => {
             let (x, y) = (operand(0)?, operand(1)?);
             let n = x.channels.len().max(y.channels.len());
             plain((0..n).map(|i| x.channels[i % x.channels.len()] + y.channels[i % y.channels.len()]).collect())

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::diagnostic::Diagnostic;
+use crate::entries::Generation;
+use crate::lower::Reveal;
 use crate::lower::variant::Link;
 use crate::pass::Logits;
 use crate::pipeline::{self, Compiled, Options};
@@ -30,7 +32,7 @@ enum Command {
         /// The program
         program: PathBuf,
     },
-    /// Print what one run costs: rounds, bytes, material
+    /// Print what a run of each entry costs: rounds, bytes, material
     Cost {
         /// The program
         program: PathBuf,
@@ -62,6 +64,59 @@ struct Compile {
     /// Print a stage as text instead of writing files
     #[arg(long, value_enum)]
     emit: Option<Stage>,
+    #[command(flatten)]
+    generation: GenerationArgs,
+}
+
+/// Any of these makes entries for generation token by token: prefill.N for prompts of up to N tokens and decode.C for one
+/// token more
+#[derive(Args)]
+#[command(next_help_heading = "Generation")]
+struct GenerationArgs {
+    /// Make entries for generation, with default sizes
+    #[arg(long)]
+    generate: bool,
+    /// Greatest number of tokens, prompt included [default: as many as the model has positions]
+    #[arg(long, value_name = "TOKENS")]
+    max_context: Option<usize>,
+    /// Sizes of prompts, which are padded to the next [default: 16, then four times as many, up to the context]
+    #[arg(long, value_name = "TOKENS,..", value_delimiter = ',')]
+    prefill: Vec<usize>,
+    /// Slots for tokens and padding that a further token looks back at [default: 32, then twice as many, up to what the
+    /// longest session takes]
+    #[arg(long, value_name = "SLOTS,..", value_delimiter = ',')]
+    decode: Vec<usize>,
+    /// What the client learns [default: token]
+    #[arg(long, value_enum)]
+    reveal: Option<RevealArg>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RevealArg {
+    /// The chosen token alone
+    Token,
+    /// All logits of one position, which tell much about the last layer
+    Logits,
+}
+
+impl GenerationArgs {
+    /// What is wanted, if anything is.
+    fn wanted(&self) -> Option<Generation> {
+        let given = self.generate
+            || self.max_context.is_some()
+            || !self.prefill.is_empty()
+            || !self.decode.is_empty()
+            || self.reveal.is_some();
+        given.then(|| Generation {
+            max_context: self.max_context,
+            prefill: self.prefill.clone(),
+            decode: self.decode.clone(),
+            reveal: match self.reveal.unwrap_or(RevealArg::Token) {
+                RevealArg::Token => Reveal::Token,
+                RevealArg::Logits => Reveal::Outputs,
+            },
+        })
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -136,13 +191,14 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
         },
         calibrate: arguments.calibrate.clone(),
         link: arguments.link,
+        generation: arguments.generation.wanted(),
     })?;
     if let Some(stage) = arguments.emit {
         return print(&match stage {
             Stage::Graph => graph::text::print(&compiled.graph, graph::Stage::Graph, &compiled.name),
             Stage::Fused => graph::text::print(&compiled.fused, graph::Stage::Fused, &compiled.name),
-            Stage::Program => ir::print::program(&compiled.program),
-            Stage::Schedule => ir::print::program(&compiled.schedule),
+            Stage::Program => compiled.programs.iter().map(ir::print::program).collect(),
+            Stage::Schedule => compiled.schedules.iter().map(ir::print::program).collect(),
         });
     }
     let program = arguments
@@ -158,6 +214,12 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
 }
 
 fn warn(compiled: &Compiled) {
+    if compiled.plan.is_some() && compiled.reveal == Reveal::Outputs {
+        eprintln!(
+            "warning: each step reveals all logits to the client, who can work out the last layer's weights from enough \
+             of them\n  try: --reveal token"
+        );
+    }
     if compiled.made_up {
         eprintln!(
             "warning: ranges come from {} made-up inputs, with doubled margins; real text is a far better guide\n  \

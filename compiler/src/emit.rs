@@ -19,15 +19,17 @@ pub struct Artifacts {
     pub weights: Vec<u8>,
 }
 
-/// Encodes a scheduled program and its weights, real values in the order of their declarations.
+/// Encodes scheduled entries and their weights, real values in the order of their declarations. `metadata` are facts that
+/// are known beside those of this file.
 pub fn run(
-    program: &Program,
+    entries: &[Program],
     values: &[Arc<ArrayD<f32>>],
-    name: &str,
+    mut metadata: BTreeMap<String, String>,
     bound: &BTreeMap<String, graph::Tensor>,
 ) -> Result<Artifacts, Diagnostic> {
+    let weights = entries.first().map_or(&[][..], |entry| &entry.weights);
     let mut tensors = Vec::new();
-    for (decl, value) in program.weights.iter().zip(values) {
+    for (decl, value) in weights.iter().zip(values) {
         let (least, greatest) = range(value, decl.scale).ok_or_else(|| {
             Diagnostic::new(format!("weight \"{}\" does not fit 62 bits at scale {}", decl.name, decl.scale))
                 .help("look for infinities, NaNs and outliers in this tensor")
@@ -53,15 +55,9 @@ pub fn run(
     getrandom::fill(&mut salt)
         .map_err(|e| Diagnostic::new(format!("the operating system gives no randomness: {e}")))?;
     let mut header = Header { program: [0; 32], salt, digest: blake3::hash(&data).into(), tensors };
-    let module = Module {
-        metadata: BTreeMap::from([
-            ("name".to_owned(), name.to_owned()),
-            ("compiler".to_owned(), format!("sscc {}", env!("CARGO_PKG_VERSION"))),
-            ("public_inputs".to_owned(), describe(bound)),
-        ]),
-        commitment: header.commitment(),
-        entries: vec![program.clone()],
-    };
+    metadata.insert("compiler".to_owned(), format!("sscc {}", env!("CARGO_PKG_VERSION")));
+    metadata.insert("public_inputs".to_owned(), describe(bound));
+    let module = Module { metadata, commitment: header.commitment(), entries: entries.to_vec() };
     let program = bytecode::encode(&module);
     header.program = bytecode::hash(&program);
     let mut weights = header.encode();

@@ -4,8 +4,10 @@
 pub mod bounds;
 pub mod calibrate;
 pub mod cli;
+pub mod companions;
 pub mod diagnostic;
 pub mod emit;
+pub mod entries;
 pub mod graph;
 pub mod lower;
 pub mod onnx;

@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use ir::bytecode::Module;
 use ir::verify::Limits;
 use ir::{Program, Scale};
 
 use crate::calibrate::{self, Ranges};
 use crate::diagnostic::Diagnostic;
 use crate::emit::{self, Artifacts};
-use crate::graph::{Graph, Tensor};
+use crate::entries::{Entry, Generation, Plan};
+use crate::graph::{DType, Graph, Tensor};
 use crate::lower::draft::Draft;
 use crate::lower::variant::Link;
-use crate::lower::{self, Scales};
-use crate::onnx::{self, Bindings};
-use crate::pass::{self, Logits, assign_width, group_channels};
-use crate::{samples, schedule};
+use crate::lower::{self, Context, Reveal, Scales, Step, argmax};
+use crate::onnx::{self, Bindings, Sequence};
+use crate::pass::resize::{self, Positions};
+use crate::pass::{self, Logits, assign_width, centre_logits, group_channels};
+use crate::{companions, samples, schedule};
 
 /// What the user asked for.
 pub struct Options {
@@ -29,6 +32,8 @@ pub struct Options {
     pub calibrate: Option<PathBuf>,
     /// Prices protocol variants.
     pub link: Link,
+    /// Entries for generation instead of one for a run by itself.
+    pub generation: Option<Generation>,
 }
 
 /// Everything that the stages made.
@@ -49,19 +54,26 @@ pub struct Compiled {
     pub scales: Scales,
     /// Fractional bits of the residual stream.
     pub residual: Scale,
-    /// Stage `program`.
-    pub program: Program,
-    /// Stage `schedule`.
-    pub schedule: Program,
+    /// Stage `program`, by entry.
+    pub programs: Vec<Program>,
+    /// Stage `schedule`, by entry.
+    pub schedules: Vec<Program>,
+    /// Sizes of the entries for generation, if there are any.
+    pub plan: Option<Plan>,
+    /// What the client learns.
+    pub reveal: Reveal,
     /// Public inputs, with the values that the program is compiled for.
     pub bound: BTreeMap<String, Tensor>,
+    /// Facts for the program's users.
+    metadata: BTreeMap<String, String>,
+    /// What was lowered; all entries have its weights.
     draft: Draft,
 }
 
 impl Compiled {
     /// The bytes of the `.ssb` and `.ssw` files.
     pub fn artifacts(&self) -> Result<Artifacts, Diagnostic> {
-        emit::run(&self.schedule, &self.draft.weights, &self.name, &self.bound)
+        emit::run(&self.schedules, &self.draft.weights, self.metadata.clone(), &self.bound)
     }
 }
 
@@ -70,27 +82,52 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     let name = options.model.file_stem().map_or_else(|| "model".to_owned(), |s| s.to_string_lossy().into_owned());
     let given = options.calibrate.as_deref().map(|path| samples::read(path).map(|a| (a, path))).transpose()?;
 
-    let input_shapes = given.as_ref().map_or_else(BTreeMap::new, |(arrays, _)| samples::shapes(arrays));
-    let imported =
-        onnx::import(&options.model, &Bindings { dims: options.dims.clone(), input_shapes, ..Bindings::default() })?;
+    let imported = onnx::import(&options.model, &bindings(options, given.as_ref().map(|g| &g.0)))?;
     let graph = imported.graph;
-
     let mut fused = graph.clone();
     pass::run_all(&mut fused, &pass::Options { logits: options.logits })?;
+    if imported.without_past {
+        resize::one_by_one(&mut fused);
+    }
+    let generation =
+        options.generation.as_ref().map(|wanted| prepare(&mut fused, wanted, options.logits)).transpose()?;
 
     let made_up = given.is_none();
+    let mut looked_at = fused.clone();
+    if let Some((_, positions)) = &generation {
+        looked_at = everywhere(&fused, positions, given.as_ref().map(|g| &g.0))?;
+    }
     let samples = match given {
-        Some((arrays, path)) => samples::split(&fused, &arrays, path)?,
-        None => samples::make_up(&fused),
+        Some((arrays, path)) if generation.is_some() => samples::windows(&looked_at, &arrays, path)?,
+        Some((arrays, path)) => samples::split(&looked_at, &arrays, path)?,
+        None => samples::make_up(&looked_at),
     };
-    let mut ranges = calibrate::run(&fused, &samples, if made_up { 2.0 } else { 1.0 })?;
+    let mut ranges = calibrate::run(&looked_at, &samples, if made_up { 2.0 } else { 1.0 })?;
     group_channels::run(&mut fused, &mut ranges);
 
-    let (mut program, draft, scales) = lower_and_fit(&fused, &ranges, options.link)?;
-    program.name = name.clone();
-    check(&program, "lowering");
-    let schedule = schedule::run(&program);
-    check(&schedule, "scheduling");
+    let reveal = options.generation.as_ref().map_or(Reveal::Outputs, |wanted| wanted.reveal);
+    let entries = match &generation {
+        Some((plan, positions)) => plan.entries(&fused, positions),
+        None => vec![Entry { name: name.clone(), step: Step::Once, graph: fused.clone() }],
+    };
+    let (lowered, scales) = lower_and_fit(&entries, &ranges, options.link, reveal)?;
+    let mut drafts = Vec::new();
+    let mut programs = Vec::new();
+    for (entry, (program, draft)) in entries.iter().zip(lowered) {
+        programs.push(Program { name: entry.name.clone(), ..program });
+        drafts.push(draft);
+    }
+    check(&programs, "lowering");
+    let schedules: Vec<Program> = programs.iter().map(schedule::run).collect();
+    check(&schedules, "scheduling");
+
+    let plan = generation.map(|(plan, _)| plan);
+    let mut metadata = companions::read(&options.model)?;
+    metadata.insert("name".to_owned(), name.clone());
+    metadata.extend(plan.iter().map(|plan| ("context".to_owned(), plan.context.to_string())));
+    if reveal == Reveal::Token {
+        metadata.insert("noise_bound".to_owned(), argmax::NOISE_BOUND.to_string());
+    }
     Ok(Compiled {
         name,
         graph,
@@ -100,29 +137,100 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         made_up,
         samples: samples.len(),
         scales,
-        program,
-        schedule,
+        programs,
+        schedules,
+        plan,
+        reveal,
         bound: imported.bound,
-        draft,
+        metadata,
+        draft: drafts.swap_remove(0),
     })
 }
 
-/// Lowers with the most precise scales that fit 64 bits.
-fn lower_and_fit(fused: &Graph, ranges: &Ranges, link: Link) -> Result<(Program, Draft, Scales), Diagnostic> {
+/// Sizes by what the user says, or what the calibration arrays have. For generation a calibration array says nothing: it
+/// is cut to windows of the context.
+fn bindings(options: &Options, arrays: Option<&samples::Arrays>) -> Bindings {
+    let (sequence, input_shapes) = match &options.generation {
+        None => (Sequence::Short, arrays.map_or_else(BTreeMap::new, samples::shapes)),
+        Some(Generation { max_context: None, .. }) => (Sequence::Context, BTreeMap::new()),
+        Some(Generation { max_context: Some(size), .. }) => (Sequence::Of(*size), BTreeMap::new()),
+    };
+    let without_past = options.generation.is_some();
+    Bindings { dims: options.dims.clone(), sequence, without_past, input_shapes, ..Bindings::default() }
+}
+
+/// Brings a fused graph to the context that is wanted, and decides the sizes of the entries.
+fn prepare(fused: &mut Graph, wanted: &Generation, logits: Logits) -> Result<(Plan, Positions), Diagnostic> {
+    let positions = resize::positions(fused)?;
+    let (output, one) = match fused.outputs[..] {
+        [(_, id)] => (id, positions.is_picked(id)),
+        _ => return Err(cannot_generate(format!("it has {} outputs, not the logits alone", fused.outputs.len()))),
+    };
+    if !one || fused.node(output).dtype != DType::F32 {
+        return Err(cannot_generate("its output is not the logits of one position".to_owned()).help(
+            if logits == Logits::All { "leave out --logits all" } else { "a model with an output named `logits`" },
+        ));
+    }
+    let context = wanted.max_context.unwrap_or(positions.count);
+    if context > positions.count {
+        return Err(Diagnostic::new(format!("the model is bound to {} tokens, not to {context}", positions.count))
+            .help(format!("--max-context {}", positions.count)));
+    }
+    let plan = Plan::new(context, wanted)?;
+    if context < positions.count {
+        *fused = resize::first(fused, &positions, context);
+    }
+    if wanted.reveal == Reveal::Token {
+        centre_logits::run(fused, output);
+    }
+    Ok((plan, resize::positions(fused)?))
+}
+
+fn cannot_generate(why: String) -> Diagnostic {
+    Diagnostic::new("this model cannot generate token by token").because(format!("{why}."))
+}
+
+/// What calibration runs: every position is picked at once, and windows shorter than the context will do.
+fn everywhere(fused: &Graph, positions: &Positions, arrays: Option<&samples::Arrays>) -> Result<Graph, Diagnostic> {
+    let length = arrays.and_then(|arrays| arrays.values().find_map(|array| array.shape().get(1).copied()));
+    match length {
+        Some(length @ 2..) if length < positions.count => {
+            let short = resize::first(fused, positions, length);
+            Ok(resize::all(&short, &resize::positions(&short)?))
+        }
+        _ => Ok(resize::all(fused, positions)),
+    }
+}
+
+/// Lowers with the most precise scales that fit 64 bits in every entry.
+fn lower_and_fit(
+    entries: &[Entry],
+    ranges: &Ranges,
+    link: Link,
+    reveal: Reveal,
+) -> Result<(Vec<(Program, Draft)>, Scales), Diagnostic> {
     let mut last = None;
     for &scales in Scales::LADDER {
-        let draft = lower::run(fused, ranges, scales, link)?;
-        if let Some(&(origin, bound, scale)) = draft.unfit.first() {
-            return Err(Diagnostic::new("a value does not fit any ring")
-                .at(format!("node \"{}\"", draft.program.origins[origin.index()]))
-                .because(format!(
-                    "it may reach {bound:.3e}: {:.0} integer bits, {scale} fractional bits, a sign and a spare bit; a ring has 64",
-                    bound.log2().ceil()
-                ))
-                .help("look for outliers in the model's weights, or calibrate with inputs like the ones that will be asked"));
+        let mut drafts: Vec<Draft> = Vec::new();
+        for entry in entries {
+            let context = Context { step: entry.step, reveal, ..Context::new(&entry.graph, ranges, scales, link) };
+            let draft = lower::run(&context, drafts.last().map_or_else(Draft::default, Draft::beside))?;
+            if let Some(&(origin, bound, scale)) = draft.unfit.first() {
+                return Err(Diagnostic::new("a value does not fit any ring")
+                    .at(format!("node \"{}\"", draft.program.origins[origin.index()]))
+                    .because(format!(
+                        "it may reach {bound:.3e}: {:.0} integer bits, {scale} fractional bits, a sign and a spare bit; a ring has 64",
+                        bound.log2().ceil()
+                    ))
+                    .help("look for outliers in the model's weights, or calibrate with inputs like the ones that will be asked"));
+            }
+            drafts.push(draft);
         }
-        match assign_width::run(draft) {
-            Ok((program, draft)) => return Ok((program, draft, scales)),
+        if let Some((last, others)) = drafts.split_last_mut() {
+            others.iter_mut().for_each(|draft| draft.share(last));
+        }
+        match assign_width::run_all(drafts) {
+            Ok(lowered) => return Ok((lowered, scales)),
             Err(overflow) => last = Some(overflow),
         }
     }
@@ -136,9 +244,10 @@ fn lower_and_fit(fused: &Graph, ranges: &Ranges, link: Link) -> Result<(Program,
         .help("calibrate with inputs like the ones that will be asked: claims follow the ranges that were seen"))
 }
 
-/// A program that does not verify is the compiler's own mistake.
-fn check(program: &Program, after: &str) {
-    if let Err(faults) = ir::verify::verify(program, &Limits::default()) {
+/// Entries that do not verify are the compiler's own mistake.
+fn check(programs: &[Program], after: &str) {
+    let module = Module { entries: programs.to_vec(), ..Module::default() };
+    if let Err(faults) = ir::verify::verify_module(&module, &Limits::default()) {
         let list: Vec<String> = faults.iter().map(ToString::to_string).collect();
         panic!("{after} made a program that does not verify:\n{}", list.join("\n"));
     }

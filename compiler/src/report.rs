@@ -14,15 +14,15 @@ use crate::pipeline::Compiled;
 /// The summary that `sscc compile` prints.
 pub fn compiled(compiled: &Compiled, program: (&Path, usize), weights: (&Path, usize)) -> String {
     let mut out = String::new();
-    let schedule = &compiled.schedule;
+    let first = &compiled.schedules[0];
     let files = [(program, "program, for both parties and the dealer"), (weights, "weights, for the server alone")];
     let width = files.iter().map(|((path, _), _)| path.display().to_string().len()).max().unwrap_or(0);
     for ((path, bytes), what) in files {
         let _ = writeln!(out, "{:width$}  {:>9}  {what}", path.display().to_string(), size(bytes as u64));
     }
     let s = compiled.scales;
-    let inputs: Vec<String> = schedule.inputs.iter().map(|i| format!("{}{}", i.name, i.shape)).collect();
-    let outputs: Vec<String> = schedule.outputs.iter().map(|o| format!("{}{}", o.name, o.shape)).collect();
+    let inputs: Vec<String> = first.inputs.iter().map(|i| format!("{}{}", i.name, i.shape)).collect();
+    let outputs: Vec<String> = first.outputs.iter().map(|o| format!("{}{}", o.name, o.shape)).collect();
     let _ = writeln!(out, "\n{} -> {}", inputs.join(", "), outputs.join(", "));
     let _ = writeln!(
         out,
@@ -34,17 +34,65 @@ pub fn compiled(compiled: &Compiled, program: (&Path, usize), weights: (&Path, u
         s.query,
         compiled.residual
     );
-    out.push_str(&totals(&cost::cost(schedule)));
+    if let Some(plan) = &compiled.plan {
+        let greatest = plan.decode.last().copied().unwrap_or(0);
+        let _ = writeln!(out, "a context of {} tokens, which takes up to {} slots", plan.context, plan.slots());
+        if greatest < plan.slots() {
+            let _ = writeln!(out, "sessions end at {greatest} slots, padding of the prompt included");
+        }
+    }
+    out.push_str(&summary(&compiled.schedules));
+    out
+}
+
+/// One run of the only entry, or a table of them.
+fn summary(entries: &[Program]) -> String {
+    if let [entry] = entries {
+        return totals(&cost::cost(entry));
+    }
+    let width = entries.iter().map(|entry| entry.name.len()).max().unwrap_or(0).max(5);
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "{:<width$} {:>7} {:>8} {:>13} {:>13} {:>12} {:>12} {:>9}",
+        "entry", "rounds", "one-way", "client sends", "server sends", "to client", "to server", "peak"
+    );
+    for entry in entries {
+        let cost = cost::cost(entry);
+        let _ = writeln!(
+            out,
+            "{:<width$} {:>7} {:>8} {:>13} {:>13} {:>12} {:>12} {:>9}",
+            entry.name,
+            cost.rounds,
+            cost.one_way_messages,
+            size(cost.client_sent_bytes),
+            size(cost.server_sent_bytes),
+            size(cost.client_material_bytes),
+            size(cost.server_material_bytes),
+            size(8 * cost.peak_elements)
+        );
+    }
+    let _ = writeln!(
+        out,
+        "material goes to client and server (trusted dealer); once: {} of masked weights to the client",
+        size(cost::setup_bytes(entries))
+    );
     out
 }
 
 /// What `sscc cost` prints.
 pub fn cost(module: &Module) -> String {
     let mut out = String::new();
+    if module.entries.len() > 1 {
+        out.push_str(&summary(&module.entries));
+        out.push('\n');
+    }
     for entry in &module.entries {
         let cost = cost::cost(entry);
         let _ = writeln!(out, "entry {}", entry.name);
-        out.push_str(&totals(&cost));
+        if module.entries.len() == 1 {
+            out.push_str(&totals(&cost));
+        }
         let _ =
             writeln!(out, "\n{:<12} {:>6} {:>12} {:>12} {:>12}", "op", "count", "sent", "material", "multiply-adds");
         for (name, row) in by_op(entry, &cost) {
@@ -102,14 +150,19 @@ pub fn cost_json(module: &Module) -> String {
             })
         })
         .collect();
-    format!("{:#}\n", json!({ "entries": entries }))
+    format!("{:#}\n", json!({ "setup_bytes": cost::setup_bytes(&module.entries), "entries": entries }))
 }
 
 /// What `sscc inspect` prints.
 pub fn inspect(module: &Module) -> String {
     let mut out = String::new();
     for (name, value) in &module.metadata {
-        let _ = writeln!(out, "; {name}: {value}");
+        let _ = writeln!(out, "; {name}: {}", value.replace('\n', "\\n"));
+    }
+    if module.entries.len() > 1 {
+        for line in summary(&module.entries).lines() {
+            let _ = writeln!(out, "; {line}");
+        }
     }
     for entry in &module.entries {
         out.push_str(&ir::print::program(entry));

@@ -8,6 +8,7 @@ use ndarray::{ArrayD, Axis, IxDyn, OwnedRepr, Slice};
 use ndarray_npy::{NpzReader, ReadNpyError, ReadNpzError};
 
 use crate::diagnostic::Diagnostic;
+use crate::graph::kernel::from_vec;
 use crate::graph::{DType, Graph, NodeId, Op, Tensor};
 
 /// Arrays by name.
@@ -104,6 +105,23 @@ pub fn split(graph: &Graph, arrays: &Arrays, path: &Path) -> Result<Vec<Arrays>,
         }
     }
     Ok(samples)
+}
+
+/// Cuts rows of token ids into samples as long as the graph's sequence; a rest that fills none is left out.
+pub fn windows(graph: &Graph, arrays: &Arrays, path: &Path) -> Result<Vec<Arrays>, Diagnostic> {
+    let length = graph.node(graph.inputs[0]).shape[1];
+    let cut = |tensor: &Tensor| match tensor {
+        Tensor::I64(ids) if ids.ndim() == 2 && ids.shape()[1] > length => {
+            let rows = ids.outer_iter().flat_map(|row| {
+                let row: Vec<i64> = row.iter().copied().collect();
+                row.chunks_exact(length).flatten().copied().collect::<Vec<_>>()
+            });
+            let ids: Vec<i64> = rows.collect();
+            Tensor::I64(from_vec(&[ids.len() / length, length], ids))
+        }
+        other => other.clone(),
+    };
+    split(graph, &arrays.iter().map(|(name, tensor)| (name.clone(), cut(tensor))).collect(), path)
 }
 
 fn rows_of(tensor: &Tensor, from: usize, to: usize) -> Tensor {

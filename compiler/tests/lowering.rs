@@ -9,7 +9,7 @@ use ndarray::{ArrayD, IxDyn};
 use sscc::graph::{self, DType, GeluForm, Graph, Node, NodeId, Op, Owner, Tensor};
 use sscc::lower::draft::Draft;
 use sscc::lower::variant::Link;
-use sscc::lower::{self, Scales};
+use sscc::lower::{self, Context, Scales};
 use sscc::pass::{assign_width, group_channels};
 use sscc::samples::Arrays;
 use sscc::{calibrate, samples, schedule};
@@ -117,7 +117,10 @@ fn lowered(mut graph: Graph, link: Link) -> Lowered {
     let samples = samples::make_up(&graph);
     let mut ranges = calibrate::run(&graph, &samples, 1.0).unwrap();
     group_channels::run(&mut graph, &mut ranges);
-    let fits = |&scales| assign_width::run(lower::run(&graph, &ranges, scales, link).unwrap()).ok();
+    let fits = |&scales| {
+        let context = Context::new(&graph, &ranges, scales, link);
+        assign_width::run(lower::run(&context, Draft::default()).unwrap()).ok()
+    };
     let (mut program, draft) = Scales::LADDER.iter().find_map(fits).expect("scales that fit");
     program.name = "model".to_owned();
     Lowered { graph, samples, program, draft }

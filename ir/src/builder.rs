@@ -3,7 +3,7 @@
 use crate::fault::{Code, Fault};
 use crate::infer::infer;
 use crate::op::Op;
-use crate::program::{Input, Instr, NamedTable, Output, Program, Public, WeightDecl};
+use crate::program::{Input, Instr, NamedTable, Output, Program, Public, State, WeightDecl};
 use crate::types::*;
 use std::collections::{HashMap, HashSet};
 
@@ -116,6 +116,12 @@ impl Builder {
         self.weights.insert(decl.name.clone(), weight);
         self.program.weights.push(decl);
         Ok(weight)
+    }
+
+    /// Declares a state.
+    pub fn state(&mut self, state: State) -> StateId {
+        self.program.states.push(state);
+        StateId(self.program.states.len() as u32 - 1)
     }
 
     /// The identifier of a table. Equal tables share the name of the first; a name that is taken gets a number.

@@ -5,7 +5,7 @@
 //! those of material and multiply-adds stop at 2^64 - 1 instead of wrapping.
 
 use crate::liveness;
-use crate::material::{self, Dealt, elements, lift_bits};
+use crate::material::{self, Dealt, elements, lift_bits, masked_weights};
 use crate::op::Op;
 use crate::program::Program;
 use crate::types::*;
@@ -26,7 +26,8 @@ pub struct Cost {
     pub client_material_bytes: u64,
     /// Bytes that the dealer sends to the server.
     pub server_material_bytes: u64,
-    /// Bytes of masked weights that the server sends to the client, once per model.
+    /// Bytes of masked weights that the server sends to the client, once per model; for a module of several entries see
+    /// [`setup_bytes`].
     pub setup_bytes: u64,
     /// Greatest number of tensor elements alive at one time.
     pub peak_elements: u64,
@@ -78,6 +79,15 @@ pub fn cost(program: &Program) -> Cost {
         (client, server) = (0, 0);
     }
     cost
+}
+
+/// Bytes of masked weights that the server sends to the client once for all entries of a verified module.
+pub fn setup_bytes(entries: &[Program]) -> u64 {
+    let Some(first) = entries.first() else { return 0 };
+    let piece = |(weight, width): (Weight, Width)| {
+        packed_bytes(elements(&first.weights[weight.index()].shape), u64::from(width))
+    };
+    masked_weights(entries).into_iter().map(piece).fold(0, u64::saturating_add)
 }
 
 /// The part of the cost that needs no schedule: what each instruction costs, and the sums of material, setup and

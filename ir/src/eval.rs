@@ -10,6 +10,7 @@
 use crate::liveness;
 use crate::op::Op;
 use crate::program::Program;
+use crate::rows::{self, Full, Rows};
 use crate::series::{Cosine, Series};
 use crate::types::*;
 use std::collections::HashMap;
@@ -58,6 +59,15 @@ pub enum EvalError {
         /// As given.
         found: u32,
     },
+    /// More rows than an entry has room for.
+    #[error(transparent)]
+    Full(#[from] Full),
+}
+
+/// What the steps of a session leave to the next: the rows of every state, in the clear.
+#[derive(Clone, Default)]
+pub struct Session {
+    rows: Vec<Rows<i64>>,
 }
 
 /// What a run takes.
@@ -80,12 +90,43 @@ pub fn eval(program: &Program, arguments: Arguments<'_>) -> Result<Evaluation, E
 pub fn eval_with(
     program: &Program,
     arguments: Arguments<'_>,
-    mut visit: impl FnMut(Value, &[i64]),
+    visit: impl FnMut(Value, &[i64]),
 ) -> Result<Evaluation, EvalError> {
-    check(program, arguments)?;
+    Session::default().step_with(program, arguments, visit)
+}
+
+impl Session {
+    /// Runs the next step, an entry of a verified module.
+    pub fn step(&mut self, program: &Program, arguments: Arguments<'_>) -> Result<Evaluation, EvalError> {
+        self.step_with(program, arguments, |_, _| {})
+    }
+
+    /// Runs the next step and shows every value, as signed integers, to `visit`.
+    pub fn step_with(
+        &mut self,
+        program: &Program,
+        arguments: Arguments<'_>,
+        visit: impl FnMut(Value, &[i64]),
+    ) -> Result<Evaluation, EvalError> {
+        check(program, arguments)?;
+        if self.rows.is_empty() {
+            self.rows = program.states.iter().map(Rows::new).collect();
+        }
+        rows::fits(program, |state| self.rows[state.index()].len())?;
+        Ok(run(program, arguments, self, visit))
+    }
+}
+
+fn run(
+    program: &Program,
+    arguments: Arguments<'_>,
+    session: &mut Session,
+    mut visit: impl FnMut(Value, &[i64]),
+) -> Evaluation {
     let mut run = Run {
         program,
         arguments,
+        rows: &mut session.rows,
         values: vec![Vec::new(); program.instrs.len()],
         cosines: HashMap::new(),
         evaluation: Evaluation { outputs: vec![Vec::new(); program.outputs.len()], ..Evaluation::default() },
@@ -102,7 +143,7 @@ pub fn eval_with(
         }
         frees.iter().for_each(|v| run.values[v.index()] = Vec::new());
     }
-    Ok(run.evaluation)
+    run.evaluation
 }
 
 /// The low `width` bits of `x` as a signed integer.
@@ -153,6 +194,8 @@ fn check(program: &Program, arguments: Arguments<'_>) -> Result<(), EvalError> {
 struct Run<'a> {
     program: &'a Program,
     arguments: Arguments<'a>,
+    /// What the session keeps.
+    rows: &'a mut [Rows<i64>],
     /// Signed values; empty before they are computed and after their last use.
     values: Vec<Vec<i64>>,
     cosines: HashMap<Width, Cosine>,
@@ -196,6 +239,18 @@ impl Run<'_> {
             Op::AddWeight { x, weight } => {
                 let (w, shape) = (&self.arguments.weights[weight.index()], &program.weights[weight.index()].shape);
                 pair(value(x), &ty(x).shape, w, shape, i64::wrapping_add)
+            }
+            Op::AddRow { x, weight, index } => {
+                let d = program.weights[weight.index()].shape.0[1];
+                let at = self.arguments.publics[index.index()] as usize * d as usize;
+                let row = &self.arguments.weights[weight.index()][at..at + d as usize];
+                pair(value(x), &ty(x).shape, row, &Shape(vec![d]), i64::wrapping_add)
+            }
+            Op::Keep { x, first, from, to, axis } => {
+                let [first, from, to] = [first, from, to].map(|p| self.arguments.publics[p.index()] as usize);
+                let (dim, inner) = dim_inner(&ty(x).shape, *axis);
+                let kept = |i: usize| i < first || (from..to).contains(&i);
+                value(x).iter().enumerate().map(|(i, &v)| if kept(i / inner % dim) { v } else { 0 }).collect()
             }
             Op::Transpose { x, perm } => transpose(value(x), &ty(x).shape, perm),
             Op::Slice { x, axis, from, to } => {
@@ -325,6 +380,17 @@ impl Run<'_> {
                 let n = ty(x).width;
                 let reaches = |v: &i64, t: &i64| i64::from(signed(v.wrapping_sub(*t), n) >= 0);
                 value(x).iter().flat_map(|v| thresholds.iter().map(move |t| reaches(v, t))).collect()
+            }
+            Op::Select { d, y, .. } => {
+                let components = value(y).len() / value(d).len();
+                let chosen =
+                    |(d, y): (&i64, &[i64])| y.iter().map(|&y| if *d >= 0 { y } else { 0 }).collect::<Vec<_>>();
+                value(d).iter().zip(value(y).chunks_exact(components)).flat_map(chosen).collect()
+            }
+            Op::Cache { x, state, capacity } => {
+                let rows = &mut self.rows[state.index()];
+                rows.append(&self.values[x.index()]);
+                rows.all(*capacity as usize)
             }
             Op::Round {} | Op::Send {} | Op::Reveal { .. } => unreachable!("no result"),
         }

@@ -28,6 +28,8 @@ pub enum Code {
     Table,
     /// A weight that is read in a way that would reuse its mask or show it.
     Weight,
+    /// A state that an entry appends to twice, or that two entries declare differently.
+    State,
     /// A value is revealed that must not be, or not to that party, or not at all.
     Policy,
     /// A resource beyond what the caller accepts.

@@ -121,7 +121,7 @@ macro_rules! numbered {
     )* };
 }
 
-numbered!(Weight = "w", InputId = "in", PublicId = "p", OutputId = "out");
+numbered!(Weight = "w", InputId = "in", PublicId = "p", OutputId = "out", StateId = "s");
 
 /// Fields that print as `name=value`: text, parser, bytecode from and to `u64`.
 macro_rules! named {

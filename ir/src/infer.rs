@@ -5,7 +5,7 @@
 
 use crate::fault::{Code, Fault};
 use crate::op::Op;
-use crate::program::Program;
+use crate::program::{Program, Public, State};
 use crate::types::*;
 
 /// Most elements of a tensor. With [`crate::verify::MAX_TERMS`] this keeps every count of bits below 2^64.
@@ -19,6 +19,9 @@ pub const MIN_CLAIMED_WIDTH: Width = 3;
 
 /// Greatest width of the opening of a `series`: both parties hold a table of 2^width cosines.
 pub const MAX_SERIES_WIDTH: Width = 24;
+
+/// Most components of a `select`: with the bit itself they are the payload of one key.
+pub const MAX_SELECTED: u32 = 15;
 
 /// Least width of the opening of a `series`: a quarter of the period is a whole number of steps.
 pub const MIN_SERIES_WIDTH: Width = 2;
@@ -107,6 +110,17 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
             broadcast_into(&w.shape, &x.shape)?;
             x.clone()
         }
+        Op::AddRow { x, weight, index } => {
+            let (x, w) = (share(x)?, get(&program.weights, weight.index(), "weight")?);
+            let index = get(&program.publics, index.index(), "public")?;
+            let (Some(&last), [rows, d]) = (x.shape.0.last(), &w.shape.0[..]) else {
+                return fault(Code::Shape, format!("no row of {} to add to {}", w.shape, x.shape));
+            };
+            equal_scales(x.scale, w.scale)?;
+            equal_dims("last axis", last, "columns of the weight", *d)?;
+            bounded(index, *rows, format_args!("rows of {}", w.shape))?;
+            x.clone()
+        }
         Op::Reshape { x, shape } => {
             let x = share(x)?;
             if x.shape.elements() != shape.elements() {
@@ -157,12 +171,7 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
         Op::Pick { x, index, axis } => {
             let (x, index) = (share(x)?, get(&program.publics, index.index(), "public")?);
             let dim = dim(&x.shape, *axis)?;
-            if index.bound > dim {
-                return fault(
-                    Code::Shape,
-                    format!("public {:?} < {} can exceed axis {axis} of {}", index.name, index.bound, x.shape),
-                );
-            }
+            bounded(index, dim, format_args!("axis {axis} of {}", x.shape))?;
             Type { shape: with_dim(&x.shape, *axis, 1), ..x.clone() }
         }
         Op::Sum { x, axis } => {
@@ -179,6 +188,14 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
             let (x, (p, kept)) = (share(x)?, pattern(program, *table)?);
             equal_dims("axis", dim(&x.shape, *axis)?, "rows", p.rows.len() as u32)?;
             Type { shape: with_dim(&x.shape, *axis, kept), ..x.clone() }
+        }
+        Op::Keep { x, first, from, to, axis } => {
+            let x = share(x)?;
+            dim(&x.shape, *axis)?;
+            for public in [first, from, to] {
+                get(&program.publics, public.index(), "public")?;
+            }
+            x.clone()
         }
         Op::Linear { x, weight } => {
             let (x, w) = (share(x)?, get(&program.weights, weight.index(), "weight")?);
@@ -302,6 +319,44 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
             }
             shared(*width, 0, append(&x.shape.0, &[thresholds.len() as u32]))
         }
+        Op::Select { d, y, width } => {
+            let (d, y) = (opened(d)?, whole(opened(y)?)?);
+            if d.width < 2 {
+                return fault(Code::Width, "a comparison reads the bits below the top one, the opening has 1 bit");
+            }
+            let Some((&components, batch)) = y.shape.0.split_last() else {
+                return fault(Code::Shape, "a scalar has no components to select");
+            };
+            equal_batches(&d.shape.0, batch)?;
+            if components > MAX_SELECTED {
+                return fault(Code::Shape, format!("{components} components to select, at most {MAX_SELECTED}"));
+            }
+            if *width > y.width {
+                return Err(Fault::new(Code::Width, format!("{width} bits of an opening of {}", y.width))
+                    .help("open at the width of the result"));
+            }
+            shared(*width, y.scale, y.shape.clone())
+        }
+        Op::Cache { x, state, capacity } => {
+            let (x, state) = (whole(opened(x)?)?, get(&program.states, state.index(), "state")?);
+            let [.., rows, _] = x.shape.0[..] else {
+                return fault(Code::Shape, format!("{} has no rows to append", x.shape));
+            };
+            if state.opening(rows).as_ref() != Some(x) {
+                let fault = Fault::new(
+                    mismatch(state, x),
+                    format!(
+                        "{x} is not made of rows of state {:?}: <{}.{}>{}",
+                        state.name, state.width, state.scale, state.row
+                    ),
+                );
+                return Err(fault.help("open at the state's width, all axes but the last two those of a row block"));
+            }
+            if *capacity < rows {
+                return fault(Code::Shape, format!("{rows} rows do not fit a capacity of {capacity}"));
+            }
+            Type { shape: with_dim(&x.shape, x.shape.rank() as u32 - 2, *capacity), ..x.clone() }
+        }
         Op::Reveal { x, output, .. } => {
             let x = share(x)?;
             let Some(output) = program.outputs.get(output.index()) else {
@@ -395,6 +450,23 @@ fn equal_scales(x: Scale, y: Scale) -> Result<(), Fault> {
     }
     Err(Fault::new(Code::Scale, format!("scales {x} and {y} differ"))
         .help("bring one to the other's with `up` or `down`"))
+}
+
+/// Checks that a public number is an index of `count` things.
+fn bounded(index: &Public, count: u32, what: std::fmt::Arguments<'_>) -> Result<(), Fault> {
+    if index.bound <= count {
+        return Ok(());
+    }
+    fault(Code::Shape, format!("public {:?} < {} can exceed {what}", index.name, index.bound))
+}
+
+/// Which rule an opening breaks that is not made of a state's rows.
+fn mismatch(state: &State, x: &Type) -> Code {
+    match x {
+        _ if x.width != state.width => Code::Width,
+        _ if x.scale != state.scale => Code::Scale,
+        _ => Code::Shape,
+    }
 }
 
 fn equal_dims(what: &str, a: u32, other: &str, b: u32) -> Result<(), Fault> {

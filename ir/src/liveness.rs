@@ -32,10 +32,12 @@ pub fn frees(program: &Program) -> Vec<Vec<Value>> {
 }
 
 /// The greatest number of elements alive at one time: while an instruction runs, its operands, its result and all
-/// that later instructions need.
+/// that later instructions need; and the rows of the session's states, which stay.
 pub fn peak_elements(program: &Program) -> u64 {
     let size = |i: usize| program.instrs[i].ty.as_ref().and_then(|t| t.shape.elements()).unwrap_or(0);
-    let (mut alive, mut peak) = (0u64, 0u64);
+    let caches = (0..program.instrs.len()).filter(|&i| matches!(program.instrs[i].op, Op::Cache { .. }));
+    let kept = caches.fold(0u64, |kept, i| kept.saturating_add(size(i)));
+    let (mut alive, mut peak) = (kept, kept);
     for (i, free) in frees(program).iter().enumerate() {
         alive = alive.saturating_add(size(i));
         peak = peak.max(alive);

@@ -68,6 +68,20 @@ pub fn lift_bits(program: &Program) -> Vec<u8> {
     bits
 }
 
+/// The weights that the entries of a module read under a mask, each with the greatest width of such a product: what the
+/// client is sent once. The mask of a weight is one tensor mod 2^width; a narrower product reads its low bits.
+pub fn masked_weights(entries: &[Program]) -> Vec<(Weight, Width)> {
+    let mut widths = std::collections::BTreeMap::new();
+    for program in entries {
+        for instr in &program.instrs {
+            let Op::Linear { x, weight } = instr.op else { continue };
+            let width = widths.entry(weight).or_insert(0);
+            *width = program.ty(x).width.max(*width);
+        }
+    }
+    widths.into_iter().collect()
+}
+
 /// The pieces of instruction `index` of a verified program; `lift_bits` is what [`lift_bits`] gives for it.
 pub fn pieces(program: &Program, index: usize, lift_bits: &[u8]) -> Vec<Piece> {
     let instr = &program.instrs[index];
@@ -117,6 +131,13 @@ pub fn pieces(program: &Program, index: usize, lift_bits: &[u8]) -> Vec<Piece> {
         Op::Ge { x, .. } => {
             corrections(elements(x), n);
             out.extend(key(program.ty(*x), 1, ty.width));
+        }
+        // m, m·q, then the key.
+        Op::Select { d, y, .. } => {
+            corrections(elements(d), n);
+            corrections(own, n);
+            let components = program.ty(*y).shape.0.last().map_or(1, |c| c + 1);
+            out.extend(key(program.ty(*d), components as u8, ty.width));
         }
         _ => {}
     }

@@ -2,8 +2,8 @@
 //! all expand from the rows, so an op exists in one place.
 //!
 //! Fields print in the order of their row. Identifiers come first and print bare, separated by commas: values as `v7`,
-//! or `o7` if the value is an opening, weights as `w3`, tables as `@name`, inputs as `in0`, publics as `p0`, outputs as
-//! `out0`. All other fields follow in braces as `name=value`, a `bool` by its name alone when set. Examples:
+//! or `o7` if the value is an opening, weights as `w3`, tables as `@name`, inputs as `in0`, publics as `p0`, states as
+//! `s0`, outputs as `out0`. All other fields follow in braces as `name=value`, a `bool` by its name alone when set. Examples:
 //! `o3 = open v2 {width=29}`, `v9 = slice v8 {axis=1, from=0, to=768}`, `reveal v3, out0 {to=client}`. In bytecode an op
 //! is its number and its fields in the same order, integers as base-128 varints, least significant group first.
 
@@ -105,6 +105,9 @@ op_table! {
     mul_public = 0x17 MulPublic { x: Value, table: TableId }
     /// x + a server-owned tensor of the same scale, broadcast to the shape of x. Local: the server adds it.
     add_weight = 0x18 AddWeight { x: Value, weight: Weight }
+    /// x [.., d] + the row of a server-owned matrix [n, d] of the same scale at a public run-time index, broadcast to the
+    /// shape of x. Local: the server adds it.
+    add_row = 0x19 AddRow { x: Value, weight: Weight, index: PublicId }
 
     /// The same elements in another shape. Local.
     reshape = 0x20 Reshape { x: Value, shape: Shape }
@@ -123,6 +126,8 @@ op_table! {
     /// Copies each row's element to all kept elements of that row: `axis` has the pattern's rows before, its kept
     /// elements after. Local.
     spread = 0x27 Spread { x: Value, pattern: TableId, axis: u32 }
+    /// Elements i along `axis` with i < first or from <= i < to, public run-time numbers; zero elsewhere. Local.
+    keep = 0x28 Keep { x: Value, first: PublicId, from: PublicId, to: PublicId, axis: u32 }
 
     /// Product with a server-owned matrix [k, m]: x [.., k] -> [.., m]. Scales add, the width stays. One-way message,
     /// client to server, width bits per element of x.
@@ -157,6 +162,12 @@ op_table! {
     /// 1{x >= t} for each threshold t, in a new last axis, as integers (scale 0). Right while x - t fits the opening's ring,
     /// |x - t| < 2^(n-1), so the opening may be whole. Local.
     ge = 0x48 Ge { x: Value, table: TableId, width: Width }
+    /// 1{d >= 0}·y mod 2^width: d [..] opened, right while |d| < 2^(n-1); y [.., c] opened whole, no narrower than the
+    /// result. The scale is that of y. Local.
+    select = 0x49 Select { d: Value, y: Value, width: Width }
+    /// Appends the rows of x [.., t, k], opened whole, to a state of row blocks [.., k], and gives the opening of all rows
+    /// so far: [.., capacity, k]. Rows that no step has filled yet are zero under a mask of zero. Local.
+    cache = 0x4a Cache { x: Value, state: StateId, capacity: u32 }
 
     /// The party `to` learns x. The only instruction that declassifies. One-way message to that party.
     reveal = 0x50 Reveal { x: Value, output: OutputId, to: Party }

@@ -6,7 +6,7 @@
 
 use crate::op::Op;
 use crate::print::is_name_char;
-use crate::program::{Encoding, Input, Instr, NamedTable, Output, Program, Public, WeightDecl};
+use crate::program::{Encoding, Input, Instr, NamedTable, Output, Program, Public, State, WeightDecl};
 use crate::types::*;
 use std::collections::HashMap;
 use std::fmt;
@@ -124,6 +124,18 @@ impl<'a> Cursor<'a> {
                 self.expect(">")?;
                 let shape = Shape(self.dimensions()?);
                 self.program.weights.push(WeightDecl { name, scale, shape });
+            }
+            "s" if !number.is_empty() => {
+                expect_number(self, self.program.states.len())?;
+                self.words(&["=", "state"])?;
+                let name = self.string()?;
+                self.words(&[":", "whole", "<"])?;
+                let width = self.integer()?;
+                self.expect(".")?;
+                let scale = self.integer()?;
+                self.expect(">")?;
+                let row = Shape(self.dimensions()?);
+                self.program.states.push(State { name, width, scale, row });
             }
             "out" => {
                 expect_number(self, self.program.outputs.len())?;

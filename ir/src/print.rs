@@ -36,6 +36,9 @@ pub fn program(p: &Program) -> String {
     for (i, w) in p.weights.iter().enumerate() {
         line(&mut out, format_args!("  w{i} = weight {} : server<.{}>{}", quoted(&w.name), w.scale, w.shape));
     }
+    for (i, s) in p.states.iter().enumerate() {
+        line(&mut out, format_args!("  s{i} = state {} : whole<{}.{}>{}", quoted(&s.name), s.width, s.scale, s.row));
+    }
     p.tables.iter().for_each(|t| table(&mut out, t));
     for (i, output) in p.outputs.iter().enumerate() {
         line(&mut out, format_args!("  out{i} = output {} {} to {}", quoted(&output.name), output.shape, output.to));

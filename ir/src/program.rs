@@ -60,6 +60,29 @@ pub struct WeightDecl {
     pub shape: Shape,
 }
 
+/// Rows of openings that the steps of a session append to and read; see [`Op::Cache`]. All entries of a module declare
+/// the same states in the same order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct State {
+    /// Its name, for reports.
+    pub name: String,
+    /// Bits of the openings, which are whole.
+    pub width: Width,
+    /// Fractional bits.
+    pub scale: Scale,
+    /// Dimensions [.., k] of the block that a step appends one or more of.
+    pub row: Shape,
+}
+
+impl State {
+    /// Type of the opening of `rows` rows; none for a block without dimensions.
+    pub fn opening(&self, rows: u32) -> Option<Type> {
+        let (k, batch) = self.row.0.split_last()?;
+        let shape = Shape([batch, &[rows, *k]].concat());
+        Some(Type { kind: Kind::Opened { whole: true }, width: self.width, scale: self.scale, shape })
+    }
+}
+
 /// A value that is revealed at the end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Output {
@@ -91,6 +114,8 @@ pub struct Program {
     pub publics: Vec<Public>,
     /// Server-owned tensors.
     pub weights: Vec<WeightDecl>,
+    /// What a session keeps from step to step.
+    pub states: Vec<State>,
     /// Public tables.
     pub tables: Vec<NamedTable>,
     /// Declared outputs.

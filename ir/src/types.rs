@@ -42,6 +42,10 @@ id! {
     OutputId
 }
 id! {
+    /// Rows that a session keeps from step to step, in [`crate::Program::states`].
+    StateId
+}
+id! {
     /// The ONNX node that an instruction comes from, in [`crate::Program::origins`].
     Origin
 }
@@ -137,7 +141,7 @@ pub enum Kind {
     /// A value that both parties know under a uniform mask, whose shares the dealer derived correlations from. With
     /// `whole == false` it has a spare bit: |x| < 2^(width-2) is claimed, and 2^(width-2) was added before masking.
     Opened {
-        /// No claim, no offset; serves `series`, `sddmm` and `spmm` only.
+        /// No claim, no offset; serves reads that need no integer, and `cache`.
         whole: bool,
     },
 }

@@ -28,7 +28,14 @@ pub struct Private {
 
 /// Options of a compilation with the defaults of `sscc compile`.
 pub fn options(model: &Path, calibrate: Option<PathBuf>) -> Options {
-    Options { model: model.to_owned(), dims: BTreeMap::new(), logits: Logits::Last, calibrate, link: Link::LAN }
+    Options {
+        model: model.to_owned(),
+        dims: BTreeMap::new(),
+        logits: Logits::Last,
+        calibrate,
+        link: Link::LAN,
+        generation: None,
+    }
 }
 
 impl Private {

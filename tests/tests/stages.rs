@@ -60,6 +60,6 @@ fn every_stage() {
     let compiled = compiled();
     insta::assert_snapshot!("graph", graph_text(&compiled.graph, Stage::Graph));
     insta::assert_snapshot!("fused", graph_text(&compiled.fused, Stage::Fused));
-    insta::assert_snapshot!("program", program_text(&compiled.program));
-    insta::assert_snapshot!("schedule", program_text(&compiled.schedule));
+    insta::assert_snapshot!("program", program_text(&compiled.programs[0]));
+    insta::assert_snapshot!("schedule", program_text(&compiled.schedules[0]));
 }

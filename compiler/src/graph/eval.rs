@@ -10,7 +10,7 @@ use crate::diagnostic::Diagnostic;
 
 /// Outputs of the graph in file order. `inputs` holds exactly the graph's inputs by ONNX name, in the shapes that the
 /// graph binds (a caller with more rows than the graph's batch splits them). `position` is the index that every `Pick`
-/// takes, by default the last. `observe` sees the value of each input and of each computed node, in an order that
+/// and `AddRow` takes, by default the last. `observe` sees the value of each input and of each computed node, in an order that
 /// depends on the graph alone; constants and weights are in the graph already.
 pub fn evaluate(
     graph: &Graph,

@@ -102,7 +102,7 @@ macro_rules! for_dtype {
 }
 pub(crate) use for_dtype;
 
-/// Computes `op`. `shape` is the result's shape; `position` is the index that `Pick` takes, by default the last.
+/// Computes `op`. `shape` is the result's shape; `position` is the index that `Pick` and `AddRow` take, by default the last.
 /// Sources have no kernel.
 pub fn apply(op: &Op, operands: &[View<'_>], shape: &[usize], position: Option<usize>) -> Result<Tensor, String> {
     let float = |i: usize| f32::of(&operands[i]);
@@ -201,16 +201,24 @@ pub fn apply(op: &Op, operands: &[View<'_>], shape: &[usize], position: Option<u
             Ok(Tensor::F32(y))
         }
         Op::AddWeight => Ok(Tensor::F32(float(0).to_owned() + float(1))),
+        Op::AddRow => {
+            let at = index(position, float(1).shape()[0])?;
+            Ok(Tensor::F32(float(0).to_owned() + &float(1).index_axis(Axis(0), at)))
+        }
         &Op::Normalize { epsilon, centred } => Ok(Tensor::F32(normalize(float(0), epsilon, centred))),
         Op::Attention { heads, pattern } => Ok(Tensor::F32(attention(float(0), float(1), float(2), *heads, pattern))),
         &Op::Pick { axis } => {
-            let size = operands[0].shape()[axis];
-            let at = position.unwrap_or(size - 1);
-            if at >= size {
-                return Err(format!("position {at} is outside 0..{size}"));
-            }
+            let at = index(position, operands[0].shape()[axis])?;
             apply(&Op::Slice { axis, from: at, to: at + 1 }, operands, shape, None)
         }
+    }
+}
+
+/// The given position, or the last, of `size`.
+fn index(position: Option<usize>, size: usize) -> Result<usize, String> {
+    match position.unwrap_or(size - 1) {
+        at if at < size => Ok(at),
+        at => Err(format!("position {at} is outside 0..{size}")),
     }
 }
 

@@ -212,6 +212,8 @@ pub enum Op {
     Linear,
     /// Operands x and a `Weight` that broadcasts to x's shape.
     AddWeight,
+    /// Operands x `[.., d]` and a `Weight` `[n, d]`: x plus the row at a public run-time index, by default the last.
+    AddRow,
     /// (x - mean) / sqrt(mean((x - mean)²) + epsilon) over the last axis, no gamma and beta.
     Normalize {
         /// Added to the variance.

@@ -225,6 +225,14 @@ fn rule(op: &Op, operands: &[Typed], declared: &[usize], declared_dtype: DType) 
             }
             Ok((x.clone(), F32))
         }
+        Op::AddRow => {
+            expect(2..=2)?;
+            let (x, w) = (float(0)?, float(1)?);
+            if w.len() != 2 || w[0] == 0 || x.last() != Some(&w[1]) {
+                return Err(format!("no row of {w:?} to add to {x:?}"));
+            }
+            Ok((x.clone(), F32))
+        }
         Op::Normalize { .. } => {
             expect(1..=1)?;
             axis_in(0, float(0)?)?;

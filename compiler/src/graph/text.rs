@@ -91,6 +91,7 @@ impl Op {
             Op::Embed => "embed",
             Op::Linear => "linear",
             Op::AddWeight => "add_weight",
+            Op::AddRow => "add_row",
             Op::Normalize { .. } => "normalize",
             Op::Gelu(_) => "gelu",
             Op::Attention { .. } => "attention",
@@ -612,6 +613,7 @@ impl<'a> Parser<'a> {
                     Op::Embed,
                     Op::Linear,
                     Op::AddWeight,
+                    Op::AddRow,
                 ];
                 return Ok(plain_ops.into_iter().find(|op| op.name() == plain));
             }

@@ -110,7 +110,7 @@ pub fn check_fused(graph: &Graph, id: NodeId) -> Result<(), String> {
         return Err("no such operation in the fused stage".into());
     }
     let weights_from = match node.op {
-        Op::Embed | Op::Linear | Op::AddWeight => 1,
+        Op::Embed | Op::Linear | Op::AddWeight | Op::AddRow => 1,
         _ => usize::MAX,
     };
     for (slot, operand) in graph.operands(id).into_iter().enumerate() {
@@ -150,6 +150,7 @@ fn is_fused(op: &Op) -> bool {
             | Op::Embed
             | Op::Linear
             | Op::AddWeight
+            | Op::AddRow
             | Op::Normalize { .. }
             | Op::Gelu(_)
             | Op::Attention { .. }

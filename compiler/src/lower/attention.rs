@@ -5,12 +5,16 @@
 //! the same round the scores are clipped to what the exponential's table covers: two more thresholds say which of them
 //! lie outside. 4-6 exp by a series and squarings. 7 open E, V and the row sums: E·V and 1/Σ. 8 open both and multiply.
 //! V may regain width in round 1, off the critical path.
+//!
+//! In an entry for generation the openings of K and V are kept, and what is new is looked up in all that is kept. A
+//! decode step has one query and a column for every slot, of which the public numbers of the run say which hold tokens:
+//! the others are struck from the comparison bits before they are counted and from E.
 
 use ir::{Pattern, Scale, Table, TableId, Value};
 
-use super::Context;
 use super::draft::{Draft, LATER};
 use super::variant::{self, ExpVariant};
+use super::{Context, Step, slots};
 use crate::diagnostic::Diagnostic;
 use crate::graph::NodeId;
 use crate::tables;
@@ -80,6 +84,11 @@ pub fn lower(
     pattern: &Pattern,
 ) -> Result<Value, Diagnostic> {
     let batch = draft.shape(operands[0])[0];
+    let looked_up = match context.step {
+        Step::Once | Step::Prefill => pattern.clone(),
+        Step::Decode { capacity } => Pattern::full(1, capacity),
+    };
+    let pattern = &looked_up;
     let row_max = context.ranges.row_max(id);
     let value_bound = context.ranges.claim(values, 4.0);
     let name = if *pattern == Pattern::causal(pattern.rows.len() as u32, pattern.columns) { "causal" } else { "kept" };
@@ -108,18 +117,24 @@ pub fn lower(
     let v = draft.down_to(v, context.scales.value);
     draft.lift_point(v, value_bound);
     let (open_q, open_k) = (draft.open_whole(q, LATER), draft.open_whole(k, LATER));
+    let open_v = draft.open_whole(v, LATER);
+    let (open_k, open_v) = match context.step {
+        Step::Once => (open_k, open_v),
+        _ => (draft.cache(open_k, "keys", pattern.columns), draft.cache(open_v, "values", pattern.columns)),
+    };
     let product = draft.sddmm(open_q, open_k, table);
     let score = draft.down_to(product, SCORE_SCALE);
     let greatest_score = context.ranges.seen[&id].score * SCORE_MARGIN * context.ranges.margin;
-    let shifted = shift_and_clip(draft, score, table, &grid, greatest_score, pattern);
+    let shifted = shift_and_clip(context.step, draft, score, table, &grid, greatest_score, pattern);
     let e = exponential(draft, shifted, exp, context.scales.value);
+    let e = keep_filled(context.step, draft, e);
 
     let sum = draft.row_sum(e, table, 1);
     let rows = pattern.rows.len() as u32;
     let longest = pattern.rows.iter().map(|&(from, to)| to - from).max().unwrap_or(1);
     let greatest_sum = f64::from(longest) * (HEAD + 0.1).exp();
     let sum = draft.reshape(sum, &[batch * heads as u32, rows, 1]);
-    let (open_e, open_v) = (draft.open_whole(e, LATER), draft.open_whole(v, LATER));
+    let open_e = draft.open_whole(e, LATER);
     let open_sum = draft.open_within(sum, greatest_sum);
     let result = draft.spmm(open_e, open_v, table);
     let result = draft.down_to(result, RESULT_SCALE);
@@ -136,6 +151,7 @@ pub fn lower(
 
 /// Clipped scores less their row's maximum: within [-(reach), HEAD] of `exp`'s table. Two rounds.
 fn shift_and_clip(
+    step: Step,
     draft: &mut Draft,
     score: Value,
     table: TableId,
@@ -144,8 +160,7 @@ fn shift_and_clip(
     pattern: &Pattern,
 ) -> Value {
     let [all, kept] = draft.shape(score)[..] else { panic!("packed scores have two dimensions") };
-    let step = 1i64 << STEP_LOG2;
-    let maxima = (1..=grid.count).map(|i| grid.base + i * step);
+    let maxima = (1..=grid.count).map(|i| grid.base + (i << STEP_LOG2));
     let thresholds: Vec<i64> =
         [grid.low].into_iter().chain(maxima).chain([grid.high]).map(|t| t << COARSE_SCALE).collect();
     let count = thresholds.len() as u32;
@@ -157,6 +172,7 @@ fn shift_and_clip(
 
     // How many scores of a row reach each threshold.
     let reach = draft.slice(bits, 2, 1, count - 1);
+    let reach = keep_filled(step, draft, reach);
     let reach = draft.row_sum(reach, table, 1);
     let longest = pattern.rows.iter().map(|&(from, to)| to - from).max().unwrap_or(1);
     let counts = draft.open_to_compare(reach, f64::from(longest), 0.0);
@@ -194,6 +210,14 @@ fn shift_and_clip(
     let ends = draft.add_public(ends, low);
     let clipped = draft.add(kept_scores, ends);
     draft.sub(clipped, maximum)
+}
+
+/// Zeroes what stands in slots without a token; `x` is [heads, slots, ..].
+fn keep_filled(step: Step, draft: &mut Draft, x: Value) -> Value {
+    match step {
+        Step::Once | Step::Prefill => x,
+        Step::Decode { capacity } => draft.keep(x, 1, slots(capacity)),
+    }
 }
 
 /// exp of shifted scores at `scale`: a series of exp(x / 2^squarings), then squarings, a round each.

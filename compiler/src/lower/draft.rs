@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use ir::program::{Input, NamedTable, Output, Program, Public, WeightDecl};
-use ir::{MAX_WIDTH, Op, Origin, OutputId, Scale, Shape, Table, TableId, Value, Weight, Width};
+use ir::program::{Input, NamedTable, Output, Program, Public, State, WeightDecl};
+use ir::{MAX_WIDTH, Op, Origin, OutputId, PublicId, Scale, Shape, StateId, Table, TableId, Value, Weight, Width};
 use ndarray::ArrayD;
 
 /// Stands for a width that `assign_width` decides.
@@ -41,9 +41,27 @@ pub struct Draft {
     /// Values that fit no ring: origin, greatest absolute value, scale.
     pub unfit: Vec<(Origin, f64, Scale)>,
     origin: Option<Origin>,
+    /// How many of the states have been appended to.
+    appended: usize,
 }
 
 impl Draft {
+    /// A draft of another entry of a module: it has the same weights and states, and may add more.
+    pub fn beside(other: &Draft) -> Draft {
+        let mut draft = Draft::default();
+        draft.share(other);
+        draft
+    }
+
+    /// Takes the weights and states of an entry that began with this one's.
+    pub fn share(&mut self, other: &Draft) {
+        assert!(other.program.weights.starts_with(&self.program.weights), "entries share a list of weights");
+        assert!(other.program.states.starts_with(&self.program.states), "entries share a list of states");
+        self.program.weights.clone_from(&other.program.weights);
+        self.program.states.clone_from(&other.program.states);
+        self.weights.clone_from(&other.weights);
+    }
+
     /// Names the graph node that the following instructions come from.
     pub fn set_origin(&mut self, name: &str) {
         let index = self.program.origins.iter().position(|o| o == name).unwrap_or_else(|| {
@@ -97,12 +115,33 @@ impl Draft {
         self.table(name, Table::Const { scale, shape: Shape::default(), values: vec![value] })
     }
 
-    /// Declares a server-owned tensor, to be rounded to `scale` fractional bits.
+    /// Declares a server-owned tensor, to be rounded to `scale` fractional bits, or finds it among another entry's.
     pub fn weight(&mut self, name: &str, value: Arc<ArrayD<f32>>, scale: Scale) -> Weight {
         let shape = Shape(value.shape().iter().map(|&d| d as u32).collect());
-        self.program.weights.push(WeightDecl { name: name.to_owned(), scale, shape });
-        self.weights.push(value);
-        Weight(self.weights.len() as u32 - 1)
+        let decl = WeightDecl { name: name.to_owned(), scale, shape };
+        let index = self.program.weights.iter().position(|w| *w == decl).unwrap_or_else(|| {
+            self.program.weights.push(decl);
+            self.weights.push(value);
+            self.weights.len() - 1
+        });
+        Weight(index as u32)
+    }
+
+    /// Appends to the next state and gives the opening of everything in it. Entries append to equal states in the same
+    /// order.
+    pub fn cache(&mut self, x: Value, name: &str, capacity: u32) -> Value {
+        let (scale, mut shape) = (self.scale(x), self.shape(x).to_vec());
+        let rows = shape.len() - 2;
+        let block = Shape([&shape[..rows], &shape[rows + 1..]].concat());
+        if self.appended == self.program.states.len() {
+            let name = format!("{} {name}", self.appended);
+            self.program.states.push(State { name, width: LATER, scale, row: block.clone() });
+        }
+        let state = &self.program.states[self.appended];
+        assert_eq!((state.scale, &state.row), (scale, &block), "entries append to equal states");
+        self.appended += 1;
+        shape[rows] = capacity;
+        self.push(Op::Cache { x, state: StateId(self.appended as u32 - 1), capacity }, scale, shape)
     }
 
     /// Rounds to a lower scale.
@@ -176,6 +215,20 @@ impl Draft {
         self.push(Op::AddWeight { x, weight }, scale, shape)
     }
 
+    /// x plus the row of a server-owned matrix at a public run-time index, at the scale of x.
+    pub fn add_row(&mut self, x: Value, weight: Weight, index: Public) -> Value {
+        let index = self.public(index);
+        let (scale, shape) = (self.scale(x), self.shape(x).to_vec());
+        self.push(Op::AddRow { x, weight, index }, scale, shape)
+    }
+
+    /// Zeroes the elements i along an axis but those with i < first or from <= i < to.
+    pub fn keep(&mut self, x: Value, axis: u32, [first, from, to]: [Public; 3]) -> Value {
+        let [first, from, to] = [first, from, to].map(|public| self.public(public));
+        let (scale, shape) = (self.scale(x), self.shape(x).to_vec());
+        self.push(Op::Keep { x, first, from, to, axis }, scale, shape)
+    }
+
     /// The same elements in another shape.
     pub fn reshape(&mut self, x: Value, shape: &[u32]) -> Value {
         if self.shape(x) == shape {
@@ -215,14 +268,19 @@ impl Draft {
 
     /// One position along an axis, at a public run-time index.
     pub fn pick(&mut self, x: Value, axis: u32, public: Public) -> Value {
+        let index = self.public(public);
+        let (scale, mut shape) = (self.scale(x), self.shape(x).to_vec());
+        shape[axis as usize] = 1;
+        self.push(Op::Pick { x, index, axis }, scale, shape)
+    }
+
+    fn public(&mut self, public: Public) -> PublicId {
         let publics = &mut self.program.publics;
         let index = publics.iter().position(|p| *p == public).unwrap_or_else(|| {
             publics.push(public);
             publics.len() - 1
         });
-        let (scale, mut shape) = (self.scale(x), self.shape(x).to_vec());
-        shape[axis as usize] = 1;
-        self.push(Op::Pick { x, index: ir::PublicId(index as u32), axis }, scale, shape)
+        PublicId(index as u32)
     }
 
     /// Sum along an axis, kept as a dimension of 1.
@@ -359,6 +417,12 @@ impl Draft {
         let mut shape = self.shape(x).to_vec();
         shape.push(count);
         self.push(Op::Ge { x, table, width: LATER }, 0, shape)
+    }
+
+    /// 1{d >= 0}·y: d `[..]` opened to compare with 0, y `[.., c]` opened whole.
+    pub fn select(&mut self, d: Value, y: Value) -> Value {
+        let (scale, shape) = (self.scale(y), self.shape(y).to_vec());
+        self.push(Op::Select { d, y, width: LATER }, scale, shape)
     }
 
     /// Bits that an output is revealed at: its bound and a sign.

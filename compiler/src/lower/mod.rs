@@ -3,6 +3,7 @@
 //! One file per graph op. A lowering chooses scales, claims and tables from the calibrated ranges, and a protocol
 //! variant where there are several ([`variant`]); it leaves ring widths to `pass::assign_width`.
 
+pub mod argmax;
 pub mod attention;
 pub mod draft;
 pub mod gelu;
@@ -52,6 +53,35 @@ impl Scales {
     ];
 }
 
+/// Which entry of a module a graph is lowered to. In the last two, keys and values are kept from step to step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// A run by itself.
+    Once,
+    /// The tokens of a prompt, padded on the right, in slots 0, 1, ..
+    Prefill,
+    /// One token more.
+    Decode {
+        /// Slots that it looks at, its own among them.
+        capacity: u32,
+    },
+}
+
+/// What the client learns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reveal {
+    /// The outputs of the graph.
+    Outputs,
+    /// The token of the greatest sum of a logit and the client's noise; see [`argmax`].
+    Token,
+}
+
+/// The publics of a decode step that say which slots hold tokens: `prompt` tokens in slots 0, 1, ..; then padding up to
+/// `prefill`; then tokens up to `used`, the newest among them.
+fn slots(capacity: u32) -> [Public; 3] {
+    ["prompt", "prefill", "used"].map(|name| Public { name: name.to_owned(), bound: capacity + 1 })
+}
+
 /// What a lowering sees beside its node.
 pub struct Context<'a> {
     /// The fused graph.
@@ -64,30 +94,44 @@ pub struct Context<'a> {
     pub residual: Scale,
     /// Prices protocol variants.
     pub link: Link,
+    /// Which entry is made.
+    pub step: Step,
+    /// What it reveals.
+    pub reveal: Reveal,
 }
 
-/// Lowers a fused graph.
-pub fn run(graph: &Graph, ranges: &Ranges, scales: Scales, link: Link) -> Result<Draft, Diagnostic> {
-    let residual = norm::residual_scale(graph, ranges, scales);
-    let context = Context { graph, ranges, scales, residual, link };
-    let mut draft = Draft::default();
+impl<'a> Context<'a> {
+    /// For a run by itself that reveals the graph's outputs.
+    pub fn new(graph: &'a Graph, ranges: &'a Ranges, scales: Scales, link: Link) -> Context<'a> {
+        let residual = norm::residual_scale(graph, ranges, scales);
+        Context { graph, ranges, scales, residual, link, step: Step::Once, reveal: Reveal::Outputs }
+    }
+}
+
+/// Lowers a fused graph into a draft that may know weights and states of other entries.
+pub fn run(context: &Context, mut draft: Draft) -> Result<Draft, Diagnostic> {
+    let (graph, scales) = (context.graph, context.scales);
     let mut values: HashMap<NodeId, Value> = HashMap::new();
     for id in graph.order() {
         let node = graph.node(id);
         draft.set_origin(&node.origin);
-        if let Some(value) = lower(&context, &mut draft, &mut values, id)? {
+        if let Some(value) = lower(context, &mut draft, &mut values, id)? {
             values.insert(id, value);
         }
     }
     for (name, id) in &graph.outputs {
         let node = graph.node(*id);
         draft.set_origin(&node.origin);
-        let mut x = values[id];
+        let (mut x, bound) = (values[id], context.ranges.claim(*id, 4.0));
+        if context.reveal == Reveal::Token {
+            argmax::lower(&mut draft, x, bound);
+            continue;
+        }
         if draft.scale(x) > scales.output {
             x = draft.down_to(x, scales.output);
         }
         let shape = Shape(node.shape.iter().map(|&d| d as u32).collect());
-        draft.output_bounds.push(ranges.claim(*id, 4.0));
+        draft.output_bounds.push(bound);
         draft.reveal(x, Output { name: name.clone(), shape, to: Party::Client });
     }
     Ok(draft)
@@ -115,6 +159,13 @@ fn lower(
             let (name, value) = weight(context, operands[1]);
             let weight = draft.weight(name, value, draft.scale(x));
             draft.add_weight(x, weight)
+        }
+        Op::AddRow => {
+            let x = values[&operands[0]];
+            let (name, value) = weight(context, operands[1]);
+            let bound = value.shape()[0] as u32;
+            let weight = draft.weight(name, value, draft.scale(x));
+            draft.add_row(x, weight, Public { name: "position".to_owned(), bound })
         }
         Op::Linear => linear(context, draft, values[&operands[0]], &operands),
         Op::Add => {

@@ -4,8 +4,8 @@
 //! 1. `--dim NAME=N`; a dimension without a name is called `INPUT.AXIS`;
 //! 2. the shape of the calibration array of that input, except along axis 0, where an array holds samples;
 //! 3. its kind. Axis 0 is the batch: another bound batch, else 1. Axis 1 of a matrix of integers is the sequence:
-//!    another bound sequence, else the rows of a position table but at most 128. An attention mask is as long as the past
-//!    and the sequence together. A name such as `past + sequence` is the sum of the others.
+//!    another bound sequence, else the rows of a position table, as many as [`Sequence`] says. An attention mask is as
+//!    long as the past and the sequence together. A name such as `past + sequence` is the sum of the others.
 //!
 //! Equal names are equal sizes.
 
@@ -25,6 +25,18 @@ use crate::graph::{DType, Tensor};
 
 /// Sequence length where neither the user, nor calibration, nor a shorter position table gives one.
 pub const DEFAULT_SEQUENCE: usize = 128;
+
+/// How long a sequence is that neither `--dim` nor calibration binds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Sequence {
+    /// As many as the model has positions, but at most [`DEFAULT_SEQUENCE`].
+    #[default]
+    Short,
+    /// As many as the model has positions.
+    Context,
+    /// So many.
+    Of(usize),
+}
 
 /// A graph input, sizes bound.
 pub struct BoundInput {
@@ -100,6 +112,10 @@ pub fn bind(model: &Model, bindings: &Bindings) -> Result<(Vec<BoundInput>, BTre
     }
     let past = bound.iter().find(|i| is_past(&i.name) && i.shape.len() == 4).map_or(0, |i| i.shape[2]);
     for input in &mut bound {
+        if input.is_empty_past() {
+            input.value = Some(Tensor::F32(ArrayD::zeros(IxDyn(&input.shape))));
+            continue;
+        }
         input.value = match bindings.values.get(&input.name) {
             Some(given) if (given.shape(), given.dtype()) == (&input.shape[..], input.dtype) => Some(given.clone()),
             Some(given) => {
@@ -118,6 +134,13 @@ pub fn bind(model: &Model, bindings: &Bindings) -> Result<(Vec<BoundInput>, BTre
         return Err(fault(format!("the model has no input `{name}` to give a value to")));
     }
     Ok((bound, sizes))
+}
+
+impl BoundInput {
+    /// A part of a cache of keys and values that holds nothing.
+    pub fn is_empty_past(&self) -> bool {
+        is_past(&self.name) && self.dtype == DType::F32 && self.shape.contains(&0)
+    }
 }
 
 /// Whether an input is a part of a cache of keys and values.
@@ -216,14 +239,18 @@ fn sizes(
             });
             let size = summed.or_else(|| match kind {
                 Kind::Batch => of(Kind::Batch, &sizes).or(Some(1)),
-                Kind::Sequence => of(Kind::Sequence, &sizes)
-                    .or_else(|| context(&model.graph, inputs).map(|rows| rows.min(DEFAULT_SEQUENCE))),
+                Kind::Sequence => of(Kind::Sequence, &sizes).or_else(|| match bindings.sequence {
+                    Sequence::Short => context(&model.graph, inputs).map(|rows| rows.min(DEFAULT_SEQUENCE)),
+                    Sequence::Context => context(&model.graph, inputs),
+                    Sequence::Of(size) => Some(size),
+                }),
                 Kind::Whole => {
                     let has_past = open.iter().any(|d| d.kind == Kind::Past);
                     let past = if has_past { of(Kind::Past, &sizes) } else { Some(0) };
                     past.zip(of(Kind::Sequence, &sizes)).and_then(|(past, new)| past.checked_add(new))
                 }
-                Kind::Past | Kind::Other => None,
+                Kind::Past => of(Kind::Past, &sizes).or(bindings.without_past.then_some(0)),
+                Kind::Other => None,
             });
             match size {
                 Some(size) => {
@@ -241,6 +268,12 @@ fn sizes(
         }
     }
     Diagnostic::check(faults.into_values())?;
+    if let (Sequence::Of(wanted), Some(rows)) = (bindings.sequence, context(&model.graph, inputs))
+        && wanted > rows
+    {
+        return Err(fault(format!("the model has positions for {rows} tokens, not for {wanted}"))
+            .help(format!("--max-context {rows}")));
+    }
     Ok(sizes)
 }
 

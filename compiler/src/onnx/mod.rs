@@ -1,6 +1,7 @@
 //! Import of ONNX models: a file becomes a [`Graph`] with every size bound and all public arithmetic folded away.
 //!
-//! Owners. Token ids and float inputs are the client's; a cache of keys and values is shared. `attention_mask`,
+//! Owners. Token ids and float inputs are the client's; a cache of keys and values is shared. If it is
+//! empty, the model is the plain one, without cache and `present` outputs. `attention_mask`,
 //! `token_type_ids` and `position_ids` are public and bound at compile time ([`Imported::bound`]): a run with other
 //! values needs another program. Initializers are the server's, unless they are integers, booleans, scalars of rank 0,
 //! [structure](is_structure), or named as public; what is computed from weights alone becomes a weight, what is computed
@@ -29,7 +30,7 @@ use file::Model;
 use nodes::Call;
 use proto::NodeProto;
 
-pub use bind::DEFAULT_SEQUENCE;
+pub use bind::{DEFAULT_SEQUENCE, Sequence};
 pub use file::OPSETS;
 
 /// What the user fixes about a model. The head of `bind.rs` gives the rules.
@@ -37,6 +38,10 @@ pub use file::OPSETS;
 pub struct Bindings {
     /// Sizes by dimension name.
     pub dims: BTreeMap<String, usize>,
+    /// Length of a sequence that nothing else binds.
+    pub sequence: Sequence,
+    /// Whether a cache of keys and values is empty unless something else binds it.
+    pub without_past: bool,
     /// Shapes of calibration arrays by input name.
     pub input_shapes: BTreeMap<String, Vec<usize>>,
     /// Values for inputs, which makes them public.
@@ -53,6 +58,8 @@ pub struct Imported {
     pub bound: BTreeMap<String, Tensor>,
     /// Sizes of the named dimensions.
     pub dims: BTreeMap<String, usize>,
+    /// Whether the model has a cache of keys and values, here empty.
+    pub without_past: bool,
     /// Float tensors that count as [structure](is_structure) and are therefore public.
     pub structure: Vec<String>,
     /// Pairs of weights of which one is the other's transpose: tied embeddings, stored twice.
@@ -85,7 +92,9 @@ pub fn import(path: &Path, bindings: &Bindings) -> Result<Imported, Diagnostic> 
         let name = input.name.as_str();
         let value = match &input.value {
             Some(value) => {
-                bound.insert(name.to_string(), value.clone());
+                if !input.is_empty_past() {
+                    bound.insert(name.to_string(), value.clone());
+                }
                 Value::public(value.clone())
             }
             None if bind::is_past(name) => builder.input(name, &input.shape, input.dtype, Owner::Shared),
@@ -93,15 +102,16 @@ pub fn import(path: &Path, bindings: &Bindings) -> Result<Imported, Diagnostic> 
         };
         values.insert(name, value);
     }
+    let without_past = inputs.iter().any(bind::BoundInput::is_empty_past);
     let mut import = Importer { model: &model, bindings, builder, values, uses: HashMap::new() };
     import.check_public_names()?;
     import.nodes()?;
-    let outputs = import.outputs()?;
+    let outputs = import.outputs(without_past)?;
     let Builder { mut graph, structure, .. } = import.builder;
     graph.outputs = outputs;
     graph.sweep();
     let tied = tied(&graph);
-    Ok(Imported { graph, bound, dims, structure, tied })
+    Ok(Imported { graph, bound, dims, without_past, structure, tied })
 }
 
 struct Importer<'a> {
@@ -236,10 +246,11 @@ impl<'a> Importer<'a> {
         }
     }
 
-    fn outputs(&mut self) -> Result<Vec<(String, crate::graph::NodeId)>, Diagnostic> {
+    /// The file's outputs; beside an empty past, what it becomes is of no use to the client.
+    fn outputs(&mut self, without_past: bool) -> Result<Vec<(String, crate::graph::NodeId)>, Diagnostic> {
         let model = self.model;
         let mut outputs = Vec::new();
-        for output in &model.graph.output {
+        for output in model.graph.output.iter().filter(|o| !(without_past && o.name().starts_with("present"))) {
             let value = self.value(output.name())?;
             outputs.push((output.name().to_string(), self.builder.node(&value)));
         }

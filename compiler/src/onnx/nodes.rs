@@ -540,6 +540,9 @@ fn concat(b: &mut Builder, c: &Call) -> Results {
     let operands = (0..c.operands.len()).map(|i| c.operand(i).cloned()).collect::<Result<Vec<_>, _>>()?;
     let rank = b.shape(c.operand(0)?).len();
     let axis = axis_of(c.attribute("axis").and_then(|a| a.i).ok_or("its axis is missing")?, rank)?;
+    // What is empty adds nothing: a cache of keys and values before the first token.
+    let parts: Vec<Value> = operands.iter().filter(|x| b.shape(x).get(axis) != Some(&0)).cloned().collect();
+    let operands = if parts.is_empty() { operands } else { parts };
     Ok(vec![b.apply(c.origin, Op::Concat { axis }, &operands)?])
 }
 

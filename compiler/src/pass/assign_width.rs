@@ -8,6 +8,8 @@
 //! Keeps     Real values, order of instructions.
 //! Skips     Instructions that nothing reads: they are dropped.
 //!
+//! What the entries of a module keep from step to step has one width in all of them.
+//!
 //! A read whose result would need more than 64 bits cannot be had. If a value on the way from there to what demands
 //! the width may be lifted ([`Item::lift_point`]), an opening and a `lift` are put there; otherwise the overflow is
 //! returned, and the pipeline lowers again with smaller scales.
@@ -30,12 +32,41 @@ pub struct Overflow {
 }
 
 /// Decides widths; inserts lifts where that helps.
-pub fn run(mut draft: Draft) -> Result<(Program, Draft), Overflow> {
+pub fn run(draft: Draft) -> Result<(Program, Draft), Overflow> {
+    let (draft, demands) = decide(draft)?;
+    Ok((finish(&draft, &demands), draft))
+}
+
+/// The same for the entries of a module: a state is as wide as the entry needs it that needs most.
+pub fn run_all(mut drafts: Vec<Draft>) -> Result<Vec<(Program, Draft)>, Overflow> {
+    loop {
+        let decided = drafts.into_iter().map(decide).collect::<Result<Vec<_>, _>>()?;
+        let states = decided.first().map_or(0, |(draft, _)| draft.program.states.len());
+        let mut widths = vec![LATER; states];
+        for (draft, demands) in &decided {
+            for (item, &demand) in draft.items.iter().zip(demands) {
+                if let Op::Cache { state, .. } = item.op {
+                    widths[state.index()] = widths[state.index()].max(demand as Width);
+                }
+            }
+        }
+        let wanted = |draft: &Draft| draft.program.states.iter().map(|s| s.width).eq(widths.iter().copied());
+        if decided.iter().all(|(draft, _)| wanted(draft)) {
+            return Ok(decided.into_iter().map(|(draft, demands)| (finish(&draft, &demands), draft)).collect());
+        }
+        drafts = decided.into_iter().map(|(draft, _)| draft).collect();
+        for state in drafts.iter_mut().flat_map(|draft| draft.program.states.iter_mut().zip(&widths)) {
+            state.0.width = *state.1;
+        }
+    }
+}
+
+/// The demands of a draft that fits, lifts inserted.
+fn decide(mut draft: Draft) -> Result<(Draft, Vec<u32>), Overflow> {
     loop {
         let demands = demands(&draft);
         let Some(overflow) = first_overflow(&draft, &demands) else {
-            let program = finish(&draft, &demands);
-            return Ok((program, draft));
+            return Ok((draft, demands));
         };
         match lift_point_after(&draft, &demands, overflow) {
             Some(point) => insert_lift(&mut draft, point),
@@ -56,9 +87,13 @@ pub fn run(mut draft: Draft) -> Result<(Program, Draft), Overflow> {
 fn demands(draft: &Draft) -> Vec<u32> {
     let mut demands = vec![0; draft.items.len()];
     for (index, item) in draft.items.iter().enumerate().rev() {
-        let own = demands[index];
+        let mut own = demands[index];
         if own == 0 && !matches!(item.op, Op::Reveal { .. }) {
             continue;
+        }
+        if let Op::Cache { state, .. } = item.op {
+            own = own.max(u32::from(draft.program.states[state.index()].width));
+            demands[index] = own;
         }
         for operand in item.op.operands() {
             let need = need(draft, item, own);
@@ -166,6 +201,7 @@ fn set_width(op: &mut Op, own: Width) {
         | Op::Mul { width, .. }
         | Op::Series { width, .. }
         | Op::Spline { width, .. }
+        | Op::Select { width, .. }
         | Op::Ge { width, .. } => *width = own,
         Op::Open { width, .. } if *width == LATER => *width = own,
         _ => {}

@@ -7,6 +7,7 @@ use crate::diagnostic::Diagnostic;
 use crate::graph::{Graph, NodeId, Stage, verify};
 
 pub mod assign_width;
+pub mod centre_logits;
 pub mod group_channels;
 mod known;
 
@@ -21,6 +22,7 @@ mod fuse_norm;
 mod fuse_qkv;
 mod last_position;
 mod own_weights;
+pub mod resize;
 mod simplify;
 
 /// For which positions a language model's logits are computed.

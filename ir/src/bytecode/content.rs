@@ -4,7 +4,7 @@ use super::decode::{DecodeError, Reader};
 use super::encode::varint;
 use crate::infer::infer;
 use crate::op::Op;
-use crate::program::{Encoding, Input, Instr, NamedTable, Output, Program, Public, WeightDecl};
+use crate::program::{Encoding, Input, Instr, NamedTable, Output, Program, Public, State, WeightDecl};
 use crate::types::*;
 use prost::{Message, Oneof};
 use std::collections::BTreeMap;
@@ -40,6 +40,8 @@ pub(super) struct Entry {
     /// Op, then 0 or one more than the origin, instruction by instruction.
     #[prost(bytes = "vec", tag = "9")]
     instructions: Vec<u8>,
+    #[prost(message, repeated, tag = "10")]
+    states: Vec<StateEntry>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -75,6 +77,18 @@ struct WeightEntry {
     scale: i32,
     #[prost(uint32, repeated, tag = "3")]
     shape: Vec<u32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StateEntry {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(uint32, tag = "2")]
+    width: u32,
+    #[prost(sint32, tag = "3")]
+    scale: i32,
+    #[prost(uint32, repeated, tag = "4")]
+    row: Vec<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -192,6 +206,7 @@ impl Entry {
                 .collect(),
             origins: p.origins.clone(),
             instructions,
+            states: p.states.iter().map(StateEntry::of).collect(),
         }
     }
 
@@ -205,6 +220,7 @@ impl Entry {
                 .into_iter()
                 .map(|w| Ok(WeightDecl { name: w.name, scale: small(w.scale)?, shape: Shape(w.shape) }))
                 .collect::<Result<_, DecodeError>>()?,
+            states: self.states.into_iter().map(StateEntry::state).collect::<Result<_, _>>()?,
             tables: self.tables.into_iter().map(TableEntry::table).collect::<Result<_, _>>()?,
             outputs: self
                 .outputs
@@ -264,6 +280,16 @@ impl InputEntry {
                 shape: Shape(self.share_shape),
             },
         })
+    }
+}
+
+impl StateEntry {
+    fn of(s: &State) -> StateEntry {
+        StateEntry { name: s.name.clone(), width: s.width.into(), scale: s.scale.into(), row: s.row.0.clone() }
+    }
+
+    fn state(self) -> Result<State, DecodeError> {
+        Ok(State { name: self.name, width: small(self.width)?, scale: small(self.scale)?, row: Shape(self.row) })
     }
 }
 

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 pub const MAGIC: [u8; 4] = *b"SSB\x1a";
 
 /// Version of the format, of the op table and of the protocols behind it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Content of a `.ssb` file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -33,7 +33,7 @@ pub struct Module {
     pub metadata: BTreeMap<String, String>,
     /// Commitment to the weights; see [`crate::weights::Header::commitment`].
     pub commitment: [u8; 32],
-    /// The entries, each with its own name.
+    /// The entries, each with its own name; see [`crate::verify::verify_module`] for what they agree on.
     pub entries: Vec<Program>,
 }
 

@@ -1,10 +1,11 @@
 //! The verifier: what a party checks before it shares a byte with a program that somebody else compiled.
 //!
 //! One file per property: [`structure`] (identifiers, names, order of definitions and messages), [`types`] (declared
-//! against derived types), [`tables`] (every table makes sense by itself), [`policy`] (who learns what) and [`limits`]
-//! (resources). All faults are reported, each with its instruction and ONNX node.
+//! against derived types), [`tables`] (every table makes sense by itself), [`policy`] (who learns what), [`limits`]
+//! (resources) and [`module`] (what entries agree on). All faults are reported, each with its instruction and ONNX node.
 
 pub mod limits;
+pub mod module;
 pub mod policy;
 pub mod structure;
 pub mod tables;
@@ -15,6 +16,7 @@ pub use policy::Policy;
 pub use structure::MAX_INSTRUCTIONS;
 pub use tables::MAX_TERMS;
 
+use crate::bytecode::Module;
 use crate::fault::{Code, Fault};
 use crate::op::Op;
 use crate::program::Program;
@@ -30,6 +32,21 @@ pub fn verify(program: &Program, limits: &Limits) -> Result<(), Vec<Fault>> {
     // Costs are defined for well formed programs only.
     if faults.is_empty() {
         limits::check(program, limits, &mut faults);
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+/// Checks every entry, and that they agree on weights and states. A program that is its module's only entry is checked by
+/// [`verify`] as well.
+pub fn verify_module(module: &Module, limits: &Limits) -> Result<(), Vec<Fault>> {
+    let mut faults = Vec::new();
+    module::check(module, &mut faults);
+    for entry in &module.entries {
+        let of_entry = |fault: Fault| Fault { message: format!("entry {:?}: {}", entry.name, fault.message), ..fault };
+        faults.extend(verify(entry, limits).err().into_iter().flatten().map(of_entry));
+    }
+    if faults.is_empty() {
+        module::check_weights(module, limits, &mut faults);
     }
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }

@@ -2,7 +2,8 @@
 //!
 //! An `open` completes at the next `round`, a `linear` at the next `round` or `send`; until then nothing reads them. A
 //! mask cannot be reused, since every `open` makes its own; but a weight's mask belongs to the weight, so at most one
-//! `linear` reads a weight, and no weight is read both under its mask and by `add_weight`.
+//! `linear` reads a weight, and no weight is read both under its mask and by `add_weight` or `add_row`. What a session keeps is appended to once by an
+//! entry.
 
 use super::{report, unique};
 use crate::fault::{Code, Fault};
@@ -29,6 +30,7 @@ pub(super) fn check(program: &Program, faults: &mut Vec<Fault>) {
         no_messages(program, faults);
     }
     weights(program, faults);
+    states(program, faults);
 }
 
 fn declarations(program: &Program, faults: &mut Vec<Fault>) {
@@ -36,6 +38,7 @@ fn declarations(program: &Program, faults: &mut Vec<Fault>) {
     unique(faults, "input", program.inputs.iter().map(|i| &i.name[..]));
     unique(faults, "public", program.publics.iter().map(|p| &p.name[..]));
     unique(faults, "weight", program.weights.iter().map(|w| &w.name[..]));
+    unique(faults, "state", program.states.iter().map(|s| &s.name[..]));
     unique(faults, "table", program.tables.iter().map(|t| &t.name[..]));
     unique(faults, "output", program.outputs.iter().map(|o| &o.name[..]));
     unique(faults, "origin", program.origins.iter().map(|o| &o[..]));
@@ -48,6 +51,7 @@ fn declarations(program: &Program, faults: &mut Vec<Fault>) {
     program.inputs.iter().for_each(|i| shape("input", &i.name, &i.shape));
     program.weights.iter().for_each(|w| shape("weight", &w.name, &w.shape));
     program.outputs.iter().for_each(|o| shape("output", &o.name, &o.shape));
+    program.states.iter().for_each(|s| shape("state", &s.name, &s.row));
     for input in &program.inputs {
         let (scale, shape) = match input.encoding {
             Encoding::Fixed => (input.ty.scale, input.shape.clone()),
@@ -139,7 +143,7 @@ fn weights(program: &Program, faults: &mut Vec<Fault>) {
     for (i, instr) in program.instrs.iter().enumerate() {
         let (weight, is_product) = match instr.op {
             Op::Linear { weight, .. } => (weight.index(), true),
-            Op::AddWeight { weight, .. } => (weight.index(), false),
+            Op::AddWeight { weight, .. } | Op::AddRow { weight, .. } => (weight.index(), false),
             _ => continue,
         };
         // An undefined weight is a fault of types.
@@ -153,5 +157,19 @@ fn weights(program: &Program, faults: &mut Vec<Fault>) {
         }
         let first = if is_product { &mut masked } else { &mut added };
         first[weight].get_or_insert(i);
+    }
+}
+
+/// How many rows a state has follows from the entries that have run alone, so an entry appends to it once.
+fn states(program: &Program, faults: &mut Vec<Fault>) {
+    let mut first: Vec<Option<usize>> = vec![None; program.states.len()];
+    for (i, instr) in program.instrs.iter().enumerate() {
+        let Op::Cache { state, .. } = instr.op else { continue };
+        // An undefined state is a fault of types.
+        let Some(declared) = program.states.get(state.index()) else { continue };
+        if let Some(first) = first[state.index()].replace(i) {
+            let message = format!("instruction {first} appends to state {:?} already", declared.name);
+            report(faults, program, i, Fault::new(Code::State, message).help("declare a state for each `cache`"));
+        }
     }
 }

@@ -108,3 +108,70 @@ fn the_builder_names_the_instruction() {
     decl.scale += 1;
     assert_eq!(b.weight(decl).unwrap_err().code, Code::Name);
 }
+
+/// What the entries of a module must agree on, one fault each.
+#[test]
+fn entries_agree() {
+    let module = |change: &dyn Fn(&mut Program)| {
+        let first = Program { name: "first".to_owned(), ..every_op() };
+        let mut second = Program { name: "second".to_owned(), ..first.clone() };
+        change(&mut second);
+        bytecode::Module { entries: vec![first, second], ..Default::default() }
+    };
+    verify_module(&module(&|_| {}), &Limits::default()).unwrap();
+    let faults = |change: &dyn Fn(&mut Program), limits: &Limits| {
+        let faults = verify_module(&module(change), limits).unwrap_err();
+        faults.iter().map(|f| format!("{:?}: {f}", f.code)).collect::<Vec<_>>().join("\n")
+    };
+    let changes: [&dyn Fn(&mut Program); 6] = [
+        &|p| p.name = "first".to_owned(),
+        &|p| p.states[0].name = "another".to_owned(),
+        &|p| p.states.push(program::State { name: "more".to_owned(), ..p.states[0].clone() }),
+        &|p| p.weights[1].name = "another".to_owned(),
+        &|p| p.weights.truncate(3),
+        // A weight that the other entry reads under a mask is added in this one.
+        &|p| *p = Program { weights: p.weights.clone(), states: p.states.clone(), ..adds_head() },
+    ];
+    let mut said: Vec<String> = changes.iter().map(|change| faults(change, &Limits::default())).collect();
+    let setup_bytes = cost::setup_bytes(&module(&|_| {}).entries);
+    assert_eq!(setup_bytes, cost::cost(&every_op()).setup_bytes, "a weight is masked once for all entries");
+    // A wider ring in the second entry: 20 elements of the embedding and 8 of the head.
+    let narrow = Limits { setup_bytes, ..Limits::default() };
+    said.push(faults(&|p| *p = wider(p), &narrow));
+    insta::assert_snapshot!(said.join("\n\n"));
+}
+
+/// A program that adds what [`every_op`] multiplies by.
+fn adds_head() -> Program {
+    parse(
+        r#"
+schedule @second {
+  in0 = input "x" [1,2] fixed : share<20.9>[1,2]
+  w0 = weight "a" : server<.0>[1]
+  w1 = weight "b" : server<.0>[1]
+  w2 = weight "head" : server<.9>[4,2]
+  p0 = public "row" < 4
+
+  v0 = input in0 : share<20.9>[1,2]
+  v1 = add_row v0, w2, p0 : share<20.9>[1,2]
+}
+"#,
+    )
+    .unwrap()
+}
+
+/// A program that multiplies by the embedding of [`every_op`] in a wider ring.
+fn wider(p: &Program) -> Program {
+    let mut b = Builder::over(Program {
+        name: p.name.clone(),
+        weights: p.weights.clone(),
+        states: p.states.clone(),
+        ..Program::default()
+    });
+    let input = b.input(crate::programs::fixed_input("x", crate::programs::share(40, 0, &[1, 5])));
+    let x = b.push(Op::Input { input }, None).unwrap();
+    b.push(Op::Linear { x, weight: Weight(0) }, None).unwrap();
+    b.push(Op::Send {}, None).unwrap();
+    b.scheduled();
+    b.finish()
+}

@@ -1,7 +1,7 @@
 //! The cleartext reference against examples worked out by hand.
 
 use crate::programs::every_op;
-use ir::eval::{Arguments, EvalError, eval, eval_with, series_tolerance, signed};
+use ir::eval::{Arguments, EvalError, Session, eval, eval_with, series_tolerance, signed};
 use ir::*;
 use std::collections::HashMap;
 
@@ -188,13 +188,86 @@ program @claims {
 fn every_op_runs() {
     let p = every_op();
     let inputs = [vec![0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0]];
-    let weights = [(0..20).map(|i| i * 100 - 1000).collect(), vec![1, 2, 3, 4], vec![5, -6, 7, -8, 9, -10, 11, -12]];
+    let weights = [
+        (0..20).map(|i| i * 100 - 1000).collect(),
+        vec![1, 2, 3, 4],
+        vec![5, -6, 7, -8, 9, -10, 11, -12],
+        (0..24).collect(),
+    ];
     let run = |publics: &[u32]| eval(&p, Arguments { inputs: &inputs, weights: &weights, publics });
-    let got = run(&[1]).unwrap();
+    let got = run(&[1, 4]).unwrap();
     assert_eq!(got.outputs.iter().map(Vec::len).collect::<Vec<_>>(), [2, 3]);
-    assert_ne!(run(&[2]).unwrap().outputs[0], got.outputs[0]);
-    assert_eq!(run(&[2]).unwrap().outputs[1], got.outputs[1]);
-    assert_eq!(run(&[3]), Err(EvalError::Public { name: "position".to_owned(), bound: 3, found: 3 }));
+    assert_ne!(run(&[2, 4]).unwrap().outputs[0], got.outputs[0]);
+    assert_eq!(run(&[2, 4]).unwrap().outputs[1], got.outputs[1]);
+    assert_eq!(run(&[3, 4]), Err(EvalError::Public { name: "position".to_owned(), bound: 3, found: 3 }));
     assert!(matches!(run(&[]), Err(EvalError::Count { .. })));
     assert_eq!(signed(0x1ff, 9), -1);
+}
+
+/// Two steps over a state: the second sees the rows of the first, whatever is beyond them is zero.
+#[test]
+fn steps_of_a_session() {
+    let entry = |name: &str, rows: usize, capacity: usize| {
+        parse(&format!(
+            r#"
+schedule @{name} {{
+  in0 = input "x" [2,{rows},2] fixed : share<20.0>[2,{rows},2]
+  p0 = public "first" < 10
+  p1 = public "from" < 10
+  p2 = public "to" < 10
+  s0 = state "k" : whole<20.0>[2,2]
+  @all = pattern {{columns={capacity}}} [0..{capacity}]
+  out0 = output "y" [2,{capacity}] to client
+
+  v0 = input in0 : share<20.0>[2,{rows},2]
+  v1 = slice v0 {{axis=1, from=0, to=1}} : share<20.0>[2,1,2]
+  o2 = open v0 {{width=20, whole}} : whole<20.0>[2,{rows},2]
+  o3 = open v1 {{width=20, whole}} : whole<20.0>[2,1,2]
+  round
+  o5 = cache o2, s0 {{capacity={capacity}}} : whole<20.0>[2,{capacity},2]
+  v6 = sddmm o3, o5, @all : share<20.0>[2,{capacity}]
+  v7 = keep v6, p0, p1, p2 {{axis=1}} : share<20.0>[2,{capacity}]
+  reveal v7, out0 {{to=client}}
+}}
+"#
+        ))
+        .unwrap()
+    };
+    let entries = [entry("prefill", 2, 3), entry("decode", 1, 4)];
+    let module = bytecode::Module { entries: entries.to_vec(), ..Default::default() };
+    verify_module(&module, &Limits::default()).unwrap_or_else(|f| panic!("{}", f[0]));
+    let mut session = Session::default();
+    let mut step = |entry: usize, x: &[i64], publics: [u32; 3]| {
+        let arguments = Arguments { inputs: &[x.to_vec()], weights: &[], publics: &publics };
+        session.step(&entries[entry], arguments).map(|e| e.outputs.concat())
+    };
+    // Rows [1,2] and [3,4] of the first head, [5,6] and [7,8] of the second.
+    assert_eq!(step(0, &[1, 2, 3, 4, 5, 6, 7, 8], [3, 0, 0]).unwrap(), [5, 11, 0, 61, 83, 0]);
+    // The second row is padding: 1, 1 against [1,2], -, [1,1], - and 1, 0 against [5,6], -, [1,0], -.
+    assert_eq!(step(1, &[1, 1, 1, 0], [1, 2, 3]).unwrap(), [3, 0, 2, 0, 5, 0, 1, 0]);
+    assert_eq!(step(1, &[0, 1, 0, 1], [1, 2, 4]).unwrap(), [2, 0, 1, 1, 6, 0, 0, 1]);
+    let full = step(1, &[0; 4], [1, 2, 4]).unwrap_err();
+    insta::assert_snapshot!(full, @r#"entry "decode" has room for 4 rows of state "k": 4 are filled, 1 more were to come"#);
+}
+
+#[test]
+fn rows_and_selections() {
+    let source = r#"
+program @select {
+  in0 = input "x" [3,2] fixed : share<20.4>[3,2]
+  p0 = public "position" < 4
+  w0 = weight "positions" : server<.4>[4,2]
+
+  v0 = input in0 : share<20.4>[3,2]
+  v1 = add_row v0, w0, p0 : share<20.4>[3,2]
+  v2 = slice v0 {axis=1, from=0, to=1} : share<20.4>[3,1]
+  v3 = reshape v2 {shape=[3]} : share<20.4>[3]
+  o4 = open v3 {width=20} : opened<20.4>[3]
+  o5 = open v1 {width=12, whole} : whole<12.4>[3,2]
+  v6 = select o4, o5 {width=10} : share<10.4>[3,2]
+}
+"#;
+    let v = values(source, &[vec![0, 5, -1, 7, 300, -200]], &[vec![9, 9, 9, 9, 100, 400, 9, 9]], &[2]);
+    assert_eq!(v[&1], [100, 405, 99, 407, 400, 200]);
+    assert_eq!(v[&6], [100, 405, 0, 0, 400, 200]);
 }

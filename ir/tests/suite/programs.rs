@@ -1,6 +1,6 @@
 //! Programs that several tests share.
 
-use ir::program::{Encoding, Input, Output, Public, WeightDecl};
+use ir::program::{Encoding, Input, Output, Public, State, WeightDecl};
 use ir::*;
 
 pub fn shape(dims: &[u32]) -> Shape {
@@ -32,7 +32,10 @@ pub fn every_op() -> Program {
     let table = b.weight(weight("embedding", 12, &[5, 4])).unwrap();
     let bias = b.weight(weight("bias \"b\"\n\u{202e}", 12, &[4])).unwrap();
     let head = b.weight(weight("head", 9, &[4, 2])).unwrap();
+    let positions = b.weight(weight("positions", 12, &[6, 4])).unwrap();
     let position = b.public(Public { name: "position".to_owned(), bound: 3 });
+    let used = b.public(Public { name: "used".to_owned(), bound: 7 });
+    let rows = b.state(State { name: "rows \"k\"".to_owned(), width: 30, scale: 12, row: shape(&[4]) });
     let logits = b.output(Output { name: "logits".to_owned(), shape: shape(&[1, 2]), to: Party::Client });
     let flags = b.output(Output { name: "flags".to_owned(), shape: shape(&[3]), to: Party::Client });
     let causal = b.table("causal", Table::Pattern(Pattern::causal(3, 3)));
@@ -68,6 +71,7 @@ pub fn every_op() -> Program {
     let x = op(Op::Linear { x, weight: table }); // 30.12 [3,4]
     op(Op::Send {});
     let x = op(Op::AddWeight { x, weight: bias });
+    let x = op(Op::AddRow { x, weight: positions, index: position });
     let x = op(Op::AddPublic { x, table: shift });
     let y = op(Op::MulPublic { x, table: half }); // 30.11
     let y = op(Op::Point { x: y, scale: 12 });
@@ -77,6 +81,9 @@ pub fn every_op() -> Program {
     let o = op(Op::Open { x: narrow, width: 26, whole: false });
     let whole = op(Op::Open { x, width: 30, whole: true });
     let low = op(Op::Open { x, width: 10, whole: true });
+    let sign = op(Op::Slice { x, axis: 1, from: 0, to: 1 });
+    let sign = op(Op::Reshape { x: sign, shape: shape(&[3]) });
+    let sign = op(Op::Open { x: sign, width: 20, whole: false });
     op(Op::Round {});
     let lifted = op(Op::Lift { x: o, width: 48 }); // 48.12
     let square = op(Op::Square { x: o, width: 48 }); // 48.24
@@ -87,9 +94,12 @@ pub fn every_op() -> Program {
     let product = op(Op::Narrow { x: product, width: 48 });
     let product = op(Op::Add { x: product, y: square });
     let scores = op(Op::Sddmm { x: whole, y: whole, pattern: causal }); // 30.24 [6]
+    let chosen = op(Op::Select { d: sign, y: whole, width: 28 }); // 28.12 [3,4]
+    let cached = op(Op::Cache { x: whole, state: rows, capacity: 5 }); // 30.12 [5,4]
     let rows = op(Op::RowSum { x: scores, pattern: causal, axis: 0 }); // [3]
     let spread = op(Op::Spread { x: rows, pattern: causal, axis: 0 }); // [6]
     let scores = op(Op::Sub { x: scores, y: spread });
+    let scores = op(Op::Keep { x: scores, first: position, from: used, to: used, axis: 0 });
     let probabilities = op(Op::Open { x: scores, width: 30, whole: true });
     op(Op::Round {});
     let mixed = op(Op::Spmm { x: probabilities, y: whole, pattern: causal }); // 30.36 [3,4]
@@ -108,6 +118,6 @@ pub fn every_op() -> Program {
     op(Op::Send {});
     op(Op::Reveal { x: last, output: logits, to: Party::Client });
     let both = op(Op::Concat { xs: vec![mixed, mixed, mixed], axis: 1 });
-    let _ = (lifted, sums, product, smooth, both);
+    let _ = (lifted, sums, product, smooth, both, chosen, cached);
     b.finish()
 }
