@@ -83,7 +83,7 @@ fn party(
     link: &mut dyn Link,
     material: &mut dyn Material,
 ) -> Result<Finished, VmError> {
-    machine.prepare()?;
+    machine.prepare(link)?;
     machine.run(session, inputs, link, material)
 }
 

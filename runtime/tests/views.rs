@@ -102,7 +102,7 @@ fn views(entries: &[Program], weights: &[Vec<i64>], steps: &[Arguments], rng: &m
                 server.run(&mut at_server, Vec::new(), &mut server_link, &mut server_material).unwrap();
             });
             let mut client = Machine::client(step, seeds.client, publics, &masked).unwrap();
-            client.prepare().unwrap();
+            client.prepare(&mut client_link).unwrap();
             let inputs = encoded(program, inputs);
             client.run(&mut at_client, inputs, &mut client_link, &mut client_material).unwrap();
         });
@@ -121,22 +121,31 @@ fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], materi
         view.extend(unpack(part, width, count as usize).into_iter().map(|v| (v, width)));
     };
     let count = |v: ir::Value| program.ty(v).shape.elements().unwrap();
-    let mut waiting = Vec::new();
     let mut messages = messages.iter();
-    for (i, instr) in program.instrs.iter().enumerate() {
-        match instr.op {
-            Op::Open { x, width, .. } => waiting.push((count(x), width)),
-            Op::Linear { x, .. } if party == Party::Server => waiting.push((count(x), program.ty(x).width)),
-            Op::Round {} | Op::Send {} if !waiting.is_empty() => {
-                let (step, message) = messages.next().expect("a message a round");
-                assert_eq!(*step, i as u32);
-                let mut rest = &message[..];
-                waiting.drain(..).for_each(|(count, width)| take(&mut view, &mut rest, count, width));
-                assert!(rest.is_empty());
+    // What the client sends ahead comes first, and then is no part of the messages of the rounds.
+    let ahead = ir::ahead::ahead(program).sent;
+    for early in [true, false] {
+        let mut waiting = Vec::new();
+        for (i, instr) in program.instrs.iter().enumerate() {
+            let here = match party {
+                Party::Client => !early,
+                Party::Server => early == ahead[i],
+            };
+            match instr.op {
+                Op::Open { x, width, .. } if here => waiting.push((count(x), width)),
+                Op::Linear { x, .. } if here && party == Party::Server => waiting.push((count(x), program.ty(x).width)),
+                Op::Round {} | Op::Send {} if !waiting.is_empty() => {
+                    let (step, message) = messages.next().expect("a message a round");
+                    assert_eq!(*step, i as u32);
+                    let mut rest = &message[..];
+                    waiting.drain(..).for_each(|(count, width)| take(&mut view, &mut rest, count, width));
+                    assert!(rest.is_empty());
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
+    assert!(messages.next().is_none());
     let (mut rest, lift_bits) = (material, lift_bits(program));
     let mut seed_words = Vec::new();
     for i in 0..program.instrs.len() {
@@ -187,6 +196,7 @@ fn constant(program: &Program, value: i64) -> Vec<Vec<i64>> {
 #[test]
 fn views_are_uniform() {
     let program = parse(EVERY_PROTOCOL).unwrap_or_else(|e| panic!("{e}"));
+    assert!(ir::ahead::ahead(&program).sent.contains(&true), "an opening that the client sends ahead is among them");
     for value in [0, 1, -100] {
         let steps = [(0, constant(&program, value), Vec::new())];
         check_uniform(std::slice::from_ref(&program), &steps, &mut Rng::new(20 + value as u64));
