@@ -5,6 +5,7 @@ pub mod cli;
 pub mod codec;
 pub mod cpu;
 pub mod dealer;
+pub mod generate;
 pub mod handshake;
 pub mod inputs;
 pub mod keys;
