@@ -21,6 +21,7 @@ pub mod prg;
 pub mod process;
 pub mod protocol;
 pub mod ring;
+pub mod serve;
 pub mod setup;
 pub mod simulate;
 pub mod vm;

@@ -40,8 +40,6 @@ pub struct Toy {
 pub struct Counters {
     /// Sessions that are there.
     pub sessions: AtomicUsize,
-    /// Sessions that ended since they were told to.
-    pub cancelled: AtomicUsize,
     /// Tokens that were generated.
     pub tokens: AtomicU64,
 }
@@ -128,7 +126,6 @@ impl Reciting {
         let end = Instant::now() + time;
         while Instant::now() < end {
             if self.cancel.is_cancelled() {
-                self.counters.cancelled.fetch_add(1, Ordering::SeqCst);
                 return Err(GenerateError::Cancelled);
             }
             std::thread::sleep(Duration::from_millis(1));
