@@ -70,7 +70,9 @@ impl MasterKey {
     fn read(path: &Path) -> Result<MasterKey, KeyError> {
         let failed = |source| KeyError::Io { path: path.to_owned(), source };
         let mut file = File::open(path).map_err(failed)?;
-        check_mode(path, &file)?;
+        if let Some(mode) = readable_by_others(&file).map_err(failed)? {
+            return Err(KeyError::Mode { path: path.to_owned(), mode });
+        }
         let mut key = Zeroizing::new([0; 33]);
         let mut length = 0;
         while length < key.len() {
@@ -101,19 +103,17 @@ impl MasterKey {
     }
 }
 
+/// The mode of a file that others than its owner may read.
 #[cfg(unix)]
-fn check_mode(path: &Path, file: &File) -> Result<(), KeyError> {
+pub(crate) fn readable_by_others(file: &File) -> io::Result<Option<u32>> {
     use std::os::unix::fs::PermissionsExt;
-    let metadata = file.metadata().map_err(|source| KeyError::Io { path: path.to_owned(), source })?;
-    match metadata.permissions().mode() & 0o777 {
-        mode if mode & 0o077 != 0 => Err(KeyError::Mode { path: path.to_owned(), mode }),
-        _ => Ok(()),
-    }
+    let mode = file.metadata()?.permissions().mode() & 0o777;
+    Ok((mode & 0o077 != 0).then_some(mode))
 }
 
 #[cfg(not(unix))]
-fn check_mode(_: &Path, _: &File) -> Result<(), KeyError> {
-    Ok(())
+pub(crate) fn readable_by_others(_: &File) -> io::Result<Option<u32>> {
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! What the whole-system tests and the demo share: models, processes and text.
+//! What the whole-system tests and the demo share: models and processes.
 
 pub mod gpt2;
 pub mod private;
 pub mod processes;
-pub mod text;
+pub mod toy;

@@ -14,8 +14,8 @@ use ndarray_npy::{NpzReader, NpzWriter};
 use serde_json::Value;
 use sscc::graph::{self, Tensor};
 use sscc::onnx::{self, Bindings};
+use ssvm::generate::Text;
 use tests::processes::{Server, build_binaries, output, repository};
-use tests::text::Text;
 
 /// Private generation with the shipped model.
 #[derive(Parser)]

@@ -1,0 +1,89 @@
+//! What generates tokens, seen from the text side.
+
+use tokio::sync::watch;
+
+use super::{GenerateError, Noise};
+
+/// What a model accepts. All of it is public.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Most tokens of a prompt and its continuation together.
+    pub context: usize,
+    /// Prompt sizes, in tokens, that the program has an entry for, ascending. A prompt runs at the least that holds it.
+    pub prefill: Vec<usize>,
+    /// Number of logits: every token is below it. May exceed the tokenizer's, which trained models often pad.
+    pub vocabulary: usize,
+    /// Tokens that end a text.
+    pub eos: Vec<u32>,
+    /// Greatest temperature; 0 if the program has no place for noise, and at most [`TEMPERATURE_BOUND`].
+    ///
+    /// [`TEMPERATURE_BOUND`]: super::TEMPERATURE_BOUND
+    pub temperature: f64,
+}
+
+impl Limits {
+    /// Most tokens of a prompt, which must leave room for one more.
+    pub fn prompt(&self) -> usize {
+        self.prefill.iter().copied().max().unwrap_or(0).min(self.context.saturating_sub(1))
+    }
+}
+
+/// A model that can be asked, by several sessions at once. Calls block.
+pub trait Model: Send + Sync + 'static {
+    /// What it accepts.
+    fn limits(&self) -> &Limits;
+
+    /// Starts on a prompt that [`Limits`] allow: token ids below the vocabulary, at least one.
+    ///
+    /// The session asks `noise` for each token's noise, and gives up with [`GenerateError::Cancelled`] soon after
+    /// `cancel` says so, also in its later calls.
+    fn begin(&self, prompt: &[u32], noise: Noise, cancel: &Cancel) -> Result<Box<dyn Session>, GenerateError>;
+}
+
+/// A prompt that is being continued. Dropping it ends it.
+pub trait Session: Send {
+    /// The next token, which the session takes as appended. Not to be called after an error or past the context.
+    fn next(&mut self) -> Result<Step, GenerateError>;
+}
+
+/// A token and what it took.
+#[derive(Clone, Copy)]
+pub struct Step {
+    /// The token.
+    pub token: u32,
+    /// Bytes that the client sent for it.
+    pub sent_bytes: u64,
+    /// Bytes that the client received for it.
+    pub received_bytes: u64,
+    /// Wall time, waiting included.
+    pub seconds: f64,
+    /// For how many tokens there is material left, over all sessions; nothing if it is dealt on demand.
+    pub material_tokens: Option<u64>,
+}
+
+/// Tells a session to give up. Clones are one.
+#[derive(Clone)]
+pub struct Cancel(watch::Sender<bool>);
+
+impl Default for Cancel {
+    fn default() -> Cancel {
+        Cancel(watch::Sender::new(false))
+    }
+}
+
+impl Cancel {
+    /// Cancels, for good.
+    pub fn cancel(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Whether it has been cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Becomes true on cancellation, for waits on sockets.
+    pub fn subscribe(&self) -> watch::Receiver<bool> {
+        self.0.subscribe()
+    }
+}
