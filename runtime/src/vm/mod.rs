@@ -3,7 +3,7 @@
 //! Order     Program order, for messages and for material; it depends on no data. An `open` or `linear` adds its part to
 //!           the next message, `round` and `send` exchange it and complete what waits for the peer.
 //! Ahead     [`Machine::prepare`] does what does not depend on the input: the client's half of every product with a
-//!           weight, tables of cosines. A run counts as online from its first instruction.
+//!           weight. A run counts as online from its first instruction.
 //! Memory    A value is dropped after its last reader.
 //! Errors    A peer, dealer or file that does not do its part. They name the instruction and the ONNX node, never a value.
 
@@ -21,13 +21,10 @@ use crate::meter::Report;
 use crate::prg::Seed;
 use crate::protocol::Use;
 use crate::protocol::linear::{self, Sizes};
-use crate::protocol::series::Terms;
 use crate::ring::Tensor;
 use crate::weights::{MaskedWeights, ServerWeights};
-use ir::series::Cosine;
-use ir::{Op, Party, Pattern, Program, Table, TableId, Value, Width, material, print};
+use ir::{Op, Party, Pattern, Program, Table, TableId, Value, material, print};
 use run::Run;
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// What a party has of the weights.
@@ -46,7 +43,6 @@ pub struct Machine<'a> {
     publics: &'a [u32],
     lift_bits: Vec<u8>,
     prepared: bool,
-    cosines: BTreeMap<Width, Cosine>,
     /// The client's shares of the products with weights, by instruction.
     ahead: Vec<Option<Tensor>>,
     report: Report,
@@ -111,7 +107,6 @@ impl<'a> Machine<'a> {
             publics,
             lift_bits: material::lift_bits(program),
             prepared: false,
-            cosines: BTreeMap::new(),
             ahead: program.instrs.iter().map(|_| None).collect(),
             report: Report::new(program, party),
         })
@@ -135,10 +130,6 @@ impl<'a> Machine<'a> {
         let start = Instant::now();
         for (i, instr) in self.program.instrs.iter().enumerate() {
             match (&instr.op, self.role) {
-                (Op::Series { x, table, .. }, _) => {
-                    let bits = Terms::of(self.program.table(*table), self.program.ty(*x)).period_bits;
-                    self.cosines.entry(bits).or_insert_with(|| Cosine::new(bits));
-                }
                 (Op::Linear { x, weight }, Role::Client(weights)) => {
                     let (sizes, width) = (Sizes::of(self.program, *x, *weight), self.program.ty(*x).width);
                     let masked = |first: usize, out: &mut [u64]| weights.fill(*weight, first, out);
