@@ -11,9 +11,8 @@ use crate::liveness;
 use crate::op::Op;
 use crate::program::Program;
 use crate::rows::{self, Full, Rows};
-use crate::series::{Cosine, Series};
+use crate::series::Series;
 use crate::types::*;
-use std::collections::HashMap;
 
 /// The result of a run.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -128,7 +127,6 @@ fn run(
         arguments,
         rows: &mut session.rows,
         values: vec![Vec::new(); program.instrs.len()],
-        cosines: HashMap::new(),
         evaluation: Evaluation { outputs: vec![Vec::new(); program.outputs.len()], ..Evaluation::default() },
     };
     for (i, frees) in liveness::frees(program).into_iter().enumerate() {
@@ -155,14 +153,17 @@ pub fn signed(x: i64, width: Width) -> i64 {
 /// Greatest difference, in ulps of the result, between `series` as it is evaluated here and under any mask.
 ///
 /// Per term: the dealt cosine and sine are off by at most 1 ulp of theirs, times public factors that sum to at most
-/// 2·(|a| + |b|); those factors are off by their rounding, here and there, times at most 1.
+/// 2·(|a| + |b|); those factors, one here and two there, are off by their rounding and by |a| + |b| times an error of the
+/// public cosines ([`crate::series::Turn`]), times at most 1.
 pub fn series_tolerance(table: &Table) -> i64 {
     let Table::Series { public_scale, dealt_scale, cos, sin, .. } = table else { panic!("not a series") };
-    let factors = |k: usize| {
+    let sum = |k: usize| {
         let sum = i128::from(cos[k].unsigned_abs()) + sin.get(k).map_or(0, |b| i128::from(b.unsigned_abs()));
-        ((sum << public_scale) >> SERIES_FRACTION) + 1
+        sum << public_scale
     };
-    let total: i128 = (0..cos.len()).map(|k| 2 * factors(k) + (2 << dealt_scale)).sum();
+    let factors = |k: usize| (sum(k) >> SERIES_FRACTION) + 1;
+    let turns = |k: usize| (3 * sum(k) * (k as i128 + 1)) >> (SERIES_FRACTION + 27);
+    let total: i128 = (0..cos.len()).map(|k| 2 * factors(k) + ((2 + turns(k)) << dealt_scale)).sum();
     i64::try_from(total).unwrap_or(i64::MAX)
 }
 
@@ -198,7 +199,6 @@ struct Run<'a> {
     rows: &'a mut [Rows<i64>],
     /// Signed values; empty before they are computed and after their last use.
     values: Vec<Vec<i64>>,
-    cosines: HashMap<Width, Cosine>,
     evaluation: Evaluation,
 }
 
@@ -359,8 +359,7 @@ impl Run<'_> {
                 let table = program.table(*table);
                 let Table::Series { period_log2, c0, dealt_scale, .. } = table else { unreachable!("verified") };
                 let n = (i16::from(*period_log2) + ty(x).scale) as Width;
-                let cosine = self.cosines.entry(n).or_insert_with(|| Cosine::new(n));
-                let series = Series::new(table, cosine);
+                let series = Series::new(table, n);
                 let (mut p, mut q) = (vec![0; series.terms()], vec![0; series.terms()]);
                 let function = |&v: &i64| {
                     series.coefficients(v as u64, &mut p, &mut q);

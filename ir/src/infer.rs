@@ -17,13 +17,14 @@ pub const MAX_RANK: usize = 8;
 /// Least width of an opening with a spare bit: a value, its sign and the spare bit.
 pub const MIN_CLAIMED_WIDTH: Width = 3;
 
-/// Greatest width of the opening of a `series`: both parties hold a table of 2^width cosines.
+/// Greatest number of bits of the period of a `series`: neighbouring steps differ by 2^-22, far above the error of the
+/// public cosines.
 pub const MAX_SERIES_WIDTH: Width = 24;
 
 /// Most components of a `select`: with the bit itself they are the payload of one key.
 pub const MAX_SELECTED: u32 = 15;
 
-/// Least width of the opening of a `series`: a quarter of the period is a whole number of steps.
+/// Least number of bits of the period of a `series`: a quarter of the period is a whole number of steps.
 pub const MIN_SERIES_WIDTH: Width = 2;
 
 /// Type of the result of `op` in `program`, whose earlier instructions have their types; `None` if it has no result.

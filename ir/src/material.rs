@@ -115,11 +115,10 @@ pub fn pieces(program: &Program, index: usize, lift_bits: &[u8]) -> Vec<Piece> {
             corrections(own, n - width(x) - width(y));
         }
         Op::Linear { .. } | Op::Sddmm { .. } | Op::Spmm { .. } => corrections(own, n),
-        // Cosines `[k][element]`, then sines.
+        // Cosines and sines, 2·K for every element.
         Op::Series { table, .. } => {
             let Table::Series { cos, .. } = program.table(*table) else { unreachable!("verified") };
-            corrections(own * cos.len() as u64, n);
-            corrections(own * cos.len() as u64, n);
+            corrections(own * 2 * cos.len() as u64, n);
         }
         // m, then m·r, then the key.
         Op::Spline { x, .. } => {

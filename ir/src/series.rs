@@ -9,73 +9,70 @@
 //! ```
 //!
 //! where p_k, q_k are public (`public_scale` fractional bits) and the dealer shares cos(kwr), sin(kwr) (`dealt_scale`).
-//! Cosines have [`SERIES_FRACTION`] fractional bits and an error below 1 ulp; p_k and q_k round to nearest, halves up.
+//! Cosines have [`TURN_FRACTION`] fractional bits ([`Turn`]); p_k and q_k round to nearest, halves up. Everything that is
+//! done for an element has neither branches nor tables, so it runs in vector registers.
 
-use crate::infer::{MAX_SERIES_WIDTH, MIN_SERIES_WIDTH};
-use crate::types::{SERIES_FRACTION, Table};
+use crate::types::{SERIES_FRACTION, Table, Width};
 
-/// Fractional bits of the arithmetic that makes the table of cosines.
-const FRACTION: u32 = 60;
+/// Fractional bits of the public cosines and sines.
+pub const TURN_FRACTION: u8 = 30;
 
-/// floor(2π·2^60).
-const TAU: i128 = 0x6487_ED51_10B4_611A;
-
-/// round(cos(2πi/2^bits)·2^24) for i in 0 .. 2^bits.
-pub struct Cosine {
-    bits: u8,
-    table: Vec<i32>,
+/// An angle by its cosine and sine, at [`TURN_FRACTION`] fractional bits. For k·w·e, reached from w·e by k - 1 additions,
+/// both are off by less than k·2^-27: w·e is off by less than 2^-28, and every addition adds that and its own rounding.
+#[derive(Clone, Copy)]
+pub struct Turn {
+    /// Cosine.
+    pub cos: i32,
+    /// Sine.
+    pub sin: i32,
 }
 
-impl Cosine {
-    /// The table for openings of `bits` bits; 4 bytes for each of 2^bits steps.
-    ///
-    /// Panics unless [`MIN_SERIES_WIDTH`] <= `bits` <= [`MAX_SERIES_WIDTH`], as the verifier ensures.
-    pub fn new(bits: u8) -> Cosine {
-        assert!((MIN_SERIES_WIDTH..=MAX_SERIES_WIDTH).contains(&bits), "no table of 2^{bits} cosines");
-        let steps = 1usize << bits;
-        // An eighth of the circle: coarse steps times fine steps, each from its Taylor series.
-        let fine_bits = u32::from(bits) / 2;
-        let coarse = steps >> 3 >> fine_bits;
-        let turn = |i: usize| cos_sin((TAU * i as i128) >> bits);
-        let fine: Vec<(i128, i128)> = (0..1 << fine_bits).map(turn).collect();
-        let mut table = vec![0i32; steps];
-        for h in 0..=coarse {
-            let (ch, sh) = turn(h << fine_bits);
-            for (j, &(cl, sl)) in fine.iter().enumerate() {
-                let i = (h << fine_bits) + j;
-                if i > steps / 8 {
-                    break;
-                }
-                table[i] = rounded(product(ch, cl) - product(sh, sl));
-                table[steps / 4 - i] = rounded(product(sh, cl) + product(ch, sl));
-            }
-        }
-        for i in 1..=steps / 4 {
-            table[steps / 4 + i] = -table[steps / 4 - i];
-        }
-        for i in 1..steps / 2 {
-            table[steps / 2 + i] = table[steps / 2 - i];
-        }
-        Cosine { bits, table }
+/// cos(π/4·√z) = Σ c_i·z^i on [0, 1] with 60 fractional bits, by interpolation at Chebyshev's nodes; error 2^-34.
+const COS: [i64; 5] = [1152921504552071003, -355589970885266485, 18278792496904632, -375781604913248, 4069579023032];
+
+/// sin(π/4·√z)/√z in the same way; error 2^-38.
+const SIN: [i64; 5] = [905502432255722315, -93093237206445657, 2871227886938740, -42165097938829, 356248924872];
+
+impl Turn {
+    /// `steps` of 2^`bits` that make a whole turn; more than a turn wraps. 1 <= `bits` <= 32.
+    #[inline(always)]
+    pub fn of(steps: u64, bits: Width) -> Turn {
+        let angle = (steps as u32) << (32 - bits);
+        // The nearest quarter, and what is left: at most an eighth of a turn, as a fraction of which it is y.
+        let quarter = angle.wrapping_add(1 << 29) >> 30;
+        let y = (angle << 2) as i32 >> 1;
+        let z = rounded(product(y, y));
+        let cos = COS[..4].iter().rev().fold(rounded(COS[4]), |sum, c| rounded(c + product(sum, z)));
+        let ratio = SIN[..4].iter().rev().fold(rounded(SIN[4]), |sum, c| rounded(c + product(sum, z)));
+        let sin = rounded(product(ratio, y));
+        let (cos, sin) = if quarter & 1 == 0 { (cos, sin) } else { (sin, cos) };
+        Turn { cos: if (quarter + 1) & 2 == 0 { cos } else { -cos }, sin: if quarter & 2 == 0 { sin } else { -sin } }
     }
 
-    /// Bits of the openings that it is for.
-    pub fn bits(&self) -> u8 {
-        self.bits
+    /// The sum of two angles.
+    #[inline(always)]
+    pub fn plus(self, other: Turn) -> Turn {
+        let cos = product(self.cos, other.cos) - product(self.sin, other.sin);
+        let sin = product(self.sin, other.cos) + product(self.cos, other.sin);
+        Turn { cos: (cos >> TURN_FRACTION) as i32, sin: (sin >> TURN_FRACTION) as i32 }
     }
+}
 
-    /// cos and sin of `i` steps, mod 2^bits.
-    pub fn turn(&self, i: u64) -> (i64, i64) {
-        let mask = self.table.len() - 1;
-        let i = i as usize;
-        // sin(t) = cos(t - π/2).
-        (i64::from(self.table[i & mask]), i64::from(self.table[i.wrapping_sub(self.table.len() / 4) & mask]))
-    }
+#[inline(always)]
+fn product(x: i32, y: i32) -> i64 {
+    i64::from(x) * i64::from(y)
+}
+
+/// From 60 fractional bits to [`TURN_FRACTION`].
+#[inline(always)]
+fn rounded(x: i64) -> i32 {
+    ((x + (1 << (TURN_FRACTION - 1))) >> TURN_FRACTION) as i32
 }
 
 /// A series and the circle that it lives on.
+#[derive(Clone, Copy)]
 pub struct Series<'a> {
-    cosine: &'a Cosine,
+    bits: Width,
     cos: &'a [i64],
     sin: &'a [i64],
     public_shift: u32,
@@ -83,95 +80,117 @@ pub struct Series<'a> {
 }
 
 impl<'a> Series<'a> {
-    /// For a verified [`Table::Series`] that reads openings of `cosine.bits()` bits; panics for another table.
-    pub fn new(table: &'a Table, cosine: &'a Cosine) -> Series<'a> {
+    /// For a verified [`Table::Series`] whose period has `bits` bits at the scale of its opening; panics for another table.
+    pub fn new(table: &'a Table, bits: Width) -> Series<'a> {
         let Table::Series { public_scale, dealt_scale, cos, sin, .. } = table else { panic!("not a series") };
         Series {
-            cosine,
+            bits,
             cos,
             sin,
-            public_shift: 2 * u32::from(SERIES_FRACTION) - u32::from(*public_scale),
-            dealt_shift: u32::from(SERIES_FRACTION) - u32::from(*dealt_scale),
+            public_shift: u32::from(TURN_FRACTION) + u32::from(SERIES_FRACTION) - u32::from(*public_scale),
+            dealt_shift: u32::from(TURN_FRACTION) - u32::from(*dealt_scale),
         }
     }
 
     /// Number of cosines, and of sines, that are dealt per element: K.
+    #[inline(always)]
     pub fn terms(&self) -> usize {
         self.cos.len()
     }
 
-    /// The public factors of an element: p_k in `cos[k - 1]`, q_k in `sin[k - 1]`, for k = 1 ..= K. `e` counts mod 2^n.
-    pub fn coefficients(&self, e: u64, cos: &mut [i64], sin: &mut [i64]) {
+    /// True if there are no sines.
+    #[inline(always)]
+    pub fn is_even(&self) -> bool {
+        self.sin.is_empty()
+    }
+
+    /// w·e. `e` counts mod 2^n.
+    #[inline(always)]
+    pub fn turn(&self, e: u64) -> Turn {
+        Turn::of(e, self.bits)
+    }
+
+    /// The public factors p_k and q_k, k from 1, of an element that turns by k·w·e. `EVEN` says what
+    /// [`Series::is_even`] does, outside the caller's loop.
+    #[inline(always)]
+    pub fn factors<const EVEN: bool>(&self, k: usize, turn: Turn) -> (i64, i64) {
         let half = 1i64 << (self.public_shift - 1);
         let round = |v: i64| (v + half) >> self.public_shift;
-        let mut angle = 0u64;
-        let out = cos.iter_mut().zip(sin.iter_mut());
-        if self.sin.is_empty() {
-            for (&a, (p, q)) in self.cos.iter().zip(out) {
-                angle = angle.wrapping_add(e);
-                let (c, s) = self.cosine.turn(angle);
-                (*p, *q) = (round(a * c), round(a * s));
-            }
-        } else {
-            for ((&a, &b), (p, q)) in self.cos.iter().zip(self.sin).zip(out) {
-                angle = angle.wrapping_add(e);
-                let (c, s) = self.cosine.turn(angle);
-                (*p, *q) = (round(a * c + b * s), round(a * s - b * c));
-            }
+        let (a, c, s) = (self.cos[k - 1], i64::from(turn.cos), i64::from(turn.sin));
+        if EVEN {
+            return (round(a * c), round(a * s));
         }
+        let b = self.sin[k - 1];
+        (round(a * c + b * s), round(a * s - b * c))
+    }
+
+    /// The public factors of an element: p_k in `cos[k - 1]`, q_k in `sin[k - 1]`, for k = 1 ..= K.
+    pub fn coefficients(&self, e: u64, cos: &mut [i64], sin: &mut [i64]) {
+        self.each_turn(e, |k, turn| {
+            let factors = if self.is_even() { Self::factors::<true> } else { Self::factors::<false> };
+            (cos[k - 1], sin[k - 1]) = factors(self, k, turn);
+        });
     }
 
     /// What the dealer shares for an element: cos(kwr) in `cos[k - 1]`, sin(kwr) in `sin[k - 1]`, for k = 1 ..= K.
     pub fn dealt(&self, r: u64, cos: &mut [i64], sin: &mut [i64]) {
-        let half = (1i64 << self.dealt_shift) >> 1;
-        let round = |v: i64| (v + half) >> self.dealt_shift;
-        let mut angle = 0u64;
-        for (c, s) in cos.iter_mut().zip(sin).take(self.terms()) {
-            angle = angle.wrapping_add(r);
-            let (cosine, sine) = self.cosine.turn(angle);
-            (*c, *s) = (round(cosine), round(sine));
+        let half = 1i64 << (self.dealt_shift - 1);
+        let round = |v: i32| (i64::from(v) + half) >> self.dealt_shift;
+        self.each_turn(r, |k, turn| (cos[k - 1], sin[k - 1]) = (round(turn.cos), round(turn.sin)));
+    }
+
+    /// Calls `f` with k and k·w·e for k = 1 ..= K.
+    fn each_turn(&self, e: u64, mut f: impl FnMut(usize, Turn)) {
+        let first = self.turn(e);
+        let mut turn = first;
+        for k in 1..=self.terms() {
+            f(k, turn);
+            turn = turn.plus(first);
         }
     }
-}
-
-/// cos(x) and sin(x) for 0 <= x < 1, at [`FRACTION`] fractional bits, by their Taylor series.
-fn cos_sin(x: i128) -> (i128, i128) {
-    let square = product(x, x);
-    let sum = |first: i128, from: i128| {
-        let (mut term, mut total, mut k) = (first, first, from);
-        while term != 0 {
-            term = -(product(term, square) / (k * (k + 1)));
-            total += term;
-            k += 2;
-        }
-        total
-    };
-    (sum(1 << FRACTION, 1), sum(x, 2))
-}
-
-fn product(x: i128, y: i128) -> i128 {
-    (x * y) >> FRACTION
-}
-
-fn rounded(x: i128) -> i32 {
-    let shift = FRACTION - u32::from(SERIES_FRACTION);
-    ((x + (1 << (shift - 1))) >> shift) as i32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn cosines_are_within_an_ulp() {
-        for bits in [2, 3, 4, 7, 12, 17] {
-            let cosine = Cosine::new(bits);
-            for i in 0..1u64 << bits {
-                let angle = i as f64 * std::f64::consts::TAU / 2f64.powi(bits.into());
-                let (c, s) = cosine.turn(i);
-                assert!((c as f64 - angle.cos() * 2f64.powi(24)).abs() <= 0.5 + 1e-6, "cos {i} of 2^{bits}");
-                assert!((s as f64 - angle.sin() * 2f64.powi(24)).abs() <= 0.5 + 1e-6, "sin {i} of 2^{bits}");
+    /// Errors of all turns of 2^bits, in units of 2^-27 and per addition.
+    fn worst(bits: Width, steps: impl Iterator<Item = u64>, terms: u64) -> f64 {
+        let mut worst = 0f64;
+        for e in steps {
+            let first = Turn::of(e, bits);
+            let mut turn = first;
+            for k in 1..=terms {
+                // The product is exact, and so is its place on the circle.
+                let step = (e * k) & ((1 << bits) - 1);
+                let angle = step as f64 * std::f64::consts::TAU / 2f64.powi(bits.into());
+                let unit = 2f64.powi(TURN_FRACTION.into());
+                let error = (f64::from(turn.cos) - angle.cos() * unit)
+                    .abs()
+                    .max((f64::from(turn.sin) - angle.sin() * unit).abs());
+                worst = worst.max(error / 8.0 / k as f64);
+                turn = turn.plus(first);
             }
+        }
+        worst
+    }
+
+    #[test]
+    fn cosines_are_within_their_bound() {
+        for bits in [2, 3, 4, 7, 12, 17] {
+            assert!(worst(bits, 0..1 << bits, 20) < 1.0, "2^{bits} steps");
+        }
+        let spread = |count: u64| (0..count).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32);
+        assert!(worst(32, spread(200_000), 1) < 0.5);
+        assert!(worst(32, spread(200), 4096) < 1.0);
+    }
+
+    #[test]
+    fn quarters_are_exact() {
+        for bits in [2, 24, 32] {
+            let turns = [0, 1, 2, 3, 4].map(|i| Turn::of(i << (bits - 2), bits)).map(|t| (t.cos, t.sin));
+            let one = 1 << TURN_FRACTION;
+            assert_eq!(turns, [(one, 0), (0, one), (-one, 0), (0, -one), (one, 0)]);
         }
     }
 
@@ -181,11 +200,10 @@ mod tests {
         let unit = f64::from(1 << SERIES_FRACTION);
         let (a, b) = ([1.5, -0.25, 0.125], [0.75, 0.5, -2.0]);
         let fixed = |v: &[f64]| v.iter().map(|x| (x * unit) as i64).collect::<Vec<_>>();
-        let cosine = Cosine::new(12);
         for sin in [fixed(&b), vec![]] {
             let odd = f64::from(u8::from(!sin.is_empty()));
             let table = Table::Series { period_log2: 4, public_scale: 14, dealt_scale: 15, c0: 0, cos: fixed(&a), sin };
-            let series = Series::new(&table, &cosine);
+            let series = Series::new(&table, 12);
             let mut worst = 0f64;
             for (x, r) in [(0u64, 0u64), (1, 4095), (2048, 17), (3000, 2999), (77, 1234)] {
                 let (mut p, mut q, mut c, mut s) = ([0; 3], [0; 3], [0; 3], [0; 3]);

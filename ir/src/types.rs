@@ -170,7 +170,7 @@ impl fmt::Display for Type {
     }
 }
 
-/// Fractional bits of the public cosine table and of the stored coefficients of a [`Table::Series`].
+/// Fractional bits of the stored coefficients of a [`Table::Series`].
 pub const SERIES_FRACTION: u8 = 24;
 
 /// A public table of integers, the same for both parties and the dealer.

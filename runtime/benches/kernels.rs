@@ -1,15 +1,20 @@
-//! Speed of the kernels a core: `cargo bench -p ssvm --bench kernels [-- products|packing|generator|comparisons]`.
+//! Speed of the kernels a core: `cargo bench -p ssvm --bench kernels [-- GROUP]` with one of
+//! the groups at the end.
 //!
 //! `RAYON_NUM_THREADS` sets the number of threads and `SSVM_CPU` forces an instruction set. Where the kernel accounts for
 //! it (Linux), time is processor time, averaged over runs, so that other work on the machine disturbs it little; else it
 //! is time on the clock by all threads.
 
-use ir::Party;
 use ir::dcf::Layout;
+use ir::series::Series;
+use ir::{Party, Table, Width};
 use ssvm::cpu::Cpu;
+use ssvm::material::{Material, MaterialError};
 use ssvm::prg::{Domain, Seed};
-use ssvm::protocol::dcf;
-use ssvm::ring;
+use ssvm::protocol::open::{self, Half};
+use ssvm::protocol::series::{self, Terms};
+use ssvm::protocol::{Dealing, Opening, Source, Use, blocks, dcf};
+use ssvm::ring::{self, Tensor};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -185,12 +190,131 @@ fn comparisons() {
     }
 }
 
+/// Dealt bytes that are there already.
+struct Bytes<'a>(&'a [u8]);
+
+impl Material for Bytes<'_> {
+    fn take(&mut self, length: usize) -> Result<Vec<u8>, MaterialError> {
+        let (head, tail) = self.0.split_at(length);
+        self.0 = tail;
+        Ok(head.to_vec())
+    }
+}
+
+const PARTIES: [(&str, Party); 2] = [("client", Party::Client), ("server", Party::Server)];
+
+/// A party's half of an opening, and the bytes that it sends.
+fn half(party: Party, own: Use, x: &Tensor, width: Width) -> (Half, Vec<u8>) {
+    let dealt = open::Dealt::default();
+    let half = open::send(party, x, open::mask(own, x.len(), width), width, true, dealt);
+    let mut bytes = Vec::new();
+    ring::pack(half.message(), width, &mut bytes);
+    (half, bytes)
+}
+
+fn complete(half: Half, bytes: &[u8]) -> Opening {
+    let (width, count) = (half.width(), half.message().len());
+    half.complete(&ring::unpack(bytes, width, count))
+}
+
+fn openings() {
+    for width in [9, 17, 19, 30, 41] {
+        let count = 1 << 19;
+        let (seed, x) = (Seed::new([3; 32]), Tensor::new(vec![count], elements(count)));
+        let own = Use { seed: &seed, entry: 0, index: 0 };
+        let send = seconds(|| drop(black_box(half(Party::Client, own, &x, width))));
+        let both = seconds(|| {
+            let (half, bytes) = half(Party::Client, own, &x, width);
+            black_box(complete(half, &bytes));
+        });
+        // Three passes that have to be: the mask's bytes are made, the share is read, mask and half are written.
+        let stream = seed.stream(Domain { entry: 0, index: 0, kind: 0 });
+        let mut out = vec![0; count];
+        let bound = seconds(|| stream.fill(0, width, &mut out)) + seconds(|| ring::add_assign(&mut out, &x.data));
+        for (name, time) in [("send", send), ("complete", both - send)] {
+            let note = format!("{:.1} x generator and sum", time / bound);
+            row(&format!("open at {width} bits, {name}"), time * 1e9 / count as f64, "ns", &note);
+        }
+    }
+}
+
+fn serieses() {
+    for (name, width, terms, even) in [("gelu", 48, 13, true), ("exp", 32, 12, false)] {
+        let (period_bits, count) = (17, 1 << 17);
+        let coefficients: Vec<i64> = (0..terms).map(|k| 54_000_000 >> k).collect();
+        let sin = if even { Vec::new() } else { coefficients.clone() };
+        let table = Table::Series { period_log2: 5, public_scale: 15, dealt_scale: 15, c0: 7, cos: coefficients, sin };
+        let terms = Terms { period_bits, count: terms, scale: 15 };
+        let seeds = [Seed::new([3; 32]), Seed::new([4; 32])];
+        let own = seeds.each_ref().map(|seed| Use { seed, entry: 0, index: 1 });
+        let mut bytes = Vec::new();
+        let masks = own.map(|own| open::mask(own, count, period_bits));
+        let mut nothing = std::io::sink();
+        let mut unsent = Vec::new();
+        let mask =
+            open::deal(&[count], masks, period_bits, 0, &mut Dealing::new(own[0], own[1], &mut nothing, &mut unsent))
+                .expect("memory takes all");
+        let time = seconds(|| {
+            bytes.clear();
+            let mut to = Dealing::new(own[0], own[1], &mut nothing, &mut bytes);
+            for block in blocks(count) {
+                series::deal(&mask, block, terms, width, &mut to).expect("memory takes all");
+            }
+        });
+        let values = (count * 2 * terms.count) as f64;
+        row(
+            &format!("series {name}, deal"),
+            time * 1e9 / count as f64,
+            "ns",
+            &format!("{:.2} ns a value", time * 1e9 / values),
+        );
+        let x = Tensor::new(vec![count], elements(count));
+        let series = Series::new(&table, period_bits);
+        let mut out = vec![0; count];
+        for (party_name, party) in PARTIES {
+            let own = own[party.index()];
+            let (half, message) = half(party, own, &x, period_bits);
+            let opening = complete(half, &message);
+            let mut run = |with: bool| {
+                seconds(|| {
+                    let mut material = Bytes(&bytes);
+                    let mut source = Source::new(party, own, &mut material);
+                    for block in blocks(count) {
+                        let dealt = series::Dealt::take(&mut source, block.clone(), terms.count, width).expect("dealt");
+                        if with {
+                            series::read(party, &opening, block.clone(), &series, 7, dealt, &mut out[block]);
+                        }
+                    }
+                })
+            };
+            let time = run(true) - run(false);
+            let mut values = vec![0; 1 << 13];
+            let expand = match party {
+                Party::Client => {
+                    let stream = seeds[0].stream(Domain { entry: 0, index: 0, kind: 0 });
+                    seconds(|| stream.fill(0, width, &mut values))
+                }
+                Party::Server => seconds(|| ring::unpack_range(&bytes, width, 0, &mut values)),
+            };
+            let bound = expand / values.len() as f64 * (2 * terms.count) as f64;
+            let note = format!("{:.1} x expansion", time / count as f64 / bound);
+            row(&format!("series {name}, {party_name}"), time * 1e9 / count as f64, "ns", &note);
+        }
+    }
+}
+
 fn main() {
     println!("instruction set {}, {} threads; a core's speed:", Cpu::get().name(), rayon::current_num_threads());
     // A word after `--` picks one group.
     let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
-    let groups: [(&str, fn()); 4] =
-        [("products", products), ("packing", packing), ("generator", generator), ("comparisons", comparisons)];
+    let groups: [(&str, fn()); 6] = [
+        ("products", products),
+        ("packing", packing),
+        ("generator", generator),
+        ("comparisons", comparisons),
+        ("openings", openings),
+        ("series", serieses),
+    ];
     for (name, run) in groups {
         if only.as_deref().is_none_or(|o| o == name) {
             run();

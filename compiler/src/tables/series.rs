@@ -13,7 +13,7 @@
 use std::f64::consts::TAU;
 
 use ir::infer::{MAX_SERIES_WIDTH, MIN_SERIES_WIDTH};
-use ir::series::{Cosine, Series};
+use ir::series::Series;
 use ir::{SERIES_FRACTION, Scale, Table, Width};
 
 use super::spread;
@@ -181,12 +181,12 @@ const TRIED: (i64, u64) = (2048, 4);
 pub fn series_error(table: &Table, f: &dyn Fn(f64) -> f64, lo: f64, hi: f64, scale: Scale) -> f64 {
     let &Table::Series { period_log2, .. } = table else { panic!("series_error takes a series") };
     let width = Scale::from(period_log2) + scale;
-    worst_error(table, &Cosine::new(width.try_into().expect("a period has few bits")), f, lo, hi, scale)
+    worst_error(table, width.try_into().expect("a period has few bits"), f, lo, hi, scale)
 }
 
-fn worst_error(table: &Table, cosine: &Cosine, f: &dyn Fn(f64) -> f64, lo: f64, hi: f64, scale: Scale) -> f64 {
+fn worst_error(table: &Table, bits: Width, f: &dyn Fn(f64) -> f64, lo: f64, hi: f64, scale: Scale) -> f64 {
     let &Table::Series { public_scale, dealt_scale, c0, .. } = table else { panic!("a series has an error") };
-    let series = Series::new(table, cosine);
+    let series = Series::new(table, bits);
     let [mut p, mut q, mut c, mut s] = [0; 4].map(|zero| vec![zero; series.terms()]);
     let unit = f64::from(scale).exp2();
     let result_unit = (f64::from(public_scale) + f64::from(dealt_scale)).exp2();
@@ -196,7 +196,7 @@ fn worst_error(table: &Table, cosine: &Cosine, f: &dyn Fn(f64) -> f64, lo: f64, 
         let exact = f(x as f64 / unit);
         for _ in 0..TRIED.1 {
             mask = mask.wrapping_add(0x9e37_79b9_7f4a_7c15); // 2^64 / golden ratio: spreads evenly over the ring.
-            let r = mask >> (64 - cosine.bits());
+            let r = mask >> (64 - bits);
             series.coefficients((x as u64).wrapping_add(r), &mut p, &mut q);
             series.dealt(r, &mut c, &mut s);
             let waves: i64 = p.iter().zip(&c).chain(q.iter().zip(&s)).map(|(a, b)| a * b).sum();
@@ -257,8 +257,7 @@ pub fn choose_series(
         if !(Scale::from(MIN_SERIES_WIDTH)..=Scale::from(MAX_SERIES_WIDTH)).contains(&opened_bits) {
             continue;
         }
-        let cosine = Cosine::new(opened_bits as Width);
-        let opened_bits = opened_bits as u32;
+        let (bits, opened_bits) = (opened_bits as Width, opened_bits as u32);
         for &(public_scale, dealt_scale) in search.scales {
             let width = u32::from(public_scale) + u32::from(dealt_scale) + u32::from(search.integer_bits);
             let attempt = |terms: usize| {
@@ -267,7 +266,7 @@ pub fn choose_series(
                 // A fit that is too coarse needs no closer look.
                 let error = match fit.error > tolerance {
                     true => fit.error,
-                    false => worst_error(&table, &cosine, f, lo, hi, search.x_scale),
+                    false => worst_error(&table, bits, f, lo, hi, search.x_scale),
                 };
                 let dealt_bits = 2 * terms as u32 * width;
                 (error <= tolerance).then_some(Choice { table, terms, error, opened_bits, dealt_bits })

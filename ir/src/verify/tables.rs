@@ -4,13 +4,14 @@
 use crate::fault::{Code, Fault};
 use crate::infer::size;
 use crate::program::Program;
+use crate::series::TURN_FRACTION;
 use crate::types::*;
 
 /// Most terms of a series.
 pub const MAX_TERMS: usize = 1 << 12;
 
-/// Bound on |cos| + |sin| of a term, so that a coefficient times a cosine of [`SERIES_FRACTION`] bits is at most 2^62.
-pub const MAX_COEFFICIENT: u64 = 1 << (62 - SERIES_FRACTION);
+/// Bound on |cos| + |sin| of a term, so that a coefficient times a cosine of [`TURN_FRACTION`] bits is at most 2^62.
+pub const MAX_COEFFICIENT: u64 = 1 << (62 - TURN_FRACTION);
 
 /// Greatest `public_scale`; the coefficients themselves have [`SERIES_FRACTION`] bits.
 pub const MAX_PUBLIC_SCALE: u8 = 32;

@@ -134,8 +134,7 @@ program @wave {
         }
     };
     eval_with(&p, Arguments { inputs: &inputs, weights: &[], publics: &[] }, visit).unwrap();
-    let cosine = series::Cosine::new(12);
-    let s = series::Series::new(&p.tables[0].table, &cosine);
+    let s = series::Series::new(&p.tables[0].table, 12);
     for (x, &got) in got.iter().enumerate() {
         let t = std::f64::consts::TAU * x as f64 / 4096.0;
         let want = 1000.0 / 2f64.powi(26) + 1.5 * t.cos() - 0.25 * (2.0 * t).cos() + 0.5 * (2.0 * t).sin();

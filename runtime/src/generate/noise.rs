@@ -59,7 +59,7 @@ impl Noise {
             return;
         }
         let mut words = zeroize::Zeroizing::new(vec![0; out.len()]);
-        self.seed.stream(Domain { entry: step, index: 0, kind: KIND }).fill(0, 64, &mut words);
+        self.seed.stream(Domain { step, entry: 0, index: 0, kind: KIND }).fill(0, 64, &mut words);
         let ulps = self.temperature * (1u64 << scale) as f64;
         for (out, &word) in out.iter_mut().zip(words.iter()) {
             *out = (ulps * gumbel(word)).round_ties_even() as i64;

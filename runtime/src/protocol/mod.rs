@@ -254,6 +254,36 @@ impl<'a> Dealing<'a> {
         Dealing { client, server, to_client, to_server, packed: Vec::new() }
     }
 
+    /// Deals elements `range` mod 2^bits of correlation number `piece`. `f` fills a chunk, whose first element it is told,
+    /// with them; chunks are of `chunk` elements, a multiple of 8. Each is finished while it is in the cache: P0's share
+    /// is subtracted, the rest is packed for P1.
+    fn chunks(
+        &mut self,
+        piece: u8,
+        range: Range<usize>,
+        bits: Width,
+        chunk: usize,
+        f: impl Fn(usize, &mut [u64]) + Sync,
+    ) -> io::Result<()> {
+        assert!(chunk.is_multiple_of(8), "chunks of whole bytes");
+        let stream = self.client.stream(kind::CORRELATION + piece);
+        self.packed.resize(ring::packed_len(range.len(), bits), 0);
+        let buffers = || [vec![0; chunk], vec![0; chunk]];
+        self.packed.par_chunks_mut(chunk / 8 * usize::from(bits)).enumerate().for_each_init(
+            buffers,
+            |[values, share], (number, packed)| {
+                let first = range.start + number * chunk;
+                let (values, share) =
+                    (&mut values[..chunk.min(range.end - first)], &mut share[..chunk.min(range.end - first)]);
+                f(first, values);
+                stream.fill(first as u64, bits, share);
+                ring::sub_assign(values, share);
+                ring::pack_into(values, bits, packed);
+            },
+        );
+        self.to_server.write_all(&self.packed)
+    }
+
     /// Deals elements `range` mod 2^bits of correlation number `piece`, element i being `f(i)`.
     pub fn correlation(
         &mut self,
@@ -265,17 +295,16 @@ impl<'a> Dealing<'a> {
         if bits == 0 {
             return Ok(());
         }
-        let first = range.start;
-        self.vector(piece, first, bits, gather(range.len(), |i| f(first + i)))
+        self.chunks(piece, range, bits, TASK, |first, out| {
+            out.iter_mut().enumerate().for_each(|(i, out)| *out = f(first + i));
+        })
     }
 
     /// Deals the elements from `first` on of correlation number `piece`: subtracts P0's share and sends the rest to P1.
-    pub fn vector(&mut self, piece: u8, first: usize, bits: Width, mut values: Vec<u64>) -> io::Result<()> {
-        let share = self.client.elements(kind::CORRELATION + piece, first..first + values.len(), bits);
-        ring::sub_assign(&mut values, &share);
-        self.packed.clear();
-        ring::pack(&values, bits, &mut self.packed);
-        self.to_server.write_all(&self.packed)
+    pub fn vector(&mut self, piece: u8, first: usize, bits: Width, values: Vec<u64>) -> io::Result<()> {
+        self.chunks(piece, first..first + values.len(), bits, TASK, |from, out| {
+            out.copy_from_slice(&values[from - first..][..out.len()]);
+        })
     }
 
     /// Deals the words of comparison keys for the elements `range`, to both parties.
@@ -307,14 +336,20 @@ impl<'a> Source<'a> {
 
     /// The party's share of elements `range` mod 2^bits of correlation number `piece`.
     pub fn correlation(&mut self, piece: u8, range: Range<usize>, bits: Width) -> Result<Vec<u64>, MaterialError> {
-        match self.party {
-            _ if bits == 0 => Ok(vec![0; range.len()]),
-            Party::Client => Ok(self.own.elements(kind::CORRELATION + piece, range, bits)),
-            Party::Server => {
-                let packed = self.take(ring::packed_len(range.len(), bits))?;
-                Ok(ring::unpack(&packed, bits, range.len()))
+        let mut out = vec![0; range.len()];
+        self.vector(piece, range, bits)?.fill(0, &mut out);
+        Ok(out)
+    }
+
+    /// The same, to be expanded chunk by chunk.
+    pub fn vector(&mut self, piece: u8, range: Range<usize>, bits: Width) -> Result<Vector, MaterialError> {
+        Ok(match self.party {
+            _ if bits == 0 => Vector::Zero,
+            Party::Client => {
+                Vector::Seed { stream: self.own.stream(kind::CORRELATION + piece), first: range.start as u64, bits }
             }
-        }
+            Party::Server => Vector::Packed { bytes: self.take(ring::packed_len(range.len(), bits))?, bits },
+        })
     }
 
     /// The party's comparison keys for the elements `range`.
@@ -329,6 +364,40 @@ impl<'a> Source<'a> {
         self.waited += start.elapsed();
         self.taken_bytes += length as u64;
         Ok(bytes)
+    }
+}
+
+/// A party's share of dealt elements in the form in which it came. A reader expands it chunk by chunk, where it uses it:
+/// written out as a whole, it would pass through memory twice.
+pub enum Vector {
+    /// Correlations of no bits are zero.
+    Zero,
+    /// P0's: elements of a stream, from element `first` on.
+    Seed {
+        /// The stream.
+        stream: Stream,
+        /// Where they begin.
+        first: u64,
+        /// Bits of each.
+        bits: Width,
+    },
+    /// P1's.
+    Packed {
+        /// The elements.
+        bytes: Vec<u8>,
+        /// Bits of each.
+        bits: Width,
+    },
+}
+
+impl Vector {
+    /// Elements from number `from` on, as many as `out` has.
+    pub fn fill(&self, from: usize, out: &mut [u64]) {
+        match self {
+            Vector::Zero => out.fill(0),
+            Vector::Seed { stream, first, bits } => stream.fill(first + from as u64, *bits, out),
+            Vector::Packed { bytes, bits } => ring::unpack_range(bytes, *bits, from, out),
+        }
     }
 }
 

@@ -4,23 +4,31 @@
 //!           q_k are public and follow from the low b bits of e in integer arithmetic ([`ir::series`]). Wraps of x + r are
 //!           whole periods and do no harm, and an opening of more than b bits serves as well.
 //! Shapes    That of the opening. Result scale: public scale + dealt scale, width N.
-//! Dealt     In blocks of [`super::BLOCK`] elements: cos kwr for k = 1 ..= K of every element, then sin kwr, N bits each,
-//!           rounded to the dealt scale.
+//! Dealt     cos kwr and sin kwr for k = 1 ..= K of every element, N bits each, rounded to the dealt scale, in the order
+//!           [group of 64 elements][k][cos, sin][element of the group]; in blocks of [`super::BLOCK`] elements.
 //! Online    Local. Errors: the fit, and the roundings of p, q and of the dealt cosines.
 //!
 //! The dealer evaluates cosines by a polynomial and the rotation formula, in plain f64 operations without fused steps:
 //! no table is indexed by a mask, and every machine deals the same numbers.
 
-use super::{Dealing, Mask, Opening, Source, TASK, if_client};
+use super::{Dealing, Mask, Opening, Source, Vector, if_client};
+use crate::cpu::{Cpu, multiversion};
 use crate::material::MaterialError;
-use ir::series::Series;
+use ir::series::{Series, Turn};
 use ir::{Party, Table, Type, Width};
 use rayon::prelude::*;
 use std::io;
 use std::ops::Range;
 
-/// Elements whose cosines are computed side by side.
-const LANES: usize = 8;
+/// Elements whose dealt values lie together, number k of all of them before number k + 1 of any: 64 elements fill whole
+/// words at every width, and vectors run across elements.
+const GROUP: usize = 64;
+
+/// Elements that are computed side by side.
+const LANES: usize = 16;
+
+/// Dealt values that are expanded at once: they stay in the second-level cache.
+const EXPANDED: usize = 1 << 13;
 
 /// What is dealt for every element.
 #[derive(Clone, Copy)]
@@ -44,36 +52,49 @@ impl Terms {
 
 /// The dealer's side, for one block.
 pub fn deal(x: &Mask, block: Range<usize>, terms: Terms, width: Width, to: &mut Dealing) -> io::Result<()> {
-    let mut cos = vec![0; block.len() * terms.count];
-    let mut sin = vec![0; block.len() * terms.count];
-    let task = LANES * terms.count;
-    cos.par_chunks_mut(task)
-        .zip(sin.par_chunks_mut(task))
-        .zip(x.r.data[block.clone()].par_chunks(LANES))
-        .for_each(|((cos, sin), r)| turn(r, terms, cos, sin));
-    let first = block.start * terms.count;
-    to.vector(0, first, width, cos)?;
-    to.vector(1, first, width, sin)
+    let per = 2 * terms.count;
+    to.chunks(0, block.start * per..block.end * per, width, GROUP * per, |first, out| {
+        let (cpu, masks) = (Cpu::get(), &x.r.data[first / per..][..out.len() / per]);
+        if let Ok(masks) = masks.try_into() {
+            return deal_group(cpu, masks, terms, out.as_chunks_mut().0);
+        }
+        let mut whole = vec![[0; GROUP]; per];
+        deal_group(cpu, &padded(masks), terms, &mut whole);
+        out.chunks_exact_mut(masks.len())
+            .zip(whole)
+            .for_each(|(out, whole)| out.copy_from_slice(&whole[..masks.len()]));
+    })
 }
 
-/// cos kwr and sin kwr for k = 1 ..= K and up to [`LANES`] masks r, `[mask][k]`.
-fn turn(r: &[u64], terms: Terms, cos: &mut [u64], sin: &mut [u64]) {
-    let mut first = [(0.0, 0.0); LANES];
-    for (first, &r) in first.iter_mut().zip(r) {
-        *first = cos_sin(r, terms.period_bits);
-    }
-    let mut now = first;
-    let unit = f64::from(1u32 << terms.scale);
-    for k in 0..terms.count {
-        for (lane, ((c, s), (c1, s1))) in now.iter_mut().zip(&first).enumerate().take(r.len()) {
-            cos[lane * terms.count + k] = rounded(*c * unit);
-            sin[lane * terms.count + k] = rounded(*s * unit);
-            (*c, *s) = (*c * c1 - *s * s1, *s * c1 + *c * s1);
+/// A group of fewer elements, with zeros after them.
+fn padded(x: &[u64]) -> [u64; GROUP] {
+    let mut whole = [0; GROUP];
+    whole[..x.len()].copy_from_slice(x);
+    whole
+}
+
+multiversion! {
+    /// What is dealt for the masks of a group: cosines of number k, then sines.
+    fn deal_group(masks: &[u64; GROUP], terms: Terms, out: &mut [[u64; GROUP]]) {
+        let unit = f64::from(1u32 << terms.scale);
+        for from in (0..GROUP).step_by(LANES) {
+            let (mut c1, mut s1) = ([0.0; LANES], [0.0; LANES]);
+            for i in 0..LANES {
+                (c1[i], s1[i]) = cos_sin(masks[from + i], terms.period_bits);
+            }
+            let (mut c, mut s) = (c1, s1);
+            for [cos, sin] in out.as_chunks_mut().0 {
+                for i in 0..LANES {
+                    (cos[from + i], sin[from + i]) = (rounded(c[i] * unit), rounded(s[i] * unit));
+                    (c[i], s[i]) = (c[i] * c1[i] - s[i] * s1[i], s[i] * c1[i] + c[i] * s1[i]);
+                }
+            }
         }
     }
 }
 
 /// cos and sin of 2π·r/2^bits, to about 1e-15.
+#[inline(always)]
 fn cos_sin(r: u64, bits: Width) -> (f64, f64) {
     // As a signed integer r turns by at most half a circle; an eighth of that angle is at most π/8, where the Taylor series
     // of degree 14 and 15 are exact to f64's precision. Three doublings lead back.
@@ -83,8 +104,8 @@ fn cos_sin(r: u64, bits: Width) -> (f64, f64) {
     let series = |first: f64, from: u32| {
         (0..7)
             .rev()
-            .map(|i| f64::from((from + 2 * i) * (from + 2 * i + 1)))
-            .fold(first, |sum, divisor| first - sum * square / divisor)
+            .map(|i| 1.0 / f64::from((from + 2 * i) * (from + 2 * i + 1)))
+            .fold(first, |sum, factor| first - sum * square * factor)
     };
     let (mut cos, mut sin) = (series(1.0, 1), series(angle, 2));
     for _ in 0..3 {
@@ -94,6 +115,7 @@ fn cos_sin(r: u64, bits: Width) -> (f64, f64) {
 }
 
 /// The nearest integer, mod 2^64, of a number below 2^51 in size.
+#[inline(always)]
 fn rounded(v: f64) -> u64 {
     // Adding 1.5·2^52 leaves no room for a fraction, and the integer in the low bits of the representation.
     const SHIFT: f64 = 1.5 * (1u64 << 52) as f64;
@@ -101,32 +123,87 @@ fn rounded(v: f64) -> u64 {
 }
 
 /// A party's shares of the cosines and sines of a block.
-pub struct Dealt {
-    cos: Vec<u64>,
-    sin: Vec<u64>,
-}
+pub struct Dealt(Vector);
 
 impl Dealt {
     /// Takes a party's material for a block.
     pub fn take(source: &mut Source, block: Range<usize>, terms: usize, width: Width) -> Result<Dealt, MaterialError> {
-        let elements = block.start * terms..block.end * terms;
-        Ok(Dealt { cos: source.correlation(0, elements.clone(), width)?, sin: source.correlation(1, elements, width)? })
+        Ok(Dealt(source.vector(0, block.start * 2 * terms..block.end * 2 * terms, width)?))
     }
 }
 
 /// A party's side, for one block; `c0` is the constant term.
 pub fn read(party: Party, x: &Opening, block: Range<usize>, series: &Series, c0: i64, dealt: Dealt, out: &mut [u64]) {
-    let terms = series.terms();
+    let per = 2 * series.terms();
     let constant = if_client(party, c0 as u64);
-    let dot =
-        |p: &[i64], v: &[u64]| p.iter().zip(v).fold(0u64, |sum, (&p, &v)| sum.wrapping_add((p as u64).wrapping_mul(v)));
-    out.par_chunks_mut(TASK).enumerate().for_each(|(task, out)| {
-        let (mut p, mut q) = (vec![0; terms], vec![0; terms]);
-        for (i, out) in out.iter_mut().enumerate() {
-            let i = task * TASK + i;
-            series.coefficients(x.public(block.start + i), &mut p, &mut q);
-            let own = i * terms..(i + 1) * terms;
-            *out = constant.wrapping_add(dot(&p, &dealt.cos[own.clone()])).wrapping_add(dot(&q, &dealt.sin[own]));
+    let task = (EXPANDED / per).next_multiple_of(GROUP);
+    let opened = &x.opened.data[block];
+    out.par_chunks_mut(task).zip(opened.par_chunks(task)).enumerate().for_each_init(
+        || vec![0; task * per],
+        |values, (number, (out, opened))| {
+            let values = &mut values[..out.len() * per];
+            dealt.0.fill(number * task * per, values);
+            let groups = out.chunks_mut(GROUP).zip(opened.chunks(GROUP)).zip(values.chunks(GROUP * per));
+            for ((out, opened), values) in groups {
+                if let (Ok(opened), Ok(out)) = (opened.try_into(), (&mut *out).try_into()) {
+                    read_group(Cpu::get(), opened, x.offset(), series, constant, values.as_chunks().0, out);
+                } else {
+                    let values: Vec<[u64; GROUP]> = values.chunks_exact(out.len()).map(padded).collect();
+                    let mut whole = [0; GROUP];
+                    read_group(Cpu::get(), &padded(opened), x.offset(), series, constant, &values, &mut whole);
+                    out.copy_from_slice(&whole[..out.len()]);
+                }
+            }
+        },
+    );
+}
+
+multiversion! {
+    /// The results of a group: `constant`, and the products of public factors and dealt cosines and sines.
+    fn read_group(
+        opened: &[u64; GROUP],
+        offset: u64,
+        series: &Series<'_>,
+        constant: u64,
+        dealt: &[[u64; GROUP]],
+        out: &mut [u64; GROUP],
+    ) {
+        if series.is_even() {
+            products::<true>(opened, offset, series, constant, dealt, out);
+        } else {
+            products::<false>(opened, offset, series, constant, dealt, out);
         }
-    });
+    }
+}
+
+/// As [`read_group`], which compiles it for an instruction set.
+#[inline(always)]
+fn products<const EVEN: bool>(
+    opened: &[u64; GROUP],
+    offset: u64,
+    series: &Series<'_>,
+    constant: u64,
+    dealt: &[[u64; GROUP]],
+    out: &mut [u64; GROUP],
+) {
+    for from in (0..GROUP).step_by(LANES) {
+        let (mut c1, mut s1) = ([0; LANES], [0; LANES]);
+        for i in 0..LANES {
+            let turn = series.turn(opened[from + i].wrapping_sub(offset));
+            (c1[i], s1[i]) = (turn.cos, turn.sin);
+        }
+        let (mut c, mut s, mut sum) = (c1, s1, [constant; LANES]);
+        for (k, [cos, sin]) in (1..=series.terms()).zip(dealt.as_chunks().0) {
+            for i in 0..LANES {
+                let turn = Turn { cos: c[i], sin: s[i] };
+                let (p, q) = series.factors::<EVEN>(k, turn);
+                let (cos, sin) = (cos[from + i], sin[from + i]);
+                let term = (p as u64).wrapping_mul(cos).wrapping_add((q as u64).wrapping_mul(sin));
+                sum[i] = sum[i].wrapping_add(term);
+                let next = turn.plus(Turn { cos: c1[i], sin: s1[i] });
+                (c[i], s[i]) = (next.cos, next.sin);
+            }
+        }
+        out[from..from + LANES].copy_from_slice(&sum);
+    }
 }

@@ -11,7 +11,7 @@ use super::*;
 use crate::prg::Seed;
 use crate::weights::Integers;
 use ir::eval::series_tolerance;
-use ir::series::{Cosine, Series};
+use ir::series::Series;
 use ir::{Pattern, Table};
 use serde::Deserialize;
 
@@ -243,13 +243,12 @@ fn reads_give_the_same_integers() {
                 };
                 tolerance = series_tolerance(&table);
                 let terms = series::Terms { period_bits: v.x.width, count: v.cos.len(), scale: v.dealt_scale };
-                let cosine = Cosine::new(v.x.width);
                 roles.run(
                     2,
                     |to| series::deal(&mask, all.clone(), terms, width, to),
                     |party, source| {
                         let dealt = series::Dealt::take(source, all.clone(), terms.count, width).expect("dealt");
-                        let series = Series::new(&table, &cosine);
+                        let series = Series::new(&table, v.x.width);
                         let mut out = Tensor::zeros(&[count]);
                         series::read(party, x(party), all.clone(), &series, v.c0, dealt, &mut out.data);
                         out

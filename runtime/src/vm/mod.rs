@@ -2,9 +2,9 @@
 //!
 //! Order     Program order, for messages and for material; it depends on no data. An `open` or `linear` adds its part to
 //!           the next message, `round` and `send` exchange it and complete what waits for the peer.
-//! Ahead     [`Machine::prepare`] does what does not depend on the input: tables of cosines, the client's half of every
-//!           product with a weight and of every opening that follows from it, which it sends. A run counts as online
-//!           from its first instruction.
+//! Ahead     [`Machine::prepare`] does what does not depend on the input: the client's half of every product with a weight
+//!           and of every opening that follows from it, which it sends. A run counts as online from its first
+//!           instruction.
 //! Messages  leave frame by frame as they are packed and are used as they arrive.
 //! Memory    A value is dropped after its last reader.
 //! Errors    A peer, dealer or file that does not do its part. They name the instruction and the ONNX node, never a value.
@@ -31,10 +31,8 @@ use crate::step::Step;
 use crate::weights::{MaskedWeights, ServerWeights};
 use bytes::Bytes;
 use ir::ahead::{Ahead, ahead};
-use ir::series::Cosine;
-use ir::{Party, Pattern, Program, PublicId, Table, TableId, Value, Width, material, print};
+use ir::{Party, Pattern, Program, PublicId, Table, TableId, Value, material, print};
 use run::Run;
-use std::collections::BTreeMap;
 use std::time::Instant;
 use values::Values;
 
@@ -54,7 +52,6 @@ pub struct Machine<'a> {
     publics: &'a [u32],
     lift_bits: Vec<u8>,
     prepared: bool,
-    cosines: BTreeMap<Width, Cosine>,
     ahead: Ahead,
     /// The client's shares that are known before the input.
     values: Values,
@@ -115,7 +112,6 @@ impl<'a> Machine<'a> {
             publics,
             lift_bits: material::lift_bits(program),
             prepared: false,
-            cosines: BTreeMap::new(),
             ahead: ahead(program),
             values: Values::new(program.instrs.len()),
             early: vec![Bytes::new(); program.instrs.len()],

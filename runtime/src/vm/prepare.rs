@@ -8,11 +8,9 @@ use super::{Cause, Machine, Role, VmError};
 use crate::link::Link;
 use crate::protocol::linear::{self, Sizes};
 use crate::protocol::open;
-use crate::protocol::series::Terms;
 use crate::ring::{self, Tensor};
 use crate::weights::MaskedWeights;
 use bytes::Bytes;
-use ir::series::Cosine;
 use ir::{Op, Value};
 use std::ops::Range;
 use std::time::Instant;
@@ -25,12 +23,6 @@ impl Machine<'_> {
             return Ok(());
         }
         let start = Instant::now();
-        for instr in &self.program.instrs {
-            if let Op::Series { x, table, .. } = instr.op {
-                let bits = Terms::of(self.program.table(table), self.program.ty(x)).period_bits;
-                self.cosines.entry(bits).or_insert_with(|| Cosine::new(bits));
-            }
-        }
         let mut parts = Vec::new();
         match self.role {
             Role::Client(weights) => {

@@ -46,7 +46,7 @@ pub(super) fn read(
         Op::Series { x, table, width } => {
             let (ty, x, table) = (program.ty(*x), opening(x), program.table(*table));
             let Table::Series { c0, .. } = table else { panic!("verified: a series") };
-            let series = Series::new(table, &machine.cosines[&Terms::of(table, ty).period_bits]);
+            let series = Series::new(table, Terms::of(table, ty).period_bits);
             in_blocks(shape(), 1, |block, out| {
                 let dealt = series::Dealt::take(source, block.clone(), series.terms(), *width)?;
                 series::read(party, x, block, &series, *c0, dealt, out);
