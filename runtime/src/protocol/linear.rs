@@ -17,7 +17,7 @@ use crate::weights::Integers;
 use ir::{Program, Value, Weight, Width};
 use std::io::{self, Write};
 
-/// Elements of B or W - B that are in memory at one time, about. A multiple of 8.
+/// Elements that are masked at one time. A multiple of 8.
 const CHUNK: usize = 1 << 22;
 
 /// Sizes of a product.
@@ -37,25 +37,6 @@ impl Sizes {
         let (x, w) = (dimensions(&program.ty(x).shape), dimensions(&program.weights[weight.index()].shape));
         let [k, m] = w[..] else { panic!("verified: a weight of a product is a matrix") };
         Sizes { rows: x[..x.len() - 1].iter().product(), k, m }
-    }
-
-    /// A·right, `right` [k, m] being made a few rows at a time by `fill(first element, out)`.
-    fn product<E>(
-        &self,
-        a: &[u64],
-        mut fill: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
-        mut out: Vec<u64>,
-    ) -> Result<Vec<u64>, E> {
-        let step = (CHUNK / self.m).max(1);
-        let mut right = vec![0; step.min(self.k) * self.m];
-        for from in (0..self.k).step_by(step) {
-            let to = self.k.min(from + step);
-            let right = &mut right[..(to - from) * self.m];
-            fill(from * self.m, right)?;
-            let left: Vec<u64> = a.chunks_exact(self.k).flat_map(|row| &row[from..to]).copied().collect();
-            ring::matmul_add(&left, right, self.rows, to - from, self.m, &mut out);
-        }
-        Ok(out)
     }
 }
 
@@ -104,19 +85,23 @@ pub fn deal(client: Use, mask: WeightMask, sizes: Sizes, width: Width, to: &mut 
         b.fill(first as u64, width, out);
         Ok(())
     };
-    to.vector(0, 0, width, sizes.product(&a, fill, vec![0; sizes.rows * sizes.m])?)
+    let mut product = vec![0; sizes.rows * sizes.m];
+    ring::matmul_add_filled(&a, fill, [sizes.rows, sizes.k, sizes.m], width, &mut product)?;
+    to.vector(0, 0, width, product)
 }
 
 /// The client's side, before its input is known: its share of the result. `masked` gives the elements of W - B from an
 /// index on.
-pub fn prepare<E>(
+pub fn prepare<E: Send>(
     client: Use,
-    masked: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
+    masked: impl Fn(usize, &mut [u64]) -> Result<(), E> + Sync,
     sizes: Sizes,
     width: Width,
 ) -> Result<Vec<u64>, E> {
-    let product = client.elements(kind::CORRELATION, 0..sizes.rows * sizes.m, width);
-    sizes.product(&input_mask(client, sizes, width), masked, product)
+    let mut product = client.elements(kind::CORRELATION, 0..sizes.rows * sizes.m, width);
+    let a = input_mask(client, sizes, width);
+    ring::matmul_add_filled(&a, masked, [sizes.rows, sizes.k, sizes.m], width, &mut product)?;
+    Ok(product)
 }
 
 /// The client's message D.
@@ -136,11 +121,10 @@ impl Dealt {
     }
 }
 
-/// The server's side: its share of the result, from the client's message.
-pub fn read(message: &[u64], x: &[u64], weight: Integers, sizes: Sizes, dealt: Dealt) -> Vec<u64> {
-    let mut masked = message.to_vec();
-    ring::add_assign(&mut masked, x);
+/// The server's side: its share of the result, from the client's message and its own share x, which is used up.
+pub fn read(message: &[u64], mut x: Vec<u64>, weight: Integers, sizes: Sizes, width: Width, dealt: Dealt) -> Vec<u64> {
+    ring::add_assign(&mut x, message);
     let mut out = dealt.0;
-    weight.matmul_add(&masked, sizes.rows, sizes.k, sizes.m, &mut out);
+    weight.matmul_add(&x, sizes.rows, sizes.k, sizes.m, width, &mut out);
     out
 }

@@ -284,7 +284,7 @@ fn linear_sum(roles: &Roles, v: &OfShares) -> Vec<u64> {
                 Party::Client => linear::prepare(client, fill, sizes, width).expect("memory gives all"),
                 Party::Server => {
                     let dealt = linear::Dealt::take(source, sizes, width).expect("dealt");
-                    linear::read(&message, &v.shares[1], weight, sizes, dealt)
+                    linear::read(&message, v.shares[1].clone(), weight, sizes, width, dealt)
                 }
             };
             Tensor::new(vec![sizes.rows, sizes.m], share)

@@ -237,9 +237,9 @@ impl<'r, 'a> Run<'r, 'a> {
                 else {
                     panic!("a product that waits is a `linear` at the server")
                 };
-                let sizes = Sizes::of(self.machine.program, *x, *weight);
+                let (sizes, width) = (Sizes::of(self.machine.program, *x, *weight), self.machine.program.ty(*x).width);
                 let weight = weights.integers(*weight);
-                let share = linear::read(peer, &product.x.data, weight, sizes, product.dealt);
+                let share = linear::read(peer, product.x.data, weight, sizes, width, product.dealt);
                 Slot::Share(Tensor::new(self.machine.shape(value), share))
             }
             done => done,
