@@ -205,9 +205,10 @@ fn products(peaks: Peaks) {
     rate(&format!("one row {k} x {n}, i16 transposed"), (2 * k * n) as f64 / time, "GB/s", peaks.memory);
 }
 
-/// The products of GPT-2 small with 128 tokens, at the widths that its program has, as each process computes them.
+/// The products of GPT-2 small with 128 tokens, at the widths that its program has, as each process computes them: time
+/// by all threads, divided by their number.
 fn gpt2(peaks: Peaks) {
-    println!("GPT-2 small, 128 tokens: milliseconds on the clock, {} threads", rayon::current_num_threads());
+    println!("GPT-2 small, 128 tokens, milliseconds a thread of {}", rayon::current_num_threads());
     let mut total = [0.0; 3];
     for (name, count, [m, k, n], width) in [
         ("embedding", 1, [128, 50257, 768], 16),
@@ -222,24 +223,20 @@ fn gpt2(peaks: Peaks) {
         ring::pack(&wide, width, &mut packed);
         drop(wide);
         let stream = Seed::new([1; 32]).stream(Domain { entry: 0, index: 0, kind: 0 });
-        let mut times = [f64::INFINITY; 3];
-        for _ in 0..5 {
-            for (who, time) in times.iter_mut().enumerate() {
-                let start = Instant::now();
-                let fill = |first: usize, out: &mut [u64]| -> Result<(), ()> {
-                    match who {
-                        1 => ring::unpack_range(&packed, width, first, out),
-                        _ => stream.fill(first as u64, width, out),
-                    }
-                    Ok(())
-                };
+        let times = [0, 1, 2].map(|who| {
+            let fill = |first: usize, out: &mut [u64]| -> Result<(), ()> {
                 match who {
-                    0 => ring::matmul(&a, &narrow, m, k, n, width, &mut out),
-                    _ => ring::matmul_add_filled(&a, fill, [m, k, n], width, &mut out).expect("it fills"),
+                    1 => ring::unpack_range(&packed, width, first, out),
+                    _ => stream.fill(first as u64, width, out),
                 }
-                *time = time.min(start.elapsed().as_secs_f64());
-            }
-        }
+                Ok(())
+            };
+            let product = || match who {
+                0 => ring::matmul(&a, &narrow, m, k, n, width, &mut out),
+                _ => ring::matmul_add_filled(&a, fill, [m, k, n], width, &mut out).expect("it fills"),
+            };
+            seconds(product) / rayon::current_num_threads() as f64
+        });
         let work = (count * m * k * n) as f64;
         let speed = work / (times[0] * f64::from(count as u32)) / rayon::current_num_threads() as f64;
         let [server, client, dealer] = times.map(|t| 1e3 * t * count as f64);
