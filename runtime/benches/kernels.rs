@@ -1,5 +1,5 @@
-//! Speed of the kernels a core: `cargo bench -p ssvm --bench kernels [-- GROUP]` with one of
-//! the groups at the end.
+//! Speed of the kernels a core: `cargo bench -p ssvm --bench kernels [-- GROUP]`, a group being products, gpt2, packing,
+//! generator, comparisons, openings or series. Peaks are measured in the same run, by loops of one instruction.
 //!
 //! `RAYON_NUM_THREADS` sets the number of threads and `SSVM_CPU` forces an instruction set. Where the kernel accounts for
 //! it (Linux), time is processor time, averaged over runs, so that other work on the machine disturbs it little; else it
@@ -43,44 +43,117 @@ fn seconds(mut f: impl FnMut()) -> f64 {
 }
 
 fn row(name: &str, value: f64, unit: &str, note: &str) {
-    println!("{name:<44} {value:>9.2} {unit:<8} {note}");
+    println!("{name:<52} {value:>9.2} {unit:<8} {note}");
 }
 
-/// Multiply-adds of one round of [`multiply_loop`].
-const LOOP_WORK: u64 = 16 * 8;
+/// Rounds of a loop that measures a peak.
+const ROUNDS: usize = 1 << 18;
 
-/// Sixteen independent chains of vpmullq and vpaddq, in registers only.
+/// Loops of one instruction in registers only, sixteen independent chains of it: what the CPU can do at best.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512dq")]
-fn multiply_loop(start: i64, rounds: u64) -> i64 {
-    use std::arch::x86_64::{_mm512_add_epi64, _mm512_mullo_epi64, _mm512_reduce_add_epi64, _mm512_set1_epi64};
-    let factor = _mm512_set1_epi64(start);
-    let mut chains: [_; LOOP_WORK as usize / 8] = std::array::from_fn(|i| _mm512_set1_epi64(start + i as i64));
-    for _ in 0..rounds {
-        for x in &mut chains {
-            *x = _mm512_add_epi64(_mm512_mullo_epi64(*x, factor), factor);
-        }
+mod peaks {
+    use super::ROUNDS;
+    use std::arch::x86_64::*;
+
+    macro_rules! peak {
+        ($name:ident, $features:literal, $step:expr) => {
+            #[target_feature(enable = $features)]
+            pub fn $name() -> i64 {
+                let factor = _mm512_set1_epi64(std::hint::black_box(0x1234_5678_9abc_def3));
+                let mut chains: [_; 16] = std::array::from_fn(|i| _mm512_set1_epi64(i as i64));
+                for _ in 0..ROUNDS {
+                    for x in &mut chains {
+                        *x = $step(*x, factor);
+                    }
+                }
+                chains.into_iter().fold(0, |sum, x| sum ^ _mm512_reduce_add_epi64(x))
+            }
+        };
     }
-    chains.into_iter().fold(0, |sum, x| sum ^ _mm512_reduce_add_epi64(x))
+
+    peak!(vpmullq, "avx512f,avx512dq", |x, f| _mm512_add_epi64(f, _mm512_mullo_epi64(x, f)));
+    peak!(vpmadd52luq, "avx512f,avx512ifma", |x, f| _mm512_madd52lo_epu64(x, f, f));
+    peak!(vpdpwssd, "avx512f,avx512vnni", |x, f| _mm512_dpwssd_epi32(x, f, f));
+    peak!(aesenc, "avx512f,vaes", |x, f| _mm512_aesenc_epi128(x, f));
 }
 
-/// Multiply-adds a second of a loop that does nothing else, on all threads: the ceiling of the products with AVX-512.
-fn peak() -> Option<f64> {
-    #[cfg(target_arch = "x86_64")]
-    if Cpu::get().name() == "avx512" {
-        const ROUNDS: u64 = 1 << 20;
+/// Units of work a second of a core that does nothing else.
+#[derive(Clone, Copy, Default)]
+struct Peaks {
+    /// Multiply-adds mod 2^64.
+    vpmullq: Option<f64>,
+    /// Multiply-adds mod 2^52.
+    vpmadd52luq: Option<f64>,
+    /// Multiply-adds of 16-bit integers.
+    vpdpwssd: Option<f64>,
+    /// Bytes of AES-128.
+    aes: Option<f64>,
+    /// Bytes read from memory.
+    memory: Option<f64>,
+}
+
+impl Peaks {
+    fn measure() -> Peaks {
+        let data = vec![1u64; 1 << 25];
         let time = seconds(|| {
             rayon::broadcast(|_| {
-                // SAFETY: the features were detected, or `Cpu::get` would not name this set.
-                #[allow(unsafe_code)]
-                unsafe {
-                    black_box(multiply_loop(black_box(3), ROUNDS))
-                }
+                let sum = data.as_chunks::<32>().0.iter().fold([0u64; 32], |s, x| std::array::from_fn(|i| s[i] ^ x[i]));
+                black_box(sum);
             });
         });
-        return Some((ROUNDS * LOOP_WORK * rayon::current_num_threads() as u64) as f64 / time);
+        let memory = Some((8 * data.len() * rayon::current_num_threads()) as f64 / time);
+        #[cfg(target_arch = "x86_64")]
+        if Cpu::get().name() == "icelake" && is_x86_feature_detected!("vaes") {
+            let rate = |run: fn() -> i64, units: f64| {
+                let time = seconds(|| {
+                    rayon::broadcast(|_| black_box(run()));
+                });
+                Some((16 * ROUNDS * rayon::current_num_threads()) as f64 * units / time)
+            };
+            // SAFETY: the features were detected, or `Cpu::get` would not name this set.
+            #[allow(unsafe_code)]
+            let [vpmullq, vpmadd52luq, vpdpwssd, aes] = unsafe {
+                [
+                    rate(|| peaks::vpmullq(), 8.0),
+                    rate(|| peaks::vpmadd52luq(), 8.0),
+                    rate(|| peaks::vpdpwssd(), 32.0),
+                    rate(|| peaks::aesenc(), 64.0 / 10.0),
+                ]
+            };
+            return Peaks { vpmullq, vpmadd52luq, vpdpwssd, aes, memory };
+        }
+        Peaks { memory, ..Peaks::default() }
     }
-    None
+
+    /// Multiply-adds a second of the instructions that a product of this kind takes.
+    fn product(self, width: u8, bits: u32) -> Option<f64> {
+        match (width, bits) {
+            (..=16, _) => self.vpdpwssd,
+            (..=32, ..=16) => self.vpdpwssd.map(|p| p / 2.0),
+            (..=32, _) | (..=40, ..=16) => self.vpdpwssd.map(|p| p / 3.0),
+            (..=52, _) => self.vpmadd52luq,
+            _ => self.vpmullq,
+        }
+    }
+
+    fn print(self) {
+        for (name, peak, unit) in [
+            ("peak of vpmullq and vpaddq", self.vpmullq, "G MAC/s"),
+            ("peak of vpmadd52luq", self.vpmadd52luq, "G MAC/s"),
+            ("peak of vpdpwssd", self.vpdpwssd, "G MAC/s"),
+            ("peak of AES-128 by aesenc", self.aes, "GB/s"),
+            ("memory read", self.memory, "GB/s"),
+        ] {
+            if let Some(peak) = peak {
+                row(name, peak / 1e9, unit, "");
+            }
+        }
+    }
+}
+
+/// A figure in G units a second, with its share of a peak.
+fn rate(name: &str, value: f64, unit: &str, peak: Option<f64>) {
+    row(name, value / 1e9, unit, &peak.map_or(String::new(), |peak| format!("{:.0} % of peak", 100.0 * value / peak)));
 }
 
 fn elements(count: usize) -> Vec<u64> {
@@ -89,71 +162,134 @@ fn elements(count: usize) -> Vec<u64> {
     out
 }
 
-fn products() {
-    let peak = peak();
-    if let Some(peak) = peak {
-        row("multiply-add in registers", peak / 1e9, "G MAC/s", "");
-    }
-    for (m, k, n) in [(128, 768, 768), (128, 3072, 768), (128, 768, 3072), (128, 64, 128)] {
+fn cells(elements: &[u64]) -> Vec<[u8; 2]> {
+    elements.iter().map(|&x| (x as i16).to_le_bytes()).collect()
+}
+
+fn products(peaks: Peaks) {
+    for (m, k, n) in [(128, 768, 768), (128, 3072, 768), (128, 768, 3072), (64, 64, 128)] {
         let (a, b, mut out) = (elements(m * k), elements(k * n), vec![0; m * n]);
-        let narrow: Vec<i16> = b.iter().map(|&x| x as i16).collect();
+        let narrow = cells(&b);
         let work = (m * k * n) as f64;
-        for (name, time) in [
-            ("u64", seconds(|| ring::matmul(&a, &b, m, k, n, &mut out))),
-            ("i16", seconds(|| ring::matmul(&a, &narrow, m, k, n, &mut out))),
-            ("u64 transposed", seconds(|| ring::matmul_nt(&a, &b, m, k, n, &mut out))),
-        ] {
-            let share = peak.map_or(String::new(), |peak| format!("{:.0} % of peak", 100.0 * work / time / peak));
-            row(&format!("product {m} x {k} x {n}, {name}"), work / time / 1e9, "G MAC/s", &share);
+        for width in [16, 32, 40, 52, 64] {
+            for (name, bits, time) in [
+                ("i16", 16, seconds(|| ring::matmul(&a, &narrow, m, k, n, width, &mut out))),
+                ("u64", 64, seconds(|| ring::matmul(&a, &b, m, k, n, width, &mut out))),
+                ("u64 transposed", 64, seconds(|| ring::matmul_nt(&a, &b, m, k, n, width, &mut out))),
+            ] {
+                let title = format!("product {m} x {k} x {n}, {width} bits, {name}");
+                rate(&title, work / time, "G MAC/s", peaks.product(width, bits));
+            }
         }
     }
     // Larger than the caches, so that it comes from memory.
     let (k, n) = (768, 50257);
-    let a = elements(k);
-    let cells: Vec<i16> = elements(k * n).iter().map(|&x| x as i16).collect();
-    let mut out = vec![0; n];
-    let time = seconds(|| ring::matmul(&a, &cells, 1, k, n, &mut out));
-    row("one row 768 x 50257, i16", (k * n) as f64 / time / 1e9, "G MAC/s", "");
-    let time = seconds(|| ring::matmul_nt(&a, &cells, 1, k, n, &mut out));
-    row("one row 768 x 50257, i16 transposed", (k * n) as f64 / time / 1e9, "G MAC/s", "");
-    let wide: Vec<u64> = cells.iter().map(|&x| x as u64).collect();
-    let time = seconds(|| ring::matmul(&a, &wide, 1, k, n, &mut out));
-    row("one row 768 x 50257, u64", (k * n) as f64 / time / 1e9, "G MAC/s", "");
+    let (a, wide) = (elements(k), elements(k * n));
+    let (narrow, mut out) = (cells(&wide), vec![0; n]);
+    for width in [16, 32, 33, 46, 64] {
+        let time = seconds(|| ring::matmul(&a, &narrow, 1, k, n, width, &mut out));
+        rate(&format!("one row {k} x {n}, {width} bits, i16"), (2 * k * n) as f64 / time, "GB/s", peaks.memory);
+        let mut packed = Vec::new();
+        ring::pack(&wide, width, &mut packed);
+        let fill = |first: usize, out: &mut [u64]| -> Result<(), ()> {
+            ring::unpack_range(&packed, width, first, out);
+            Ok(())
+        };
+        let time = seconds(|| ring::matmul_add_filled(&a, fill, [1, k, n], width, &mut out).expect("it fills"));
+        rate(&format!("one row {k} x {n}, {width} bits, packed"), packed.len() as f64 / time, "GB/s", peaks.memory);
+        let stream = Seed::new([1; 32]).stream(Domain { step: 0, entry: 0, index: 0, kind: 0 });
+        let fill = |first: usize, out: &mut [u64]| -> Result<(), ()> {
+            stream.fill(first as u64, width, out);
+            Ok(())
+        };
+        let time = seconds(|| ring::matmul_add_filled(&a, fill, [1, k, n], width, &mut out).expect("it fills"));
+        row(&format!("one row {k} x {n}, {width} bits, generated"), (k * n) as f64 / time / 1e9, "G MAC/s", "");
+    }
+    let time = seconds(|| ring::matmul_nt(&a, &narrow, 1, k, n, 64, &mut out));
+    rate(&format!("one row {k} x {n}, i16 transposed"), (2 * k * n) as f64 / time, "GB/s", peaks.memory);
 }
 
-fn packing() {
-    for count in [1 << 14, 1 << 22] {
+/// The products of GPT-2 small with 128 tokens, at the widths that its program has, as each process computes them: time
+/// by all threads, divided by their number.
+fn gpt2(peaks: Peaks) {
+    println!("GPT-2 small, 128 tokens, milliseconds a thread of {}", rayon::current_num_threads());
+    let mut total = [0.0; 3];
+    for (name, count, [m, k, n], width) in [
+        ("embedding", 1, [128, 50257, 768], 16),
+        ("query, key, value", 12, [128, 768, 2304], 46),
+        ("projection", 12, [128, 768, 768], 31),
+        ("first layer", 12, [128, 768, 3072], 34),
+        ("second layer", 12, [128, 3072, 768], 31),
+        ("head", 1, [1, 768, 50257], 33),
+    ] {
+        let (a, wide) = (elements(m * k), elements(k * n));
+        let (narrow, mut out, mut packed) = (cells(&wide), vec![0; m * n], Vec::new());
+        ring::pack(&wide, width, &mut packed);
+        drop(wide);
+        let stream = Seed::new([1; 32]).stream(Domain { step: 0, entry: 0, index: 0, kind: 0 });
+        let times = [0, 1, 2].map(|who| {
+            let fill = |first: usize, out: &mut [u64]| -> Result<(), ()> {
+                match who {
+                    1 => ring::unpack_range(&packed, width, first, out),
+                    _ => stream.fill(first as u64, width, out),
+                }
+                Ok(())
+            };
+            let product = || match who {
+                0 => ring::matmul(&a, &narrow, m, k, n, width, &mut out),
+                _ => ring::matmul_add_filled(&a, fill, [m, k, n], width, &mut out).expect("it fills"),
+            };
+            seconds(product) / rayon::current_num_threads() as f64
+        });
+        let work = (count * m * k * n) as f64;
+        let speed = work / (times[0] * f64::from(count as u32)) / rayon::current_num_threads() as f64;
+        let [server, client, dealer] = times.map(|t| 1e3 * t * count as f64);
+        let note = format!("client {client:.1}, dealer {dealer:.1}");
+        row(&format!("{count} x {name}, {width} bits: server"), server, "ms", &note);
+        rate("  of the server, a core", speed, "G MAC/s", peaks.product(width, 16));
+        total.iter_mut().zip([server, client, dealer]).for_each(|(t, x)| *t += x);
+    }
+    row("all: server", total[0], "ms", &format!("client {:.1}, dealer {:.1}", total[1], total[2]));
+}
+
+fn packing(peaks: Peaks) {
+    // Bytes of elements and of packed ones together: all that moves.
+    for count in [1 << 12, 1 << 22] {
         let x = elements(count);
-        for width in [8, 10, 29, 47, 64] {
-            let mut bytes = Vec::new();
+        for width in [2, 8, 10, 16, 29, 33, 47, 57, 63, 64] {
+            let (mut bytes, mut out) = (Vec::new(), vec![0; count]);
             let time = seconds(|| {
                 bytes.clear();
                 ring::pack(&x, width, &mut bytes);
             });
-            let size = bytes.len() as f64 / 1e9;
-            row(&format!("pack {count} of {width} bits"), size / time, "GB/s", "");
-            let mut out = vec![0; count];
+            let size = (8 * count + bytes.len()) as f64;
+            let note = |time: f64| format!("{:.2} G elements/s", count as f64 / time / 1e9);
+            row(&format!("pack {count} of {width} bits"), size / time / 1e9, "GB/s", &note(time));
             let time = seconds(|| ring::unpack_range(&bytes, width, 0, &mut out));
-            row(&format!("unpack {count} of {width} bits"), size / time, "GB/s", "");
+            row(&format!("unpack {count} of {width} bits"), size / time / 1e9, "GB/s", &note(time));
+            let time = seconds(|| ring::unpack_range(&bytes, width, 3, &mut out[3..]));
+            row(&format!("unpack {count} of {width} bits from 3 on"), size / time / 1e9, "GB/s", &note(time));
+        }
+    }
+    if let Some(memory) = peaks.memory {
+        row("memory read", memory / 1e9, "GB/s", "");
+    }
+}
+
+fn generator(peaks: Peaks) {
+    let stream = Seed::new([1; 32]).stream(Domain { step: 0, entry: 0, index: 0, kind: 0 });
+    for count in [192, 1 << 14, 1 << 22] {
+        let mut out = vec![0; count];
+        for (width, bytes) in [(8, 1), (16, 2), (32, 4), (64, 8)] {
+            let time = seconds(|| stream.fill(0, width, &mut out));
+            let title = format!("generator, {count} of {width} bits");
+            rate(&title, (count * bytes) as f64 / time, "GB/s", peaks.aes);
+            row("  as elements", (count * 8) as f64 / time / 1e9, "GB/s", "");
         }
     }
 }
 
-fn generator() {
-    let stream = Seed::new([1; 32]).stream(Domain { step: 0, entry: 0, index: 0, kind: 0 });
-    let mut out = vec![0; 1 << 22];
-    for (width, bytes) in [(8, 1), (16, 2), (32, 4), (64, 8)] {
-        let time = seconds(|| stream.fill(0, width, &mut out));
-        let rate = (out.len() * bytes) as f64 / time / 1e9;
-        let note = format!("{:.2} G elements/s", out.len() as f64 / time / 1e9);
-        row(&format!("generator, {width} bits"), rate, "GB/s", &note);
-    }
-    let mut out = vec![0; 1 << 14];
-    let time = seconds(|| stream.fill(0, 64, &mut out));
-    row("generator, 64 bits, in cache, one thread", (out.len() * 8) as f64 / time / 1e9, "GB/s", "");
-}
-
-fn comparisons() {
+fn comparisons(_: Peaks) {
     for (name, bits, components, width, elements_count, points_count) in [
         ("row maximum", 9, 1, 10, 1 << 17, 25),
         ("row maximum", 9, 1, 10, 1 << 17, 45),
@@ -212,23 +348,24 @@ fn half(party: Party, own: Use, x: &Tensor, width: Width) -> (Half, Vec<u8>) {
     (half, bytes)
 }
 
-fn complete(half: Half, bytes: &[u8]) -> Opening {
+fn complete(mut half: Half, bytes: &[u8]) -> Opening {
     let (width, count) = (half.width(), half.message().len());
-    half.complete(&ring::unpack(bytes, width, count))
+    half.add(0, &ring::unpack(bytes, width, count));
+    half.complete()
 }
 
-fn openings() {
+fn openings(_: Peaks) {
     for width in [9, 17, 19, 30, 41] {
         let count = 1 << 19;
         let (seed, x) = (Seed::new([3; 32]), Tensor::new(vec![count], elements(count)));
-        let own = Use { seed: &seed, entry: 0, index: 0 };
+        let own = Use { seed: &seed, step: 0, entry: 0, index: 0 };
         let send = seconds(|| drop(black_box(half(Party::Client, own, &x, width))));
         let both = seconds(|| {
             let (half, bytes) = half(Party::Client, own, &x, width);
             black_box(complete(half, &bytes));
         });
         // Three passes that have to be: the mask's bytes are made, the share is read, mask and half are written.
-        let stream = seed.stream(Domain { entry: 0, index: 0, kind: 0 });
+        let stream = seed.stream(Domain { step: 0, entry: 0, index: 0, kind: 0 });
         let mut out = vec![0; count];
         let bound = seconds(|| stream.fill(0, width, &mut out)) + seconds(|| ring::add_assign(&mut out, &x.data));
         for (name, time) in [("send", send), ("complete", both - send)] {
@@ -238,7 +375,7 @@ fn openings() {
     }
 }
 
-fn serieses() {
+fn serieses(_: Peaks) {
     for (name, width, terms, even) in [("gelu", 48, 13, true), ("exp", 32, 12, false)] {
         let (period_bits, count) = (17, 1 << 17);
         let coefficients: Vec<i64> = (0..terms).map(|k| 54_000_000 >> k).collect();
@@ -246,7 +383,7 @@ fn serieses() {
         let table = Table::Series { period_log2: 5, public_scale: 15, dealt_scale: 15, c0: 7, cos: coefficients, sin };
         let terms = Terms { period_bits, count: terms, scale: 15 };
         let seeds = [Seed::new([3; 32]), Seed::new([4; 32])];
-        let own = seeds.each_ref().map(|seed| Use { seed, entry: 0, index: 1 });
+        let own = seeds.each_ref().map(|seed| Use { seed, step: 0, entry: 0, index: 1 });
         let mut bytes = Vec::new();
         let masks = own.map(|own| open::mask(own, count, period_bits));
         let mut nothing = std::io::sink();
@@ -291,7 +428,7 @@ fn serieses() {
             let mut values = vec![0; 1 << 13];
             let expand = match party {
                 Party::Client => {
-                    let stream = seeds[0].stream(Domain { entry: 0, index: 0, kind: 0 });
+                    let stream = seeds[0].stream(Domain { step: 0, entry: 0, index: 0, kind: 0 });
                     seconds(|| stream.fill(0, width, &mut values))
                 }
                 Party::Server => seconds(|| ring::unpack_range(&bytes, width, 0, &mut values)),
@@ -307,8 +444,11 @@ fn main() {
     println!("instruction set {}, {} threads; a core's speed:", Cpu::get().name(), rayon::current_num_threads());
     // A word after `--` picks one group.
     let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
-    let groups: [(&str, fn()); 6] = [
+    let peaks = Peaks::measure();
+    peaks.print();
+    let groups: [(&str, fn(Peaks)); 7] = [
         ("products", products),
+        ("gpt2", gpt2),
         ("packing", packing),
         ("generator", generator),
         ("comparisons", comparisons),
@@ -317,7 +457,7 @@ fn main() {
     ];
     for (name, run) in groups {
         if only.as_deref().is_none_or(|o| o == name) {
-            run();
+            run(peaks);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which instruction set the kernels use: found once at run time, or forced by `SSVM_CPU=portable|avx2|avx512`.
+//! Which instruction set the kernels use: found once at run time, or forced by `SSVM_CPU=portable|avx2|avx512|icelake`.
 //!
 //! A kernel is ordinary safe code, compiled once for each instruction set by `multiversion!`, which lets the compiler
 //! use the wider registers. A forced set that the CPU lacks is ignored, with a fall back to the best one below it. The
@@ -22,6 +22,8 @@ pub(crate) enum Level {
     Avx2,
     /// AVX-512 F, DQ, BW and VL.
     Avx512,
+    /// AVX-512 with IFMA, VBMI and VNNI, as in Ice Lake, Zen 4 and later ones.
+    Icelake,
 }
 
 impl Cpu {
@@ -41,6 +43,12 @@ impl Cpu {
                 && is_x86_feature_detected!("avx512vl");
             if avx512 {
                 all.push(Cpu(Level::Avx512));
+                let icelake = is_x86_feature_detected!("avx512ifma")
+                    && is_x86_feature_detected!("avx512vbmi")
+                    && is_x86_feature_detected!("avx512vnni");
+                if icelake {
+                    all.push(Cpu(Level::Icelake));
+                }
             }
         }
         all
@@ -53,7 +61,8 @@ impl Cpu {
             let limit = match std::env::var("SSVM_CPU").as_deref() {
                 Ok("portable") => Level::Portable,
                 Ok("avx2") => Level::Avx2,
-                _ => Level::Avx512,
+                Ok("avx512") => Level::Avx512,
+                _ => Level::Icelake,
             };
             let best = Cpu::available().into_iter().rfind(|cpu| cpu.0 <= limit);
             best.expect("the portable set is always available")
@@ -66,6 +75,7 @@ impl Cpu {
             Level::Portable => "portable",
             Level::Avx2 => "avx2",
             Level::Avx512 => "avx512",
+            Level::Icelake => "icelake",
         }
     }
 
@@ -96,7 +106,7 @@ macro_rules! multiversion {
                 // SAFETY: a `Cpu` of this level exists only if `Cpu::available` detected the features.
                 #[cfg(target_arch = "x86_64")]
                 #[allow(unsafe_code)]
-                $crate::cpu::Level::Avx512 => unsafe { avx512 $(::<$($g),+>)? ($($arg),*) },
+                $crate::cpu::Level::Avx512 | $crate::cpu::Level::Icelake => unsafe { avx512 $(::<$($g),+>)? ($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 #[allow(unsafe_code)]

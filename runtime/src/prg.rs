@@ -5,17 +5,14 @@
 //! not depend on how a reader splits its requests. An element of up to 8, 16, 32 or 64 bits takes 1, 2, 4 or 8 bytes of
 //! the stream, little-endian, of which the low `width` bits are kept: narrow elements cost less.
 
-use crate::aes128::{Aes128, Block};
-use crate::cpu::{Cpu, multiversion};
+use crate::aes128::Aes128;
+use crate::cpu::Cpu;
 use crate::ring::mask;
 use rayon::prelude::*;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// Bytes of a cipher block.
-const BLOCK: usize = size_of::<Block>();
-
-/// Blocks that are encrypted at once: they stay in the first-level cache until they are spread out as elements.
-const BATCH: usize = 256;
+/// Blocks that are encrypted at once by [`Stream::fill_blocks`].
+const BATCH: usize = 64;
 
 /// Elements of a parallel task.
 const TASK: usize = 1 << 15;
@@ -79,11 +76,12 @@ impl Stream {
         assert!((1..=64).contains(&width), "a width is 1 to 64 bits, not {width}");
         spread(out, |(i, out): (usize, &mut [u64])| {
             let first = first + (i * TASK) as u64;
+            let low = mask(width);
             match width {
-                1..=8 => self.fill_from::<u64, [u8; 1]>(first, width, out),
-                9..=16 => self.fill_from::<u64, [u8; 2]>(first, width, out),
-                17..=32 => self.fill_from::<u64, [u8; 4]>(first, width, out),
-                _ => self.fill_from::<u64, [u8; 8]>(first, width, out),
+                1..=8 => self.0.elements::<1>(first, low, out),
+                9..=16 => self.0.elements::<2>(first, low, out),
+                17..=32 => self.0.elements::<4>(first, low, out),
+                _ => self.0.elements::<8>(first, low, out),
             }
         });
     }
@@ -92,67 +90,16 @@ impl Stream {
     /// either by blocks or by elements.
     pub fn fill_blocks(&self, first: u64, out: &mut [u128]) {
         spread(out, |(i, out): (usize, &mut [u128])| {
-            self.fill_from::<u128, Block>(first + (i * TASK) as u64, 128, out);
+            let mut next = u128::from(first) + (i * TASK) as u128;
+            let mut buffer = [[0; 16]; BATCH];
+            for out in out.chunks_mut(BATCH) {
+                let blocks = &mut buffer[..out.len()];
+                self.0.counter(next, blocks);
+                out.iter_mut().zip(&*blocks).for_each(|(out, block)| *out = u128::from_le_bytes(*block));
+                next += BATCH as u128;
+            }
+            buffer.zeroize();
         });
-    }
-
-    /// Elements from element `first`, each made of a `B`.
-    fn fill_from<T, B: Bytes<T>>(&self, first: u64, width: u8, out: &mut [T]) {
-        let (cpu, size) = (Cpu::get(), size_of::<B>());
-        let mut at = u128::from(first) * size as u128;
-        let mut buffer = [[0; BLOCK]; BATCH];
-        let mut rest = out;
-        while !rest.is_empty() {
-            let skip = (at % BLOCK as u128) as usize;
-            let bytes = (rest.len() * size + skip).min(BATCH * BLOCK);
-            let blocks = &mut buffer[..bytes.div_ceil(BLOCK)];
-            self.0.counter(at / BLOCK as u128, blocks);
-            let done;
-            (done, rest) = rest.split_at_mut((bytes - skip) / size);
-            decode::<T, B>(cpu, &blocks.as_flattened()[skip..bytes], mask(width), done);
-            at += (done.len() * size) as u128;
-        }
-        buffer.zeroize();
-    }
-}
-
-/// The little-endian bytes of an element.
-trait Bytes<T>: Sized {
-    /// `bytes` as an array of these.
-    fn split(bytes: &[u8]) -> &[Self];
-
-    /// The element; `low` selects the bits to keep of one of at most 64 bits.
-    fn decode(&self, low: u64) -> T;
-}
-
-macro_rules! bytes {
-    ($($size:literal $x:ident $low:ident $out:ty = $decode:expr;)*) => {
-        $( impl Bytes<$out> for [u8; $size] {
-            #[inline(always)]
-            fn split(bytes: &[u8]) -> &[Self] {
-                bytes.as_chunks().0
-            }
-
-            #[inline(always)]
-            fn decode(&self, $low: u64) -> $out {
-                let $x = *self;
-                $decode
-            }
-        } )*
-    };
-}
-
-bytes! {
-    1 x low u64 = u64::from(x[0]) & low;
-    2 x low u64 = u64::from(u16::from_le_bytes(x)) & low;
-    4 x low u64 = u64::from(u32::from_le_bytes(x)) & low;
-    8 x low u64 = u64::from_le_bytes(x) & low;
-    16 x _low u128 = u128::from_le_bytes(x);
-}
-
-multiversion! {
-    fn decode<T: Sized, B: Bytes<T>>(bytes: &[u8], low: u64, out: &mut [T]) {
-        out.iter_mut().zip(B::split(bytes)).for_each(|(out, x)| *out = x.decode(low));
     }
 }
 

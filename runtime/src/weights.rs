@@ -49,9 +49,9 @@ impl Integers<'_> {
         });
     }
 
-    /// out += a·self for a [rows, k] and self [k, m].
-    pub fn matmul_add(&self, a: &[u64], rows: usize, k: usize, m: usize, out: &mut [u64]) {
-        with_cells!(self, cells => ring::matmul_add(a, cells, rows, k, m, out));
+    /// out += a·self for a [rows, k] and self [k, m], mod 2^`width`.
+    pub fn matmul_add(&self, a: &[u64], rows: usize, k: usize, m: usize, width: Width, out: &mut [u64]) {
+        with_cells!(self, cells => ring::matmul_add(a, cells, rows, k, m, width, out));
     }
 }
 

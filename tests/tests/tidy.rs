@@ -11,7 +11,9 @@ const UNSAFE: &[&str] = &[
     "runtime/src/aes128.rs",
     "runtime/src/cpu.rs",
     "runtime/src/mapped.rs",
-    "runtime/src/ring/matmul.rs",
+    "runtime/src/ring/matmul/few.rs",
+    "runtime/src/ring/matmul/limbs.rs",
+    "runtime/src/ring/matmul/wide.rs",
 ];
 
 /// The crates.

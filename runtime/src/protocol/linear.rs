@@ -17,7 +17,7 @@ use crate::weights::Integers;
 use ir::{Program, Value, Weight, Width};
 use std::io::{self, Write};
 
-/// Elements of B or W - B that are in memory at one time, about. A multiple of 8.
+/// Elements that are masked at one time. A multiple of 8.
 const CHUNK: usize = 1 << 22;
 
 /// Sizes of a product.
@@ -37,25 +37,6 @@ impl Sizes {
         let (x, w) = (dimensions(&program.ty(x).shape), dimensions(&program.weights[weight.index()].shape));
         let [k, m] = w[..] else { panic!("verified: a weight of a product is a matrix") };
         Sizes { rows: x[..x.len() - 1].iter().product(), k, m }
-    }
-
-    /// A·right, `right` [k, m] being made a few rows at a time by `fill(first element, out)`.
-    fn product<E>(
-        &self,
-        a: &[u64],
-        mut fill: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
-        mut out: Vec<u64>,
-    ) -> Result<Vec<u64>, E> {
-        let step = (CHUNK / self.m).max(1);
-        let mut right = vec![0; step.min(self.k) * self.m];
-        for from in (0..self.k).step_by(step) {
-            let to = self.k.min(from + step);
-            let right = &mut right[..(to - from) * self.m];
-            fill(from * self.m, right)?;
-            let left: Vec<u64> = a.chunks_exact(self.k).flat_map(|row| &row[from..to]).copied().collect();
-            ring::matmul_add(&left, right, self.rows, to - from, self.m, &mut out);
-        }
-        Ok(out)
     }
 }
 
@@ -111,19 +92,23 @@ pub fn deal(client: Use, mask: WeightMask, sizes: Sizes, width: Width, to: &mut 
         b.fill(first as u64, mask.width, out);
         Ok(())
     };
-    to.vector(0, 0, width, sizes.product(&a, fill, vec![0; sizes.rows * sizes.m])?)
+    let mut product = vec![0; sizes.rows * sizes.m];
+    ring::matmul_add_filled(&a, fill, [sizes.rows, sizes.k, sizes.m], width, &mut product)?;
+    to.vector(0, 0, width, product)
 }
 
 /// The client's side, before its input is known: its share of the result. `masked` gives the elements of W - B from an
 /// index on.
-pub fn prepare<E>(
+pub fn prepare<E: Send>(
     client: Use,
-    masked: impl FnMut(usize, &mut [u64]) -> Result<(), E>,
+    masked: impl Fn(usize, &mut [u64]) -> Result<(), E> + Sync,
     sizes: Sizes,
     width: Width,
 ) -> Result<Vec<u64>, E> {
-    let product = client.elements(kind::CORRELATION, 0..sizes.rows * sizes.m, width);
-    sizes.product(&input_mask(client, sizes, width), masked, product)
+    let mut product = client.elements(kind::CORRELATION, 0..sizes.rows * sizes.m, width);
+    let a = input_mask(client, sizes, width);
+    ring::matmul_add_filled(&a, masked, [sizes.rows, sizes.k, sizes.m], width, &mut product)?;
+    Ok(product)
 }
 
 /// The client's message D: the elements for those of `x`, which begin at element `first`.
@@ -146,6 +131,7 @@ impl Dealt {
 /// The server's side: its share of the result, row by row as the client's message arrives.
 pub struct Product {
     sizes: Sizes,
+    width: Width,
     x: Vec<u64>,
     /// The share of A·B, to which the rows' products are added.
     result: Vec<u64>,
@@ -153,8 +139,8 @@ pub struct Product {
 
 impl Product {
     /// Without any row of the message; `x` is the server's share of the operand.
-    pub fn new(x: Vec<u64>, dealt: Dealt, sizes: Sizes) -> Product {
-        Product { sizes, x, result: dealt.0 }
+    pub fn new(x: Vec<u64>, dealt: Dealt, sizes: Sizes, width: Width) -> Product {
+        Product { sizes, width, x, result: dealt.0 }
     }
 
     /// Sizes of the product.
@@ -168,7 +154,7 @@ impl Product {
         let rows = message.len() / k;
         let masked = &mut self.x[first * k..][..rows * k];
         ring::add_assign(masked, message);
-        weight.matmul_add(masked, rows, k, m, &mut self.result[first * m..][..rows * m]);
+        weight.matmul_add(masked, rows, k, m, self.width, &mut self.result[first * m..][..rows * m]);
     }
 
     /// The server's share, once every row was added.

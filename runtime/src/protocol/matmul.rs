@@ -72,10 +72,11 @@ struct Sizes<'a> {
     y: usize,
     result: usize,
     k: usize,
+    width: Width,
 }
 
 impl Sizes<'_> {
-    fn new<'a>(product: Product, x: &[usize], y: &[usize], pattern: &'a Pattern) -> Sizes<'a> {
+    fn new<'a>(product: Product, x: &[usize], y: &[usize], pattern: &'a Pattern, width: Width) -> Sizes<'a> {
         let [batch @ .., columns, k] = y else { panic!("verified: y has two axes") };
         let kept = usize::try_from(pattern.kept()).expect("verified: a tensor has this many elements");
         let rows = pattern.rows.len();
@@ -92,6 +93,7 @@ impl Sizes<'_> {
             y: columns * k,
             result: result.iter().product(),
             k: *k,
+            width,
         }
     }
 
@@ -111,7 +113,15 @@ impl Sizes<'_> {
         let mut dense = vec![0; rows * columns];
         match self.product {
             Product::Sddmm => {
-                ring::matmul_nt(&x[band.rows.start * k..band.rows.end * k], y, rows, k, columns, &mut dense);
+                ring::matmul_nt(
+                    &x[band.rows.start * k..band.rows.end * k],
+                    y,
+                    rows,
+                    k,
+                    columns,
+                    self.width,
+                    &mut dense,
+                );
                 let out = &mut out[band.kept.clone()];
                 for (packed, from) in band.runs(self.pattern) {
                     out[packed].iter_mut().zip(&dense[from]).for_each(|(out, &v)| *out = out.wrapping_add(v));
@@ -122,7 +132,15 @@ impl Sizes<'_> {
                 for (packed, to) in band.runs(self.pattern) {
                     dense[to].copy_from_slice(&x[packed]);
                 }
-                ring::matmul_add(&dense, y, rows, columns, k, &mut out[band.rows.start * k..band.rows.end * k]);
+                ring::matmul_add(
+                    &dense,
+                    y,
+                    rows,
+                    columns,
+                    k,
+                    self.width,
+                    &mut out[band.rows.start * k..band.rows.end * k],
+                );
             }
         }
     }
@@ -130,28 +148,31 @@ impl Sizes<'_> {
 
 /// The dealer's side.
 pub fn deal(product: Product, x: &Mask, y: &Mask, pattern: &Pattern, width: Width, to: &mut Dealing) -> io::Result<()> {
-    let sizes = Sizes::new(product, &x.r.shape, &y.r.shape, pattern);
+    let sizes = Sizes::new(product, &x.r.shape, &y.r.shape, pattern, width);
     let mut products = vec![0; sizes.shape.iter().product()];
     sizes.add(&[(&x.r.data, &y.r.data)], &mut products);
     to.vector(0, 0, width, products)
 }
 
 /// A party's share of the product of the masks.
-pub struct Dealt(Vec<u64>);
+pub struct Dealt {
+    share: Vec<u64>,
+    width: Width,
+}
 
 impl Dealt {
     /// Takes a party's material.
     pub fn take(source: &mut Source, elements: usize, width: Width) -> Result<Dealt, MaterialError> {
-        Ok(Dealt(source.correlation(0, 0..elements, width)?))
+        Ok(Dealt { share: source.correlation(0, 0..elements, width)?, width })
     }
 }
 
 /// A party's side.
 pub fn read(party: Party, product: Product, x: &Opening, y: &Opening, pattern: &Pattern, dealt: Dealt) -> Tensor {
-    let sizes = Sizes::new(product, x.shape(), y.shape(), pattern);
+    let sizes = Sizes::new(product, x.shape(), y.shape(), pattern, dealt.width);
     let right = gather(y.len(), |i| if_client(party, y.opened.data[i]).wrapping_sub(y.mask[i]));
     let left = gather(x.len(), |i| x.mask[i].wrapping_neg());
-    let mut out = dealt.0;
+    let mut out = dealt.share;
     sizes.add(&[(&x.opened.data, &right), (&left, &y.opened.data)], &mut out);
     Tensor::new(sizes.shape, out)
 }

@@ -289,7 +289,7 @@ fn linear_sum(roles: &Roles, v: &OfShares) -> Vec<u64> {
                 Party::Client => linear::prepare(client, fill, sizes, width).expect("memory gives all"),
                 Party::Server => {
                     let dealt = linear::Dealt::take(source, sizes, width).expect("dealt");
-                    let mut product = linear::Product::new(v.shares[1].clone(), dealt, sizes);
+                    let mut product = linear::Product::new(v.shares[1].clone(), dealt, sizes, width);
                     let (first, rest) = message.split_at(sizes.k);
                     product.add(0, first, weight);
                     product.add(1, rest, weight);

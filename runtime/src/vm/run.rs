@@ -156,7 +156,7 @@ impl<'r, 'a> Run<'r, 'a> {
                 let x = self.values.consume(x, frees);
                 let dealt = self.with_source(i, |source, _, _| linear::Dealt::take(source, sizes, width))?;
                 self.waiting.push(i);
-                self.values.put(i, Slot::Product(linear::Product::new(x.data, dealt, sizes)));
+                self.values.put(i, Slot::Product(linear::Product::new(x.data, dealt, sizes, width)));
             }
         }
         Ok(())

@@ -1,0 +1,315 @@
+//! Products mod 2^40 and less by 16-bit limbs.
+//!
+//! An element is cut into signed limbs of 16 bits, x = x0 + 2^16·x1 + .., where a negative limb borrows from the next.
+//! A product of limbs is summed in 32 bits: `vpdpwssd` (or `vpmaddwd` and an addition) does two steps at once. Where 32
+//! bits above the limb's weight are all that is needed, the sums may wrap. That serves widths up to 32; above them a first
+//! limb of 8 bits comes before, whose sums with 16-bit integers are short enough to be exact.
+
+use super::tiled::{Aligned, Left, STEPS, Scheme};
+use super::{Cell, View};
+use crate::cpu::{Cpu, Level, multiversion};
+use std::ops::Range;
+
+/// Columns of a tile: with AVX-512, 24 of 32 registers for 8 rows.
+const COLUMNS: usize = 48;
+
+/// Sums of a tile.
+type Tile = [[i32; COLUMNS]; super::tiled::TILE_ROWS];
+
+/// A limb: the low bits of (x + round) >> shift, as a signed integer.
+#[derive(Clone, Copy)]
+pub struct Limb {
+    shift: u32,
+    /// Half a unit of each limb below: it carries into this one where that one is negative.
+    round: u64,
+    /// 16 or 8.
+    bits: u32,
+}
+
+impl Limb {
+    /// The limb counts 2^shift.
+    pub fn shift(self) -> u32 {
+        self.shift
+    }
+
+    /// The limb of an element.
+    #[inline(always)]
+    pub fn of(self, x: u64) -> i16 {
+        let up = 16 - self.bits;
+        ((x.wrapping_add(self.round) >> self.shift) as i16) << up >> up
+    }
+}
+
+/// The product of two limbs and its weight.
+#[derive(Clone, Copy)]
+struct Term {
+    left: usize,
+    right: usize,
+    shift: u32,
+}
+
+/// Which limbs make up a product.
+#[derive(Clone, Copy)]
+pub struct Limbs {
+    left: &'static [Limb],
+    right: &'static [Limb],
+    terms: &'static [Term],
+}
+
+const LOW: Limb = Limb { shift: 0, round: 0, bits: 16 };
+const HIGH: Limb = Limb { shift: 16, round: 1 << 15, bits: 16 };
+
+/// Sums of 2 · STEPS products of a limb of 8 bits and one of 16 stay below 2^31.
+const BYTE: Limb = Limb { shift: 0, round: 0, bits: 8 };
+const AFTER_BYTE: Limb = Limb { shift: 8, round: 1 << 7, bits: 16 };
+const LAST: Limb = Limb { shift: 24, round: 1 << 7 | 1 << 23, bits: 16 };
+const _: () = assert!(2 * STEPS < 1 << (31 - 7 - 15));
+
+const fn term(left: usize, right: usize, shift: u32) -> Term {
+    Term { left, right, shift }
+}
+
+const SHORT: Limbs = Limbs { left: &[LOW], right: &[LOW], terms: &[term(0, 0, 0)] };
+const MIDDLE: Limbs = Limbs { left: &[LOW, HIGH], right: &[LOW], terms: &[term(0, 0, 0), term(1, 0, 16)] };
+const SQUARE: Limbs =
+    Limbs { left: &[LOW, HIGH], right: &[LOW, HIGH], terms: &[term(0, 0, 0), term(1, 0, 16), term(0, 1, 16)] };
+const LONG: Limbs =
+    Limbs { left: &[BYTE, AFTER_BYTE, LAST], right: &[LOW], terms: &[term(0, 0, 0), term(1, 0, 8), term(2, 0, 24)] };
+
+impl Limbs {
+    /// The limbs for a product mod 2^`width` with a right operand of `bits` bits, if they are few enough to pay.
+    pub fn new(width: u8, bits: u32) -> Option<Limbs> {
+        Some(match (width, bits) {
+            (..=16, _) => SHORT,
+            (..=32, ..=16) => MIDDLE,
+            (..=32, _) => SQUARE,
+            (..=40, ..=16) => LONG,
+            _ => return None,
+        })
+    }
+
+    /// The left operand's limbs, which are those of the terms in their order if the right operand has one.
+    pub fn left(self) -> &'static [Limb] {
+        self.left
+    }
+}
+
+impl Scheme for Limbs {
+    /// Two neighbours, the first in the low half.
+    type Word = i32;
+    type Row = Aligned<[i32; COLUMNS]>;
+    const ZERO: Self::Row = Aligned([0; COLUMNS]);
+    const COLUMNS: usize = COLUMNS;
+    const WORD: usize = 2;
+
+    fn limbs(self) -> [usize; 2] {
+        [self.left.len(), self.right.len()]
+    }
+
+    fn pack_left(self, cpu: Cpu, row: &[u64], limb: usize, out: &mut [i32; STEPS]) {
+        pair_row(cpu, row, self.left[limb], out);
+    }
+
+    fn pack_right<B: Cell>(self, cpu: Cpu, b: View<B>, columns: Range<usize>, limb: usize, out: &mut [Self::Row]) {
+        let limb = self.right[limb];
+        if columns.len() < COLUMNS {
+            out.fill(Self::ZERO);
+        }
+        if b.transposed {
+            for (c, column) in columns.enumerate() {
+                gather_column(cpu, b.column(column), limb, c, out);
+            }
+        } else {
+            pair_rows(cpu, b, columns, limb, out);
+        }
+    }
+
+    fn add<'p>(
+        self,
+        cpu: Cpu,
+        left: impl Fn(usize) -> &'p Left<i32>,
+        right: impl Fn(usize) -> &'p [Self::Row],
+        rows: &mut [&mut [u64]],
+        from: usize,
+    ) {
+        for term in self.terms {
+            let mut tile = Aligned([[0; COLUMNS]; _]);
+            multiply(cpu, left(term.left), right(term.right), &mut tile.0);
+            add_tile(cpu, &tile.0, term.shift, rows, from);
+        }
+    }
+}
+
+#[inline(always)]
+fn pair(low: i16, high: i16) -> i32 {
+    i32::from(low as u16) | i32::from(high) << 16
+}
+
+multiversion! {
+    /// Limbs of a row, two a word; a last word may be half full.
+    fn pair_row(row: &[u64], limb: Limb, out: &mut [i32]) {
+        let (pairs, last) = row.as_chunks::<2>();
+        out.iter_mut().zip(pairs).for_each(|(out, [x, y])| *out = pair(limb.of(*x), limb.of(*y)));
+        if let [x] = last {
+            out[pairs.len()] = pair(limb.of(*x), 0);
+        }
+    }
+}
+
+multiversion! {
+    fn pair_rows<B: Cell>(b: View<B>, columns: Range<usize>, limb: Limb, out: &mut [Aligned<[i32; COLUMNS]>]) {
+        let limb_of = |x: B| limb.of(x.widen());
+        for (step, out) in out.iter_mut().enumerate() {
+            let x = b.row(2 * step, columns.clone());
+            // The last step may have one row.
+            let y = if 2 * step + 1 < b.rows { b.row(2 * step + 1, columns.clone()) } else { &[] };
+            match (<&[B; COLUMNS]>::try_from(x), <&[B; COLUMNS]>::try_from(y)) {
+                (Ok(x), Ok(y)) => {
+                    for (out, (x, y)) in out.0.iter_mut().zip(x.iter().zip(y)) {
+                        *out = pair(limb_of(*x), limb_of(*y));
+                    }
+                }
+                _ => {
+                    for (c, x) in x.iter().enumerate() {
+                        out.0[c] = pair(limb_of(*x), y.get(c).map_or(0, |y| limb_of(*y)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+multiversion! {
+    fn gather_column<B: Cell>(cells: &[B], limb: Limb, c: usize, panel: &mut [Aligned<[i32; COLUMNS]>]) {
+        for (out, x) in panel.iter_mut().zip(cells.chunks(2)) {
+            out.0[c] = pair(limb.of(x[0].widen()), x.get(1).map_or(0, |y| limb.of(y.widen())));
+        }
+    }
+}
+
+multiversion! {
+    /// rows += tile · 2^shift.
+    fn add_tile(tile: &Tile, shift: u32, rows: &mut [&mut [u64]], from: usize) {
+        for (row, sums) in rows.iter_mut().zip(tile) {
+            for (x, &sum) in row[from..].iter_mut().zip(sums) {
+                *x = x.wrapping_add((i64::from(sum) as u64) << shift);
+            }
+        }
+    }
+}
+
+fn multiply(cpu: Cpu, left: &Left<i32>, right: &[Aligned<[i32; COLUMNS]>], tile: &mut Tile) {
+    match cpu.level() {
+        // SAFETY: a `Cpu` of this level exists only if the features were detected; so in what follows.
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code)]
+        Level::Icelake => unsafe { x86::multiply_vnni(left, right, tile) },
+        // SAFETY: see above.
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code)]
+        Level::Avx512 => unsafe { x86::multiply_avx512(left, right, tile) },
+        // SAFETY: see above.
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code)]
+        Level::Avx2 => unsafe { x86::multiply_avx2(left, right, tile) },
+        _ => multiply_portable(left, right, tile),
+    }
+}
+
+/// acc + x·y of both halves.
+#[inline(always)]
+pub fn dot_pair(acc: i32, x: i32, y: i32) -> i32 {
+    let low = i32::from(x as i16) * i32::from(y as i16);
+    acc.wrapping_add(low).wrapping_add((x >> 16) * (y >> 16))
+}
+
+fn multiply_portable(left: &Left<i32>, right: &[Aligned<[i32; COLUMNS]>], tile: &mut Tile) {
+    for (left, sums) in left.0.iter().zip(tile) {
+        for (&x, row) in left.iter().zip(right) {
+            sums.iter_mut().zip(&row.0).for_each(|(sum, &y)| *sum = dot_pair(*sum, x, y));
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Aligned, COLUMNS, Left, STEPS, Tile};
+    use std::arch::x86_64::*;
+
+    /// A kernel for the whole tile; written with intrinsics because the vectoriser, left alone, moves the accumulators
+    /// through memory.
+    macro_rules! whole_tile {
+        ($name:ident, $features:literal, $dot:expr) => {
+            #[target_feature(enable = $features)]
+            pub fn $name(left: &Left<i32>, right: &[Aligned<[i32; COLUMNS]>], tile: &mut Tile) {
+                whole_tile!(@ left right tile $dot;
+                    0 x0 y0 z0, 1 x1 y1 z1, 2 x2 y2 z2, 3 x3 y3 z3, 4 x4 y4 z4, 5 x5 y5 z5, 6 x6 y6 z6, 7 x7 y7 z7);
+            }
+        };
+        (@ $left:ident $right:ident $tile:ident $dot:expr; $($r:literal $x:ident $y:ident $z:ident),*) => {
+            $( let [mut $x, mut $y, mut $z] = [_mm512_setzero_si512(); 3]; )*
+            for (step, b) in $right[..$right.len().min(STEPS)].iter().enumerate() {
+                let b = b.0.as_ptr().cast::<__m512i>();
+                // SAFETY: `b` points to 48 elements, three vectors of sixteen, and the load needs no alignment.
+                #[allow(unsafe_code)]
+                let (b0, b1, b2) =
+                    unsafe { (_mm512_loadu_si512(b), _mm512_loadu_si512(b.add(1)), _mm512_loadu_si512(b.add(2))) };
+                $(
+                    let factor = _mm512_set1_epi32($left.0[$r][step]);
+                    $x = $dot($x, factor, b0);
+                    $y = $dot($y, factor, b1);
+                    $z = $dot($z, factor, b2);
+                )*
+            }
+            $(
+                let row = $tile[$r].as_mut_ptr().cast::<__m512i>();
+                // SAFETY: `row` points to 48 elements, three vectors of sixteen, and the store needs no alignment.
+                #[allow(unsafe_code)]
+                unsafe {
+                    _mm512_storeu_si512(row, $x);
+                    _mm512_storeu_si512(row.add(1), $y);
+                    _mm512_storeu_si512(row.add(2), $z);
+                }
+            )*
+        };
+    }
+
+    whole_tile!(multiply_vnni, "avx512f,avx512bw,avx512vnni", _mm512_dpwssd_epi32);
+    // -2^15 · -2^15 · 2 is the one sum of a pair that wraps, as it should.
+    whole_tile!(multiply_avx512, "avx512f,avx512bw", |acc, x, y| _mm512_add_epi32(acc, _mm512_madd_epi16(x, y)));
+
+    /// In parts of 4 x 16 elements: sixteen registers.
+    #[target_feature(enable = "avx2")]
+    pub fn multiply_avx2(left: &Left<i32>, right: &[Aligned<[i32; COLUMNS]>], tile: &mut Tile) {
+        macro_rules! part {
+            ($r:ident $c:ident; $($i:literal $x:ident $y:ident),*) => {
+                $( let [mut $x, mut $y] = [_mm256_setzero_si256(); 2]; )*
+                for (step, b) in right[..right.len().min(STEPS)].iter().enumerate() {
+                    let b = b.0[$c..$c + 16].as_ptr().cast::<__m256i>();
+                    // SAFETY: `b` points to 16 elements, two vectors of eight, and the load needs no alignment.
+                    #[allow(unsafe_code)]
+                    let (b0, b1) = unsafe { (_mm256_loadu_si256(b), _mm256_loadu_si256(b.add(1))) };
+                    $(
+                        let factor = _mm256_set1_epi32(left.0[$r + $i][step]);
+                        $x = _mm256_add_epi32($x, _mm256_madd_epi16(factor, b0));
+                        $y = _mm256_add_epi32($y, _mm256_madd_epi16(factor, b1));
+                    )*
+                }
+                $(
+                    let row = tile[$r + $i][$c..$c + 16].as_mut_ptr().cast::<__m256i>();
+                    // SAFETY: `row` points to 16 elements, two vectors of eight, and the store needs no alignment.
+                    #[allow(unsafe_code)]
+                    unsafe {
+                        _mm256_storeu_si256(row, $x);
+                        _mm256_storeu_si256(row.add(1), $y);
+                    }
+                )*
+            };
+        }
+        for r in (0..tile.len()).step_by(4) {
+            for c in (0..COLUMNS).step_by(16) {
+                part!(r c; 0 x0 y0, 1 x1 y1, 2 x2 y2, 3 x3 y3);
+            }
+        }
+    }
+}

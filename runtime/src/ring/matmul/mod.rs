@@ -1,0 +1,377 @@
+//! Matrix products mod 2^width.
+//!
+//! Bits above the width mean nothing: neither in the operands nor in the result, which holds whatever the fastest way to
+//! the low bits leaves there. Products of few rows read the right operand once ([`few`]), others go in tiles
+//! ([`tiled`]); the width decides whether elements are multiplied by 16-bit limbs ([`limbs`]) or whole ([`wide`]).
+
+mod few;
+mod limbs;
+mod tiled;
+mod wide;
+
+use crate::cpu::Cpu;
+use limbs::Limbs;
+use std::convert::Infallible;
+use std::ops::Range;
+use wide::Wide;
+
+/// Least number of multiplications that are worth another thread: some hundred microseconds.
+const PARALLEL: usize = 1 << 21;
+
+/// Products of at most this many rows are computed without packing.
+const FEW_ROWS: usize = 3;
+
+/// An element of the right operand: an integer that is sign-extended (signed types) or a ring element. Arrays are
+/// little-endian bytes, so a memory-mapped file needs no alignment.
+pub trait Cell: Copy + Default + Send + Sync {
+    /// Bits of a cell.
+    const BITS: u32;
+
+    /// The ring element.
+    fn widen(self) -> u64;
+
+    /// The cells as they are if they have 16 bits.
+    fn narrow(_cells: &[Self]) -> Option<&[[u8; 2]]> {
+        None
+    }
+}
+
+impl Cell for u64 {
+    const BITS: u32 = 64;
+
+    #[inline(always)]
+    fn widen(self) -> u64 {
+        self
+    }
+}
+
+impl Cell for [u8; 2] {
+    const BITS: u32 = 16;
+
+    #[inline(always)]
+    fn widen(self) -> u64 {
+        i16::from_le_bytes(self) as u64
+    }
+
+    fn narrow(cells: &[Self]) -> Option<&[[u8; 2]]> {
+        Some(cells)
+    }
+}
+
+impl Cell for [u8; 4] {
+    const BITS: u32 = 32;
+
+    #[inline(always)]
+    fn widen(self) -> u64 {
+        i32::from_le_bytes(self) as u64
+    }
+}
+
+impl Cell for [u8; 8] {
+    const BITS: u32 = 64;
+
+    #[inline(always)]
+    fn widen(self) -> u64 {
+        u64::from_le_bytes(self)
+    }
+}
+
+/// out = a·b for a [m, k] and b [k, n], mod 2^`width`.
+pub fn matmul<B: Cell>(a: &[u64], b: &[B], m: usize, k: usize, n: usize, width: u8, out: &mut [u64]) {
+    out.fill(0);
+    matmul_add(a, b, m, k, n, width, out);
+}
+
+/// out += a·b for a [m, k] and b [k, n], mod 2^`width`.
+pub fn matmul_add<B: Cell>(a: &[u64], b: &[B], m: usize, k: usize, n: usize, width: u8, out: &mut [u64]) {
+    in_memory(Cpu::get(), a, b, false, [m, k, n], width, out);
+}
+
+/// out = a·bᵀ for a [m, k] and b [n, k], mod 2^`width`.
+pub fn matmul_nt<B: Cell>(a: &[u64], b: &[B], m: usize, k: usize, n: usize, width: u8, out: &mut [u64]) {
+    out.fill(0);
+    in_memory(Cpu::get(), a, b, true, [m, k, n], width, out);
+}
+
+/// out += a·b for a [m, k] and b [k, n], mod 2^`width`. Elements of b from a row-major index on, as many as asked for,
+/// are made by `fill(first, elements)`, for neighbouring columns of a few rows at a time and on several threads: b is
+/// never in memory as a whole. Where `fill` fails, `out` is useless.
+pub fn matmul_add_filled<E: Send>(
+    a: &[u64],
+    fill: impl Fn(usize, &mut [u64]) -> Result<(), E> + Sync,
+    [m, k, n]: [usize; 3],
+    width: u8,
+    out: &mut [u64],
+) -> Result<(), E> {
+    product(Cpu::get(), a, &Filled { fill, columns: n }, [m, k, n], width, out)
+}
+
+fn in_memory<B: Cell>(
+    cpu: Cpu,
+    a: &[u64],
+    b: &[B],
+    transposed: bool,
+    [m, k, n]: [usize; 3],
+    width: u8,
+    out: &mut [u64],
+) {
+    assert!(b.len() == k * n, "right operand of a [{m}, {k}, {n}] product");
+    let b = Matrix { cells: b, stride: if transposed { k } else { n }, transposed };
+    match product(cpu, a, &b, [m, k, n], width, out) {
+        Ok(()) => (),
+        Err(never) => match never {},
+    }
+}
+
+/// A right operand [k, n].
+trait Operand: Sync {
+    type Cell: Cell;
+    type Error: Send;
+
+    /// True if neighbours in memory belong to one column.
+    fn transposed(&self) -> bool;
+
+    /// A part of it, which may be made in `scratch`.
+    fn view<'v>(
+        &'v self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        scratch: &'v mut Vec<Self::Cell>,
+    ) -> Result<View<'v, Self::Cell>, Self::Error>;
+}
+
+/// A part of an operand. Neighbours of a row, or of a column if it is transposed, lie side by side, and `stride` is the
+/// distance of the next row or column.
+#[derive(Clone, Copy)]
+struct View<'v, B> {
+    cells: &'v [B],
+    stride: usize,
+    transposed: bool,
+    rows: usize,
+}
+
+impl<'v, B> View<'v, B> {
+    /// Columns of a row, unless transposed.
+    #[inline(always)]
+    fn row(&self, row: usize, columns: Range<usize>) -> &'v [B] {
+        &self.cells[row * self.stride + columns.start..row * self.stride + columns.end]
+    }
+
+    /// A column, if transposed.
+    #[inline(always)]
+    fn column(&self, column: usize) -> &'v [B] {
+        &self.cells[column * self.stride..column * self.stride + self.rows]
+    }
+}
+
+/// An operand in memory.
+struct Matrix<'a, B> {
+    cells: &'a [B],
+    stride: usize,
+    transposed: bool,
+}
+
+impl<B: Cell> Operand for Matrix<'_, B> {
+    type Cell = B;
+    type Error = Infallible;
+
+    fn transposed(&self) -> bool {
+        self.transposed
+    }
+
+    fn view<'v>(
+        &'v self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        _: &'v mut Vec<B>,
+    ) -> Result<View<'v, B>, Infallible> {
+        let (outer, inner) = if self.transposed { (columns.start, rows.start) } else { (rows.start, columns.start) };
+        let cells = &self.cells[outer * self.stride + inner..];
+        Ok(View { cells, stride: self.stride, transposed: self.transposed, rows: rows.len() })
+    }
+}
+
+/// An operand that is made as it is read.
+struct Filled<F> {
+    fill: F,
+    columns: usize,
+}
+
+impl<E: Send, F: Fn(usize, &mut [u64]) -> Result<(), E> + Sync> Operand for Filled<F> {
+    type Cell = u64;
+    type Error = E;
+
+    fn transposed(&self) -> bool {
+        false
+    }
+
+    fn view<'v>(
+        &'v self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        scratch: &'v mut Vec<u64>,
+    ) -> Result<View<'v, u64>, E> {
+        scratch.resize(rows.len() * columns.len(), 0);
+        let first = rows.start * self.columns + columns.start;
+        if columns.len() == self.columns {
+            (self.fill)(first, scratch)?;
+        } else {
+            for (row, out) in scratch.chunks_exact_mut(columns.len()).enumerate() {
+                (self.fill)(first + row * self.columns, out)?;
+            }
+        }
+        Ok(View { cells: scratch, stride: columns.len(), transposed: false, rows: rows.len() })
+    }
+}
+
+fn product<O: Operand>(
+    cpu: Cpu,
+    a: &[u64],
+    b: &O,
+    [m, k, n]: [usize; 3],
+    width: u8,
+    out: &mut [u64],
+) -> Result<(), O::Error> {
+    assert!(a.len() == m * k && out.len() == m * n, "operands of a [{m}, {k}, {n}] product");
+    if m * k * n == 0 {
+        return Ok(());
+    }
+    let threads = if m * k * n < 2 * PARALLEL { 1 } else { rayon::current_num_threads().min(m * k * n / PARALLEL) };
+    let (limbs, short) = (Limbs::new(width, O::Cell::BITS), width <= 52);
+    if m <= FEW_ROWS {
+        return few::product(cpu, limbs, short, a, b, [k, n], out, threads);
+    }
+    match limbs {
+        Some(limbs) => tiled::product(cpu, limbs, a, b, [k, n], out, threads),
+        None => tiled::product(cpu, Wide(short), a, b, [k, n], out, threads),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::{mask, test_elements};
+
+    fn plain<B: Cell>(a: &[u64], b: &[B], transposed: bool, [m, k, n]: [usize; 3], out: &mut [u64]) {
+        for i in 0..m {
+            for j in 0..n {
+                for l in 0..k {
+                    let x = b[if transposed { j * k + l } else { l * n + j }].widen();
+                    out[i * n + j] = out[i * n + j].wrapping_add(a[i * k + l].wrapping_mul(x));
+                }
+            }
+        }
+    }
+
+    const SHAPES: &[[usize; 3]] = &[
+        [1, 1, 1],
+        [1, 9, 200],
+        [2, 17, 65],
+        [3, 8, 24],
+        [4, 1, 1],
+        [5, 3, 23],
+        [8, 24, 24],
+        [9, 191, 25],
+        [16, 193, 48],
+        [7, 400, 50],
+        [33, 65, 97],
+        [0, 4, 5],
+        [4, 0, 5],
+        [4, 5, 0],
+    ];
+
+    /// A width of each way to multiply, and the ends of its range.
+    const WIDTHS: &[u8] = &[1, 15, 16, 17, 31, 32, 33, 40, 41, 46, 52, 53, 64];
+
+    fn low(elements: &[u64], width: u8) -> Vec<u64> {
+        elements.iter().map(|x| x & mask(width)).collect()
+    }
+
+    fn check<B: Cell>(cast: fn(u64) -> B) {
+        for &[m, k, n] in SHAPES {
+            for transposed in [false, true] {
+                let a = test_elements(1, m * k);
+                let b: Vec<B> = test_elements(2, k * n).into_iter().map(cast).collect();
+                let start = test_elements(3, m * n);
+                let mut want = start.clone();
+                plain(&a, &b, transposed, [m, k, n], &mut want);
+                for cpu in Cpu::available() {
+                    for &width in WIDTHS {
+                        let mut got = start.clone();
+                        in_memory(cpu, &a, &b, transposed, [m, k, n], width, &mut got);
+                        let case = format!("{} {m}x{k}x{n} of {width} bits, transposed: {transposed}", cpu.name());
+                        assert!(low(&got, width) == low(&want, width), "{case}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_path_and_cell_agrees_with_the_plain_loop() {
+        check(|x| x);
+        check(|x| (x as i16).to_le_bytes());
+        check(|x| (x as i32).to_le_bytes());
+        check(u64::to_le_bytes);
+    }
+
+    #[test]
+    fn extreme_limbs() {
+        // Each limb the least or the greatest there is, so that sums of products are as large as they can be.
+        for (m, k) in [(1, 1000), (4, 1000)] {
+            for x in [0x8000, 0x8000_8000, 0x80, 0x80_8080, 0x7fff_7f80, 0x7fff_7fff, 0x7fff_7f7f, u64::MAX, 1 << 63] {
+                for y in [i16::MIN, i16::MAX, -1] {
+                    let (a, b) = (vec![x; m * k], vec![y.to_le_bytes(); k * 33]);
+                    let want = vec![x.wrapping_mul(y as u64).wrapping_mul(k as u64); m * 33];
+                    for cpu in Cpu::available() {
+                        for &width in WIDTHS {
+                            let mut got = vec![0; m * 33];
+                            in_memory(cpu, &a, &b, false, [m, k, 33], width, &mut got);
+                            assert!(low(&got, width) == low(&want, width), "{} {x:x} {y} {width}", cpu.name());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_products_in_parallel_and_in_one_thread() {
+        // More rows than are packed at once, more columns than a strip, more than one strip of panels.
+        for [m, k, n] in [[1029, 40, 50], [40, 400, 333], [1, 700, 4177], [3, 1030, 1111]] {
+            for width in [16, 33, 46, 64] {
+                let (a, elements) = (test_elements(1, m * k), test_elements(2, k * n));
+                let cells: Vec<[u8; 2]> = elements.iter().map(|&x| (x as i16).to_le_bytes()).collect();
+                let fill = |first: usize, out: &mut [u64]| -> Result<(), Infallible> {
+                    out.copy_from_slice(&elements[first..first + out.len()]);
+                    Ok(())
+                };
+                for threads in [1, 3] {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                    let mut got = vec![7; m * n];
+                    for transposed in [false, true] {
+                        let mut want = vec![0; m * n];
+                        plain(&a, &cells, transposed, [m, k, n], &mut want);
+                        let run = if transposed { matmul_nt } else { matmul };
+                        pool.install(|| run(&a, &cells, m, k, n, width, &mut got));
+                        let case = format!("{m}x{k}x{n} on {threads} threads, transposed: {transposed}");
+                        assert!(low(&got, width) == low(&want, width), "{case}");
+                    }
+                    let (mut want, mut got) = (vec![5; m * n], vec![5; m * n]);
+                    plain(&a, &elements, false, [m, k, n], &mut want);
+                    pool.install(|| matmul_add_filled(&a, fill, [m, k, n], width, &mut got)).unwrap();
+                    assert!(low(&got, width) == low(&want, width), "{m}x{k}x{n} filled, on {threads} threads");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_failure_of_fill_ends_the_product() {
+        for m in [1, 8] {
+            let fill = |first: usize, _: &mut [u64]| if first < 100 { Ok(()) } else { Err(first) };
+            let failed = matmul_add_filled(&vec![1; m * 500], fill, [m, 500, 10], 64, &mut vec![0; m * 10]);
+            assert!(failed.is_err_and(|first| first >= 100));
+        }
+    }
+}
