@@ -63,7 +63,7 @@ impl Toy {
             context: 64,
             prefill: vec![16, 48],
             vocabulary: Toy::VOCABULARY,
-            eos: vec![0],
+            ends: Vec::new(),
             temperature: ssvm::generate::TEMPERATURE_BOUND,
         };
         Toy { limits, script, counters: Arc::default() }

@@ -8,21 +8,19 @@
 //! Without a template there is no chat: a made-up layout would make a model answer badly without saying why. Who wants
 //! one for a base model asks for [`ChatTemplate::plain`].
 //!
-//! A template comes with the model, from someone else: it can read nothing but the messages, and its steps are limited.
+//! A template comes with the model, from someone else: it reads nothing but the messages, and its steps are limited
+//! (not its memory, so take it from where the model comes from).
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value, context};
-use serde::Deserialize;
+
+use super::config::{ConfigError, Templates, Token, TokenizerConfig, read};
 
 /// Steps that a template may take, many times those of a long conversation.
 const FUEL: u64 = 5_000_000;
-
-/// Longest file that is read, in bytes.
-const LONGEST: u64 = 4 << 20;
 
 /// A chat without format: lines `User: ...` and `Assistant: ...`.
 const PLAIN: &str = "{% for message in messages %}{% if message.role == 'system' %}{{ message.content }}\n\n\
@@ -44,10 +42,8 @@ pub struct Message {
 pub enum ChatError {
     #[error("the model has no chat template")]
     None,
-    #[error("{}", file.display())]
-    File { file: PathBuf, source: io::Error },
-    #[error("{}: {reason}", file.display())]
-    Config { file: PathBuf, reason: String },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error("the chat template is no Jinja template: {reason}")]
     Syntax { reason: String },
     #[error("the chat template refuses the messages: {reason}")]
@@ -63,49 +59,10 @@ impl ChatError {
             ChatError::None => {
                 "a prompt as plain text (`/v1/completions`), or start with `--chat-template FILE` or `--chat-template plain`"
             }
-            ChatError::File { .. } | ChatError::Config { .. } | ChatError::Syntax { .. } => {
-                "the files that lie beside the model at its origin, or `--chat-template FILE`"
-            }
+            ChatError::Config(e) => e.hint(),
+            ChatError::Syntax { .. } => "the files that lie beside the model at its origin, or `--chat-template FILE`",
             ChatError::Refused { .. } => "messages in the order that the model knows",
             ChatError::Render { .. } => "another template with `--chat-template FILE`",
-        }
-    }
-}
-
-/// The parts of `tokenizer_config.json` that matter.
-#[derive(Deserialize, Default)]
-struct Config {
-    chat_template: Option<Templates>,
-    bos_token: Option<Token>,
-    eos_token: Option<Token>,
-}
-
-/// One template, or several by name.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Templates {
-    One(String),
-    Many(Vec<Named>),
-}
-
-#[derive(Deserialize)]
-struct Named {
-    name: String,
-    template: String,
-}
-
-/// A token, by its name or with properties.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Token {
-    Name(String),
-    Object { content: String },
-}
-
-impl Token {
-    fn name(self) -> String {
-        match self {
-            Token::Name(name) | Token::Object { content: name } => name,
         }
     }
 }
@@ -121,7 +78,7 @@ impl ChatTemplate {
     /// The template that belongs to a `tokenizer.json`, if the model has one.
     pub fn beside(tokenizer: &Path) -> Result<Option<ChatTemplate>, ChatError> {
         let file = tokenizer.with_file_name("chat_template.jinja");
-        let config = config(tokenizer)?;
+        let config = TokenizerConfig::beside(tokenizer)?;
         let source = match (read(&file)?, config.chat_template) {
             (Some(source), _) => source,
             (None, Some(Templates::One(source))) => source,
@@ -136,8 +93,8 @@ impl ChatTemplate {
 
     /// The template of a file, with the tokens that belong to a `tokenizer.json`.
     pub fn from_file(file: &Path, tokenizer: &Path) -> Result<ChatTemplate, ChatError> {
-        let missing = || ChatError::File { file: file.to_owned(), source: io::ErrorKind::NotFound.into() };
-        let config = config(tokenizer)?;
+        let missing = || ConfigError::Io { file: file.to_owned(), source: io::ErrorKind::NotFound.into() };
+        let config = TokenizerConfig::beside(tokenizer)?;
         ChatTemplate::new(read(file)?.ok_or_else(missing)?, config.bos_token, config.eos_token)
     }
 
@@ -191,29 +148,6 @@ const NAME: &str = "chat";
 #[derive(thiserror::Error, Debug)]
 #[error("{0}")]
 struct Refusal(String);
-
-/// The `tokenizer_config.json` beside a `tokenizer.json`; empty if there is none.
-fn config(tokenizer: &Path) -> Result<Config, ChatError> {
-    let file = tokenizer.with_file_name("tokenizer_config.json");
-    match read(&file)? {
-        None => Ok(Config::default()),
-        Some(text) => serde_json::from_str(&text).map_err(|e| ChatError::Config { file, reason: e.to_string() }),
-    }
-}
-
-/// A text file of sane length; nothing if there is none.
-fn read(file: &Path) -> Result<Option<String>, ChatError> {
-    let failed = |source| ChatError::File { file: file.to_owned(), source };
-    let mut text = String::new();
-    match File::open(file) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.and_then(|f| f.take(LONGEST + 1).read_to_string(&mut text)).map_err(failed)?,
-    };
-    match text.len() as u64 > LONGEST {
-        true => Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, "longer than any template"))),
-        false => Ok(Some(text)),
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -294,8 +228,8 @@ mod tests {
         let other = ChatTemplate::from_file(&folder.path().join("other.jinja"), &tokenizer).unwrap();
         assert_eq!(other.prompt(&[]).unwrap(), "other");
         let missing = ChatTemplate::from_file(&folder.path().join("none.jinja"), &tokenizer);
-        assert!(matches!(missing, Err(ChatError::File { .. })));
+        assert!(matches!(missing, Err(ChatError::Config(ConfigError::Io { .. }))));
         put("tokenizer_config.json", "{");
-        assert!(matches!(beside(), Err(ChatError::Config { .. })));
+        assert!(matches!(beside(), Err(ChatError::Config(ConfigError::Json { .. }))));
     }
 }

@@ -150,7 +150,7 @@ impl Prepared {
     pub fn run_to(&self, model: &dyn Model, cancel: &Cancel, output: Output) -> Result<Totals, CommandError> {
         let Output { out, out_is_terminal, err_is_terminal } = output;
         let shown = err_is_terminal.then(Line::new);
-        let mut generation = Generation::begin(model, &self.language.text, &self.prompt, &self.settings, cancel)?;
+        let mut generation = Generation::begin(model, &self.language, &self.prompt, &self.settings, cancel)?;
         let mut all = String::new();
         let finish = loop {
             let advance = match generation.advance() {

@@ -1,6 +1,6 @@
 //! Why there is no text.
 
-use super::{ChatError, TextError};
+use super::{ChatError, ConfigError, TextError};
 use crate::process::RunError;
 
 /// See the module head. No prompt, token or text of the client is in an error.
@@ -26,6 +26,8 @@ pub enum GenerateError {
     #[error(transparent)]
     Text(#[from] TextError),
     #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
     Chat(#[from] ChatError),
     #[error(transparent)]
     Run(#[from] RunError),
@@ -49,6 +51,7 @@ impl GenerateError {
             GenerateError::Cancelled => "ask again".to_owned(),
             GenerateError::MaterialUsedUp => "wait until the dealer has dealt more, or deal more ahead".to_owned(),
             GenerateError::Text(e) => e.hint().to_owned(),
+            GenerateError::Config(e) => e.hint().to_owned(),
             GenerateError::Chat(e) => e.hint().to_owned(),
             GenerateError::Run(e) => e.hint(),
         }

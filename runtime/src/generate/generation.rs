@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use super::{Cancel, Detokenizer, GenerateError, Limits, Model, Noise, Session, StopFinder, Text};
+use super::{Cancel, Detokenizer, GenerateError, Language, Limits, Model, Noise, Session, StopFinder};
 use crate::process::RunError;
 
 /// What a person chooses.
@@ -66,8 +66,8 @@ pub struct Advance {
 
 /// A prompt that is being continued.
 pub struct Generation<'a> {
-    text: &'a Text,
-    eos: &'a [u32],
+    language: &'a Language,
+    limits: &'a Limits,
     session: Box<dyn Session>,
     most: usize,
     cancel: Cancel,
@@ -80,7 +80,7 @@ impl<'a> Generation<'a> {
     /// Checks the prompt and settings against the model's limits, then starts a session.
     pub fn begin(
         model: &'a dyn Model,
-        text: &'a Text,
+        language: &'a Language,
         prompt: &[u32],
         settings: &Settings,
         cancel: &Cancel,
@@ -88,15 +88,15 @@ impl<'a> Generation<'a> {
         let limits = model.limits();
         check(limits, prompt, settings)?;
         let stops = StopFinder::new(settings.stop.clone())?;
-        let detokenizer = Detokenizer::after(text, prompt)?;
+        let detokenizer = Detokenizer::after(&language.text, prompt)?;
         let noise = match settings.temperature {
             0.0 => Noise::greedy(),
             t => Noise::new(t, settings.seed).map_err(RunError::Random)?,
         };
         let room = limits.context - prompt.len();
         Ok(Generation {
-            text,
-            eos: &limits.eos,
+            language,
+            limits,
             session: model.begin(prompt, noise, cancel)?,
             most: settings.max_tokens.map_or(room, |asked| asked.get().min(room)),
             cancel: cancel.clone(),
@@ -117,11 +117,12 @@ impl<'a> Generation<'a> {
         self.totals.received_bytes += step.received_bytes;
         self.totals.seconds += step.seconds;
         self.totals.material_tokens = step.material_tokens;
-        let ended = self.eos.contains(&step.token);
+        let text = &self.language.text;
+        let ended = self.language.ends.contains(&step.token) || self.limits.ends.contains(&step.token);
         let full = self.totals.tokens == self.most;
-        let mut piece = if ended { String::new() } else { detokenizer.push(self.text, step.token)? };
+        let mut piece = if ended { String::new() } else { detokenizer.push(text, step.token)? };
         let last = if ended || full {
-            piece += &detokenizer.finish(self.text)?;
+            piece += &detokenizer.finish(text)?;
             None
         } else {
             Some(detokenizer)

@@ -2,7 +2,7 @@
 //!
 //! A [`Model`] yields tokens; how it runs the protocol is not known here. Around it stand the parts that a person meets:
 //!
-//! * [`Text`]: a `tokenizer.json`, and [`Detokenizer`], which turns a growing list of tokens into text piece by piece.
+//! * [`Language`]: the model's files, foremost [`Text`], a `tokenizer.json`, and [`Detokenizer`], which turns a growing list of tokens into text piece by piece.
 //! * [`StopFinder`]: stop strings, also across tokens.
 //! * [`Noise`]: the client's own Gumbel noise, which makes an argmax a sample.
 //! * [`ChatTemplate`]: messages to one prompt, by the template that ships with a chat model.
@@ -15,21 +15,23 @@
 
 mod chat;
 pub mod command;
+mod config;
 mod detokenize;
 mod error;
 mod generation;
+mod language;
 mod model;
 mod noise;
-mod options;
 mod stop;
 mod text;
 
 pub use chat::{ChatError, ChatTemplate, Message};
+pub use config::ConfigError;
 pub use detokenize::Detokenizer;
 pub use error::GenerateError;
 pub use generation::{Advance, Finish, Generation, Settings, Totals, check};
+pub use language::{Language, LanguageOptions};
 pub use model::{Cancel, Limits, Model, Session, Step};
 pub use noise::{GUMBEL_BOUND, Noise, TEMPERATURE_BOUND};
-pub use options::{Language, LanguageOptions};
 pub use stop::StopFinder;
 pub use text::{Text, TextError};

@@ -13,8 +13,8 @@ pub struct Limits {
     pub prefill: Vec<usize>,
     /// Number of logits: every token is below it. May exceed the tokenizer's, which trained models often pad.
     pub vocabulary: usize,
-    /// Tokens that end a text.
-    pub eos: Vec<u32>,
+    /// Tokens that end a text by what the program says, besides those of its [`Language`](super::Language).
+    pub ends: Vec<u32>,
     /// Greatest temperature; 0 if the program has no place for noise, and at most [`TEMPERATURE_BOUND`].
     ///
     /// [`TEMPERATURE_BOUND`]: super::TEMPERATURE_BOUND

@@ -154,7 +154,7 @@ impl From<GenerateError> for ApiError {
             GenerateError::Cancelled | GenerateError::Run(_) => {
                 ApiError::new(StatusCode::BAD_GATEWAY, "session_failed", message)
             }
-            GenerateError::Text(_) | GenerateError::Vocabulary { .. } => {
+            GenerateError::Text(_) | GenerateError::Config(_) | GenerateError::Vocabulary { .. } => {
                 ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "tokenizer", message)
             }
         }

@@ -135,7 +135,7 @@ fn streamed(reply: Reply, answer: Answer, include_usage: bool) -> Response {
             if let Some(piece) = ready.next() {
                 return Some((data(&piece), (answer, reply, ready)));
             }
-            let Some(mut listening) = answer else { return None };
+            let mut listening = answer?;
             let (piece, answer, more) = match listening.next().await {
                 Ok(Event::Begun) => (sse::Event::default().comment("begun"), Some(listening), Vec::new()),
                 Ok(Event::Text(text)) => (data(&reply.piece(&text)), Some(listening), Vec::new()),

@@ -19,9 +19,14 @@ pub const TOKEN: &str = "0123456789abcdef-test";
 /// What the toy says.
 pub const SPEECH: &str = "Good morrow, cousin. Is the day so young?";
 
+/// The language of the shipped model.
+pub fn language() -> Language {
+    Language::beside(&repository().join("models/tiny-shakespeare/tokenizer.json")).unwrap()
+}
+
 /// The tokenizer of the shipped model.
 pub fn text() -> Text {
-    Text::load(&repository().join("models/tiny-shakespeare/tokenizer.json")).unwrap()
+    language().text
 }
 
 /// A toy that says [`SPEECH`], then ends the text.
@@ -59,7 +64,7 @@ impl Served {
         let folder = tempfile::tempdir().unwrap();
         let counters = toy.counters();
         let (stop, stopped) = watch::channel(false);
-        let language = Language::new(text(), chat);
+        let language = Language { chat, ..language() };
         let endpoint = Endpoint::new(Arc::new(toy), language, "toy".to_owned(), token(folder.path()), caps, stopped);
         let listener = runtime.block_on(bind(([127, 0, 0, 1], 0).into())).unwrap();
         let address = listener.local_addr().unwrap();

@@ -4,21 +4,21 @@ use std::num::NonZeroUsize;
 
 use clap::Parser;
 use ssvm::generate::command::{CommandError, GenerateOptions, Output};
-use ssvm::generate::{Cancel, Finish, GenerateError, Generation, Model, Settings, Text};
+use ssvm::generate::{Cancel, Finish, GenerateError, Generation, Language, Model, Settings};
 use ssvm::serve::ServeOptions;
 use tests::processes::repository;
 use tests::toy::{Misfortune, Toy, fault};
 
-use crate::common::{SPEECH, text, toy};
+use crate::common::{SPEECH, language, text, toy};
 
 /// A whole text, its pieces joined.
 fn whole(
     toy: &Toy,
-    text: &Text,
+    language: &Language,
     prompt: &[u32],
     settings: &Settings,
 ) -> Result<(String, Finish, usize), GenerateError> {
-    let mut generation = Generation::begin(toy, text, prompt, settings, &Cancel::default())?;
+    let mut generation = Generation::begin(toy, language, prompt, settings, &Cancel::default())?;
     let mut all = String::new();
     loop {
         let step = generation.advance()?;
@@ -30,7 +30,7 @@ fn whole(
 }
 
 fn asked(settings: Settings) -> (String, Finish, usize) {
-    whole(&toy(), &text(), &[5, 6], &settings).unwrap()
+    whole(&toy(), &language(), &[5, 6], &settings).unwrap()
 }
 
 #[test]
@@ -42,10 +42,10 @@ fn a_text_ends_by_itself_or_at_its_length() {
     assert_eq!(asked(five), (text().decode(&tokens[..5]).unwrap(), Finish::Length, 5));
     // The context has 64 tokens.
     let long = Toy::new(tokens.repeat(10));
-    let (_, finish, count) = whole(&long, &text(), &[7; 48], &Settings::default()).unwrap();
+    let (_, finish, count) = whole(&long, &language(), &[7; 48], &Settings::default()).unwrap();
     assert_eq!((finish, count), (Finish::Length, 16));
     let much = Settings { max_tokens: NonZeroUsize::new(1000), ..Settings::default() };
-    assert_eq!(whole(&long, &text(), &[7; 48], &much).unwrap().2, 16);
+    assert_eq!(whole(&long, &language(), &[7; 48], &much).unwrap().2, 16);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn stop_strings_cross_tokens_and_are_no_text() {
     let (words, ..) = stop(&["young?!"]);
     assert_eq!(words, SPEECH);
     assert!(matches!(
-        whole(&toy(), &text(), &[5], &Settings { stop: vec![String::new()], ..Settings::default() }),
+        whole(&toy(), &language(), &[5], &Settings { stop: vec![String::new()], ..Settings::default() }),
         Err(GenerateError::EmptyStop)
     ));
 }
@@ -69,10 +69,10 @@ fn stop_strings_cross_tokens_and_are_no_text() {
 fn characters_over_several_tokens_stay_whole() {
     let tokens = text().encode("é 愛!").unwrap();
     let toy = Toy::new(tokens.clone());
-    assert_eq!(whole(&toy, &text(), &[5], &Settings::default()).unwrap().0, "é 愛!");
+    assert_eq!(whole(&toy, &language(), &[5], &Settings::default()).unwrap().0, "é 愛!");
     // Cut within a character, the rest is replaced.
     let cut = Settings { max_tokens: NonZeroUsize::new(tokens.len() - 2), ..Settings::default() };
-    assert_eq!(whole(&toy, &text(), &[5], &cut).unwrap().0, "é \u{fffd}");
+    assert_eq!(whole(&toy, &language(), &[5], &cut).unwrap().0, "é \u{fffd}");
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_seed_repeats_a_sample() {
 #[test]
 fn limits_are_checked_first() {
     let fails = |prompt: &[u32], settings: &Settings, toy: &Toy| {
-        let error = whole(toy, &text(), prompt, settings).unwrap_err();
+        let error = whole(toy, &language(), prompt, settings).unwrap_err();
         assert_eq!(toy.counters().tokens.load(std::sync::atomic::Ordering::SeqCst), 0);
         assert!(!error.hint().is_empty());
         error
@@ -103,9 +103,9 @@ fn limits_are_checked_first() {
 
 #[test]
 fn a_cancelled_text_ends() {
-    let (toy, text, cancel) = (toy(), text(), Cancel::default());
+    let (toy, language, cancel) = (toy(), language(), Cancel::default());
     let prompt = [fault(Misfortune::Slow)];
-    let mut generation = Generation::begin(&toy, &text, &prompt, &Settings::default(), &cancel).unwrap();
+    let mut generation = Generation::begin(&toy, &language, &prompt, &Settings::default(), &cancel).unwrap();
     generation.advance().unwrap();
     let other = cancel.clone();
     std::thread::spawn(move || other.cancel()).join().unwrap();

@@ -1,15 +1,16 @@
-//! The language of a model: its tokenizer and, if it chats, its template. Options that `generate` and `serve` share.
+//! The language of a model: its tokenizer, the tokens that end a text and, if it chats, its template.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::config::end_tokens;
 use super::{ChatError, ChatTemplate, GenerateError, Limits, Message, Text};
 
 /// Where the language of a model is described.
 #[derive(Args, Clone)]
 pub struct LanguageOptions {
-    /// The model's tokenizer [default: `tokenizer.json` beside the program].
+    /// The model's tokenizer; files beside it say which tokens end a text [default: `tokenizer.json` beside the program].
     #[arg(long, value_name = "FILE.json")]
     tokenizer: Option<PathBuf>,
     /// The model's chat template in Jinja, or `plain` for lines `User: ...` and `Assistant: ...` [default:
@@ -22,30 +23,34 @@ pub struct LanguageOptions {
 pub struct Language {
     /// The tokenizer.
     pub text: Text,
-    chat: Option<ChatTemplate>,
+    /// Tokens that end a text.
+    pub ends: Vec<u32>,
+    /// The template, of a model that chats.
+    pub chat: Option<ChatTemplate>,
 }
 
 impl LanguageOptions {
     /// Reads the files. The tokenizer may know fewer tokens than the model has logits, not more.
     pub fn load(&self, program: &Path, limits: &Limits) -> Result<Language, GenerateError> {
         let file = self.tokenizer.clone().unwrap_or_else(|| program.with_file_name("tokenizer.json"));
-        let text = Text::load(&file)?;
-        if text.size() > limits.vocabulary {
-            return Err(GenerateError::Vocabulary { tokenizer: text.size(), model: limits.vocabulary });
+        let mut language = Language::beside(&file)?;
+        if language.text.size() > limits.vocabulary {
+            return Err(GenerateError::Vocabulary { tokenizer: language.text.size(), model: limits.vocabulary });
         }
-        let chat = match &self.chat_template {
-            None => ChatTemplate::beside(&file)?,
-            Some(plain) if plain.as_os_str() == "plain" => Some(ChatTemplate::plain()),
-            Some(given) => Some(ChatTemplate::from_file(given, &file)?),
-        };
-        Ok(Language { text, chat })
+        match &self.chat_template {
+            None => {}
+            Some(plain) if plain.as_os_str() == "plain" => language.chat = Some(ChatTemplate::plain()),
+            Some(given) => language.chat = Some(ChatTemplate::from_file(given, &file)?),
+        }
+        Ok(language)
     }
 }
 
 impl Language {
-    /// A language without further files.
-    pub fn new(text: Text, chat: Option<ChatTemplate>) -> Language {
-        Language { text, chat }
+    /// A tokenizer and the files beside it.
+    pub fn beside(tokenizer: &Path) -> Result<Language, GenerateError> {
+        let text = Text::load(tokenizer)?;
+        Ok(Language { ends: end_tokens(&text)?, chat: ChatTemplate::beside(tokenizer)?, text })
     }
 
     /// The tokens of a plain prompt.
