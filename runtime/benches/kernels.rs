@@ -80,7 +80,7 @@ fn peak() -> Option<f64> {
 
 fn elements(count: usize) -> Vec<u64> {
     let mut out = vec![0; count];
-    Seed::new([7; 32]).stream(Domain { entry: 0, index: 0, kind: 0 }).fill(0, 64, &mut out);
+    Seed::new([7; 32]).stream(Domain { step: 0, entry: 0, index: 0, kind: 0 }).fill(0, 64, &mut out);
     out
 }
 
@@ -135,7 +135,7 @@ fn packing() {
 }
 
 fn generator() {
-    let stream = Seed::new([1; 32]).stream(Domain { entry: 0, index: 0, kind: 0 });
+    let stream = Seed::new([1; 32]).stream(Domain { step: 0, entry: 0, index: 0, kind: 0 });
     let mut out = vec![0; 1 << 22];
     for (width, bytes) in [(8, 1), (16, 2), (32, 4), (64, 8)] {
         let time = seconds(|| stream.fill(0, width, &mut out));

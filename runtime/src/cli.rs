@@ -23,7 +23,7 @@ use crate::process::client::Client;
 use crate::process::server::Server;
 use crate::process::{self, Entropy, Loaded, Os, Record, RunError, chain};
 use crate::setup::Cache;
-use crate::simulate::simulate;
+use crate::simulate::Session;
 use crate::weights_file::WeightsFile;
 
 /// Two-party inference on secret-shared values, with a trusted dealer.
@@ -315,8 +315,9 @@ fn simulated(options: &SimulateOptions) -> Result<(), CliError> {
         let [client, server, masks] = [Os.seed()?, Os.seed()?, Os.seed()?];
         let seeds = Seeds { client: &client, server: &server, weights: &masks };
         let inputs = run.encode(program).map_err(run_error)?;
-        let [client, server] =
-            simulate(program, loaded.entry_index(program), &weights, inputs, &run.publics, seeds).map_err(run_error)?;
+        let mut session = Session::new(&loaded.module.entries, &weights, seeds);
+        let entry = loaded.first_step(program).entry;
+        let [client, server] = session.step(entry, inputs, &run.publics).map_err(run_error)?;
         outputs.push(decode(program, client.outputs));
         runs.push(SimulatedRun { client: client.report, server: server.report });
     }

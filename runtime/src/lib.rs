@@ -22,6 +22,7 @@ pub mod protocol;
 pub mod ring;
 pub mod setup;
 pub mod simulate;
+pub mod step;
 pub mod vm;
 pub mod weights;
 pub mod weights_file;

@@ -27,6 +27,8 @@ pub struct Seed([u8; 32]);
 /// What a stream is for. Two uses of one seed never share a domain.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Domain {
+    /// Step of the session.
+    pub step: u32,
     /// Entry point of the program.
     pub entry: u32,
     /// Instruction or weight; `kind` tells which.
@@ -55,10 +57,11 @@ impl Seed {
 
     /// The stream of a domain.
     pub fn stream(&self, domain: Domain) -> Stream {
-        let mut label = [0; 9];
-        label[..4].copy_from_slice(&domain.entry.to_le_bytes());
-        label[4..8].copy_from_slice(&domain.index.to_le_bytes());
-        label[8] = domain.kind;
+        let mut label = [0; 13];
+        label[..4].copy_from_slice(&domain.step.to_le_bytes());
+        label[4..8].copy_from_slice(&domain.entry.to_le_bytes());
+        label[8..12].copy_from_slice(&domain.index.to_le_bytes());
+        label[12] = domain.kind;
         let mut key: [u8; 32] = blake3::keyed_hash(&self.0, &label).into();
         let (head, _) = key.split_first_chunk().expect("more than a block");
         let cipher = Aes128::new(Cpu::get(), head);
@@ -166,7 +169,7 @@ fn spread<T: Send>(out: &mut [T], f: impl Fn((usize, &mut [T])) + Send + Sync) {
 mod tests {
     use super::*;
 
-    const DOMAIN: Domain = Domain { entry: 1, index: 2, kind: 3 };
+    const DOMAIN: Domain = Domain { step: 4, entry: 1, index: 2, kind: 3 };
 
     fn seed() -> Seed {
         Seed(std::array::from_fn(|i| i as u8))
@@ -216,17 +219,19 @@ mod tests {
     fn domains_and_seeds_are_separate() {
         let mut heads = Vec::new();
         for seed in [seed(), Seed([0; 32])] {
-            for entry in [0, 1, 256] {
-                for index in [0, 1, 256] {
-                    for kind in [0, 1, 255] {
-                        heads.push(elements(&seed.stream(Domain { entry, index, kind }), 0, 64, 2));
+            for step in [0, 1, 256] {
+                for entry in [0, 1, 256] {
+                    for index in [0, 1, 256] {
+                        for kind in [0, 1, 255] {
+                            heads.push(elements(&seed.stream(Domain { step, entry, index, kind }), 0, 64, 2));
+                        }
                     }
                 }
             }
         }
         heads.sort();
         heads.dedup();
-        assert_eq!(heads.len(), 54);
+        assert_eq!(heads.len(), 162);
         assert!(Seed::random().unwrap().0 != Seed::random().unwrap().0);
     }
 

@@ -1,8 +1,9 @@
 //! The one-time setup: masked weights W - B, sent by the server once per model and kept by the client.
 //!
-//! Shapes    One piece per `linear`, in program order: the weight's elements at the product's width, packed and padded to a
-//!           byte. Which pieces there are and how long follows from the program.
-//! Cache     One file per program, commitment and entry: magic, pieces, BLAKE3 of all before. It is written under another
+//! Shapes    One piece per weight that a `linear` of any entry reads, in the order of their declarations: its elements at the
+//!           greatest width of those products, packed and padded to a byte. It serves every entry; which pieces there are
+//!           and how long follows from the module.
+//! Cache     One file per program and commitment: magic, pieces, BLAKE3 of all before. It is written under another
 //!           name, made durable and renamed, checked when it is loaded and then mapped into memory. A damaged file counts as
 //!           missing.
 //!
@@ -20,7 +21,7 @@ use crate::handshake::hex;
 use crate::ledger::sync_directory;
 use crate::mapped::map;
 use crate::ring;
-use crate::weights::{MaskedWeights, WeightsError, products};
+use crate::weights::{MaskedWeights, WeightsError, masked};
 
 const MAGIC: &[u8; 8] = b"SSVMSET\x01";
 const DIGEST: usize = 32;
@@ -30,21 +31,21 @@ const DIGEST: usize = 32;
 pub struct Piece {
     /// The weight.
     pub weight: Weight,
-    /// Width of its product in bits.
+    /// Greatest width of its products in bits.
     pub width: Width,
     /// Where its bytes lie in the setup.
     pub bytes: Range<usize>,
 }
 
-/// The pieces of a verified program's setup, one after another.
-pub fn layout(program: &Program) -> Vec<Piece> {
+/// The pieces of a verified module's setup, one after another.
+pub fn layout(entries: &[Program]) -> Vec<Piece> {
     let mut end = 0;
     let piece = |(weight, width, elements)| {
         let start = end;
         end += ring::packed_len(elements, width);
         Piece { weight, width, bytes: start..end }
     };
-    products(program).map(piece).collect()
+    masked(entries).map(piece).collect()
 }
 
 /// A directory of setups.
@@ -63,9 +64,9 @@ pub struct CacheError {
     pub source: io::Error,
 }
 
-/// A program's masked weights, mapped into memory.
+/// A module's masked weights, mapped into memory.
 pub struct Masked {
-    /// None for a program without `linear`: an empty setup has no file.
+    /// None for a module without `linear`: an empty setup has no file.
     map: Option<Mmap>,
     pieces: Vec<Piece>,
 }
@@ -87,8 +88,8 @@ pub struct Model<'a> {
     pub hash: &'a [u8; 32],
     /// Commitment to the weights.
     pub commitment: &'a [u8; 32],
-    /// The entry.
-    pub program: &'a Program,
+    /// Its entries.
+    pub entries: &'a [Program],
 }
 
 impl Cache {
@@ -100,7 +101,7 @@ impl Cache {
 
     /// The setup of a model, if it is there and whole.
     pub fn load(&self, model: Model<'_>) -> Result<Option<Masked>, CacheError> {
-        let pieces = layout(model.program);
+        let pieces = layout(model.entries);
         if pieces.is_empty() {
             return Ok(Some(Masked { map: None, pieces }));
         }
@@ -137,7 +138,7 @@ impl Cache {
 
     fn path(&self, model: Model<'_>) -> PathBuf {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(model.hash).update(model.commitment).update(model.program.name.as_bytes());
+        hasher.update(model.hash).update(model.commitment);
         self.directory.join(format!("{}.setup", hex(&hasher.finalize().as_bytes()[..16])))
     }
 }
@@ -168,7 +169,7 @@ impl Store {
             map(&path)
         };
         match finish() {
-            Ok(map) => Ok(Masked { map: Some(map), pieces: layout(model.program) }),
+            Ok(map) => Ok(Masked { map: Some(map), pieces: layout(model.entries) }),
             Err(source) => Err(CacheError { path, source }),
         }
     }

@@ -4,7 +4,8 @@ use crate::codec::dimensions;
 use crate::prg::Seed;
 use crate::protocol::linear::{self, WeightMask};
 use crate::ring;
-use ir::{Op, Program, Weight, Width};
+use ir::material::masked_weights;
+use ir::{Program, Weight, Width};
 use std::collections::HashMap;
 
 /// A tensor of signed little-endian integers as they lie in a file, row-major.
@@ -70,10 +71,10 @@ pub trait MaskedWeights: Sync {
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// The weight is not there.
-    #[error("weight {0} is not among the masked weights; were they made for this program and entry?")]
+    #[error("weight {0} is not among the masked weights; were they made for this program?")]
     Missing(u32),
     /// Too few or too many bytes.
-    #[error("weight {weight} takes {expected} masked bytes, not {got}; were they made for this program and entry?")]
+    #[error("weight {weight} takes {expected} masked bytes, not {got}; were they made for this program?")]
     Length {
         /// The weight.
         weight: u32,
@@ -87,14 +88,12 @@ pub enum WeightsError {
     Io(#[from] std::io::Error),
 }
 
-/// The products of a program: the weight of each `linear`, the width of its ring and the number of its elements.
-pub fn products(program: &Program) -> impl Iterator<Item = (Weight, Width, usize)> + '_ {
-    program.instrs.iter().filter_map(|instr| match instr.op {
-        Op::Linear { x, weight } => {
-            let shape = &program.weights[weight.index()].shape;
-            Some((weight, program.ty(x).width, dimensions(shape).iter().product()))
-        }
-        _ => None,
+/// The weights that the client holds masked, for all entries of a module: each with the greatest width of its products and
+/// its number of elements.
+pub fn masked(entries: &[Program]) -> impl Iterator<Item = (Weight, Width, usize)> + '_ {
+    masked_weights(entries).into_iter().map(|(weight, width)| {
+        let shape = &entries[0].weights[weight.index()].shape;
+        (weight, width, dimensions(shape).iter().product())
     })
 }
 
@@ -121,12 +120,12 @@ impl Packed {
         Ok(())
     }
 
-    /// Masks all weights that the products of an entry read: what the server sends once per model.
-    pub fn mask(program: &Program, entry: u32, seed: &Seed, weights: &dyn ServerWeights) -> Packed {
+    /// Masks all weights that the products of a module's entries read: what the server sends once per model.
+    pub fn mask(entries: &[Program], seed: &Seed, weights: &dyn ServerWeights) -> Packed {
         let mut packed = Packed::default();
-        for (weight, width, elements) in products(program) {
+        for (weight, width, elements) in masked(entries) {
             let mut bytes = Vec::with_capacity(ring::packed_len(elements, width));
-            linear::mask_weight(WeightMask::new(seed, entry, weight), weights.integers(weight), width, &mut bytes)
+            linear::mask_weight(WeightMask::new(seed, (weight, width)), weights.integers(weight), &mut bytes)
                 .and_then(|()| packed.insert(weight, width, elements, bytes).map_err(std::io::Error::other))
                 .expect("memory takes all bytes, and they are as many as the weight has");
         }

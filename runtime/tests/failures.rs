@@ -6,7 +6,9 @@ use ir::program::{Encoding, Input, Output, Public};
 use ir::{Builder, Kind, Op, Party, Program, Shape, Type};
 use ssvm::link::{Link, pair};
 use ssvm::material::{Feed, Queue, queue};
+use ssvm::protocol::cache::Openings;
 use ssvm::ring::Tensor;
+use ssvm::step::Step;
 use ssvm::vm::Machine;
 use ssvm::weights::{Packed, Resident};
 use std::io::Write;
@@ -31,6 +33,11 @@ fn program() -> Program {
     b.finish()
 }
 
+/// The program's only step.
+fn first(program: &Program) -> Step<'_> {
+    Step::first(std::slice::from_ref(program), 0)
+}
+
 const DEADLINE: Duration = Duration::from_millis(50);
 
 /// Runs the server against a peer and a dealer that are played by `play`, and gives what it says.
@@ -39,8 +46,8 @@ fn server_says(play: impl FnOnce(&mut dyn Link, &mut Feed)) -> String {
     let (mut peer, mut link) = pair(DEADLINE);
     let (mut feed, mut material): (Feed, Queue) = queue(1 << 20, DEADLINE);
     play(&mut peer, &mut feed);
-    let server = Machine::server(&program, 0, &seed, &[3], &weights).unwrap();
-    server.run(Vec::new(), &mut link, &mut material).err().expect("a fault").to_string()
+    let server = Machine::server(first(&program), &seed, &[3], &weights).unwrap();
+    server.run(&mut Openings::default(), Vec::new(), &mut link, &mut material).err().expect("a fault").to_string()
 }
 
 #[test]
@@ -75,15 +82,16 @@ fn faults_name_the_instruction_and_the_node() {
 fn arguments_are_checked_before_anything_is_sent() {
     let (program, seed, masked) = (program(), Rng::new(2).seed(), Packed::default());
     let says =
-        |publics: &[u32]| Machine::client(&program, 0, &seed, publics, &masked).err().expect("a fault").to_string();
+        |publics: &[u32]| Machine::client(first(&program), &seed, publics, &masked).err().expect("a fault").to_string();
     assert_eq!(says(&[]), "the program takes 1 public numbers, 0 were given");
     assert_eq!(says(&[8]), "public number \"last\" is 8, it must be below 8");
 
     let run = |inputs| {
         let (mut link, mut peer) = pair(DEADLINE);
         let (_, mut material) = queue(0, DEADLINE);
-        let client = Machine::client(&program, 0, &seed, &[0], &masked).unwrap();
-        let says = client.run(inputs, &mut link, &mut material).err().expect("a fault").to_string();
+        let client = Machine::client(first(&program), &seed, &[0], &masked).unwrap();
+        let says =
+            client.run(&mut Openings::default(), inputs, &mut link, &mut material).err().expect("a fault").to_string();
         assert!(peer.receive(0, 0).is_err(), "nothing was sent");
         says
     };

@@ -4,17 +4,20 @@
 
 mod support;
 
+use ir::bytecode::Module;
 use ir::material::{Receiver, lift_bits, pieces};
 use ir::{Op, Party, Program, parse};
 use ssvm::dealer::{Seeds, deal, material_bytes};
 use ssvm::link::{Recording, pair};
 use ssvm::material::{Material, MaterialError, queue};
+use ssvm::protocol::cache::{Masks, Openings};
 use ssvm::protocol::{Use, open};
 use ssvm::ring::{Tensor, mask, unpack};
+use ssvm::step::Step;
 use ssvm::vm::Machine;
 use ssvm::weights::{Packed, Resident};
 use std::time::Duration;
-use support::{Case, Rng};
+use support::{Rng, encoded};
 
 /// Runs of each test. A feature that does not vary then deviates by 16 standard deviations.
 const RUNS: usize = 256;
@@ -69,35 +72,44 @@ impl<M: Material> Material for Kept<M> {
     }
 }
 
-/// Runs a case once and gives the views of client and server, without the final `reveal`s.
-fn views(case: &Case, rng: &mut Rng) -> [View; 2] {
-    let program = &case.program;
+/// A step of a session: the entry's number, its inputs and its public numbers.
+type Arguments = (u32, Vec<Vec<i64>>, Vec<u32>);
+
+/// Runs a session once and gives the views of client and server, without the final `reveal`s: those of all steps.
+fn views(entries: &[Program], weights: &[Vec<i64>], steps: &[Arguments], rng: &mut Rng) -> [View; 2] {
     let (client_seed, server_seed, weights_seed) = (rng.seed(), rng.seed(), rng.seed());
     let seeds = Seeds { client: &client_seed, server: &server_seed, weights: &weights_seed };
-    let weights = Resident::new(case.weights.iter().map(|w| &w[..]));
-    let masked = Packed::mask(program, 0, seeds.weights, &weights);
-    let deadline = Duration::from_secs(60);
-    let (client_link, server_link) = pair(deadline);
-    let (mut client_link, mut server_link) = (Recording::new(client_link), Recording::new(server_link));
-    let [client, server] = [Party::Client, Party::Server].map(|p| queue(material_bytes(program, p), deadline));
-    let (mut feed_client, material) = client;
-    let mut client_material = Kept { material, bytes: Vec::new() };
-    let (mut feed_server, material) = server;
-    let mut server_material = Kept { material, bytes: Vec::new() };
-    std::thread::scope(|scope| {
-        scope.spawn(move || deal(program, 0, seeds, &mut feed_client, &mut feed_server).unwrap());
-        scope.spawn(|| {
-            let server = Machine::server(program, 0, seeds.server, &[], &weights).unwrap();
-            server.run(Vec::new(), &mut server_link, &mut server_material).unwrap();
+    let weights = Resident::new(weights.iter().map(|w| &w[..]));
+    let masked = Packed::mask(entries, seeds.weights, &weights);
+    let (mut at_dealer, mut at_client, mut at_server) = (Masks::default(), Openings::default(), Openings::default());
+    let mut views = [View::new(), View::new()];
+    for (number, (entry, inputs, publics)) in (0..).zip(steps) {
+        let step = Step { entries, entry: *entry, number };
+        let program = step.program();
+        let deadline = Duration::from_secs(60);
+        let (client_link, server_link) = pair(deadline);
+        let (mut client_link, mut server_link) = (Recording::new(client_link), Recording::new(server_link));
+        let [client, server] = [Party::Client, Party::Server].map(|p| queue(material_bytes(program, p), deadline));
+        let (mut feed_client, material) = client;
+        let mut client_material = Kept { material, bytes: Vec::new() };
+        let (mut feed_server, material) = server;
+        let mut server_material = Kept { material, bytes: Vec::new() };
+        std::thread::scope(|scope| {
+            let at_dealer = &mut at_dealer;
+            scope.spawn(move || deal(step, seeds, at_dealer, &mut feed_client, &mut feed_server).unwrap());
+            scope.spawn(|| {
+                let server = Machine::server(step, seeds.server, publics, &weights).unwrap();
+                server.run(&mut at_server, Vec::new(), &mut server_link, &mut server_material).unwrap();
+            });
+            let mut client = Machine::client(step, seeds.client, publics, &masked).unwrap();
+            client.prepare().unwrap();
+            let inputs = encoded(program, inputs);
+            client.run(&mut at_client, inputs, &mut client_link, &mut client_material).unwrap();
         });
-        let mut client = Machine::client(program, 0, seeds.client, &[], &masked).unwrap();
-        client.prepare().unwrap();
-        client.run(case.encoded(), &mut client_link, &mut client_material).unwrap();
-    });
-    [
-        elements(program, Party::Client, &client_link.received, &client_material.bytes),
-        elements(program, Party::Server, &server_link.received, &server_material.bytes),
-    ]
+        views[0].extend(elements(program, Party::Client, &client_link.received, &client_material.bytes));
+        views[1].extend(elements(program, Party::Server, &server_link.received, &server_material.bytes));
+    }
+    views
 }
 
 /// Takes messages and material apart.
@@ -153,22 +165,43 @@ fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], materi
 /// Every protocol once. Element counts are multiples of 8, so that no piece has padding.
 const EVERY_PROTOCOL: &str = include_str!("programs/every_protocol.ssir");
 
+/// Demands that both parties' views of a session look uniform.
+fn check_uniform(entries: &[Program], steps: &[Arguments], rng: &mut Rng) {
+    let module = Module { entries: entries.to_vec(), ..Module::default() };
+    ir::verify_module(&module, &ir::verify::Limits::default()).unwrap_or_else(|f| panic!("{}", f[0]));
+    let weights: Vec<_> = entries[0].weights.iter().map(|w| vec![3; w.shape.elements().unwrap() as usize]).collect();
+    let (client, server): (Vec<View>, Vec<View>) =
+        (0..RUNS).map(|_| views(entries, &weights, steps, rng)).map(|[client, server]| (client, server)).unzip();
+    for (party, views) in [("client", client), ("server", server)] {
+        assert!(views[0].len() > 100, "the {party} sees {} elements", views[0].len());
+        let (worst, steps) = (deviation(&views), steps.len());
+        assert!(worst < LIMIT, "the {party}'s view of {steps} steps deviates by {worst} standard deviations");
+    }
+}
+
+/// The same value for every element of a program's inputs.
+fn constant(program: &Program, value: i64) -> Vec<Vec<i64>> {
+    program.inputs.iter().map(|i| vec![value; i.ty.shape.elements().unwrap() as usize]).collect()
+}
+
 #[test]
 fn views_are_uniform() {
     let program = parse(EVERY_PROTOCOL).unwrap_or_else(|e| panic!("{e}"));
-    ir::verify::verify(&program, &ir::verify::Limits::default()).unwrap_or_else(|f| panic!("{}", f[0]));
     for value in [0, 1, -100] {
-        let inputs = program.inputs.iter().map(|i| vec![value; i.ty.shape.elements().unwrap() as usize]).collect();
-        let weights = program.weights.iter().map(|w| vec![3; w.shape.elements().unwrap() as usize]).collect();
-        let case = Case { program: program.clone(), inputs, weights, publics: Vec::new() };
-        let mut rng = Rng::new(20 + value as u64);
-        let (client, server): (Vec<View>, Vec<View>) =
-            (0..RUNS).map(|_| views(&case, &mut rng)).map(|[client, server]| (client, server)).unzip();
-        for (party, views) in [("client", client), ("server", server)] {
-            assert!(views[0].len() > 100, "the {party} sees {} elements", views[0].len());
-            let worst = deviation(&views);
-            assert!(worst < LIMIT, "the {party}'s view deviates by {worst} standard deviations for input {value}");
-        }
+        let steps = [(0, constant(&program, value), Vec::new())];
+        check_uniform(std::slice::from_ref(&program), &steps, &mut Rng::new(20 + value as u64));
+    }
+}
+
+/// What later steps open and are dealt is uniform next to what was cached: no mask serves two steps.
+#[test]
+fn views_of_a_session_are_uniform() {
+    let sources = [include_str!("programs/prefill.ssir"), include_str!("programs/decode.ssir")];
+    let entries = sources.map(|s| parse(s).unwrap_or_else(|e| panic!("{e}")));
+    for value in [0, 1] {
+        let [prompt, row] = [0, 1].map(|entry| constant(&entries[entry], value));
+        let steps = [(0, prompt, vec![1]), (1, row.clone(), vec![2, 4, 5, 2]), (1, row, vec![2, 4, 6, 3])];
+        check_uniform(&entries, &steps, &mut Rng::new(24 + value as u64));
     }
 }
 
@@ -182,7 +215,7 @@ fn halves(fault: impl Fn(&mut [u64]), whole: bool) -> Vec<View> {
     let x = Tensor::new(vec![16], vec![5; 16]);
     let half = |_| {
         let seed = rng.seed();
-        let mut mask = open::mask(Use { seed: &seed, entry: 0, index: 0 }, x.len(), WIDTH);
+        let mut mask = open::mask(Use { seed: &seed, step: 0, entry: 0, index: 0 }, x.len(), WIDTH);
         fault(&mut mask);
         let half = open::send(Party::Client, &x, mask, WIDTH, whole, open::Dealt::default());
         half.message().iter().map(|&v| (v, WIDTH)).collect()

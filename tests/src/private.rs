@@ -13,7 +13,7 @@ use sscc::pipeline::{self, Compiled, Options};
 use ssvm::codec::{self, Plain};
 use ssvm::dealer::Seeds;
 use ssvm::prg::Seed;
-use ssvm::simulate::simulate;
+use ssvm::simulate::Session;
 use ssvm::vm::Finished;
 use ssvm::weights::Resident;
 
@@ -72,7 +72,8 @@ impl Private {
         let publics: Vec<u32> = program.publics.iter().map(|p| p.bound - 1).collect();
         let [client, server, weights] = [(); 3].map(|()| Seed::random().expect("the system's randomness"));
         let seeds = Seeds { client: &client, server: &server, weights: &weights };
-        simulate(program, 0, &self.weights, inputs, &publics, seeds).expect("a run in one process")
+        let mut session = Session::new(&self.module.entries, &self.weights, seeds);
+        session.step(0, inputs, &publics).expect("a run in one process")
     }
 
     /// The revealed output of all its rows, in real units.

@@ -1,42 +1,49 @@
-//! The dealer's logic: from three seeds and a program, the material of one run. It never sees an opened value.
+//! The dealer's logic: from three seeds and a program, the material of one step of a session. It never sees an opened value.
 //!
 //! Material is written instruction by instruction, in program order, and within an instruction in the order of its
-//! protocol's file. The masks of openings are kept until their last reader; all else is made and dropped on the way, so
-//! memory does not grow with the program. The same seeds give the same bytes: nothing else is random.
+//! protocol's file. The masks of openings are kept until their last reader, those of cached ones as long as the session;
+//! all else is made and dropped on the way, so memory does not grow with the program. The same seeds give the same bytes: nothing else is random.
 
 use crate::codec::dimensions;
 use crate::prg::Seed;
+use crate::protocol::cache::{self, Masks};
 use crate::protocol::linear::{Sizes, WeightMask};
 use crate::protocol::matmul::Product;
 use crate::protocol::series::Terms;
 use crate::protocol::square::Over;
-use crate::protocol::{Dealing, Mask, Use, blocks, ge, linear, matmul, mul, open, series, spline, square};
-use ir::{Op, Party, Program, Table, Value, liveness, material};
+use crate::protocol::{Dealing, Mask, blocks, ge, linear, matmul, mul, open, select, series, spline, square};
+use crate::step::Step;
+use ir::{Op, Party, Program, Table, Value, Weight, Width, liveness, material};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-/// What the material of a run derives from.
+/// What the material of a session derives from.
 #[derive(Clone, Copy)]
 pub struct Seeds<'a> {
-    /// Known to client and dealer; new for every run.
+    /// Known to client and dealer; new for every session.
     pub client: &'a Seed,
-    /// Known to server and dealer; new for every run.
+    /// Known to server and dealer; new for every session.
     pub server: &'a Seed,
     /// Known to server and dealer; one for each version of the weights.
     pub weights: &'a Seed,
 }
 
-/// Deals one run of a verified and scheduled program's entry number `entry`.
+/// Deals one step of a session of a verified and scheduled module. The masks that later steps read stay in `cache`; a
+/// step that cannot begin is an error before a byte is written, and one that breaks ends the session.
 pub fn deal(
-    program: &Program,
-    entry: u32,
+    step: Step,
     seeds: Seeds,
+    cache: &mut Masks,
     to_client: &mut dyn Write,
     to_server: &mut dyn Write,
 ) -> io::Result<()> {
+    cache.begin(step).map_err(io::Error::other)?;
+    let program = step.program();
     let lift_bits = material::lift_bits(program);
+    let weight_widths: BTreeMap<Weight, Width> = material::masked_weights(step.entries).into_iter().collect();
     let mut masks: Vec<Option<Mask>> = program.instrs.iter().map(|_| None).collect();
     for (i, frees) in liveness::frees(program).iter().enumerate() {
-        let [client, server] = [seeds.client, seeds.server].map(|seed| Use { seed, entry, index: i as u32 });
+        let [client, server] = [seeds.client, seeds.server].map(|seed| step.own(seed, i));
         let mut to = Dealing::new(client, server, to_client, to_server);
         masks[i] = match &program.instrs[i].op {
             Op::Open { x, width, .. } => {
@@ -46,9 +53,13 @@ pub fn deal(
                 Some(open::deal(&shape, shares, *width, lift_bits[i], &mut to)?)
             }
             Op::Linear { x, weight } => {
-                let mask = WeightMask::new(seeds.weights, entry, *weight);
+                let mask = WeightMask::new(seeds.weights, (*weight, weight_widths[weight]));
                 linear::deal(client, mask, Sizes::of(program, *x, *weight), program.ty(*x).width, &mut to)?;
                 None
+            }
+            Op::Cache { x, state, .. } => {
+                let x = masks[x.index()].as_ref().expect("verified: an opening is cached");
+                Some(cache::deal(cache, *state, x, program.ty(Value(i as u32))))
             }
             _ => {
                 read(program, i, &masks, &mut to)?;
@@ -58,7 +69,9 @@ pub fn deal(
         frees.iter().for_each(|v| masks[v.index()] = None);
     }
     to_client.flush()?;
-    to_server.flush()
+    to_server.flush()?;
+    cache.end();
+    Ok(())
 }
 
 /// Deals what a read of an opening takes; other instructions take nothing.
@@ -78,6 +91,9 @@ fn read(program: &Program, index: usize, masks: &[Option<Mask>], to: &mut Dealin
             blocks(mask(x).r.len()).try_for_each(|block| spline::deal(mask(x), block, *width, to))
         }
         Op::Ge { x, width, .. } => blocks(mask(x).r.len()).try_for_each(|block| ge::deal(mask(x), block, *width, to)),
+        Op::Select { d, y, width } => {
+            blocks(mask(d).r.len()).try_for_each(|block| select::deal(mask(d), mask(y), block, *width, to))
+        }
         _ => Ok(()),
     }
 }
@@ -94,7 +110,7 @@ fn product(
     matmul::deal(product, x, y, pattern, program.ty(Value(index as u32)).width, to)
 }
 
-/// Bytes that a run takes from the dealer.
+/// Bytes that a step takes from the dealer.
 pub fn material_bytes(program: &Program, party: Party) -> u64 {
     let cost = ir::cost::per_instruction(program);
     match party {

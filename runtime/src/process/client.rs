@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use ir::cost::setup_bytes;
 use ir::{Party, Program};
 use ndarray::ArrayD;
 
@@ -74,7 +75,7 @@ impl Client {
         inputs: Vec<crate::ring::Tensor>,
     ) -> Result<Outcome, RunError> {
         let mut phases = Phases::default();
-        let (index, cost) = (self.loaded.entry_index(program), ir::cost::cost(program));
+        let (step, cost) = (self.loaded.first_step(program), ir::cost::cost(program));
         let ours = Hello {
             entry: program.name.clone(),
             publics: input.publics.clone(),
@@ -85,10 +86,11 @@ impl Client {
         phases.handshake_seconds = watch.lap();
 
         let session = theirs.session;
-        let model = Model { hash: &self.loaded.hash, commitment: &theirs.commitment, program };
+        let entries = &self.loaded.module.entries;
+        let model = Model { hash: &self.loaded.hash, commitment: &theirs.commitment, entries };
         let kept = self.cache.load(model)?;
         conn.send_frame(Kind::Begin, 0, Bytes::from(vec![u8::from(kept.is_some())]))?;
-        let setup_bytes = if kept.is_some() { 0 } else { cost.setup_bytes };
+        let setup_bytes = if kept.is_some() { 0 } else { setup_bytes(entries) };
         let masked = match kept {
             Some(masked) => masked,
             None => self.set_up(conn, model)?,
@@ -101,7 +103,7 @@ impl Client {
         let (mut material, at_dealer) = collect(net, self.dealer, &hello, &[&seed], cost.client_material_bytes, conn)?;
         phases.dealing_seconds = watch.lap();
 
-        let mut machine = Machine::client(program, index, &seed, &input.publics, &masked)?;
+        let mut machine = Machine::client(step, &seed, &input.publics, &masked)?;
         machine.prepare()?;
         phases.prepare_seconds = watch.lap();
 
@@ -116,7 +118,7 @@ impl Client {
 
     /// Receives and keeps the masked weights.
     fn set_up(&self, conn: &mut Conn, model: Model<'_>) -> Result<Masked, RunError> {
-        let pieces = layout(model.program);
+        let pieces = layout(model.entries);
         let progress = Progress::bytes("setup", pieces.last().map_or(0, |p| p.bytes.end as u64));
         let mut store = self.cache.store(model)?;
         for (step, piece) in pieces.iter().enumerate() {

@@ -20,6 +20,7 @@ use crate::handshake::{self, Mismatch, Role, Session, greet};
 use crate::net::frame::Kind;
 use crate::net::{Conn, Listener, Net, NetError};
 use crate::prg::Seed;
+use crate::protocol::cache::Masks;
 
 /// Sessions that are dealt at one time. More wait.
 const DEALING: usize = 4;
@@ -235,7 +236,8 @@ impl Desk {
         let mut to_server = Outgoing::new(&mut server.conn, Kind::Material, 0, cost.server_material_bytes);
         to_client.in_vain_if(server_lost);
         to_server.in_vain_if(client_lost);
-        let dealt = deal(program, self.loaded.entry_index(program), seeds, &mut to_client, &mut to_server);
+        let step = self.loaded.first_step(program);
+        let dealt = deal(step, seeds, &mut Masks::default(), &mut to_client, &mut to_server);
         let (sent_client, sent_server) = (to_client.finish(dealt.is_ok()), to_server.finish(dealt.is_ok()));
         sent_client.and(sent_server)?;
         if dealt.is_ok() {

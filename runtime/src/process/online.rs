@@ -6,6 +6,7 @@ use super::RunError;
 use super::link::{Held, PeerLink};
 use crate::net::frame::Kind;
 use crate::net::{Conn, NetError};
+use crate::protocol::cache::Openings;
 use crate::ring::Tensor;
 use crate::vm::{Finished, Machine};
 
@@ -17,7 +18,7 @@ pub(super) fn meet(conn: &mut Conn, at_dealer: Conn) -> Result<(), NetError> {
     Ok(())
 }
 
-/// Runs a machine.
+/// Runs a machine, the only step of its session.
 pub(super) fn run(
     machine: Machine<'_>,
     inputs: Vec<Tensor>,
@@ -25,7 +26,7 @@ pub(super) fn run(
     material: &mut Held,
 ) -> Result<Finished, RunError> {
     let mut link = PeerLink::new(conn);
-    let ran = machine.run(inputs, &mut link, material);
+    let ran = machine.run(&mut Openings::default(), inputs, &mut link, material);
     match link.fault() {
         Some(fault) => Err(fault.into()),
         None => Ok(ran?),

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use ir::bytecode::{self, Module};
-use ir::{Limits, Program, verify};
+use ir::{Limits, Program, verify_module};
 
 use super::RunError;
 use crate::handshake::{Hello, PROTOCOL_VERSION, Role, Session};
+use crate::step::Step;
 
 /// Greatest size of a `.ssb` file.
 const MAX_FILE: u64 = 1 << 30;
@@ -45,14 +46,11 @@ impl Loaded {
         if module.entries.is_empty() {
             return Err(bad("it has no entry".to_owned()));
         }
-        for (i, entry) in module.entries.iter().enumerate() {
-            if module.entries[..i].iter().any(|e| e.name == entry.name) {
-                return Err(bad(format!("two entries are called `{}`", entry.name)));
-            }
-            verify(entry, &Limits::default()).map_err(|faults| {
-                let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-                bad(format!("entry `{}` breaks the rules\n{}", entry.name, faults.join("\n")))
-            })?;
+        verify_module(&module, &Limits::default()).map_err(|faults| {
+            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            bad(format!("it breaks the rules\n{}", faults.join("\n")))
+        })?;
+        for entry in &module.entries {
             if !entry.scheduled {
                 return Err(bad(format!("entry `{}` is not scheduled", entry.name)));
             }
@@ -63,10 +61,10 @@ impl Loaded {
         Ok(Loaded { path: path.to_owned(), module, hash: bytecode::hash(file) })
     }
 
-    /// Position of an entry of this program, which separates its use of seeds from that of others.
-    pub fn entry_index(&self, program: &Program) -> u32 {
+    /// An entry of this program as the first step of a session.
+    pub fn first_step(&self, program: &Program) -> Step<'_> {
         let index = self.module.entries.iter().position(|e| e.name == program.name);
-        index.expect("an entry of this program") as u32
+        Step::first(&self.module.entries, index.expect("an entry of this program") as u32)
     }
 
     /// What a process with this program says about itself; session, entry and public numbers are left empty.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ir::Party;
+use ir::cost::setup_bytes;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
@@ -119,7 +120,7 @@ impl Desk {
         let ours = Hello { session, ..loaded.hello(Role::Party(Party::Server)) };
         let theirs = greet(conn, &ours, &[Role::Party(Party::Client)])?;
         let program = handshake::entry(&loaded.module, &theirs)?;
-        let index = loaded.entry_index(program);
+        let (step, entries) = (loaded.first_step(program), &loaded.module.entries);
         let cost = ir::cost::cost(program);
         conn.trust(cost.client_sent_bytes);
         let holds_setup = match conn.receive_small(Kind::Begin, 1, None)?.as_ref() {
@@ -135,14 +136,14 @@ impl Desk {
         // The machine's cores serve one session at a time.
         let permit = conn.during(self.running.acquire())?;
         let _permit = permit.expect("the semaphore is never closed");
-        let mask_seed = key.mask_seed(&loaded.hash, &program.name);
+        let mask_seed = key.mask_seed(&loaded.hash);
         let weights = weights.of(program);
         if !holds_setup {
-            for (step, piece) in layout(program).into_iter().enumerate() {
-                let mut out = Outgoing::new(conn, Kind::Setup, step as u32, piece.bytes.len() as u64);
+            for (number, piece) in layout(entries).into_iter().enumerate() {
+                let mut out = Outgoing::new(conn, Kind::Setup, number as u32, piece.bytes.len() as u64);
                 let integers = weights.integers(piece.weight);
-                let mask = WeightMask::new(&mask_seed, index, piece.weight);
-                let sent = mask_weight(mask, integers, piece.width, &mut out);
+                let mask = WeightMask::new(&mask_seed, (piece.weight, piece.width));
+                let sent = mask_weight(mask, integers, &mut out);
                 out.finish(sent.is_ok())?;
             }
         }
@@ -155,7 +156,7 @@ impl Desk {
             collect(&self.net, *dealer, &hello, &[&seed, &mask_seed], cost.server_material_bytes, conn)?;
         phases.dealing_seconds = watch.lap();
 
-        let mut machine = Machine::server(program, index, &seed, &theirs.publics, &weights)?;
+        let mut machine = Machine::server(step, &seed, &theirs.publics, &weights)?;
         machine.prepare()?;
         phases.prepare_seconds = watch.lap();
 
@@ -164,7 +165,7 @@ impl Desk {
         let finished = run(machine, Vec::new(), conn, &mut material)?;
         phases.online_seconds = watch.lap();
         conn.receive_small(Kind::Done, 0, None)?;
-        let setup_bytes = if holds_setup { 0 } else { cost.setup_bytes };
+        let setup_bytes = if holds_setup { 0 } else { setup_bytes(entries) };
         Ok(Record::new(session, phases, setup_bytes, conn, finished.report))
     }
 }

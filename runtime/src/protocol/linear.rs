@@ -64,25 +64,32 @@ fn input_mask(client: Use, sizes: Sizes, width: Width) -> Vec<u64> {
     client.elements(kind::INPUT, 0..sizes.rows * sizes.k, width)
 }
 
-/// The mask B of a weight: the seed that server and dealer share, with the weight's index in place of an instruction's.
-/// B is fresh as long as a seed serves one version of the weights.
+/// The mask B of a weight: from the seed that server and dealer share, with the weight's index in place of an
+/// instruction's. It belongs to the weight, whatever entry and step read it, and B is one tensor mod 2^width, `width` the
+/// greatest of the products that read it: a narrower product takes the low bits of the same integers. B is fresh as long
+/// as a seed serves one version of the weights.
 #[derive(Clone, Copy)]
-pub struct WeightMask<'a>(Use<'a>);
+pub struct WeightMask<'a> {
+    seed: &'a Seed,
+    weight: Weight,
+    width: Width,
+}
 
 impl<'a> WeightMask<'a> {
-    /// The mask of a weight of an entry.
-    pub fn new(seed: &'a Seed, entry: u32, weight: Weight) -> WeightMask<'a> {
-        WeightMask(Use { seed, entry, index: weight.0 })
+    /// The mask of a weight whose widest product, over the entries of its module, has `width` bits: see
+    /// [`ir::material::masked_weights`].
+    pub fn new(seed: &'a Seed, (weight, width): (Weight, Width)) -> WeightMask<'a> {
+        WeightMask { seed, weight, width }
     }
 
     fn stream(self) -> Stream {
-        self.0.stream(kind::WEIGHT)
+        Use { seed: self.seed, step: 0, entry: 0, index: self.weight.0 }.stream(kind::WEIGHT)
     }
 }
 
-/// The server's side, once per model: writes W - B, packed at `width` bits, for the client.
-pub fn mask_weight(mask: WeightMask, values: Integers, width: Width, to: &mut dyn Write) -> io::Result<()> {
-    let (stream, mut masked, mut packed) = (mask.stream(), Vec::new(), Vec::new());
+/// The server's side, once per model: writes W - B, packed at the mask's width, for the client.
+pub fn mask_weight(mask: WeightMask, values: Integers, to: &mut dyn Write) -> io::Result<()> {
+    let (stream, width, mut masked, mut packed) = (mask.stream(), mask.width, Vec::new(), Vec::new());
     let mut integers = Vec::new();
     for from in (0..values.len()).step_by(CHUNK) {
         masked.resize(CHUNK.min(values.len() - from), 0);
@@ -97,11 +104,11 @@ pub fn mask_weight(mask: WeightMask, values: Integers, width: Width, to: &mut dy
     Ok(())
 }
 
-/// The dealer's side: A·B.
+/// The dealer's side: A·B. Bits of B above the product's width mean nothing.
 pub fn deal(client: Use, mask: WeightMask, sizes: Sizes, width: Width, to: &mut Dealing) -> io::Result<()> {
     let (a, b) = (input_mask(client, sizes, width), mask.stream());
     let fill = |first: usize, out: &mut [u64]| -> io::Result<()> {
-        b.fill(first as u64, width, out);
+        b.fill(first as u64, mask.width, out);
         Ok(())
     };
     to.vector(0, 0, width, sizes.product(&a, fill, vec![0; sizes.rows * sizes.m])?)

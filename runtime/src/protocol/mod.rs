@@ -18,6 +18,7 @@
 //! k is public. The parties' seeds give shares of r mod 2^n; r as an integer is r0 + r1 - c·2^n with c the carry, so at a
 //! width N > n they hold it by shares of c mod 2^(N-n). An opening `whole` has no claim and no offset: o = x + r mod 2^n.
 
+pub mod cache;
 pub mod dcf;
 pub mod ge;
 pub mod lift;
@@ -26,6 +27,7 @@ pub mod matmul;
 pub mod mul;
 pub mod open;
 pub mod reveal;
+pub mod select;
 pub mod series;
 pub mod spline;
 pub mod square;
@@ -124,7 +126,8 @@ impl Opening {
         self.width
     }
 
-    fn len(&self) -> usize {
+    /// Number of elements.
+    pub(crate) fn len(&self) -> usize {
         self.opened.len()
     }
 
@@ -203,11 +206,13 @@ mod kind {
     pub const CORRELATION: u8 = 16;
 }
 
-/// A seed as one instruction of one entry uses it.
+/// A seed as one instruction of one entry uses it in one step of a session.
 #[derive(Clone, Copy)]
 pub struct Use<'a> {
     /// The seed.
     pub seed: &'a Seed,
+    /// Step of the session.
+    pub step: u32,
     /// Entry of the program.
     pub entry: u32,
     /// Index of the instruction.
@@ -216,7 +221,7 @@ pub struct Use<'a> {
 
 impl Use<'_> {
     fn stream(self, kind: u8) -> Stream {
-        self.seed.stream(Domain { entry: self.entry, index: self.index, kind })
+        self.seed.stream(Domain { step: self.step, entry: self.entry, index: self.index, kind })
     }
 
     /// Elements `range` of a stream, reduced mod 2^bits.

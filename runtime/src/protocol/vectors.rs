@@ -90,7 +90,7 @@ struct Roles {
 
 impl Roles {
     fn uses(&self, index: u32) -> [Use<'_>; 2] {
-        self.seeds.each_ref().map(|seed| Use { seed, entry: 3, index })
+        self.seeds.each_ref().map(|seed| Use { seed, step: 2, entry: 3, index })
     }
 
     /// Deals, then lets each party read; everything that was dealt must be taken.
@@ -266,9 +266,9 @@ fn reads_give_the_same_integers() {
 fn linear_sum(roles: &Roles, v: &OfShares) -> Vec<u64> {
     let (width, sizes) = (v.width, linear::Sizes { rows: v.shape[0], k: v.shape[1], m: v.columns });
     let (cells, seed): (Vec<[u8; 8]>, _) = (v.weight.iter().map(|w| w.to_le_bytes()).collect(), Seed::new([99; 32]));
-    let (weight, mask) = (Integers::Eight(&cells), linear::WeightMask::new(&seed, 3, ir::Weight(0)));
+    let (weight, mask) = (Integers::Eight(&cells), linear::WeightMask::new(&seed, (ir::Weight(0), width)));
     let mut packed = Vec::new();
-    linear::mask_weight(mask, weight, width, &mut packed).expect("memory takes all");
+    linear::mask_weight(mask, weight, &mut packed).expect("memory takes all");
     let masked = ring::unpack(&packed, width, cells.len());
     let fill = |first: usize, out: &mut [u64]| -> io::Result<()> {
         out.copy_from_slice(&masked[first..first + out.len()]);

@@ -68,6 +68,19 @@ impl Tensor {
         Tensor { shape, data }
     }
 
+    /// Zeroes the elements at every place i along `axis` but those that are to stay.
+    pub fn clear_unless(&mut self, axis: usize, stays: impl Fn(usize) -> bool) {
+        let [_, along, inner] = self.around(axis);
+        if self.is_empty() {
+            return;
+        }
+        for (i, part) in self.data.chunks_exact_mut(inner).enumerate() {
+            if !stays(i % along) {
+                part.fill(0);
+            }
+        }
+    }
+
     /// One or more tensors one after another along `axis`; their other dimensions are equal.
     pub fn concat(parts: &[&Tensor], axis: usize) -> Tensor {
         let mut shape = parts[0].shape.clone();

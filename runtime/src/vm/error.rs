@@ -2,6 +2,7 @@
 
 use crate::link::LinkError;
 use crate::material::MaterialError;
+use crate::protocol::cache::SessionError;
 use crate::weights::WeightsError;
 
 /// Why a run ended early. The run is over: its material must not be used again.
@@ -39,6 +40,9 @@ pub enum VmError {
         /// Its bound.
         bound: u32,
     },
+    /// The session has no such next step.
+    #[error(transparent)]
+    Session(#[from] SessionError),
     /// An instruction could not be done.
     #[error(transparent)]
     At(Box<Failure>),

@@ -45,6 +45,15 @@ impl Run<'_, '_> {
                     ring::broadcast(self.share(*x), &added, u64::wrapping_add)
                 }
             },
+            Op::AddRow { x, weight, index } => match self.machine.role {
+                Role::Client(_) => self.consume(*x, frees),
+                Role::Server(weights) => {
+                    let d = program.weights[weight.index()].shape.0[1] as usize;
+                    let mut row = Tensor::zeros(&[d]);
+                    weights.integers(*weight).copy_to(self.machine.public(*index) * d, &mut row.data);
+                    ring::broadcast(self.share(*x), &row, u64::wrapping_add)
+                }
+            },
             Op::Reshape { x, shape } => self.consume(*x, frees).reshape(&dimensions(shape)),
             Op::Transpose { x, perm } => {
                 self.share(*x).transpose(&perm.iter().map(|&axis| axis as usize).collect::<Vec<_>>())
@@ -54,8 +63,14 @@ impl Run<'_, '_> {
                 Tensor::concat(&xs.iter().map(|x| self.share(*x)).collect::<Vec<_>>(), *axis as usize)
             }
             Op::Pick { x, index, axis } => {
-                let at = self.machine.publics[index.index()] as usize;
+                let at = self.machine.public(*index);
                 self.share(*x).slice(*axis as usize, at, at + 1)
+            }
+            Op::Keep { x, first, from, to, axis } => {
+                let [first, from, to] = [first, from, to].map(|p| self.machine.public(*p));
+                let mut share = self.consume(*x, frees);
+                share.clear_unless(*axis as usize, |i| i < first || (from..to).contains(&i));
+                share
             }
             Op::Sum { x, axis } => self.share(*x).sum(*axis as usize),
             Op::RowSum { x, pattern, axis } => {

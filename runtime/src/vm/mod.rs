@@ -20,12 +20,14 @@ use crate::material::Material;
 use crate::meter::Report;
 use crate::prg::Seed;
 use crate::protocol::Use;
+use crate::protocol::cache::Openings;
 use crate::protocol::linear::{self, Sizes};
 use crate::protocol::series::Terms;
 use crate::ring::Tensor;
+use crate::step::Step;
 use crate::weights::{MaskedWeights, ServerWeights};
 use ir::series::Cosine;
-use ir::{Op, Party, Pattern, Program, Table, TableId, Value, Width, material, print};
+use ir::{Op, Party, Pattern, Program, PublicId, Table, TableId, Value, Width, material, print};
 use run::Run;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -37,10 +39,10 @@ enum Role<'a> {
     Server(&'a dyn ServerWeights),
 }
 
-/// One party, ready to prepare and run one entry of a program once.
+/// One party, ready to prepare and run one step of a session once.
 pub struct Machine<'a> {
+    step: Step<'a>,
     program: &'a Program,
-    entry: u32,
     role: Role<'a>,
     seed: &'a Seed,
     publics: &'a [u32],
@@ -61,35 +63,28 @@ pub struct Finished {
 }
 
 impl<'a> Machine<'a> {
-    /// The client of entry number `entry`. `seed` is its seed of this run.
+    /// The client. `seed` is its seed of the session.
     pub fn client(
-        program: &'a Program,
-        entry: u32,
+        step: Step<'a>,
         seed: &'a Seed,
         publics: &'a [u32],
         weights: &'a dyn MaskedWeights,
     ) -> Result<Machine<'a>, VmError> {
-        Machine::new(program, entry, seed, publics, Role::Client(weights))
+        Machine::new(step, seed, publics, Role::Client(weights))
     }
 
-    /// The server of entry number `entry`. `seed` is its seed of this run.
+    /// The server. `seed` is its seed of the session.
     pub fn server(
-        program: &'a Program,
-        entry: u32,
+        step: Step<'a>,
         seed: &'a Seed,
         publics: &'a [u32],
         weights: &'a dyn ServerWeights,
     ) -> Result<Machine<'a>, VmError> {
-        Machine::new(program, entry, seed, publics, Role::Server(weights))
+        Machine::new(step, seed, publics, Role::Server(weights))
     }
 
-    fn new(
-        program: &'a Program,
-        entry: u32,
-        seed: &'a Seed,
-        publics: &'a [u32],
-        role: Role<'a>,
-    ) -> Result<Machine<'a>, VmError> {
+    fn new(step: Step<'a>, seed: &'a Seed, publics: &'a [u32], role: Role<'a>) -> Result<Machine<'a>, VmError> {
+        let program = step.program();
         assert!(program.scheduled, "only a scheduled program says when messages leave");
         if publics.len() != program.publics.len() {
             return Err(VmError::Publics { expected: program.publics.len(), got: publics.len() });
@@ -104,8 +99,8 @@ impl<'a> Machine<'a> {
             Role::Server(_) => Party::Server,
         };
         Ok(Machine {
+            step,
             program,
-            entry,
             role,
             seed,
             publics,
@@ -118,7 +113,7 @@ impl<'a> Machine<'a> {
     }
 
     fn own(&self, index: usize) -> Use<'a> {
-        Use { seed: self.seed, entry: self.entry, index: index as u32 }
+        self.step.own(self.seed, index)
     }
 
     fn failure(&self, index: usize, cause: Cause) -> VmError {
@@ -157,18 +152,22 @@ impl<'a> Machine<'a> {
         dimensions(&self.program.ty(v).shape)
     }
 
-    /// Runs the program once, after [`Machine::prepare`] if that was not called. The client gives its encoded inputs, the
-    /// server none.
+    /// Runs the step, after [`Machine::prepare`] if that was not called. The client gives its encoded inputs, the server
+    /// none. `cache` is what the party keeps from step to step. If the step fails the session is over; what is wrong with
+    /// the arguments is told before anything is sent, and leaves it as it was.
     pub fn run(
         mut self,
+        cache: &mut Openings,
         inputs: Vec<Tensor>,
         link: &mut dyn Link,
         material: &mut dyn Material,
     ) -> Result<Finished, VmError> {
         self.check_inputs(&inputs)?;
+        cache.begin(self.step)?;
         self.prepare()?;
         let start = Instant::now();
-        let outputs = Run::new(&mut self, inputs, link, material).all()?;
+        let outputs = Run::new(&mut self, cache, inputs, link, material).all()?;
+        cache.end();
         self.report.finish(start.elapsed());
         Ok(Finished { outputs, report: self.report })
     }
@@ -185,6 +184,11 @@ impl<'a> Machine<'a> {
             Some((declared, _)) => Err(VmError::Input { name: declared.name.clone() }),
             None => Ok(()),
         }
+    }
+
+    /// A public number, within its bound.
+    fn public(&self, id: PublicId) -> usize {
+        self.publics[id.index()] as usize
     }
 
     fn pattern(&self, table: TableId) -> &'a Pattern {

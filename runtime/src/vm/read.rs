@@ -7,7 +7,7 @@ use crate::material::MaterialError;
 use crate::protocol::series::Terms;
 use crate::protocol::spline::{self, Steps};
 use crate::protocol::square::{self, Over};
-use crate::protocol::{Source, blocks, ge, lift, matmul, mul, series};
+use crate::protocol::{Source, blocks, ge, lift, matmul, mul, select, series};
 use crate::ring::Tensor;
 use ir::series::Series;
 use ir::{Op, Table, TableId, Value};
@@ -68,6 +68,15 @@ pub(super) fn read(
             in_blocks(shape(), thresholds.len(), |block, out| {
                 let dealt = ge::Dealt::take(source, x, block.clone(), *width)?;
                 ge::read(party, x, block, thresholds, dealt, out);
+                Ok(())
+            })
+        }
+        Op::Select { d, y, width } => {
+            let (d, y) = (opening(d), opening(y));
+            let components = y.len() / d.len();
+            in_blocks(shape(), components, |block, out| {
+                let dealt = select::Dealt::take(source, d, components, block.clone(), *width)?;
+                select::read(party, d, y, block, dealt, out);
                 Ok(())
             })
         }

@@ -5,6 +5,7 @@ use super::read::read;
 use super::{Machine, Role};
 use crate::link::Link;
 use crate::material::{Material, MaterialError};
+use crate::protocol::cache::{self, Openings};
 use crate::protocol::linear::{self, Sizes};
 use crate::protocol::open::{self, Half};
 use crate::protocol::{Opening, Source, reveal};
@@ -35,6 +36,7 @@ pub(super) struct Product {
 /// The state of a run.
 pub(super) struct Run<'r, 'a> {
     pub(super) machine: &'r mut Machine<'a>,
+    cache: &'r mut Openings,
     link: &'r mut dyn Link,
     material: &'r mut dyn Material,
     pub(super) inputs: Vec<Tensor>,
@@ -52,6 +54,7 @@ impl<'r, 'a> Run<'r, 'a> {
     /// A run that is about to begin.
     pub(super) fn new(
         machine: &'r mut Machine<'a>,
+        cache: &'r mut Openings,
         inputs: Vec<Tensor>,
         link: &'r mut dyn Link,
         material: &'r mut dyn Material,
@@ -59,6 +62,7 @@ impl<'r, 'a> Run<'r, 'a> {
         let program = machine.program;
         Run {
             machine,
+            cache,
             link,
             material,
             inputs,
@@ -160,6 +164,10 @@ impl<'r, 'a> Run<'r, 'a> {
                 })?;
                 self.queue(i, half.message(), width);
                 Slot::Half(half)
+            }
+            Op::Cache { x, state, .. } => {
+                let all = self.machine.program.ty(Value(i as u32));
+                Slot::Opening(cache::read(self.cache, state, opening(&self.values, x), all))
             }
             _ => Slot::Share(self.with_source(i, |source, machine, values| read(source, machine, values, i, op))?),
         };

@@ -239,11 +239,12 @@ pub fn simulated(files: &Files, run: &Run, call: u8) -> [ssvm::vm::Finished; 2] 
     let loaded = files.loaded();
     let program = &loaded.module.entries[0];
     let weights = WeightsFile::open(&files.ssw, &loaded.module, loaded.hash).unwrap();
-    let masks = MasterKey::beside(&files.ssw).unwrap().mask_seed(&loaded.hash, &program.name);
+    let masks = MasterKey::beside(&files.ssw).unwrap().mask_seed(&loaded.hash);
     let (client, server) = (Foreseen::seed(0, call), Foreseen::seed(1, call));
     let seeds = ssvm::dealer::Seeds { client: &client, server: &server, weights: &masks };
     let inputs = run.encode(program).unwrap();
-    ssvm::simulate::simulate(program, 0, &weights.of(program), inputs, &run.publics, seeds).unwrap()
+    let weights = weights.of(program);
+    ssvm::simulate::Session::new(&loaded.module.entries, &weights, seeds).step(0, inputs, &run.publics).unwrap()
 }
 
 /// How often a file's name ends so in a directory.

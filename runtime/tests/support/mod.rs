@@ -8,7 +8,7 @@ use ir::{Builder, Op, Program, Value, cost};
 use ssvm::dealer::Seeds;
 use ssvm::prg::Seed;
 use ssvm::ring::Tensor;
-use ssvm::simulate::simulate;
+use ssvm::simulate::Session;
 use ssvm::vm::Finished;
 use ssvm::weights::Resident;
 
@@ -83,17 +83,14 @@ impl Case {
         let (client, server, weights) = (rng.seed(), rng.seed(), rng.seed());
         let seeds = Seeds { client: &client, server: &server, weights: &weights };
         let resident = Resident::new(self.weights.iter().map(|w| &w[..]));
-        simulate(&self.program, 0, &resident, self.encoded(), &self.publics, seeds)
+        Session::new(std::slice::from_ref(&self.program), &resident, seeds)
+            .step(0, self.encoded(), &self.publics)
             .unwrap_or_else(|e| panic!("{e}\n{}", text()))
     }
 
     /// The inputs as the client holds them.
     pub fn encoded(&self) -> Vec<Tensor> {
-        let encode = |(input, x): (&Input, &Vec<i64>)| {
-            let shape = input.ty.shape.0.iter().map(|&d| d as usize).collect();
-            Tensor::new(shape, x.iter().map(|&v| v as u64).collect())
-        };
-        self.program.inputs.iter().zip(&self.inputs).map(encode).collect()
+        encoded(&self.program, &self.inputs)
     }
 
     /// Simulates, compares what was counted with the cost model, and gives what the client learns.
@@ -111,6 +108,15 @@ impl Case {
         assert!(want.broken_claims.is_empty(), "inputs within the claims: {:?}", want.broken_claims);
         assert_eq!(got, want.outputs, "{}", ir::print::program(&self.program));
     }
+}
+
+/// Inputs as the client holds them.
+pub fn encoded(program: &Program, inputs: &[Vec<i64>]) -> Vec<Tensor> {
+    let encode = |(input, x): (&Input, &Vec<i64>)| {
+        let shape = input.ty.shape.0.iter().map(|&d| d as usize).collect();
+        Tensor::new(shape, x.iter().map(|&v| v as u64).collect())
+    };
+    program.inputs.iter().zip(inputs).map(encode).collect()
 }
 
 /// The meter's numbers are the cost model's, instruction by instruction and in all.
