@@ -330,10 +330,10 @@ fn comparisons(_: Peaks) {
 struct Bytes<'a>(&'a [u8]);
 
 impl Material for Bytes<'_> {
-    fn take(&mut self, length: usize) -> Result<Vec<u8>, MaterialError> {
+    fn take(&mut self, length: usize) -> Result<bytes::Bytes, MaterialError> {
         let (head, tail) = self.0.split_at(length);
         self.0 = tail;
-        Ok(head.to_vec())
+        Ok(bytes::Bytes::copy_from_slice(head))
     }
 }
 

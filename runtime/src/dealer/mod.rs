@@ -67,9 +67,10 @@ pub fn deal(
             }
         };
         frees.iter().for_each(|v| masks[v.index()] = None);
+        // Nothing of an instruction is held back while a later one waits for a party to make room.
+        to_client.flush()?;
+        to_server.flush()?;
     }
-    to_client.flush()?;
-    to_server.flush()?;
     cache.end();
     Ok(())
 }
