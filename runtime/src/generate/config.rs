@@ -136,7 +136,7 @@ mod tests {
         std::fs::copy(shipped, folder.path().join("tokenizer.json")).unwrap();
         let text = Text::load(&folder.path().join("tokenizer.json")).unwrap();
         let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        assert_eq!(end_tokens(&text).unwrap(), []);
+        assert!(end_tokens(&text).unwrap().is_empty());
         put("tokenizer_config.json", r#"{"eos_token": "<|endoftext|>"}"#);
         assert_eq!(end_tokens(&text).unwrap(), [0]);
         put("config.json", r#"{"eos_token_id": 7, "n_layer": 2}"#);
