@@ -10,11 +10,11 @@
 //! Trust       Who reaches the endpoint with its token uses up material and reads nothing but its own answers. Prompts and
 //!             answers cross this link in the clear, so it listens on loopback unless told otherwise. Other users of the
 //!             machine and web pages in a browser lack the token. No prompt and no answer is logged or kept.
-//! Parameters  What changes an answer is either followed or refused by name ([`request`]); what does not is ignored, as
+//! Parameters  What changes an answer is either followed or refused by name (`request`); what does not is ignored, as
 //!             OpenAI does.
 //! Limits      Size of a body, number of requests at once (429 beyond), number of connections, time of a request, of its
 //!             head, of its body and of each write. A request that nobody waits for is cancelled.
-//! Threads     A request's session blocks a thread of its own ([`worker`]); sockets are tasks.
+//! Threads     A request's session blocks a thread of its own (`worker`); sockets are tasks.
 //!
 //! [`Model`]: crate::generate::Model
 
