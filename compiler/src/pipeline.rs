@@ -14,7 +14,7 @@ use crate::entries::{Entry, Generation, Plan};
 use crate::graph::{DType, Graph, Tensor};
 use crate::lower::draft::Draft;
 use crate::lower::variant::Link;
-use crate::lower::{self, Context, Reveal, Scales, Step, argmax};
+use crate::lower::{self, Context, Reveal, Scales, Step};
 use crate::onnx::{self, Bindings, Sequence};
 use crate::pass::resize::{self, Positions};
 use crate::pass::{self, Logits, assign_width, centre_logits, group_channels};
@@ -126,7 +126,7 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     metadata.insert("name".to_owned(), name.clone());
     metadata.extend(plan.iter().map(|plan| ("context".to_owned(), plan.context.to_string())));
     if reveal == Reveal::Token {
-        metadata.insert("noise_bound".to_owned(), argmax::NOISE_BOUND.to_string());
+        metadata.insert("noise_bound".to_owned(), ir::noise::NOISE_BOUND.to_string());
     }
     Ok(Compiled {
         name,

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use common::{models, noise};
 use ir::eval::{Arguments, Session};
+use ir::noise::NOISE_BOUND;
 use ir::weights::{Weights, decode_values};
 use ir::{Op, Party, Pattern};
 use ndarray::{Array2, ArrayD, IxDyn};
@@ -17,7 +18,6 @@ use ndarray_npy::NpzReader;
 use sscc::entries::Generation;
 use sscc::graph::{self, Graph, Tensor};
 use sscc::lower::Reveal;
-use sscc::lower::argmax::NOISE_BOUND;
 use sscc::lower::variant::Link;
 use sscc::pass::{Logits, resize};
 use sscc::pipeline::{self, Compiled, Options};
@@ -256,7 +256,7 @@ fn greedy_tokens() {
 fn sampled_tokens() {
     choices(|seed| {
         let uniform = noise(seed + 1, &[1024]).mapv(|x| f64::from(x) / 2.0 + 0.5);
-        let bound = NOISE_BOUND as f32 - 0.01;
+        let bound = NOISE_BOUND as f32;
         uniform.iter().map(|u| (0.8 * -(-(u.max(1e-9)).ln()).ln()) as f32).map(|g| g.clamp(-bound, bound)).collect()
     });
 }

@@ -15,6 +15,7 @@ mod field;
 pub mod infer;
 pub mod liveness;
 pub mod material;
+pub mod noise;
 pub mod op;
 pub mod parse;
 pub mod print;

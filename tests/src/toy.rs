@@ -61,10 +61,11 @@ impl Toy {
     pub fn new(script: Vec<u32>) -> Toy {
         let limits = Limits {
             context: 64,
+            slots: 1 << 10,
             prefill: vec![16, 48],
             vocabulary: Toy::VOCABULARY,
             ends: Vec::new(),
-            temperature: ssvm::generate::TEMPERATURE_BOUND,
+            temperature: ir::noise::TEMPERATURE_BOUND,
         };
         Toy { limits, script, counters: Arc::default() }
     }

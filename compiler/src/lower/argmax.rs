@@ -10,6 +10,7 @@
 //! A round   The difference of the values opened to compare, the difference of the rows opened whole; `select` gives the
 //!           latter or nothing, and that is added to the second row. ceil(log2(tokens)) rounds.
 
+use ir::noise::NOISE_BOUND;
 use ir::program::{Encoding, Input, Output};
 use ir::{Kind, MAX_WIDTH, Party, Scale, Shape, Table, Type, Value};
 
@@ -17,9 +18,6 @@ use super::draft::{Draft, LATER};
 
 /// Name of the client's input.
 pub const NOISE: &str = "noise";
-
-/// Absolute values of the noise are below this.
-pub const NOISE_BOUND: f64 = 32.0;
 
 /// Name of the output.
 pub const TOKEN: &str = "token";

@@ -93,7 +93,7 @@ impl<'a> Generation<'a> {
             0.0 => Noise::greedy(),
             t => Noise::new(t, settings.seed).map_err(RunError::Random)?,
         };
-        let room = limits.context - prompt.len();
+        let room = limits.room(prompt.len());
         Ok(Generation {
             language,
             limits,

@@ -32,6 +32,6 @@ pub use error::GenerateError;
 pub use generation::{Advance, Finish, Generation, Settings, Totals, check};
 pub use language::{Language, LanguageOptions};
 pub use model::{Cancel, Limits, Model, Session, Step};
-pub use noise::{GUMBEL_BOUND, Noise, TEMPERATURE_BOUND};
+pub use noise::Noise;
 pub use stop::StopFinder;
 pub use text::{Text, TextError};

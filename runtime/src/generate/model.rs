@@ -9,6 +9,9 @@ use super::{GenerateError, Noise};
 pub struct Limits {
     /// Most tokens of a prompt and its continuation together.
     pub context: usize,
+    /// Most slots of a session. A prompt takes as many as the size that it runs at, each token after the first of its
+    /// continuation one more.
+    pub slots: usize,
     /// Prompt sizes, in tokens, that the program has an entry for, ascending. A prompt runs at the least that holds it.
     pub prefill: Vec<usize>,
     /// Number of logits: every token is below it. May exceed the tokenizer's, which trained models often pad.
@@ -17,7 +20,7 @@ pub struct Limits {
     pub ends: Vec<u32>,
     /// Greatest temperature; 0 if the program has no place for noise, and at most [`TEMPERATURE_BOUND`].
     ///
-    /// [`TEMPERATURE_BOUND`]: super::TEMPERATURE_BOUND
+    /// [`TEMPERATURE_BOUND`]: ir::noise::TEMPERATURE_BOUND
     pub temperature: f64,
 }
 
@@ -25,6 +28,13 @@ impl Limits {
     /// Most tokens of a prompt, which must leave room for one more.
     pub fn prompt(&self) -> usize {
         self.prefill.iter().copied().max().unwrap_or(0).min(self.context.saturating_sub(1))
+    }
+
+    /// Most tokens of the continuation of a prompt of `prompt` tokens: the context and the slots have room for no more.
+    pub fn room(&self, prompt: usize) -> usize {
+        let size = self.prefill.iter().copied().find(|&size| size >= prompt);
+        let slots = size.map_or(0, |size| (self.slots + 1).saturating_sub(size));
+        self.context.saturating_sub(prompt).min(slots)
     }
 }
 

@@ -13,13 +13,9 @@
 //!             seed repeats the noise, and concerns nothing but the noise. The arithmetic is the same on every machine,
 //!             and has no branch and no table that depends on the numbers.
 
+use ir::noise::{GUMBEL_BOUND, TEMPERATURE_BOUND};
+
 use crate::prg::{Domain, Seed};
-
-/// Greatest |G|.
-pub const GUMBEL_BOUND: f64 = 22.0;
-
-/// Greatest temperature.
-pub const TEMPERATURE_BOUND: f64 = 2.0;
 
 /// Tells uses of the seed apart.
 const KIND: u8 = 0;

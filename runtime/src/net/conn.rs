@@ -76,6 +76,11 @@ impl Net {
         &self.handle
     }
 
+    /// Becomes true when the process is told to stop.
+    pub fn stop(&self) -> watch::Receiver<bool> {
+        self.stop.clone()
+    }
+
     /// Whether the process was told to stop.
     pub fn stopped(&self) -> bool {
         *self.stop.borrow()
@@ -373,15 +378,20 @@ impl Conn {
 
     /// Waits for a message that is one frame of at most `most` bytes, and that has step 0.
     pub fn receive_small(&mut self, kind: Kind, most: usize) -> Result<Bytes, NetError> {
-        self.receive_up_to(kind, most, None)
+        self.receive_up_to((kind, 0), most, None)
     }
 
-    /// Waits for the next frame of a stream of step 0, of which `rest` bytes are to come: one at least, where they are cut
-    /// is for the sender to choose. Ends with [`NetError::Vain`] when the connection behind `lost` is.
-    pub fn receive_some(&mut self, kind: Kind, rest: usize, lost: &watch::Receiver<bool>) -> Result<Bytes, NetError> {
-        let some = self.receive_up_to(kind, rest, Some(lost))?;
+    /// Waits for the next frame of a stream, of which `rest` bytes are to come: one at least, where they are cut is for
+    /// the sender to choose. Ends with [`NetError::Vain`] when the connection behind `lost` is.
+    pub fn receive_some(
+        &mut self,
+        stream: (Kind, u32),
+        rest: usize,
+        lost: &watch::Receiver<bool>,
+    ) -> Result<Bytes, NetError> {
+        let some = self.receive_up_to(stream, rest, Some(lost))?;
         if some.is_empty() {
-            let (expected, got) = ("a frame with content".to_owned(), describe(kind, 0, 0));
+            let (expected, got) = ("a frame with content".to_owned(), describe(stream.0, stream.1, 0));
             return Err(NetError::BadFrame { peer: self.peer, expected, got });
         }
         Ok(some)
@@ -389,13 +399,13 @@ impl Conn {
 
     fn receive_up_to(
         &mut self,
-        kind: Kind,
+        (kind, step): (Kind, u32),
         most: usize,
         lost: Option<&watch::Receiver<bool>>,
     ) -> Result<Bytes, NetError> {
         let frame = self.next(kind.name(), lost)?;
-        if frame.kind != kind || frame.step != 0 || frame.payload.len() > most {
-            let expected = format!("{} frame, step 0, at most {most} bytes", kind.name());
+        if frame.kind != kind || frame.step != step || frame.payload.len() > most {
+            let expected = format!("{} frame, step {step}, at most {most} bytes", kind.name());
             return Err(NetError::BadFrame { peer: self.peer, expected, got: frame.describe() });
         }
         Ok(frame.payload)

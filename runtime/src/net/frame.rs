@@ -58,6 +58,8 @@ frame_kinds! {
     Alive = 9, "alive";
     /// The sender gives up; the payload is a short reason in UTF-8.
     Error = 10, "error";
+    /// To the dealer: the step to deal next. To the server: run the step that is due, or end the session.
+    Next = 11, "next";
 }
 
 /// A frame's header.
@@ -126,8 +128,8 @@ mod tests {
 
     #[test]
     fn headers_round_trip_and_garbage_is_refused() {
-        for code in 1..=10 {
-            let kind = Kind::from_code(code).expect("kinds are numbered from 1 to 10");
+        for code in 1..=11 {
+            let kind = Kind::from_code(code).expect("kinds are numbered from 1 to 11");
             let header = Header { kind, step: 7 + code, length: PAYLOAD as u32 };
             assert_eq!(Header::decode(&header.encode()), Ok(header));
         }
@@ -138,7 +140,7 @@ mod tests {
             Header::decode(&bytes)
         };
         assert!(broken(0, b'X').is_err());
-        assert!(broken(4, 0).is_err() && broken(4, 11).is_err() && broken(7, 1).is_err());
+        assert!(broken(4, 0).is_err() && broken(4, 12).is_err() && broken(7, 1).is_err());
         assert!(broken(15, 0x80).is_err());
         assert!(broken(14, 0x11).is_err());
     }

@@ -1,6 +1,7 @@
 //! The client's process: one run of a program after another, each with a session, seeds and material of its own.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ir::cost::setup_bytes;
@@ -12,12 +13,13 @@ use super::online::run;
 use super::progress::Progress;
 use super::stream::receive;
 use super::{Begin, Entropy, Loaded, Record, RunError, Watch};
-use crate::handshake::{Hello, Role, greet};
+use crate::handshake::{Hello, Role, Session, greet};
 use crate::inputs::{Run, decode};
 use crate::ledger::Ledger;
 use crate::meter::Phases;
 use crate::net::frame::Kind;
 use crate::net::{Conn, Net, Options};
+use crate::prg::Seed;
 use crate::setup::{Cache, Masked, Model, layout};
 use crate::vm::Machine;
 
@@ -39,6 +41,30 @@ pub struct Client {
     pub options: Options,
     /// Where seeds come from.
     pub entropy: Box<dyn Entropy>,
+}
+
+/// What a session begins with.
+pub(super) struct Ask<'a> {
+    /// The entry that runs first.
+    pub(super) program: &'a Program,
+    /// Its public numbers.
+    pub(super) publics: &'a [u32],
+    /// Whether more steps follow.
+    pub(super) generation: bool,
+    /// Frames of material that wait here at most.
+    pub(super) frames: usize,
+    /// The masked weights, if this process has them already.
+    pub(super) held: Option<Arc<Masked>>,
+}
+
+/// A session whose first step may run.
+pub(super) struct Opened {
+    pub(super) session: Session,
+    pub(super) seed: Seed,
+    pub(super) masked: Arc<Masked>,
+    pub(super) delivery: Delivery,
+    pub(super) setup_bytes: u64,
+    pub(super) phases: Phases,
 }
 
 /// What a run gave and took.
@@ -78,42 +104,54 @@ impl Client {
         input: &Run,
         inputs: Vec<crate::ring::Tensor>,
     ) -> Result<Outcome, RunError> {
+        let frames = self.dealing.frames(program, ir::cost::cost(program).client_material_bytes);
+        let ask = Ask { program, publics: &input.publics, generation: false, frames, held: None };
+        let Opened { session, seed, masked, delivery, setup_bytes, mut phases } =
+            self.open(net, conn, &mut watch, ask)?;
+        let machine = Machine::client(self.loaded.first_step(program), &seed, &input.publics, &*masked)?;
+        let finished = run(conn, delivery, self.dealing, machine, inputs, &mut watch, &mut phases)?;
+        conn.send_frame(Kind::Done, 0, Bytes::new())?;
+        let record = Record::new(session, phases, setup_bytes, conn, finished.report);
+        Ok(Outcome { outputs: decode(program, finished.outputs), record })
+    }
+
+    /// Everything before the first step: handshake, masked weights, and the dealer.
+    pub(super) fn open(&self, net: &Net, conn: &mut Conn, watch: &mut Watch, ask: Ask<'_>) -> Result<Opened, RunError> {
+        let Ask { program, publics, generation, frames, held } = ask;
         let mut phases = Phases::default();
-        let (step, cost) = (self.loaded.first_step(program), ir::cost::cost(program));
         let ours = Hello {
             entry: program.name.clone(),
-            publics: input.publics.clone(),
+            publics: publics.to_vec(),
             ..self.loaded.hello(Role::Party(Party::Client))
         };
         let theirs = greet(conn, &ours, &[Role::Party(Party::Server)])?;
-        conn.trust(cost.server_sent_bytes);
+        let entries = &self.loaded.module.entries;
+        let most = |program: &Program| ir::cost::cost(program).server_sent_bytes;
+        conn.trust(if generation { entries.iter().map(most).max().unwrap_or(0) } else { most(program) });
         phases.handshake_seconds = watch.lap();
 
         let session = theirs.session;
-        let entries = &self.loaded.module.entries;
         let model = Model { hash: &self.loaded.hash, commitment: &theirs.commitment, entries };
-        let kept = self.cache.load(model)?;
-        let begin = Begin { holds_setup: kept.is_some(), dealing: self.dealing };
+        let kept = match held {
+            Some(masked) => Some(masked),
+            None => self.cache.load(model)?.map(Arc::new),
+        };
+        let begin = Begin { holds_setup: kept.is_some(), dealing: self.dealing, generation };
         conn.send_frame(Kind::Begin, 0, begin.encode())?;
         let setup_bytes = if kept.is_some() { 0 } else { setup_bytes(entries) };
         let masked = match kept {
             Some(masked) => masked,
-            None => self.set_up(conn, model)?,
+            None => Arc::new(self.set_up(conn, model)?),
         };
         phases.setup_seconds = watch.lap();
 
         let seed = self.entropy.seed()?;
         self.ledger.burn(Party::Client, &session)?;
         let hello = Hello { session, ..ours };
-        let dealt = (program, cost.client_material_bytes);
-        let delivery = Delivery::begin(net, self.dealer, &hello, &[&seed], dealt, self.dealing, conn)?;
+        let room = (frames, ir::cost::cost(program).client_material_bytes);
+        let delivery = Delivery::begin(net, self.dealer, &hello, &[&seed], room, conn)?;
         phases.dealing_seconds = watch.lap();
-
-        let machine = Machine::client(step, &seed, &input.publics, &masked)?;
-        let finished = run(conn, delivery, self.dealing, machine, inputs, &mut watch, &mut phases)?;
-        conn.send_frame(Kind::Done, 0, Bytes::new())?;
-        let record = Record::new(session, phases, setup_bytes, conn, finished.report);
-        Ok(Outcome { outputs: decode(program, finished.outputs), record })
+        Ok(Opened { session, seed, masked, delivery, setup_bytes, phases })
     }
 
     /// Receives and keeps the masked weights.

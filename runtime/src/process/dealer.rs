@@ -1,14 +1,14 @@
-//! The dealer's process: pairs the two parties of a session and streams their material.
+//! The dealer's process: pairs the two parties of a session and streams their material, step by step as both ask for it.
 //!
-//! It keeps nothing: all material derives from the parties' seeds, goes out as it is made, and is forgotten with them. It
-//! must not collude with either party.
+//! It keeps nothing beyond a session: all material derives from the parties' seeds, goes out as it is made, and is
+//! forgotten with them. It must not collude with either party.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use ir::{Party, Program};
+use ir::Party;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
@@ -20,6 +20,7 @@ use crate::net::frame::Kind;
 use crate::net::{Conn, Listener, Net, NetError};
 use crate::prg::Seed;
 use crate::protocol::cache::Masks;
+use crate::step::Step;
 
 /// Sessions that are dealt at one time. More wait.
 const DEALING: usize = 4;
@@ -29,6 +30,9 @@ const CONNECTIONS: usize = 64;
 
 /// Bytes of a seed.
 const SEED: usize = 32;
+
+/// Bytes of an entry's number.
+const ENTRY: usize = 4;
 
 /// A party at the dealer.
 struct Guest {
@@ -162,23 +166,23 @@ impl Desk {
     }
 
     fn deal(&self, session: Session, mut client: Guest, mut server: Guest) {
-        client.conn.trust(0);
-        server.conn.trust(0);
+        // While a step is dealt, a party may ask for the next.
+        client.conn.trust(ENTRY as u64);
+        server.conn.trust(ENTRY as u64);
         let begin = Instant::now();
-        let dealt = client.conn.during(self.dealing.acquire()).and_then(|permit| {
-            let _permit = permit.expect("the semaphore is never closed");
-            let program = self.loaded.module.entry(&client.entry).expect("admitted with a known entry");
-            self.stream(program, &mut client, &mut server)
-        });
-        match dealt {
-            Ok(()) => {
+        match self.steps(&mut client, &mut server) {
+            Ok(steps) => {
                 client.conn.close();
                 server.conn.close();
-                tracing::info!(%session, seconds = begin.elapsed().as_secs_f64(), "dealt (trusted dealer)");
+                tracing::info!(%session, steps, seconds = begin.elapsed().as_secs_f64(), "dealt (trusted dealer)");
             }
             Err(error) => {
-                tracing::warn!(%session, "session failed: {error}");
-                let reason = error.to_string();
+                match error {
+                    // At the end of a generation, what is dealt ahead is in vain.
+                    RunError::Net(NetError::Closed { .. }) => tracing::info!(%session, "session ended: {error}"),
+                    _ => tracing::warn!(%session, "session failed: {error}"),
+                }
+                let reason = error.for_peer();
                 // Both farewells may take a while, and neither party should wait for the other's.
                 std::thread::scope(|scope| {
                     scope.spawn(|| client.conn.fail(&reason));
@@ -188,27 +192,73 @@ impl Desk {
         }
     }
 
-    fn stream(&self, program: &Program, client: &mut Guest, server: &mut Guest) -> Result<(), NetError> {
-        let cost = ir::cost::per_instruction(program);
-        let seeds = Seeds { client: &client.seeds[0], server: &server.seeds[0], weights: &server.seeds[1] };
-        let (client_lost, server_lost) = (client.conn.lost(), server.conn.lost());
-        let mut to_client = Outgoing::new(&mut client.conn, Kind::Material, 0, cost.client_material_bytes);
-        let mut to_server = Outgoing::new(&mut server.conn, Kind::Material, 0, cost.server_material_bytes);
-        to_client.in_vain_if(server_lost);
-        to_server.in_vain_if(client_lost);
-        let step = self.loaded.first_step(program);
-        let dealt = deal(step, seeds, &mut Masks::default(), &mut to_client, &mut to_server);
-        let (sent_client, sent_server) = (to_client.finish(dealt.is_ok()), to_server.finish(dealt.is_ok()));
-        sent_client.and(sent_server)?;
-        if dealt.is_ok() {
-            // All is on its way; a party that has it may leave before this line.
-            return Ok(());
+    /// Deals the first step, then those that both ask for, until one leaves; gives their number.
+    fn steps(&self, client: &mut Guest, server: &mut Guest) -> Result<u32, RunError> {
+        let entries = &self.loaded.module.entries;
+        let program = self.loaded.module.entry(&client.entry).expect("admitted with a known entry");
+        let (mut masks, mut step) = (Masks::default(), self.loaded.first_step(program));
+        loop {
+            let permit = client.conn.during(self.dealing.acquire())?.expect("the semaphore is never closed");
+            stream(step, &mut masks, client, server)?;
+            drop(permit);
+            let number = step.number + 1;
+            let Some(entry) = asked(number, client, server)? else { return Ok(number) };
+            let Some(asked) = entries.get(entry as usize) else {
+                return Err(
+                    Mismatch::Session { what: "a step of an entry that the program lacks was asked for" }.into()
+                );
+            };
+            step = Step { entries, entry, number };
+            // Before a byte of it is sent, since this is no loss of a connection.
+            masks.check(step).map_err(|error| RunError::Step { entry: asked.name.clone(), error })?;
         }
-        // A write that stopped without a fault of its own did so because the other connection was lost.
-        client.conn.check()?;
-        server.conn.check()?;
-        panic!("dealing fails only where writing does")
     }
+}
+
+/// The entry of step `number`, for which both ask; none if one has left between the steps.
+fn asked(number: u32, client: &mut Guest, server: &mut Guest) -> Result<Option<u32>, RunError> {
+    let (client_lost, server_lost) = (client.conn.lost(), server.conn.lost());
+    let mut entries = [0; 2];
+    for (entry, (guest, lost)) in entries.iter_mut().zip([(&mut *client, server_lost), (&mut *server, client_lost)]) {
+        match guest.conn.receive_some((Kind::Next, number), ENTRY, &lost) {
+            Ok(bytes) => match bytes[..].try_into() {
+                Ok(bytes) => *entry = u32::from_le_bytes(bytes),
+                Err(_) => {
+                    let (expected, got) = (format!("{ENTRY} bytes"), format!("{} bytes", bytes.len()));
+                    return Err(NetError::BadFrame { peer: guest.conn.peer(), expected, got }.into());
+                }
+            },
+            // Whoever has what it wanted closes its connection.
+            Err(NetError::Closed { .. } | NetError::Vain { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if entries[0] != entries[1] {
+        return Err(Mismatch::Session { what: "the parties of this session ask for different steps" }.into());
+    }
+    Ok(Some(entries[0]))
+}
+
+/// Deals a step to both.
+fn stream(step: Step, masks: &mut Masks, client: &mut Guest, server: &mut Guest) -> Result<(), NetError> {
+    let cost = ir::cost::per_instruction(step.program());
+    let seeds = Seeds { client: &client.seeds[0], server: &server.seeds[0], weights: &server.seeds[1] };
+    let (client_lost, server_lost) = (client.conn.lost(), server.conn.lost());
+    let mut to_client = Outgoing::new(&mut client.conn, Kind::Material, step.number, cost.client_material_bytes);
+    let mut to_server = Outgoing::new(&mut server.conn, Kind::Material, step.number, cost.server_material_bytes);
+    to_client.in_vain_if(server_lost);
+    to_server.in_vain_if(client_lost);
+    let dealt = deal(step, seeds, masks, &mut to_client, &mut to_server);
+    let (sent_client, sent_server) = (to_client.finish(dealt.is_ok()), to_server.finish(dealt.is_ok()));
+    sent_client.and(sent_server)?;
+    if dealt.is_ok() {
+        // All is on its way; a party that has it may leave before this line.
+        return Ok(());
+    }
+    // A write that stopped without a fault of its own did so because the other connection was lost.
+    client.conn.check()?;
+    server.conn.check()?;
+    panic!("dealing fails only where writing does")
 }
 
 fn role(party: Party) -> &'static str {

@@ -10,6 +10,7 @@ use crate::keys::KeyError;
 use crate::ledger::LedgerError;
 use crate::net::NetError;
 use crate::npz::NpzError;
+use crate::protocol::cache::SessionError;
 use crate::setup::CacheError;
 use crate::vm::VmError;
 use crate::weights_file::WeightsFileError;
@@ -42,6 +43,16 @@ pub enum RunError {
     Encode(#[from] CodecError),
     #[error(transparent)]
     Vm(#[from] VmError),
+    #[error("entry `{entry}` cannot be the next step")]
+    Step {
+        entry: String,
+        #[source]
+        error: SessionError,
+    },
+    #[error("program {}: {what}", path.display())]
+    NotForGeneration { path: PathBuf, what: String },
+    #[error("the server already has its {sessions} sessions, and none has ended within {seconds} s")]
+    Busy { sessions: usize, seconds: f64 },
     #[error("the operating system gives no randomness: {0}")]
     Random(getrandom::Error),
 }
@@ -71,6 +82,11 @@ impl RunError {
             RunError::Input(e) => e.hint(),
             RunError::Encode(_) => "values within the ranges that the program was compiled for".to_owned(),
             RunError::Vm(_) => "the same program on both sides; the other side's log may say more".to_owned(),
+            RunError::Step { .. } => "a new session".to_owned(),
+            RunError::NotForGeneration { .. } => {
+                "compile the model with `sscc compile MODEL.onnx --generate`".to_owned()
+            }
+            RunError::Busy { .. } => "ask again later, or a server with a greater `--sessions`".to_owned(),
             RunError::Random(_) => "a system with a random number generator".to_owned(),
         }
     }
@@ -80,6 +96,7 @@ impl RunError {
         match self {
             RunError::Net(e) => e.to_string(),
             RunError::Mismatch(e) => e.to_string(),
+            RunError::Step { .. } | RunError::Busy { .. } => self.to_string(),
             RunError::Ledger(LedgerError::Replayed { .. }) => "the session was burnt before".to_owned(),
             RunError::Vm(_) => "the program could not be run to its end".to_owned(),
             _ => "trouble with its own files or system".to_owned(),

@@ -1,7 +1,9 @@
-//! A party at the dealer: hands in its seeds and takes the session's material, as it comes or in full beforehand.
+//! A party at the dealer: hands in its seeds and takes the session's material, step by step, as it comes or in full
+//! beforehand.
 //!
-//! Overlapped, at most [`AHEAD`] frames wait; then the dealer does. All three processes take the instructions in one order
-//! and the dealer holds nothing back when it goes on to the next, so whoever waits, waits for one that can go on.
+//! Overlapped, at most [`AHEAD`] frames of a run wait; then the dealer does. All three processes take the instructions in
+//! one order and the dealer holds nothing back when it goes on to the next, so whoever waits, waits for one that can go on.
+//! In a generation the material of two steps may wait, so that a step's is at hand when the step begins.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -30,38 +32,52 @@ pub enum Dealing {
     Overlapped,
 }
 
+impl Dealing {
+    /// Frames that wait at a party at most, of a step with so many bytes of material.
+    pub(super) fn frames(self, program: &Program, bytes: u64) -> usize {
+        match self {
+            Dealing::First => frames(program, bytes),
+            Dealing::Overlapped => AHEAD,
+        }
+    }
+}
+
+/// Frames that the material of a step comes in at most: a frame is full, or ends an instruction.
+pub(super) fn frames(program: &Program, bytes: u64) -> usize {
+    length(bytes) / PAYLOAD + program.instrs.len() + 1
+}
+
+fn length(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("the verifier bounds the material's size")
+}
+
 /// A session's material on its way. Chunks are dropped as they are used up.
 pub(super) struct Delivery {
     conn: Conn,
+    /// The step whose material comes.
+    step: u32,
     chunks: VecDeque<Bytes>,
-    /// Bytes that have not been taken, and of them those that have not arrived.
+    /// Bytes of the step that have not been taken, and of them those that have not arrived.
     left: usize,
     coming: usize,
     total: usize,
     /// Whether the connection to the other party was lost.
     lost: watch::Receiver<bool>,
     fault: Option<NetError>,
-    progress: Progress,
 }
 
 impl Delivery {
-    /// Connects to the dealer, who will send `length` bytes. Waits end when the connection to the other party is lost.
+    /// Connects to the dealer, who will send `bytes` for the first step; at most `frames` frames wait. Waits end when the
+    /// connection to the other party is lost.
     pub(super) fn begin(
         net: &Net,
         dealer: SocketAddr,
         hello: &Hello,
         seeds: &[&Seed],
-        (program, length): (&Program, u64),
-        dealing: Dealing,
+        (frames, bytes): (usize, u64),
         peer: &mut Conn,
     ) -> Result<Delivery, RunError> {
-        let total = usize::try_from(length).expect("the verifier bounds the material's size");
-        let incoming_frames = match dealing {
-            // As many as there can be: a frame is full, or ends an instruction.
-            Dealing::First => total / PAYLOAD + program.instrs.len() + 1,
-            Dealing::Overlapped => AHEAD,
-        };
-        let options = Options { incoming_frames, shape: None };
+        let options = Options { incoming_frames: frames, shape: None };
         let mut conn = net.connect(Role::Dealer.name(), dealer, options, Some(peer))?;
         let mut ask = || -> Result<(), RunError> {
             greet(&mut conn, hello, &[Role::Dealer])?;
@@ -75,22 +91,36 @@ impl Delivery {
             return Err(error);
         }
         conn.trust(0);
+        let total = length(bytes);
         Ok(Delivery {
             conn,
+            step: 0,
             chunks: VecDeque::new(),
             left: total,
             coming: total,
             total,
             lost: peer.lost(),
             fault: None,
-            progress: Progress::bytes("material", length),
         })
     }
 
-    /// Waits until all is there.
+    /// Asks for a further step, whose material comes after that of the steps before. The dealer waits until both have asked.
+    pub(super) fn ask(&mut self, step: u32, entry: u32) -> Result<(), NetError> {
+        self.conn.send_frame(Kind::Next, step, Bytes::copy_from_slice(&entry.to_le_bytes()))
+    }
+
+    /// Goes on to a step that was asked for, which takes `bytes`; the step before has taken its own.
+    pub(super) fn turn(&mut self, step: u32, bytes: u64) {
+        assert!(self.left == 0 && self.chunks.is_empty(), "a step takes what the program implies");
+        let total = length(bytes);
+        (self.step, self.left, self.coming, self.total) = (step, total, total, total);
+    }
+
+    /// Waits until all of the step is there.
     pub(super) fn complete(&mut self) -> Result<(), NetError> {
+        let progress = Progress::bytes("material", self.coming as u64);
         while self.coming > 0 {
-            self.receive()?;
+            progress.add(self.receive()?);
         }
         Ok(())
     }
@@ -100,7 +130,7 @@ impl Delivery {
         self.fault.take()
     }
 
-    /// Ends the delivery. The dealer takes its end as the end of the session, so it lasts until the run is over.
+    /// Ends the delivery. The dealer takes its end as the end of the session, so it lasts until the last step is over.
     pub(super) fn end<T>(self, result: &Result<T, RunError>) {
         match result {
             Ok(_) => self.conn.close(),
@@ -108,12 +138,13 @@ impl Delivery {
         }
     }
 
-    fn receive(&mut self) -> Result<(), NetError> {
-        let chunk = self.conn.receive_some(Kind::Material, self.coming, &self.lost)?;
-        self.coming -= chunk.len();
-        self.progress.add(chunk.len());
+    /// Waits for a chunk, and says how long it is.
+    fn receive(&mut self) -> Result<usize, NetError> {
+        let chunk = self.conn.receive_some((Kind::Material, self.step), self.coming, &self.lost)?;
+        let length = chunk.len();
+        self.coming -= length;
         self.chunks.push_back(chunk);
-        Ok(())
+        Ok(length)
     }
 
     /// The chunk at the front, which is not empty; the material has not been taken in full.

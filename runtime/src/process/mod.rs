@@ -18,10 +18,27 @@
 //!
 //! Material comes from the pairing on: in full before both are `ready`, or until the end of the online phase.
 //!
+//! A generation begins in the same way, with a prefill as its first step, and goes on with steps of one token each over
+//! the same connections and seeds. Nobody waits for `ready`: the client says `next` when it wants the step that is due, and
+//! both then ask the dealer for the one after it, which is dealt while this one runs. Meanwhile the client computes what goes
+//! ahead of that one too. What stays of a token's time is the online part.
+//!
+//! ```text
+//! client                      server                      dealer
+//!   next       -------------->
+//!   next k + 1 -------------------------------------------->
+//!                               next k + 1 --------------->        dealt when both have asked
+//!   prepare    -------------->  prepare
+//!   online     <------------->  online
+//!   ...
+//!   next: end  -------------->
+//! ```
+//!
 //! A party enters the session in its ledger before it connects to the dealer: from there on its material exists.
 
 pub mod client;
 pub mod dealer;
+pub mod generation;
 pub mod link;
 pub mod server;
 
@@ -30,6 +47,7 @@ mod error;
 mod material;
 mod online;
 mod parts;
+mod plan;
 mod program;
 mod progress;
 mod stream;
@@ -38,5 +56,6 @@ pub use error::{RunError, chain};
 pub use material::Dealing;
 pub use parts::{Entropy, Os, Record, write_json};
 
-use parts::{Begin, Watch};
+use parts::{Begin, GO_ON, Watch};
+pub use plan::{Due, Plan};
 pub use program::Loaded;

@@ -46,10 +46,22 @@ fn phase_by_phase(
     phases.dealing_seconds += watch.lap();
     meet(conn)?;
     watch.lap();
-    let finished = over(conn, |link| machine.run(&mut Openings::default(), inputs, link, delivery));
+    let finished = step(conn, delivery, machine, &mut Openings::default(), inputs);
+    phases.online_seconds = watch.lap();
+    finished
+}
+
+/// Runs one step of a session, after what goes ahead if that was not done.
+pub(super) fn step(
+    conn: &mut Conn,
+    delivery: &mut Delivery,
+    machine: Machine<'_>,
+    cache: &mut Openings,
+    inputs: Vec<Tensor>,
+) -> Result<Finished, RunError> {
+    let finished = over(conn, |link| machine.run(cache, inputs, link, delivery));
     let delivered = delivery.fault().map_or(Ok(()), Err);
     in_full(conn, delivered)?;
-    phases.online_seconds = watch.lap();
     finished
 }
 
@@ -69,7 +81,7 @@ fn in_full(conn: &mut Conn, delivered: Result<(), NetError>) -> Result<(), NetEr
 }
 
 /// Runs `f` over the connection; a fault of the connection is named in full.
-fn over<T>(conn: &mut Conn, f: impl FnOnce(&mut PeerLink) -> Result<T, VmError>) -> Result<T, RunError> {
+pub(super) fn over<T>(conn: &mut Conn, f: impl FnOnce(&mut PeerLink) -> Result<T, VmError>) -> Result<T, RunError> {
     let mut link = PeerLink::new(conn);
     let done = f(&mut link);
     match link.fault() {

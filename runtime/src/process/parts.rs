@@ -37,26 +37,32 @@ impl Entropy for Os {
     }
 }
 
-/// What the client tells the server before a run, one byte.
+/// What the client tells the server before its first step, one byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Begin {
     /// The client holds the masked weights.
     pub(super) holds_setup: bool,
     /// When both parties want their material.
     pub(super) dealing: Dealing,
+    /// What was asked for is the first step of a generation, whose material always comes during the session.
+    pub(super) generation: bool,
 }
 
 impl Begin {
     pub(super) fn encode(self) -> Bytes {
-        Bytes::from(vec![u8::from(self.holds_setup) | u8::from(self.dealing == Dealing::Overlapped) << 1])
+        let choices = [self.holds_setup, self.dealing == Dealing::Overlapped, self.generation];
+        Bytes::from(vec![(0..).zip(choices).map(|(i, choice)| u8::from(choice) << i).sum()])
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Begin> {
-        let [choices @ 0..4] = bytes else { return None };
+        let [choices @ 0..8] = bytes else { return None };
         let dealing = if choices & 2 == 0 { Dealing::First } else { Dealing::Overlapped };
-        Some(Begin { holds_setup: choices & 1 != 0, dealing })
+        Some(Begin { holds_setup: choices & 1 != 0, dealing, generation: choices & 4 != 0 })
     }
 }
+
+/// What the client says to the server in a generation: run the step that is due. Anything else ends the session.
+pub(super) const GO_ON: u8 = 1;
 
 /// A run in the report file.
 #[derive(Serialize)]

@@ -1,31 +1,36 @@
-//! The server's process: one session after another, until it is told to stop.
+//! The server's process: runs one after another and generations beside them, until it is told to stop.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use ir::Party;
 use ir::cost::setup_bytes;
+use ir::{Party, Program};
 use serde::Serialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use super::material::Delivery;
-use super::online::run;
+use super::online::{over, run, step};
+use super::plan::{Due, Plan};
 use super::stream::Outgoing;
-use super::{Begin, Entropy, Loaded, Record, RunError, Watch, accept, chain, write_json};
-use crate::handshake::{self, Hello, Role, Session, greet, hex};
+use super::{Begin, Entropy, GO_ON, Loaded, Record, RunError, Watch, accept, chain, write_json};
+use crate::handshake::{self, Hello, Mismatch, Role, Session, greet, hex};
 use crate::keys::MasterKey;
 use crate::ledger::Ledger;
 use crate::meter::{Phases, Totals};
 use crate::net::frame::Kind;
 use crate::net::{Conn, Listener, Net, NetError};
+use crate::prg::Seed;
+use crate::protocol::cache::Openings;
 use crate::protocol::linear::{WeightMask, mask_weight};
 use crate::setup::layout;
+use crate::step::Step;
 use crate::vm::Machine;
 use crate::weights::ServerWeights;
-use crate::weights_file::WeightsFile;
+use crate::weights_file::{EntryWeights, WeightsFile};
 
-/// Connections at one time. Those beyond are turned away, and all but one wait.
-const CONNECTIONS: usize = 16;
+/// Connections at one time. Those beyond are turned away.
+const CONNECTIONS: usize = 64;
 
 /// What the server needs besides its sockets.
 pub struct Server {
@@ -41,7 +46,9 @@ pub struct Server {
     pub dealer: SocketAddr,
     /// Where seeds and sessions come from.
     pub entropy: Box<dyn Entropy>,
-    /// Where to write what the last session took.
+    /// Generations at one time; more wait, and are refused when none ends within the timeout. Runs go one by one.
+    pub sessions: usize,
+    /// Where to write what the last run took.
     pub report: Option<PathBuf>,
 }
 
@@ -58,12 +65,16 @@ struct ServerReport {
 struct Desk {
     net: Net,
     server: Server,
+    plan: Option<Plan>,
     running: Semaphore,
+    generating: Semaphore,
 }
 
 /// Serves all clients that come, until told to stop.
 pub fn serve(net: &Net, listener: &Listener, server: Server) {
-    let desk = Desk { net: net.clone(), server, running: Semaphore::new(1) };
+    let plan = Plan::of(&server.loaded.module).ok();
+    let generating = Semaphore::new(server.sessions);
+    let desk = Desk { net: net.clone(), server, plan, running: Semaphore::new(1), generating };
     accept::serve(listener, Role::Party(Party::Client).name(), CONNECTIONS, desk, Desk::attend);
 }
 
@@ -74,11 +85,15 @@ impl Desk {
             Err(error) => return refuse(conn, &error),
         };
         match self.session(&mut conn, session) {
-            Ok(record) => {
+            Ok(Served::Run(record)) => {
                 let seconds = record.phases.online_seconds;
                 tracing::info!(%session, online_seconds = seconds, "session served (trusted dealer)");
                 conn.close();
-                self.report(record);
+                self.report(*record);
+            }
+            Ok(Served::Generation { steps }) => {
+                tracing::info!(%session, steps, "session served (trusted dealer)");
+                conn.close();
             }
             Err(error) => {
                 tracing::warn!(%session, "session failed: {}", chain(&error));
@@ -98,25 +113,27 @@ impl Desk {
         }
     }
 
-    fn session(&self, conn: &mut Conn, session: Session) -> Result<Record, RunError> {
+    fn session(&self, conn: &mut Conn, session: Session) -> Result<Served, RunError> {
         let Server { loaded, weights, key, ledger, dealer, entropy, .. } = &self.server;
         let (mut phases, mut watch) = (Phases::default(), Watch::start());
         let ours = Hello { session, ..loaded.hello(Role::Party(Party::Server)) };
         let theirs = greet(conn, &ours, &[Role::Party(Party::Client)])?;
         let program = handshake::entry(&loaded.module, &theirs)?;
         let (step, entries) = (loaded.first_step(program), &loaded.module.entries);
-        let cost = ir::cost::cost(program);
-        conn.trust(cost.client_sent_bytes);
         let begin = Begin::decode(&conn.receive_small(Kind::Begin, 1)?).ok_or_else(|| NetError::BadFrame {
             peer: conn.peer(),
             expected: "a begin with known choices".to_owned(),
             got: "something else".to_owned(),
         })?;
+        let generation = match begin.generation {
+            true => Some(self.generation(step.entry, &theirs.publics)?),
+            false => None,
+        };
+        let most = |program: &Program| ir::cost::cost(program).client_sent_bytes;
+        conn.trust(if begin.generation { entries.iter().map(most).max().unwrap_or(0) } else { most(program) });
         phases.handshake_seconds = watch.lap();
 
-        // The machine's cores serve one session at a time.
-        let permit = conn.during(self.running.acquire())?;
-        let _permit = permit.expect("the semaphore is never closed");
+        let _permit = self.permit(conn, begin.generation)?;
         let mask_seed = key.mask_seed(&loaded.hash);
         let weights = weights.of(program);
         if !begin.holds_setup {
@@ -133,17 +150,106 @@ impl Desk {
         let seed = entropy.seed()?;
         ledger.burn(Party::Server, &session)?;
         let hello = Hello { entry: program.name.clone(), ..ours };
-        let dealt = (program, cost.server_material_bytes);
+        let bytes = ir::cost::cost(program).server_material_bytes;
+        let frames = match generation {
+            Some((plan, _)) => plan.frames(&loaded.module, step.entry, Party::Server),
+            None => begin.dealing.frames(program, bytes),
+        };
         let seeds = [&seed, &mask_seed];
-        let delivery = Delivery::begin(&self.net, *dealer, &hello, &seeds, dealt, begin.dealing, conn)?;
+        let delivery = Delivery::begin(&self.net, *dealer, &hello, &seeds, (frames, bytes), conn)?;
         phases.dealing_seconds = watch.lap();
 
+        if let Some((plan, prompt)) = generation {
+            let steps = generate(conn, delivery, Steps { loaded, plan, prompt }, &seed, &weights)?;
+            return Ok(Served::Generation { steps });
+        }
         let machine = Machine::server(step, &seed, &theirs.publics, &weights)?;
         let finished = run(conn, delivery, begin.dealing, machine, Vec::new(), &mut watch, &mut phases)?;
         conn.receive_small(Kind::Done, 0)?;
         let setup_bytes = if begin.holds_setup { 0 } else { setup_bytes(entries) };
-        Ok(Record::new(session, phases, setup_bytes, conn, finished.report))
+        Ok(Served::Run(Box::new(Record::new(session, phases, setup_bytes, conn, finished.report))))
     }
+
+    /// The plan of a generation that begins so, and the length of its prompt.
+    fn generation(&self, entry: u32, publics: &[u32]) -> Result<(&Plan, usize), RunError> {
+        let prompt =
+            self.plan.as_ref().and_then(|plan| Some((plan, plan.prompt(&self.server.loaded.module, entry, publics)?)));
+        let what = "a generation does not begin with this entry and these public numbers";
+        prompt.ok_or_else(|| Mismatch::Session { what }.into())
+    }
+
+    /// Waits for a place.
+    fn permit(&self, conn: &mut Conn, generation: bool) -> Result<SemaphorePermit<'_>, RunError> {
+        let limit = self.net.timeout();
+        let acquired = match generation {
+            false => Ok(conn.during(self.running.acquire())?),
+            true => conn.during(async { timeout(limit, self.generating.acquire()).await })?,
+        };
+        match acquired {
+            Ok(permit) => Ok(permit.expect("the semaphore is never closed")),
+            Err(_) => Err(RunError::Busy { sessions: self.server.sessions, seconds: limit.as_secs_f64() }),
+        }
+    }
+}
+
+/// What a session was.
+enum Served {
+    Run(Box<Record>),
+    Generation { steps: u32 },
+}
+
+/// The steps of a generation.
+#[derive(Clone, Copy)]
+struct Steps<'a> {
+    loaded: &'a Loaded,
+    plan: &'a Plan,
+    prompt: usize,
+}
+
+/// Runs steps as long as the client asks for them; gives their number.
+fn generate(
+    conn: &mut Conn,
+    mut delivery: Delivery,
+    steps: Steps<'_>,
+    seed: &Seed,
+    weights: &EntryWeights<'_>,
+) -> Result<u32, RunError> {
+    let done = one_by_one(conn, &mut delivery, steps, seed, weights);
+    delivery.end(&done);
+    done
+}
+
+fn one_by_one(
+    conn: &mut Conn,
+    delivery: &mut Delivery,
+    Steps { loaded, plan, prompt }: Steps<'_>,
+    seed: &Seed,
+    weights: &EntryWeights<'_>,
+) -> Result<u32, RunError> {
+    let entries = &loaded.module.entries;
+    let mut cache = Openings::default();
+    let mut due = plan.due(&loaded.module, prompt, 0);
+    for number in 0.. {
+        // While the client looks at what it has, it shows that it is alive.
+        if conn.receive_small(Kind::Next, 1)?[..] != [GO_ON] {
+            return Ok(number);
+        }
+        let Some(Due { entry, publics }) = due else {
+            return Err(Mismatch::Session { what: "a step beyond the context was asked for" }.into());
+        };
+        if number > 0 {
+            delivery.turn(number, plan.material_bytes(entry, Party::Server));
+        }
+        // Dealt while this one runs.
+        due = plan.due(&loaded.module, prompt, number + 1);
+        if let Some(next) = &due {
+            delivery.ask(number + 1, next.entry)?;
+        }
+        let mut machine = Machine::server(Step { entries, entry, number }, seed, &publics, weights)?;
+        over(conn, |link| machine.prepare(link))?;
+        step(conn, delivery, machine, &mut cache, Vec::new())?;
+    }
+    unreachable!("a context has an end")
 }
 
 fn refuse(conn: Conn, error: &RunError) {

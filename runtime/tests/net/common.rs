@@ -184,6 +184,7 @@ impl World {
             ledger: Ledger::open(&files.path("state")).unwrap(),
             dealer,
             entropy: Box::new(entropy),
+            sessions: 2,
             report: None,
             loaded,
         };

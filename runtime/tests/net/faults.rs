@@ -379,7 +379,7 @@ fn the_dealer_pairs_two_different_roles_of_one_program() {
     for (conn, length) in [(&mut server, cost.server_material_bytes), (&mut first, cost.client_material_bytes)] {
         let (mut rest, lost) = (length as usize, tokio::sync::watch::channel(false).1);
         while rest > 0 {
-            rest -= conn.receive_some(Kind::Material, rest, &lost).unwrap().len();
+            rest -= conn.receive_some((Kind::Material, 0), rest, &lost).unwrap().len();
         }
     }
 

@@ -1,7 +1,10 @@
 //! The command line: options, files, signals and messages around [`crate::process`].
 
+mod generate;
+
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,6 +16,7 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::dealer::Seeds;
+use crate::generate::command::CommandError;
 use crate::inputs::{self, decode, stack};
 use crate::keys::MasterKey;
 use crate::ledger::Ledger;
@@ -22,9 +26,13 @@ use crate::npz;
 use crate::process::client::Client;
 use crate::process::server::Server;
 use crate::process::{self, Dealing, Entropy, Loaded, Os, Record, RunError, chain};
+use crate::serve::ServeError;
 use crate::setup::Cache;
 use crate::simulate::Session;
 use crate::weights_file::WeightsFile;
+
+/// Generations at one time, unless told otherwise.
+const SESSIONS: NonZeroUsize = NonZeroUsize::new(2).expect("two");
 
 /// Two-party inference on secret-shared values, with a trusted dealer.
 #[derive(Parser)]
@@ -43,6 +51,10 @@ enum Command {
     Dealer(DealerOptions),
     /// Runs one party: 0 is the client, who asks; 1 is the server, who serves until stopped.
     Run(RunOptions),
+    /// Continues a text privately, token by token.
+    Generate(Box<generate::Options>),
+    /// Answers requests for private text over HTTP, in the shape of OpenAI's API.
+    Serve(Box<generate::ServerOptions>),
     /// Runs both parties and the dealer in one process, bit for bit as over sockets.
     Simulate(SimulateOptions),
 }
@@ -84,6 +96,9 @@ struct RunOptions {
     /// Server: the weights [default: the program's name with `.ssw`].
     #[arg(long, value_name = "FILE.ssw")]
     weights: Option<PathBuf>,
+    /// Server: generations at one time; more wait [default: 2].
+    #[arg(long, value_name = "N")]
+    sessions: Option<NonZeroUsize>,
     /// Client: where the server listens [default: 127.0.0.1:7701].
     #[arg(long, value_name = "ADDR")]
     connect: Option<String>,
@@ -145,6 +160,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
 enum CliError {
     #[error(transparent)]
     Run(#[from] RunError),
+    #[error(transparent)]
+    Generate(#[from] CommandError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     #[error("{what}")]
     Usage { what: String, hint: &'static str },
 }
@@ -153,6 +172,8 @@ impl CliError {
     fn hint(&self) -> String {
         match self {
             CliError::Run(error) => error.hint(),
+            CliError::Generate(error) => error.hint(),
+            CliError::Serve(error) => error.hint(),
             CliError::Usage { hint, .. } => (*hint).to_owned(),
         }
     }
@@ -169,6 +190,8 @@ pub fn main() -> ExitCode {
     let done = log(cli.log.as_deref()).and_then(|()| match cli.command {
         Command::Dealer(options) => dealer(&options),
         Command::Run(options) => run(&options),
+        Command::Generate(options) => generate::generate(&options),
+        Command::Serve(options) => generate::serve(&options),
         Command::Simulate(options) => simulated(&options),
     });
     match done {
@@ -206,7 +229,11 @@ fn dealer(options: &DealerOptions) -> Result<(), CliError> {
 
 fn run(options: &RunOptions) -> Result<(), CliError> {
     let misplaced: &[(&str, bool)] = match options.party {
-        0 => &[("--listen", options.listen.is_some()), ("--weights", options.weights.is_some())],
+        0 => &[
+            ("--listen", options.listen.is_some()),
+            ("--weights", options.weights.is_some()),
+            ("--sessions", options.sessions.is_some()),
+        ],
         _ => &[
             ("--connect", options.connect.is_some()),
             ("--input", options.input.is_some()),
@@ -234,9 +261,10 @@ fn server(options: &RunOptions) -> Result<(), CliError> {
     let server = Server {
         weights,
         key: MasterKey::beside(&path).map_err(run_error)?,
-        ledger: ledger(options)?,
+        ledger: Ledger::open(&state_directory(options.state.as_deref())?).map_err(run_error)?,
         dealer,
         entropy: Box::new(Os),
+        sessions: options.sessions.unwrap_or(SESSIONS).get(),
         report: options.report.clone(),
         loaded,
     };
@@ -268,10 +296,9 @@ fn client(options: &RunOptions) -> Result<(), CliError> {
     })?;
     let loaded = Loaded::open(&options.program)?;
     let arrays = npz::read(input).map_err(run_error)?;
-    let cache = Cache::open(&directory(options.cache.as_deref(), "--cache", "XDG_CACHE_HOME", ".cache")?);
     let client = Client {
-        cache: cache.map_err(run_error)?,
-        ledger: ledger(options)?,
+        cache: Cache::open(&cache_directory(options.cache.as_deref())?).map_err(run_error)?,
+        ledger: Ledger::open(&state_directory(options.state.as_deref())?).map_err(run_error)?,
         server,
         dealer,
         dealing: if options.overlap { Dealing::Overlapped } else { Dealing::First },
@@ -351,9 +378,12 @@ fn weights_path(program: &Path, given: Option<&Path>) -> PathBuf {
     given.map_or_else(|| program.with_extension("ssw"), Path::to_owned)
 }
 
-fn ledger(options: &RunOptions) -> Result<Ledger, CliError> {
-    let directory = directory(options.state.as_deref(), "--state", "XDG_STATE_HOME", ".local/state")?;
-    Ledger::open(&directory).map_err(run_error)
+fn state_directory(given: Option<&Path>) -> Result<PathBuf, CliError> {
+    directory(given, "--state", "XDG_STATE_HOME", ".local/state")
+}
+
+fn cache_directory(given: Option<&Path>) -> Result<PathBuf, CliError> {
+    directory(given, "--cache", "XDG_CACHE_HOME", ".cache")
 }
 
 /// The directory that was given, or the user's own by the XDG base directory rules.
