@@ -152,13 +152,16 @@ impl<'r, 'a> Run<'r, 'a> {
                 }
             }
             Op::Open { x, width, whole } => {
+                let mut message = std::mem::take(&mut self.outgoing);
+                let before = message.len();
                 let half = self.with_source(i, |source, machine, values| {
                     let x = share(values, x);
                     let dealt = open::Dealt::take(source, x.len(), machine.lift_bits[i])?;
-                    let mask = open::mask(machine.own(i), x.len(), width);
-                    Ok(open::send(machine.party(), x, mask, width, whole, dealt))
+                    let mask = open::mask(machine.own(i), width);
+                    Ok(open::send(machine.party(), x, &mask, width, whole, dealt, &mut message))
                 })?;
-                self.queue(i, half.message(), width);
+                self.machine.report.instructions[i].sent_bytes += (message.len() - before) as u64;
+                self.outgoing = message;
                 Slot::Half(half)
             }
             _ => Slot::Share(self.with_source(i, |source, machine, values| read(source, machine, values, i, op))?),
@@ -204,7 +207,7 @@ impl<'r, 'a> Run<'r, 'a> {
             let start = Instant::now();
             let (part, tail) = rest.split_at(ring::packed_len(elements, width));
             rest = tail;
-            self.complete(p, &ring::unpack(part, width, elements));
+            self.complete(p, part, elements, width);
             let (row, elapsed) = (&mut self.machine.report.instructions[p], start.elapsed());
             row.received_bytes += part.len() as u64;
             row.compute_seconds += elapsed.as_secs_f64();
@@ -216,7 +219,7 @@ impl<'r, 'a> Run<'r, 'a> {
     /// Elements, and their bits, that the peer sends for what waits at instruction `p`.
     fn incoming(&self, p: usize) -> (usize, Width) {
         match &self.values[p] {
-            Slot::Half(half) => (half.message().len(), half.width()),
+            Slot::Half(half) => (half.elements(), half.width()),
             Slot::Product(product) => {
                 let Op::Linear { x, .. } = self.machine.program.instrs[p].op else { panic!("a product is a `linear`") };
                 (product.x.len(), self.machine.program.ty(x).width)
@@ -226,8 +229,8 @@ impl<'r, 'a> Run<'r, 'a> {
         }
     }
 
-    /// Completes what waits at instruction `p` with what the peer sent for it.
-    fn complete(&mut self, p: usize, peer: &[u64]) {
+    /// Completes what waits at instruction `p` with what the peer sent for it: `elements` elements of `width` bits.
+    fn complete(&mut self, p: usize, peer: &[u8], elements: usize, width: Width) {
         let value = Value(p as u32);
         self.values[p] = match std::mem::replace(&mut self.values[p], Slot::Empty) {
             Slot::Half(half) => Slot::Opening(half.complete(peer)),
@@ -239,7 +242,8 @@ impl<'r, 'a> Run<'r, 'a> {
                 };
                 let sizes = Sizes::of(self.machine.program, *x, *weight);
                 let weight = weights.integers(*weight);
-                let share = linear::read(peer, &product.x.data, weight, sizes, product.dealt);
+                let share =
+                    linear::read(&ring::unpack(peer, width, elements), &product.x.data, weight, sizes, product.dealt);
                 Slot::Share(Tensor::new(self.machine.shape(value), share))
             }
             done => done,
