@@ -77,7 +77,7 @@ fn compute<const N: usize>(
     f: impl Fn(Range<usize>, [&[u64]; N], &mut [u64]) + Sync,
 ) -> Vec<u64> {
     let mut out = vec![0; elements];
-    let buffers = || [const { Vec::new() }; N].map(|_: Vec<u64>| vec![0; TASK.min(elements)]);
+    let buffers = || std::array::from_fn(|_| vec![0; TASK.min(elements)]);
     let chunk = |buffers: &mut [Vec<u64>; N], (number, out): (usize, &mut [u64])| {
         let range = number * TASK..number * TASK + out.len();
         buffers.iter_mut().zip(dealt).for_each(|(buffer, dealt)| dealt.fill(range.start, &mut buffer[..out.len()]));
@@ -327,8 +327,8 @@ impl<'a> Dealing<'a> {
             buffers,
             |[values, share], (number, packed)| {
                 let first = range.start + number * chunk;
-                let (values, share) =
-                    (&mut values[..chunk.min(range.end - first)], &mut share[..chunk.min(range.end - first)]);
+                let count = chunk.min(range.end - first);
+                let (values, share) = (&mut values[..count], &mut share[..count]);
                 f(first, values);
                 stream.fill(first as u64, bits, share);
                 ring::sub_assign(values, share);
@@ -397,9 +397,11 @@ impl<'a> Source<'a> {
     pub fn vector(&mut self, piece: u8, range: Range<usize>, bits: Width) -> Result<Vector, MaterialError> {
         Ok(match self.party {
             _ if bits == 0 => Vector::Zero,
-            Party::Client => {
-                Vector::Seed { stream: self.own.stream(kind::CORRELATION + piece), first: range.start as u64, bits }
-            }
+            Party::Client => Vector::Seed {
+                stream: Box::new(self.own.stream(kind::CORRELATION + piece)),
+                first: range.start as u64,
+                bits,
+            },
             Party::Server => Vector::Packed { bytes: self.take(ring::packed_len(range.len(), bits))?, bits },
         })
     }
@@ -427,7 +429,7 @@ pub enum Vector {
     /// P0's: elements of a stream, from element `first` on.
     Seed {
         /// The stream.
-        stream: Stream,
+        stream: Box<Stream>,
         /// Where they begin.
         first: u64,
         /// Bits of each.

@@ -46,7 +46,7 @@ impl Dealt {
 
 /// A party's share of the mask, reduced mod 2^width.
 pub fn mask(own: Use, width: Width) -> Vector {
-    Vector::Seed { stream: own.stream(kind::MASK), first: 0, bits: width }
+    Vector::Seed { stream: Box::new(own.stream(kind::MASK)), first: 0, bits: width }
 }
 
 /// The dealer's side: the mask, from both parties' shares of it.
@@ -78,14 +78,20 @@ pub fn send(
     let (offset, full) = (if_client(party, opening.offset()), ring::mask(width));
     let start = message.len();
     message.resize(start + ring::packed_len(x.len(), width), 0);
-    let chunks = opened.par_chunks_mut(TASK).zip(share.par_chunks_mut(TASK)).zip(x.data.par_chunks(TASK));
-    let packed = message[start..].par_chunks_mut(TASK / 8 * usize::from(width));
-    chunks.zip(packed).enumerate().for_each(|(number, (((half, share), x), packed))| {
+    let bytes = TASK / 8 * usize::from(width);
+    let chunk = |number: usize, half: &mut [u64], share: &mut [u64], packed: &mut [u8]| {
         mask.fill(number * TASK, share);
-        half.copy_from_slice(x);
+        half.copy_from_slice(&x.data[number * TASK..][..half.len()]);
         ring::zip_assign(half, share, move |x, r| x.wrapping_add(r).wrapping_add(offset) & full);
         ring::pack_into(half, width, packed);
-    });
+    };
+    if x.len() <= TASK {
+        chunk(0, &mut opened, &mut share, &mut message[start..]);
+    } else {
+        let chunks = opened.par_chunks_mut(TASK).zip(share.par_chunks_mut(TASK));
+        let chunks = chunks.zip(message[start..].par_chunks_mut(bytes)).enumerate();
+        chunks.for_each(|(number, ((half, share), packed))| chunk(number, half, share, packed));
+    }
     Half(Opening { opened: Tensor::new(x.shape.clone(), opened), mask: share, ..opening })
 }
 
@@ -104,16 +110,18 @@ impl Half {
     pub fn complete(mut self, message: &[u8]) -> Opening {
         let (width, full) = (self.0.width, ring::mask(self.0.width));
         assert_eq!(message.len(), ring::packed_len(self.0.len(), width), "length of a message");
-        let packed = message.par_chunks(TASK / 8 * usize::from(width));
-        let chunks = self.0.opened.data.par_chunks_mut(TASK).zip(packed);
-        chunks.for_each_init(
-            || vec![0; TASK],
-            |peer, (own, packed)| {
-                let peer = &mut peer[..own.len()];
-                ring::unpack_range(packed, width, 0, peer);
-                ring::zip_assign(own, peer, move |own, peer| own.wrapping_add(peer) & full);
-            },
-        );
+        let chunk = |peer: &mut Vec<u64>, (own, packed): (&mut [u64], &[u8])| {
+            peer.resize(own.len(), 0);
+            ring::unpack_range(packed, width, 0, peer);
+            ring::zip_assign(own, peer, move |own, peer| own.wrapping_add(peer) & full);
+        };
+        let opened = &mut self.0.opened.data;
+        if opened.len() <= TASK {
+            chunk(&mut Vec::new(), (opened, message));
+        } else {
+            let packed = message.par_chunks(TASK / 8 * usize::from(width));
+            opened.par_chunks_mut(TASK).zip(packed).for_each_init(Vec::new, chunk);
+        }
         self.0
     }
 }

@@ -129,15 +129,12 @@ impl<'a> Machine<'a> {
         }
         let start = Instant::now();
         for (i, instr) in self.program.instrs.iter().enumerate() {
-            match (&instr.op, self.role) {
-                (Op::Linear { x, weight }, Role::Client(weights)) => {
-                    let (sizes, width) = (Sizes::of(self.program, *x, *weight), self.program.ty(*x).width);
-                    let masked = |first: usize, out: &mut [u64]| weights.fill(*weight, first, out);
-                    let product =
-                        linear::prepare(self.own(i), masked, sizes, width).map_err(|e| self.failure(i, e.into()))?;
-                    self.ahead[i] = Some(Tensor::new(self.shape(Value(i as u32)), product));
-                }
-                _ => {}
+            if let (Op::Linear { x, weight }, Role::Client(weights)) = (&instr.op, self.role) {
+                let (sizes, width) = (Sizes::of(self.program, *x, *weight), self.program.ty(*x).width);
+                let masked = |first: usize, out: &mut [u64]| weights.fill(*weight, first, out);
+                let product =
+                    linear::prepare(self.own(i), masked, sizes, width).map_err(|e| self.failure(i, e.into()))?;
+                self.ahead[i] = Some(Tensor::new(self.shape(Value(i as u32)), product));
             }
         }
         self.report.setup_seconds += start.elapsed().as_secs_f64();
