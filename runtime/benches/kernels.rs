@@ -13,7 +13,7 @@ use ssvm::material::{Material, MaterialError};
 use ssvm::prg::{Domain, Seed};
 use ssvm::protocol::open::{self, Half};
 use ssvm::protocol::series::{self, Terms};
-use ssvm::protocol::{Dealing, Opening, Source, Use, blocks, dcf};
+use ssvm::protocol::{Dealing, Source, Use, blocks, dcf};
 use ssvm::ring::{self, Tensor};
 use std::hint::black_box;
 use std::time::Instant;
@@ -341,17 +341,9 @@ const PARTIES: [(&str, Party); 2] = [("client", Party::Client), ("server", Party
 
 /// A party's half of an opening, and the bytes that it sends.
 fn half(party: Party, own: Use, x: &Tensor, width: Width) -> (Half, Vec<u8>) {
-    let dealt = open::Dealt::default();
-    let half = open::send(party, x, open::mask(own, x.len(), width), width, true, dealt);
     let mut bytes = Vec::new();
-    ring::pack(half.message(), width, &mut bytes);
+    let half = open::send(party, x, &open::mask(own, width), width, true, open::Dealt::default(), &mut bytes);
     (half, bytes)
-}
-
-fn complete(mut half: Half, bytes: &[u8]) -> Opening {
-    let (width, count) = (half.width(), half.message().len());
-    half.add(0, &ring::unpack(bytes, width, count));
-    half.complete()
 }
 
 fn openings(_: Peaks) {
@@ -362,7 +354,7 @@ fn openings(_: Peaks) {
         let send = seconds(|| drop(black_box(half(Party::Client, own, &x, width))));
         let both = seconds(|| {
             let (half, bytes) = half(Party::Client, own, &x, width);
-            black_box(complete(half, &bytes));
+            black_box(half.complete(&bytes));
         });
         // Three passes that have to be: the mask's bytes are made, the share is read, mask and half are written.
         let stream = seed.stream(Domain { step: 0, entry: 0, index: 0, kind: 0 });
@@ -385,7 +377,7 @@ fn serieses(_: Peaks) {
         let seeds = [Seed::new([3; 32]), Seed::new([4; 32])];
         let own = seeds.each_ref().map(|seed| Use { seed, step: 0, entry: 0, index: 1 });
         let mut bytes = Vec::new();
-        let masks = own.map(|own| open::mask(own, count, period_bits));
+        let masks = own.map(|own| open::mask(own, period_bits));
         let mut nothing = std::io::sink();
         let mut unsent = Vec::new();
         let mask =
@@ -411,7 +403,7 @@ fn serieses(_: Peaks) {
         for (party_name, party) in PARTIES {
             let own = own[party.index()];
             let (half, message) = half(party, own, &x, period_bits);
-            let opening = complete(half, &message);
+            let opening = half.complete(&message);
             let mut run = |with: bool| {
                 seconds(|| {
                     let mut material = Bytes(&bytes);

@@ -12,8 +12,8 @@ use ssvm::dealer::{Seeds, deal, material_bytes};
 use ssvm::link::{Recording, pair};
 use ssvm::material::{Material, MaterialError, queue};
 use ssvm::protocol::cache::{Masks, Openings};
-use ssvm::protocol::{Use, open};
-use ssvm::ring::{Tensor, mask, unpack};
+use ssvm::protocol::{Use, Vector, open};
+use ssvm::ring::{Tensor, mask, pack, unpack};
 use ssvm::step::Step;
 use ssvm::vm::Machine;
 use ssvm::weights::{Packed, Resident};
@@ -226,10 +226,13 @@ fn halves(fault: impl Fn(&mut [u64]), whole: bool) -> Vec<View> {
     let x = Tensor::new(vec![16], vec![5; 16]);
     let half = |_| {
         let seed = rng.seed();
-        let mut mask = open::mask(Use { seed: &seed, step: 0, entry: 0, index: 0 }, x.len(), WIDTH);
+        let mut mask = open::mask(Use { seed: &seed, step: 0, entry: 0, index: 0 }, WIDTH).all(x.len());
         fault(&mut mask);
-        let half = open::send(Party::Client, &x, mask, WIDTH, whole, open::Dealt::default());
-        half.message().iter().map(|&v| (v, WIDTH)).collect()
+        let (mut packed, mut message) = (Vec::new(), Vec::new());
+        pack(&mask, WIDTH, &mut packed);
+        let mask = Vector::Packed { bytes: packed.into(), bits: WIDTH };
+        open::send(Party::Client, &x, &mask, WIDTH, whole, open::Dealt::default(), &mut message);
+        unpack(&message, WIDTH, x.len()).into_iter().map(|v| (v, WIDTH)).collect()
     };
     (0..RUNS).map(half).collect()
 }

@@ -119,7 +119,7 @@ schedule @products {
     // At N = n the correction by m vanishes.
     assert_eq!(of(8), [(24, 10)]);
     assert_eq!(of(9), [(12, 20)]);
-    assert_eq!(of(10), [(72, 27), (72, 27)]);
+    assert_eq!(of(10), [(144, 27)]);
     assert_eq!(of(13), [(24, 20)]);
 
     let got = cost(&p);

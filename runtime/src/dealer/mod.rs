@@ -48,8 +48,7 @@ pub fn deal(
         masks[i] = match &program.instrs[i].op {
             Op::Open { x, width, .. } => {
                 let shape = dimensions(&program.ty(*x).shape);
-                let elements = shape.iter().product();
-                let shares = [client, server].map(|own| open::mask(own, elements, *width));
+                let shares = [client, server].map(|own| open::mask(own, *width));
                 Some(open::deal(&shape, shares, *width, lift_bits[i], &mut to)?)
             }
             Op::Linear { x, weight } => {

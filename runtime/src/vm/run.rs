@@ -11,7 +11,7 @@ use crate::link::Link;
 use crate::material::{Material, MaterialError};
 use crate::protocol::cache::{self, Openings};
 use crate::protocol::linear::{self, Sizes};
-use crate::protocol::open::{self, Half};
+use crate::protocol::open;
 use crate::protocol::{Source, reveal};
 use crate::ring::{self, Tensor};
 use crate::weights::ServerWeights;
@@ -166,21 +166,21 @@ impl<'r, 'a> Run<'r, 'a> {
     fn open(&mut self, i: usize, x: Value, width: Width, whole: bool) -> Result<(), Cause> {
         let early = self.machine.party() == Party::Client && self.machine.ahead.sent[i];
         let sent = if early { std::mem::take(&mut self.machine.early[i]) } else { Bytes::new() };
+        let mut packed = Vec::new();
         let half = self.with_source(i, |source, machine, values| {
             let shape = machine.shape(x);
-            let elements = shape.iter().product();
-            let dealt = open::Dealt::take(source, elements, machine.lift_bits[i])?;
-            let mask = open::mask(machine.own(i), elements, width);
+            let dealt = open::Dealt::take(source, shape.iter().product(), machine.lift_bits[i])?;
+            let mask = open::mask(machine.own(i), width);
             Ok(if early {
-                open::resume(Tensor::new(shape, ring::unpack(&sent, width, elements)), mask, width, whole, dealt)
+                open::resume(shape, &sent, &mask, width, whole, dealt)
             } else {
-                open::send(machine.party(), values.share(x), mask, width, whole, dealt)
+                open::send(machine.party(), values.share(x), &mask, width, whole, dealt, &mut packed)
             })
         })?;
         if !early {
             let step = self.step_of(i);
-            let bytes = self.outgoing.add(self.link, step, half.message(), width)?;
-            self.machine.report.instructions[i].sent_bytes += bytes;
+            self.outgoing.append(self.link, step, &packed)?;
+            self.machine.report.instructions[i].sent_bytes += packed.len() as u64;
         }
         self.waiting.push(i);
         self.values.put(i, Slot::Half(half));
@@ -250,24 +250,16 @@ impl<'r, 'a> Run<'r, 'a> {
 
     /// Completes what waits at instruction `p` with what the peer sent for it, as it arrives.
     fn complete(&mut self, p: usize, message: &mut Incoming) -> Result<(), Cause> {
-        let width = self.operand(p).1;
         let slot = match (self.values.take(p), self.machine.role) {
-            (Slot::Half(half), _) => self.complete_opening(half, width, message)?,
+            (Slot::Half(half), _) => {
+                let packed = message.take(self.link, ring::packed_len(half.elements(), half.width()))?;
+                Slot::Opening(half.complete(&packed))
+            }
             (Slot::Product(product), Role::Server(weights)) => self.complete_product(p, product, weights, message)?,
             _ => panic!("an opening waits, or a product at the server"),
         };
         self.values.put(p, slot);
         Ok(())
-    }
-
-    fn complete_opening(&mut self, mut half: Half, width: Width, message: &mut Incoming) -> Result<Slot, Cause> {
-        let elements = half.message().len();
-        for first in (0..elements).step_by(CHUNK) {
-            let count = CHUNK.min(elements - first);
-            let packed = message.take(self.link, ring::packed_len(count, width))?;
-            half.add(first, &ring::unpack(&packed, width, count));
-        }
-        Ok(Slot::Opening(half.complete()))
     }
 
     fn complete_product(
