@@ -237,13 +237,12 @@ fn product<O: Operand>(
         return Ok(());
     }
     let threads = if m * k * n < 2 * PARALLEL { 1 } else { rayon::current_num_threads().min(m * k * n / PARALLEL) };
-    let (limbs, short) = (Limbs::new(width, O::Cell::BITS), width <= 52);
     if m <= FEW_ROWS {
-        return few::product(cpu, limbs, short, a, b, [k, n], out, threads);
+        return few::product(cpu, width, a, b, [k, n], out, threads);
     }
-    match limbs {
+    match Limbs::new(width, O::Cell::BITS) {
         Some(limbs) => tiled::product(cpu, limbs, a, b, [k, n], out, threads),
-        None => tiled::product(cpu, Wide(short), a, b, [k, n], out, threads),
+        None => tiled::product(cpu, Wide(width <= 52), a, b, [k, n], out, threads),
     }
 }
 

@@ -9,7 +9,7 @@
 mod vbmi;
 
 use super::mask;
-use crate::cpu::{Cpu, Level};
+use crate::cpu::Cpu;
 use rayon::prelude::*;
 
 /// Elements of a block.
@@ -38,7 +38,9 @@ pub fn pack_into(elements: &[u64], width: u8, out: &mut [u8]) {
         return pack_serial(Cpu::get(), elements, width, out);
     }
     let bytes = TASK / 8 * usize::from(width);
-    out.par_chunks_mut(bytes).zip(elements.par_chunks(TASK)).for_each(|(out, x)| pack_serial(Cpu::get(), x, width, out));
+    out.par_chunks_mut(bytes)
+        .zip(elements.par_chunks(TASK))
+        .for_each(|(out, x)| pack_serial(Cpu::get(), x, width, out));
 }
 
 /// The `count` elements packed in `bytes`. Panics unless 1 <= `width` <= 64 and `bytes` has exactly [`packed_len`]
@@ -78,7 +80,7 @@ fn unpack_one(bytes: &[u8], width: u8, index: usize) -> u64 {
 
 fn pack_serial(cpu: Cpu, elements: &[u64], width: u8, out: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
-    if cpu.level() == Level::Icelake {
+    if cpu.level() == crate::cpu::Level::Icelake {
         // SAFETY: a `Cpu` of this level exists only if the features were detected.
         #[allow(unsafe_code)]
         return unsafe { vbmi::pack(elements, width, out) };
@@ -97,7 +99,7 @@ fn pack_serial(cpu: Cpu, elements: &[u64], width: u8, out: &mut [u8]) {
 
 fn unpack_serial(cpu: Cpu, bytes: &[u8], width: u8, first: usize, out: &mut [u64]) {
     #[cfg(target_arch = "x86_64")]
-    if cpu.level() == Level::Icelake {
+    if cpu.level() == crate::cpu::Level::Icelake {
         // SAFETY: a `Cpu` of this level exists only if the features were detected.
         #[allow(unsafe_code)]
         return unsafe { vbmi::unpack(bytes, width, first, out) };

@@ -92,9 +92,8 @@ impl Places {
         let bytes = &bytes[from..from + REACH];
         // SAFETY: 72 bytes are there, and the loads need no alignment.
         #[allow(unsafe_code)]
-        let (x, next) = unsafe {
-            (_mm512_loadu_si512(bytes.as_ptr().cast()), _mm512_loadu_si512(bytes[8..].as_ptr().cast()))
-        };
+        let (x, next) =
+            unsafe { (_mm512_loadu_si512(bytes.as_ptr().cast()), _mm512_loadu_si512(bytes[8..].as_ptr().cast())) };
         let mut y = _mm512_srlv_epi64(_mm512_permutexvar_epi8(self.bytes, x), self.shift);
         if self.ninth {
             // A shift by 64 gives zero.
