@@ -324,13 +324,16 @@ fn comparisons(_: Peaks) {
     }
 }
 
+/// A name on the command line, and what it measures.
+type Group = (&'static str, fn(Peaks));
+
 fn main() {
     println!("instruction set {}, {} threads; a core's speed:", Cpu::get().name(), rayon::current_num_threads());
     // A word after `--` picks one group.
     let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
     let peaks = Peaks::measure();
     peaks.print();
-    let groups: [(&str, fn(Peaks)); 5] = [
+    let groups: [Group; 5] = [
         ("products", products),
         ("gpt2", gpt2),
         ("packing", packing),

@@ -336,8 +336,8 @@ mod tests {
 
     #[test]
     fn large_products_in_parallel_and_in_one_thread() {
-        // More rows than are packed at once, more columns than a strip, more than one strip of panels.
-        for [m, k, n] in [[1029, 40, 50], [40, 400, 333], [1, 700, 4177], [3, 1030, 1111]] {
+        // More rows and a longer inner dimension than are packed at once, more columns than a strip, several strips.
+        for [m, k, n] in [[1029, 40, 50], [40, 400, 333], [5, 3300, 50], [1, 700, 4177], [3, 1030, 1111]] {
             for width in [16, 33, 46, 64] {
                 let (a, elements) = (test_elements(1, m * k), test_elements(2, k * n));
                 let cells: Vec<[u8; 2]> = elements.iter().map(|&x| (x as i16).to_le_bytes()).collect();
