@@ -14,6 +14,8 @@ const UNSAFE: &[&str] = &[
     "runtime/src/ring/matmul/few.rs",
     "runtime/src/ring/matmul/limbs.rs",
     "runtime/src/ring/matmul/wide.rs",
+    "runtime/src/ring/pack/mod.rs",
+    "runtime/src/ring/pack/vbmi.rs",
 ];
 
 /// The crates.
