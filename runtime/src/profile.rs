@@ -19,6 +19,12 @@ pub struct Group {
     pub dealer_seconds: f64,
 }
 
+impl Group {
+    fn seconds(&self) -> f64 {
+        self.compute_seconds + self.packing_seconds + self.peer_seconds + self.dealer_seconds
+    }
+}
+
 /// By layer, in program order. A `round`, which comes from no node, counts to the layer whose instruction stands before it.
 pub fn by_layer(rows: &[Row]) -> Vec<Group> {
     let mut current = String::new();
@@ -35,7 +41,7 @@ pub fn by_op(rows: &[Row]) -> Vec<Group> {
     group(rows, |row| row.op.to_owned())
 }
 
-/// Both tables, as text.
+/// Both tables, as text, without what took less than a millisecond.
 pub fn tables(layers: &[Group], ops: &[Group]) -> String {
     let all: Vec<&Group> = layers.iter().chain(ops).collect();
     let width = all.iter().map(|g| g.name.chars().count()).max().unwrap_or(0).max(12);
@@ -46,7 +52,7 @@ pub fn tables(layers: &[Group], ops: &[Group]) -> String {
             "{title:width$} {:>10} {:>10} {:>10} {:>10}   seconds",
             "computing", "packing", "peer", "dealer"
         );
-        for g in groups {
+        for g in groups.iter().filter(|g| g.seconds() >= 1e-3) {
             let _ = writeln!(
                 out,
                 "{:width$} {:>10.3} {:>10.3} {:>10.3} {:>10.3}",

@@ -18,8 +18,8 @@ use bytes::Bytes;
 use ir::{InputId, Op, Party, Value, Weight, Width, liveness};
 use std::time::{Duration, Instant};
 
-/// Rows of a `linear` that the server multiplies at a time, at least: fewer would not pay for the kernel's preparations.
-const ROWS: usize = 32;
+/// Rows of a `linear` that the server multiplies at a time, at least: the kernel copies the weight once for all of them.
+const ROWS: usize = 64;
 
 /// The state of a run.
 pub(super) struct Run<'r, 'a> {
