@@ -146,7 +146,8 @@ fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], materi
             }
         }
     }
-    assert!(messages.next().is_none());
+    // Only the client is told the outputs.
+    assert!(party == Party::Client || messages.next().is_none());
     let (mut rest, lift_bits) = (material, lift_bits(program));
     let mut seed_words = Vec::new();
     for i in 0..program.instrs.len() {

@@ -71,15 +71,14 @@ struct OfShares {
 }
 
 /// Material that was written before.
-struct Written(std::vec::IntoIter<u8>);
+struct Written(bytes::Bytes);
 
 impl Material for Written {
-    fn take(&mut self, length: usize) -> Result<Bytes, MaterialError> {
-        let bytes: Vec<u8> = self.0.by_ref().take(length).collect();
-        if bytes.len() < length {
-            return Err(MaterialError::Short { missing: (length - bytes.len()) as u64 });
+    fn take(&mut self, length: usize) -> Result<bytes::Bytes, MaterialError> {
+        if self.0.len() < length {
+            return Err(MaterialError::Short { missing: (length - self.0.len()) as u64 });
         }
-        Ok(bytes.into())
+        Ok(self.0.split_to(length))
     }
 }
 
@@ -104,7 +103,7 @@ impl Roles {
         let [client, server] = self.uses(index);
         let dealt = deal(&mut Dealing::new(client, server, &mut to_client, &mut to_server)).expect("memory takes all");
         let party = |party, own, bytes: Vec<u8>| {
-            let mut bytes = Written(bytes.into_iter());
+            let mut bytes = Written(bytes.into());
             let share = read(party, &mut Source::new(party, own, &mut bytes));
             assert_eq!(bytes.0.len(), 0, "all material is taken");
             share.data

@@ -138,14 +138,19 @@ fn print(arguments: &Arguments, costs: &[Value], reports: &[Value], served: &Val
     println!("one-way messages           {:>10.2} {:>15}", layer("one_way_messages"), whole("one_way_messages"));
     println!("sent, both ways            {:>7.2} MB {:>12.2} MB", both(&layer) / 1e6, both(&whole) / 1e6);
     println!(
+        "before the input is known  {:>7.2} MB {:>12.2} MB",
+        layer("client_ahead_bytes") / 1e6,
+        whole("client_ahead_bytes") / 1e6
+    );
+    println!(
         "material, both parties     {:>7.1} MB {:>12.1} MB",
         layer("material_bytes") / 1e6,
         whole("material_bytes") / 1e6
     );
     println!("\nseconds on loopback, median of {}", reports.len());
     println!("once: masked weights       {:>10.3}   ({:.0} MB)", first("setup_seconds"), first("setup_bytes") / 1e6);
-    println!("dealing                    {:>10.3}", median("dealing_seconds"));
     println!("ahead of the input         {:>10.3}", median("prepare_seconds"));
+    println!("dealing, beyond that       {:>10.3}", median("dealing_seconds"));
     println!("online, input to output    {:>10.3}", median("online_seconds"));
     println!(
         "\npeak memory: client {}, server {}, dealer {}",
