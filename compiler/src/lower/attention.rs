@@ -8,7 +8,7 @@
 //!
 //! In an entry for generation the openings of K and V are kept, and what is new is looked up in all that is kept. A
 //! decode step has one query and a column for every slot, of which the public numbers of the run say which hold tokens:
-//! the others are struck from the comparison bits before they are counted and from E.
+//! the others are struck from the comparison bits before they are counted, and from E.
 
 use ir::{Pattern, Scale, Table, TableId, Value};
 
@@ -126,6 +126,8 @@ pub fn lower(
     let score = draft.down_to(product, SCORE_SCALE);
     let greatest_score = context.ranges.seen[&id].score * SCORE_MARGIN * context.ranges.margin;
     let shifted = shift_and_clip(context.step, draft, score, table, &grid, greatest_score, pattern);
+    // A slot without a token has any score beside the row's maximum; as zero it breaks no claim of the exponential.
+    let shifted = keep_filled(context.step, draft, shifted);
     let e = exponential(draft, shifted, exp, context.scales.value);
     let e = keep_filled(context.step, draft, e);
 
