@@ -112,3 +112,28 @@ fn a_report_says_who_is_trusted() {
     assert_eq!((&square["op"], &square["origin"]), (&"square".into(), &"h.0/pow".into()));
     assert!(square["compute_seconds"].as_f64().unwrap() >= 0.0);
 }
+
+/// What a step has sent is masked by material that must not serve again, so a session ends with its first failure. Bad
+/// arguments are told before anything is sent, and cost nothing.
+#[test]
+fn a_failed_step_ends_the_session() {
+    let (program, seed, masked) = (program(), Rng::new(4).seed(), Packed::default());
+    let mut cache = Openings::default();
+    let mut says = |number: u32, inputs: Vec<Tensor>| {
+        let (mut link, _peer) = pair(DEADLINE);
+        let (mut feed, mut material) = queue(1 << 20, DEADLINE);
+        feed.write_all(&[7; 1000]).unwrap();
+        let step = Step { number, ..first(&program) };
+        let client = Machine::client(step, &seed, &[0], &masked).unwrap();
+        let said = client.run(&mut cache, inputs, &mut link, &mut material).err().expect("a fault").to_string();
+        said.lines().next().unwrap().to_owned()
+    };
+    let inputs = || vec![Tensor::zeros(&[8])];
+    assert_eq!(says(0, vec![]), "the program takes 1 inputs from the client, 0 were given");
+    assert_eq!(says(1, inputs()), "step 0 of the session is due, not step 1");
+    assert!(says(0, inputs()).starts_with("no message from the peer at step 2 within 0 s"));
+    for number in [0, 1] {
+        let dead = "an earlier step of the session failed, and its material is burnt; begin a new session";
+        assert_eq!(says(number, inputs()), dead);
+    }
+}

@@ -292,6 +292,70 @@ fn series() {
     }
 }
 
+#[test]
+fn select() {
+    let mut rng = Rng::new(15);
+    for (batch, components) in [(vec![], 1), (vec![7], 2), (vec![3, 5], 1), (vec![2, 3], 15), (vec![33], 3)] {
+        for round in 0..6 {
+            let mut t = Test::new();
+            let d_whole = round % 2 == 1;
+            let n = if d_whole { rng.within(2, 60) as Width } else { claimed_width(&mut rng) };
+            let d = if d_whole { whole(&mut t, &mut rng, &batch, n) } else { t.claimed(&mut rng, &batch, n) };
+            let n_y = width(&mut rng);
+            let y = whole(&mut t, &mut rng, &[&batch[..], &[components]].concat(), n_y);
+            t.round();
+            let all = push(&mut t.b, Op::Select { d, y, width: n_y });
+            let part = push(&mut t.b, Op::Select { d, y, width: rng.within(1, n_y.into()) as Width });
+            t.reveal(all);
+            t.reveal(part);
+            t.finish().check_exact(&mut rng);
+        }
+    }
+}
+
+/// The index of the greatest of any number of values, by a tournament: pairs of a value and its index, halved by a round.
+#[test]
+fn argmax() {
+    let mut rng = Rng::new(16);
+    for count in [2u32, 3, 8, 13, 100] {
+        let mut t = Test::new();
+        let values: Vec<i64> = (0..count).map(|_| rng.within(0, 1 << 20) as i64 - (1 << 19)).collect();
+        let greatest = (0..count as usize).max_by_key(|&i| (values[i], i)).unwrap();
+        let value = t.input(&[count, 1], 30, 0, values);
+        let none = t.b.table("none", Table::Const { scale: 0, shape: Shape(vec![]), values: vec![0] });
+        let numbers = Table::Const { scale: 0, shape: Shape(vec![count, 1]), values: (0..count.into()).collect() };
+        let numbers = t.b.table("numbers", numbers);
+        let index = push(&mut t.b, Op::MulPublic { x: value, table: none });
+        let index = push(&mut t.b, Op::AddPublic { x: index, table: numbers });
+        let mut best = push(&mut t.b, Op::Concat { xs: vec![value, index], axis: 1 });
+        let mut left = count;
+        while left > 1 {
+            let half = left / 2;
+            let part = |t: &mut Test, from, to| push(&mut t.b, Op::Slice { x: best, axis: 0, from, to });
+            let (a, b) = (part(&mut t, 0, half), part(&mut t, half, 2 * half));
+            let odd = (left > 2 * half).then(|| part(&mut t, 2 * half, left));
+            let delta = push(&mut t.b, Op::Sub { x: a, y: b });
+            let d = push(&mut t.b, Op::Slice { x: delta, axis: 1, from: 0, to: 1 });
+            let d = push(&mut t.b, Op::Reshape { x: d, shape: Shape(vec![half]) });
+            let d = push(&mut t.b, Op::Open { x: d, width: 23, whole: false });
+            let delta = push(&mut t.b, Op::Open { x: delta, width: 30, whole: true });
+            t.round();
+            let more = push(&mut t.b, Op::Select { d, y: delta, width: 30 });
+            best = push(&mut t.b, Op::Add { x: b, y: more });
+            if let Some(odd) = odd {
+                best = push(&mut t.b, Op::Concat { xs: vec![best, odd], axis: 0 });
+            }
+            left = left.div_ceil(2);
+        }
+        t.reveal(best);
+        let case = t.finish();
+        case.check_exact(&mut rng);
+        let got = case.simulate(&mut rng);
+        assert_eq!(got[0][0], case.inputs[0][greatest], "{count} values");
+        assert_eq!(case.inputs[0][got[0][1] as usize], got[0][0], "{count} values");
+    }
+}
+
 /// More elements than a block, and not a multiple of eight.
 #[test]
 fn blocks_follow_each_other() {
@@ -302,6 +366,7 @@ fn blocks_follow_each_other() {
     let values = rng.claimed(count as usize, 11);
     let y = t.input(&[count], 20, 7, values);
     let y = push(&mut t.b, Op::Open { x: y, width: 12, whole: true });
+    let pairs = whole(&mut t, &mut rng, &[count, 2], 17);
     t.round();
     let reached = t.b.table("t", Table::Thresholds(vec![-40, 0, 3]));
     let line = Table::Spline { scale: 9, knots: vec![-7, 50], a: vec![3, -2, 1], b: vec![5, 6, -7] };
@@ -311,11 +376,13 @@ fn blocks_follow_each_other() {
     let table = series_table(&mut rng, 5, 3, false);
     let f = t.b.table("f", table.clone());
     let series = push(&mut t.b, Op::Series { x: y, table: f, width: 45 });
-    [ge, spline, series].into_iter().for_each(|y| t.reveal(y));
+    let select = push(&mut t.b, Op::Select { d: x, y: pairs, width: 14 });
+    [ge, spline, series, select].into_iter().for_each(|y| t.reveal(y));
     let case = t.finish();
     let (got, want) = (case.simulate(&mut rng), case.reference().outputs);
     assert_eq!(got[0], want[0]);
     assert_eq!(got[1], want[1]);
+    assert_eq!(got[3], want[3]);
     let worst = got[2].iter().zip(&want[2]).map(|(a, b)| (a - b).abs()).max().unwrap();
     assert!(worst <= series_tolerance(&table), "{worst}");
 }
@@ -341,7 +408,10 @@ fn local_ops() {
         let constant = t.b.table("c", constant);
         let weight = t.b.weight(WeightDecl { name: "bias".into(), scale: 6, shape: Shape(vec![4]) }).unwrap();
         t.weights.push(rng.claimed(4, 12));
-        let index = t.b.public(Public { name: "last".into(), bound: 3 });
+        let rows = t.b.weight(WeightDecl { name: "rows".into(), scale: 6, shape: Shape(vec![5, 4]) }).unwrap();
+        t.weights.push(rng.claimed(20, 12));
+        let [index, first, end] =
+            [("last", 3), ("first", 2), ("end", 10)].map(|(n, bound)| t.b.public(Public { name: n.into(), bound }));
         let slice = push(&mut t.b, Op::Slice { x, axis: 1, from: 1, to: 3 });
         let sums = push(&mut t.b, Op::RowSum { x: kept, pattern, axis: 0 });
         let exact = [
@@ -359,16 +429,19 @@ fn local_ops() {
             Op::Pick { x, index, axis: 1 },
             Op::Sum { x, axis: 1 },
             Op::Spread { x: sums, pattern, axis: 0 },
+            Op::AddRow { x, weight: rows, index },
+            Op::Keep { x, first, from: index, to: end, axis: 2 },
+            Op::Keep { x: kept, first: index, from: end, to: first, axis: 0 },
         ]
         .map(|op| push(&mut t.b, op));
         exact.into_iter().for_each(|y| t.reveal(y));
         let down = push(&mut t.b, Op::Down { x, by });
         t.reveal(down);
         let mut case = t.finish();
-        case.publics = vec![2];
+        case.publics = vec![2, rng.within(0, 1) as u32, rng.within(0, 9) as u32];
         let (got, want) = (case.simulate(&mut rng), case.reference().outputs);
-        assert_eq!(got[..14], want[..14], "{}", ir::print::program(&case.program));
-        for (got, x) in got[14].iter().zip(&case.inputs[0]) {
+        assert_eq!(got[..17], want[..17], "{}", ir::print::program(&case.program));
+        for (got, x) in got[17].iter().zip(&case.inputs[0]) {
             let floor = x >> by;
             assert!(*got == floor || *got == floor + i64::from(x % (1 << by) != 0), "{x} down {by} gives {got}");
         }

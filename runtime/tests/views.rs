@@ -75,8 +75,9 @@ impl<M: Material> Material for Kept<M> {
 /// A step of a session: the entry's number, its inputs and its public numbers.
 type Arguments = (u32, Vec<Vec<i64>>, Vec<u32>);
 
-/// Runs a session once and gives the views of client and server, without the final `reveal`s: those of all steps.
-fn views(entries: &[Program], weights: &[Vec<i64>], steps: &[Arguments], rng: &mut Rng) -> [View; 2] {
+/// Runs a session once and gives the views of client and server, without the final `reveal`s: those of all steps. A
+/// session that forgets has the same seeds in every step and takes each for its first, which is a fault.
+fn views(entries: &[Program], weights: &[Vec<i64>], steps: &[Arguments], forgets: bool, rng: &mut Rng) -> [View; 2] {
     let (client_seed, server_seed, weights_seed) = (rng.seed(), rng.seed(), rng.seed());
     let seeds = Seeds { client: &client_seed, server: &server_seed, weights: &weights_seed };
     let weights = Resident::new(weights.iter().map(|w| &w[..]));
@@ -84,7 +85,10 @@ fn views(entries: &[Program], weights: &[Vec<i64>], steps: &[Arguments], rng: &m
     let (mut at_dealer, mut at_client, mut at_server) = (Masks::default(), Openings::default(), Openings::default());
     let mut views = [View::new(), View::new()];
     for (number, (entry, inputs, publics)) in (0..).zip(steps) {
-        let step = Step { entries, entry: *entry, number };
+        if forgets {
+            (at_dealer, at_client, at_server) = (Masks::default(), Openings::default(), Openings::default());
+        }
+        let step = Step { entries, entry: *entry, number: if forgets { 0 } else { number } };
         let program = step.program();
         let deadline = Duration::from_secs(60);
         let (client_link, server_link) = pair(deadline);
@@ -165,17 +169,23 @@ fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], materi
 /// Every protocol once. Element counts are multiples of 8, so that no piece has padding.
 const EVERY_PROTOCOL: &str = include_str!("programs/every_protocol.ssir");
 
-/// Demands that both parties' views of a session look uniform.
-fn check_uniform(entries: &[Program], steps: &[Arguments], rng: &mut Rng) {
+/// How far the views of client and server deviate over many runs of a session.
+fn deviations(entries: &[Program], steps: &[Arguments], forgets: bool, rng: &mut Rng) -> [f64; 2] {
     let module = Module { entries: entries.to_vec(), ..Module::default() };
     ir::verify_module(&module, &ir::verify::Limits::default()).unwrap_or_else(|f| panic!("{}", f[0]));
     let weights: Vec<_> = entries[0].weights.iter().map(|w| vec![3; w.shape.elements().unwrap() as usize]).collect();
     let (client, server): (Vec<View>, Vec<View>) =
-        (0..RUNS).map(|_| views(entries, &weights, steps, rng)).map(|[client, server]| (client, server)).unzip();
-    for (party, views) in [("client", client), ("server", server)] {
-        assert!(views[0].len() > 100, "the {party} sees {} elements", views[0].len());
-        let (worst, steps) = (deviation(&views), steps.len());
-        assert!(worst < LIMIT, "the {party}'s view of {steps} steps deviates by {worst} standard deviations");
+        (0..RUNS).map(|_| views(entries, &weights, steps, forgets, rng).into()).unzip();
+    [client, server].map(|views| {
+        assert!(views[0].len() > 100, "{} elements are seen", views[0].len());
+        deviation(&views)
+    })
+}
+
+/// Demands that both parties' views of a session look uniform.
+fn check_uniform(entries: &[Program], steps: &[Arguments], rng: &mut Rng) {
+    for (party, worst) in ["client", "server"].into_iter().zip(deviations(entries, steps, false, rng)) {
+        assert!(worst < LIMIT, "the {party}'s view of {} steps deviates by {worst} standard deviations", steps.len());
     }
 }
 
@@ -203,6 +213,16 @@ fn views_of_a_session_are_uniform() {
         let steps = [(0, prompt, vec![1]), (1, row.clone(), vec![2, 4, 5, 2]), (1, row, vec![2, 4, 6, 3])];
         check_uniform(&entries, &steps, &mut Rng::new(24 + value as u64));
     }
+}
+
+#[test]
+fn the_statistic_rejects_a_session_that_forgets_its_steps() {
+    let sources = [include_str!("programs/prefill.ssir"), include_str!("programs/decode.ssir")];
+    let entries = sources.map(|s| parse(s).unwrap_or_else(|e| panic!("{e}")));
+    let row = constant(&entries[1], 1);
+    let steps = [2, 3, 4].map(|position| (1, row.clone(), vec![0, 0, 1, position]));
+    let found = deviations(&entries, &steps, true, &mut Rng::new(26));
+    assert!(found.iter().all(|worst| *worst > LIMIT), "steps under the same masks deviate by {found:?} only");
 }
 
 /// Changes the mask of an opening.

@@ -308,7 +308,7 @@ fn mismatches_have_the_same_name_on_both_sides() {
         text.replace(&hash, "[program]").replace(&commitment, "[weights]")
     };
     insta::assert_snapshot!(scrub(
-        [greeted(&|h| h.version = 2), greeted(&|h| h.program = [1; 32]), greeted(&|h| h.commitment = [2; 32]),]
+        [greeted(&|h| h.version += 1), greeted(&|h| h.program = [1; 32]), greeted(&|h| h.commitment = [2; 32]),]
             .join("\n")
     ));
     // A client at the dealer's port.
