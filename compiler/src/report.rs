@@ -112,6 +112,7 @@ pub fn cost_json(module: &Module, place: Option<(Link, Cores)>) -> String {
                 "rounds": cost.rounds,
                 "one_way_messages": cost.one_way_messages,
                 "client_sent_bytes": cost.client_sent_bytes,
+                "client_ahead_bytes": cost.client_ahead_bytes,
                 "server_sent_bytes": cost.server_sent_bytes,
                 "client_material_bytes": cost.client_material_bytes,
                 "server_material_bytes": cost.server_material_bytes,
@@ -145,13 +146,14 @@ pub fn inspect(module: &Module) -> String {
 fn totals(cost: &Cost) -> String {
     format!(
         "one run  {} rounds + {} one-way messages\n\
-         \x20        client sends {}, server sends {}\n\
+         \x20        client sends {}, server sends {}; {} of the client's leave before its input is known\n\
          \x20        material: {} to the client, {} to the server (trusted dealer)\n\
          once     {} of masked weights to the client\n",
         cost.rounds,
         cost.one_way_messages,
         size(cost.client_sent_bytes),
         size(cost.server_sent_bytes),
+        size(cost.client_ahead_bytes),
         size(cost.client_material_bytes),
         size(cost.server_material_bytes),
         size(cost.setup_bytes)

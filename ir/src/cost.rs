@@ -4,6 +4,7 @@
 //! material counts packed bytes. With the verifier's bounds on tensors and instructions no count of messages overflows;
 //! those of material and multiply-adds stop at 2^64 - 1 instead of wrapping.
 
+use crate::ahead::ahead;
 use crate::liveness;
 use crate::material::{self, Dealt, elements, lift_bits};
 use crate::op::Op;
@@ -20,6 +21,8 @@ pub struct Cost {
     pub one_way_messages: u64,
     /// Bytes that the client sends to the server, with frame headers.
     pub client_sent_bytes: u64,
+    /// Those among them that it sends before it knows its input (see [`crate::ahead`]).
+    pub client_ahead_bytes: u64,
     /// Bytes that the server sends to the client, with frame headers.
     pub server_sent_bytes: u64,
     /// Bytes that the dealer sends to the client.
@@ -55,9 +58,11 @@ pub struct InstrCost {
 pub fn cost(program: &Program) -> Cost {
     assert!(program.scheduled, "only a scheduled program has rounds to count");
     let mut cost = Cost { peak_elements: liveness::peak_elements(program), ..per_instruction(program) };
-    // Payloads of the messages that wait for the next `round` or `send`.
-    let (mut client, mut server) = (0u64, 0u64);
-    for (instr, c) in program.instrs.iter().zip(&cost.per_instruction) {
+    // Payloads of the messages that wait for the next `round` or `send`; of the client's, the part that went ahead is a
+    // message of its own.
+    let (mut client, mut early, mut server) = (0u64, 0u64, 0u64);
+    let sent_ahead = ahead(program).sent;
+    for ((instr, c), sent_ahead) in program.instrs.iter().zip(&cost.per_instruction).zip(sent_ahead) {
         match instr.op {
             Op::Round {} => cost.rounds += 1,
             Op::Send {} => cost.one_way_messages += 1,
@@ -68,14 +73,15 @@ pub fn cost(program: &Program) -> Cost {
                 continue;
             }
             _ => {
-                client += c.client_payload_bytes;
+                *if sent_ahead { &mut early } else { &mut client } += c.client_payload_bytes;
                 server += c.server_payload_bytes;
                 continue;
             }
         }
-        cost.client_sent_bytes += message_bytes(client);
+        cost.client_ahead_bytes += message_bytes(early);
+        cost.client_sent_bytes += message_bytes(early) + message_bytes(client);
         cost.server_sent_bytes += message_bytes(server);
-        (client, server) = (0, 0);
+        (client, early, server) = (0, 0, 0);
     }
     cost
 }

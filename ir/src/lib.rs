@@ -4,6 +4,7 @@
 //! that somebody else compiled. `compiler` writes programs, `runtime` runs them, and neither knows the other.
 #![forbid(unsafe_code)]
 
+pub mod ahead;
 pub mod builder;
 pub mod bytecode;
 pub mod cost;

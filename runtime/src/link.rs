@@ -1,4 +1,5 @@
-//! The connection to the other party, as the virtual machine sees it: messages with a step number and a known length.
+//! The connection to the other party, as the virtual machine sees it: messages with a step number and a known length, cut
+//! into full frames and a last one ([`ir::wire`]).
 //!
 //! Step     Index of the `round`, `send` or `reveal` that the message belongs to. Both parties run the same program, so
 //!          both know the step and the length of the next message before it arrives.
@@ -7,16 +8,19 @@
 //!
 //! [`pair`] joins two parties in one process; [`Recording`] keeps what a party saw, for tests of its view.
 
+use bytes::Bytes;
+use ir::wire::FRAME_PAYLOAD;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 /// A connection to the peer.
 pub trait Link: Send {
-    /// Sends a message without waiting for the peer to take it. Two parties that send at once must not block each other.
-    fn send(&mut self, step: u32, message: &[u8]) -> Result<(), LinkError>;
+    /// Sends the next frame of the message of `step` without waiting for the peer to take it. Two parties that send at once
+    /// must not block each other.
+    fn send(&mut self, step: u32, frame: Bytes) -> Result<(), LinkError>;
 
-    /// Waits for the message of `step`, which has exactly `length` bytes.
-    fn receive(&mut self, step: u32, length: usize) -> Result<Vec<u8>, LinkError>;
+    /// Waits for the next frame of the message of `step`, of which exactly `rest` bytes, at least one, are to come.
+    fn receive(&mut self, step: u32, rest: usize) -> Result<Bytes, LinkError>;
 }
 
 /// Why a message did not come or go.
@@ -66,8 +70,8 @@ pub enum LinkError {
 
 /// One end of an in-memory connection.
 pub struct Memory {
-    outgoing: Sender<(u32, Vec<u8>)>,
-    incoming: Receiver<(u32, Vec<u8>)>,
+    outgoing: Sender<(u32, Bytes)>,
+    incoming: Receiver<(u32, Bytes)>,
     deadline: Duration,
 }
 
@@ -82,22 +86,31 @@ pub fn pair(deadline: Duration) -> (Memory, Memory) {
 }
 
 impl Link for Memory {
-    fn send(&mut self, step: u32, message: &[u8]) -> Result<(), LinkError> {
-        self.outgoing.send((step, message.to_vec())).map_err(|_| LinkError::Closed)
+    fn send(&mut self, step: u32, frame: Bytes) -> Result<(), LinkError> {
+        self.outgoing.send((step, frame)).map_err(|_| LinkError::Closed)
     }
 
-    fn receive(&mut self, step: u32, length: usize) -> Result<Vec<u8>, LinkError> {
-        let (got, message) = self.incoming.recv_timeout(self.deadline).map_err(|e| match e {
+    fn receive(&mut self, step: u32, rest: usize) -> Result<Bytes, LinkError> {
+        let (got, frame) = self.incoming.recv_timeout(self.deadline).map_err(|e| match e {
             RecvTimeoutError::Timeout => LinkError::Timeout { step, seconds: self.deadline.as_secs() },
             RecvTimeoutError::Disconnected => LinkError::Closed,
         })?;
         if got != step {
             return Err(LinkError::Step { expected: step, got });
         }
-        if message.len() != length {
-            return Err(LinkError::Length { step, expected: length as u64, got: message.len() as u64 });
+        let expected = rest.min(FRAME_PAYLOAD as usize);
+        if frame.len() != expected {
+            return Err(LinkError::Length { step, expected: expected as u64, got: frame.len() as u64 });
         }
-        Ok(message)
+        Ok(frame)
+    }
+}
+
+/// Joins a frame to the message that it belongs to, or begins a new one.
+fn append(messages: &mut Vec<(u32, Vec<u8>)>, step: u32, frame: &[u8]) {
+    match messages.last_mut() {
+        Some((last, message)) if *last == step => message.extend_from_slice(frame),
+        _ => messages.push((step, frame.to_vec())),
     }
 }
 
@@ -118,15 +131,15 @@ impl<L> Recording<L> {
 }
 
 impl<L: Link> Link for Recording<L> {
-    fn send(&mut self, step: u32, message: &[u8]) -> Result<(), LinkError> {
-        self.sent.push((step, message.to_vec()));
-        self.link.send(step, message)
+    fn send(&mut self, step: u32, frame: Bytes) -> Result<(), LinkError> {
+        append(&mut self.sent, step, &frame);
+        self.link.send(step, frame)
     }
 
-    fn receive(&mut self, step: u32, length: usize) -> Result<Vec<u8>, LinkError> {
-        let message = self.link.receive(step, length)?;
-        self.received.push((step, message.clone()));
-        Ok(message)
+    fn receive(&mut self, step: u32, rest: usize) -> Result<Bytes, LinkError> {
+        let frame = self.link.receive(step, rest)?;
+        append(&mut self.received, step, &frame);
+        Ok(frame)
     }
 }
 
@@ -137,24 +150,24 @@ mod tests {
     #[test]
     fn faults_are_named() {
         let (mut client, mut server) = pair(Duration::from_millis(20));
-        client.send(3, &[1, 2]).unwrap();
-        assert_eq!(server.receive(3, 2).unwrap(), [1, 2]);
+        client.send(3, Bytes::from_static(&[1, 2])).unwrap();
+        assert_eq!(server.receive(3, 2).unwrap()[..], [1, 2]);
         assert!(matches!(server.receive(4, 2), Err(LinkError::Timeout { step: 4, .. })));
-        client.send(5, &[1]).unwrap();
+        client.send(5, Bytes::from_static(&[1])).unwrap();
         assert!(matches!(server.receive(6, 1), Err(LinkError::Step { expected: 6, got: 5 })));
-        client.send(7, &[1]).unwrap();
+        client.send(7, Bytes::from_static(&[1])).unwrap();
         assert!(matches!(server.receive(7, 2), Err(LinkError::Length { step: 7, expected: 2, got: 1 })));
         drop(client);
         assert!(matches!(server.receive(8, 0), Err(LinkError::Closed)));
-        assert!(matches!(server.send(8, &[]), Err(LinkError::Closed)));
+        assert!(matches!(server.send(8, Bytes::from_static(&[])), Err(LinkError::Closed)));
     }
 
     #[test]
     fn recording_keeps_the_view() {
         let (client, mut server) = pair(Duration::from_secs(1));
         let mut client = Recording::new(client);
-        client.send(1, &[9]).unwrap();
-        server.send(1, &[8]).unwrap();
+        client.send(1, Bytes::from_static(&[9])).unwrap();
+        server.send(1, Bytes::from_static(&[8])).unwrap();
         client.receive(1, 1).unwrap();
         assert_eq!((client.sent, client.received), (vec![(1, vec![9])], vec![(1, vec![8])]));
     }

@@ -26,6 +26,8 @@ pub struct Report {
     pub sent_bytes: u64,
     /// Bytes received from the peer, with frame headers.
     pub received_bytes: u64,
+    /// Bytes among them, sent or received, that the client sent before it knew its input.
+    pub client_ahead_bytes: u64,
     /// Bytes taken from the dealer.
     pub material_bytes: u64,
     /// Seconds before the input was used.
@@ -83,6 +85,7 @@ impl Report {
             one_way_messages: 0,
             sent_bytes: 0,
             received_bytes: 0,
+            client_ahead_bytes: 0,
             material_bytes: 0,
             setup_seconds: 0.0,
             online_seconds: 0.0,
@@ -97,6 +100,12 @@ impl Report {
         row.sent_bytes += message_bytes(sent) - sent;
         row.received_bytes += message_bytes(received) - received;
         row.peer_seconds += waited.as_secs_f64();
+    }
+
+    /// Counts the message of instruction `index` that went ahead; one of both lengths is zero.
+    pub(crate) fn message_ahead(&mut self, index: usize, sent: u64, received: u64) {
+        self.client_ahead_bytes += message_bytes(sent) + message_bytes(received);
+        self.message(index, sent, received, Duration::ZERO);
     }
 
     /// Adds up the rows.
@@ -131,6 +140,7 @@ pub struct Totals {
     one_way_messages: u64,
     sent_bytes: u64,
     received_bytes: u64,
+    client_ahead_bytes: u64,
     material_bytes: u64,
     setup_bytes: u64,
     #[serde(flatten)]
@@ -147,6 +157,7 @@ impl Totals {
             one_way_messages: 0,
             sent_bytes: 0,
             received_bytes: 0,
+            client_ahead_bytes: 0,
             material_bytes: 0,
             setup_bytes: 0,
             phases: Phases::default(),
@@ -158,6 +169,7 @@ impl Totals {
             totals.one_way_messages += report.one_way_messages;
             totals.sent_bytes += report.sent_bytes;
             totals.received_bytes += report.received_bytes;
+            totals.client_ahead_bytes += report.client_ahead_bytes;
             totals.material_bytes += report.material_bytes;
             totals.setup_bytes += setup_bytes;
             totals.phases.handshake_seconds += phases.handshake_seconds;

@@ -53,7 +53,7 @@ fn party(
     link: &mut dyn Link,
     material: &mut dyn Material,
 ) -> Result<Finished, VmError> {
-    machine.prepare()?;
+    machine.prepare(link)?;
     machine.run(inputs, link, material)
 }
 

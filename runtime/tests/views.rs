@@ -91,7 +91,7 @@ fn views(case: &Case, rng: &mut Rng) -> [View; 2] {
             server.run(Vec::new(), &mut server_link, &mut server_material).unwrap();
         });
         let mut client = Machine::client(program, 0, seeds.client, &[], &masked).unwrap();
-        client.prepare().unwrap();
+        client.prepare(&mut client_link).unwrap();
         client.run(case.encoded(), &mut client_link, &mut client_material).unwrap();
     });
     [
@@ -109,22 +109,31 @@ fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], materi
         view.extend(unpack(part, width, count as usize).into_iter().map(|v| (v, width)));
     };
     let count = |v: ir::Value| program.ty(v).shape.elements().unwrap();
-    let mut waiting = Vec::new();
     let mut messages = messages.iter();
-    for (i, instr) in program.instrs.iter().enumerate() {
-        match instr.op {
-            Op::Open { x, width, .. } => waiting.push((count(x), width)),
-            Op::Linear { x, .. } if party == Party::Server => waiting.push((count(x), program.ty(x).width)),
-            Op::Round {} | Op::Send {} if !waiting.is_empty() => {
-                let (step, message) = messages.next().expect("a message a round");
-                assert_eq!(*step, i as u32);
-                let mut rest = &message[..];
-                waiting.drain(..).for_each(|(count, width)| take(&mut view, &mut rest, count, width));
-                assert!(rest.is_empty());
+    // What the client sends ahead comes first, and then is no part of the messages of the rounds.
+    let ahead = ir::ahead::ahead(program).sent;
+    for early in [true, false] {
+        let mut waiting = Vec::new();
+        for (i, instr) in program.instrs.iter().enumerate() {
+            let here = match party {
+                Party::Client => !early,
+                Party::Server => early == ahead[i],
+            };
+            match instr.op {
+                Op::Open { x, width, .. } if here => waiting.push((count(x), width)),
+                Op::Linear { x, .. } if here && party == Party::Server => waiting.push((count(x), program.ty(x).width)),
+                Op::Round {} | Op::Send {} if !waiting.is_empty() => {
+                    let (step, message) = messages.next().expect("a message a round");
+                    assert_eq!(*step, i as u32);
+                    let mut rest = &message[..];
+                    waiting.drain(..).for_each(|(count, width)| take(&mut view, &mut rest, count, width));
+                    assert!(rest.is_empty());
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
+    assert!(messages.next().is_none());
     let (mut rest, lift_bits) = (material, lift_bits(program));
     let mut seed_words = Vec::new();
     for i in 0..program.instrs.len() {
@@ -156,6 +165,7 @@ const EVERY_PROTOCOL: &str = include_str!("programs/every_protocol.ssir");
 #[test]
 fn views_are_uniform() {
     let program = parse(EVERY_PROTOCOL).unwrap_or_else(|e| panic!("{e}"));
+    assert!(ir::ahead::ahead(&program).sent.contains(&true), "an opening that the client sends ahead is among them");
     ir::verify::verify(&program, &ir::verify::Limits::default()).unwrap_or_else(|f| panic!("{}", f[0]));
     for value in [0, 1, -100] {
         let inputs = program.inputs.iter().map(|i| vec![value; i.ty.shape.elements().unwrap() as usize]).collect();

@@ -44,6 +44,8 @@ fn small() {
     // x: 15 elements of 21 bits; opening: 21 of 19 bits; second product: 21 of 30 bits; output: 6 of 30 bits.
     let (product, opening, second, output) = (40, 50, 79, 23);
     assert_eq!(got.client_sent_bytes, (16 + product) + (16 + opening) + (16 + second));
+    // The product opens what only the client's seed determines at its side; the second operand is read from an opening.
+    assert_eq!(got.client_ahead_bytes, 16 + opening);
     assert_eq!(got.server_sent_bytes, (16 + opening) + (16 + output));
     assert_eq!((got.rounds, got.one_way_messages), (1, 3));
     assert_eq!(got.setup_bytes, (35u64 * 21).div_ceil(8) + (14u64 * 30).div_ceil(8));
@@ -177,4 +179,58 @@ fn liveness() {
     assert_eq!(peak_elements(&p), 21 + 21 + 42);
     assert_eq!(peak_elements(&Program::default()), 0);
     assert_eq!(cost(&Program { scheduled: true, ..Program::default() }), Cost::default());
+}
+
+#[test]
+fn ahead_of_the_input() {
+    let p = parse(
+        r#"
+schedule @early {
+  in0 = input "x" [2,8] fixed : share<40.8>[2,8]
+  p0 = public "last" < 2
+  w0 = weight "a" : server<.6>[8,8]
+  w1 = weight "b" : server<.6>[8,8]
+  w2 = weight "c" : server<.14>[8]
+  out0 = output "y" [2,8] to client
+
+  v0 = input in0 : share<40.8>[2,8]
+  v1 = linear v0, w0 : share<40.14>[2,8]
+  send
+  v3 = add_weight v1, w2 : share<40.14>[2,8]
+  v4 = down v3 {by=6} : share<34.8>[2,8]
+  v5 = linear v4, w1 : share<34.14>[2,8]
+  send
+  v7 = narrow v1 {width=34} : share<34.14>[2,8]
+  v8 = add v5, v7 : share<34.14>[2,8]
+  v9 = pick v8, p0 {axis=0} : share<34.14>[1,8]
+  v10 = narrow v0 {width=34} : share<34.8>[2,8]
+  v11 = point v10 {scale=14} : share<34.14>[2,8]
+  v12 = add v8, v11 : share<34.14>[2,8]
+  o13 = open v8 {width=20} : opened<20.14>[2,8]
+  o14 = open v9 {width=20} : opened<20.14>[1,8]
+  o15 = open v12 {width=20} : opened<20.14>[2,8]
+  round
+  v17 = lift o13 {width=24} : share<24.14>[2,8]
+  v18 = lift o14 {width=24} : share<24.14>[1,8]
+  v19 = lift o15 {width=24} : share<24.14>[2,8]
+  v20 = add v17, v18 : share<24.14>[2,8]
+  v21 = add v20, v19 : share<24.14>[2,8]
+  reveal v21, out0 {to=client}
+}
+"#,
+    )
+    .unwrap();
+    verify(&p, &Limits::default()).unwrap_or_else(|f| panic!("{}", f[0]));
+    let got = ir::ahead::ahead(&p);
+    let list = |of: &[bool]| (0..of.len()).filter(|&i| of[i]).collect::<Vec<_>>();
+    // Neither the input nor what a public number selects; a product of such shares goes ahead itself.
+    assert_eq!(list(&got.known), [1, 3, 4, 5, 7, 8]);
+    assert_eq!(list(&got.sent), [5, 13]);
+    // v8 is read by the selection and by a sum with the input.
+    assert_eq!(list(&got.kept), [8]);
+    let frees: Vec<(usize, u32)> =
+        got.frees.iter().enumerate().flat_map(|(i, vs)| vs.iter().map(move |v| (i, v.0))).collect();
+    assert_eq!(frees, [(4, 3), (5, 4), (7, 1), (8, 5), (8, 7)]);
+    // 16 elements of 34 bits and of 20 bits, each in a message of its own.
+    assert_eq!(cost(&p).client_ahead_bytes, (16 + 68) + (16 + 40));
 }

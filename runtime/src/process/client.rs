@@ -7,7 +7,7 @@ use ir::{Party, Program};
 use ndarray::ArrayD;
 
 use super::material::collect;
-use super::online::{meet, run};
+use super::online::{meet, prepare, run};
 use super::progress::Progress;
 use super::stream::receive;
 use super::{Entropy, Loaded, Record, RunError, Watch};
@@ -102,7 +102,7 @@ impl Client {
         phases.dealing_seconds = watch.lap();
 
         let mut machine = Machine::client(program, index, &seed, &input.publics, &masked)?;
-        machine.prepare()?;
+        prepare(&mut machine, conn)?;
         phases.prepare_seconds = watch.lap();
 
         meet(conn, at_dealer)?;

@@ -39,12 +39,12 @@ impl<'a> PeerLink<'a> {
 }
 
 impl Link for PeerLink<'_> {
-    fn send(&mut self, step: u32, message: &[u8]) -> Result<(), LinkError> {
-        self.conn.send(Kind::Online, step, Bytes::copy_from_slice(message)).map_err(|e| self.keep(e))
+    fn send(&mut self, step: u32, frame: Bytes) -> Result<(), LinkError> {
+        self.conn.send_frame(Kind::Online, step, frame).map_err(|e| self.keep(e))
     }
 
-    fn receive(&mut self, step: u32, length: usize) -> Result<Vec<u8>, LinkError> {
-        self.conn.receive(Kind::Online, step, length).map_err(|e| self.keep(e))
+    fn receive(&mut self, step: u32, rest: usize) -> Result<Bytes, LinkError> {
+        self.conn.receive_frame(Kind::Online, step, rest, None).map_err(|e| self.keep(e))
     }
 }
 

@@ -7,7 +7,7 @@ use super::link::{Held, PeerLink};
 use crate::net::frame::Kind;
 use crate::net::{Conn, NetError};
 use crate::ring::Tensor;
-use crate::vm::{Finished, Machine};
+use crate::vm::{Finished, Machine, VmError};
 
 /// Waits until the other party has its material, too. Only then the dealer may see that this one is done with it.
 pub(super) fn meet(conn: &mut Conn, at_dealer: Conn) -> Result<(), NetError> {
@@ -17,6 +17,11 @@ pub(super) fn meet(conn: &mut Conn, at_dealer: Conn) -> Result<(), NetError> {
     Ok(())
 }
 
+/// Does ahead what the input is not needed for.
+pub(super) fn prepare(machine: &mut Machine<'_>, conn: &mut Conn) -> Result<(), RunError> {
+    over(conn, |link| machine.prepare(link))
+}
+
 /// Runs a machine.
 pub(super) fn run(
     machine: Machine<'_>,
@@ -24,10 +29,15 @@ pub(super) fn run(
     conn: &mut Conn,
     material: &mut Held,
 ) -> Result<Finished, RunError> {
+    over(conn, |link| machine.run(inputs, link, material))
+}
+
+/// A fault of the connection is named in full.
+fn over<T>(conn: &mut Conn, f: impl FnOnce(&mut PeerLink) -> Result<T, VmError>) -> Result<T, RunError> {
     let mut link = PeerLink::new(conn);
-    let ran = machine.run(inputs, &mut link, material);
+    let done = f(&mut link);
     match link.fault() {
         Some(fault) => Err(fault.into()),
-        None => Ok(ran?),
+        None => Ok(done?),
     }
 }

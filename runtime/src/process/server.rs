@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::dealer::{Leave, until_zero};
 use super::material::collect;
-use super::online::{meet, run};
+use super::online::{meet, prepare, run};
 use super::stream::Outgoing;
 use super::{Entropy, Loaded, Record, RunError, Watch, chain, write_json};
 use crate::handshake::{self, Hello, Role, Session, greet, hex};
@@ -156,7 +156,7 @@ impl Desk {
         phases.dealing_seconds = watch.lap();
 
         let mut machine = Machine::server(program, index, &seed, &theirs.publics, &weights)?;
-        machine.prepare()?;
+        prepare(&mut machine, conn)?;
         phases.prepare_seconds = watch.lap();
 
         meet(conn, at_dealer)?;

@@ -119,9 +119,9 @@ pub fn prepare<E>(
     sizes.product(&input_mask(client, sizes, width), masked, product)
 }
 
-/// The client's message D.
-pub fn send(client: Use, x: &[u64], sizes: Sizes, width: Width) -> Vec<u64> {
-    let mut message = input_mask(client, sizes, width);
+/// The client's message D: the elements for those of `x`, which begin at element `first`.
+pub fn send(client: Use, first: usize, x: &[u64], width: Width) -> Vec<u64> {
+    let mut message = client.elements(kind::INPUT, first..first + x.len(), width);
     ring::zip_assign(&mut message, x, |a, x| x.wrapping_sub(a));
     message
 }
@@ -136,11 +136,36 @@ impl Dealt {
     }
 }
 
-/// The server's side: its share of the result, from the client's message.
-pub fn read(message: &[u64], x: &[u64], weight: Integers, sizes: Sizes, dealt: Dealt) -> Vec<u64> {
-    let mut masked = message.to_vec();
-    ring::add_assign(&mut masked, x);
-    let mut out = dealt.0;
-    weight.matmul_add(&masked, sizes.rows, sizes.k, sizes.m, &mut out);
-    out
+/// The server's side: its share of the result, row by row as the client's message arrives.
+pub struct Product {
+    sizes: Sizes,
+    x: Vec<u64>,
+    /// The share of A·B, to which the rows' products are added.
+    result: Vec<u64>,
+}
+
+impl Product {
+    /// Without any row of the message; `x` is the server's share of the operand.
+    pub fn new(x: Vec<u64>, dealt: Dealt, sizes: Sizes) -> Product {
+        Product { sizes, x, result: dealt.0 }
+    }
+
+    /// Sizes of the product.
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    /// Adds whole rows of the client's message, from row `first` on. Each row is added once.
+    pub fn add(&mut self, first: usize, message: &[u64], weight: Integers) {
+        let Sizes { k, m, .. } = self.sizes;
+        let rows = message.len() / k;
+        let masked = &mut self.x[first * k..][..rows * k];
+        ring::add_assign(masked, message);
+        weight.matmul_add(masked, rows, k, m, &mut self.result[first * m..][..rows * m]);
+    }
+
+    /// The server's share, once every row was added.
+    pub fn complete(self) -> Vec<u64> {
+        self.result
+    }
 }

@@ -72,6 +72,12 @@ pub fn send(party: Party, x: &Tensor, mask: Vec<u64>, width: Width, whole: bool,
     Half(opening)
 }
 
+/// The half that [`send`] gave when it went ahead: `half` is what was sent. The client's, whose share of what is dealt
+/// comes from its seed.
+pub fn resume(half: Tensor, mask: Vec<u64>, width: Width, whole: bool, dealt: Dealt) -> Half {
+    Half(Opening { width, whole, opened: half, mask, dealt })
+}
+
 impl Half {
     /// What the party sends, at [`Half::width`] bits.
     pub fn message(&self) -> &[u64] {
@@ -83,10 +89,15 @@ impl Half {
         self.0.width
     }
 
-    /// A party's side, second part: the peer's half completes the opening.
-    pub fn complete(mut self, peer: &[u64]) -> Opening {
+    /// A party's side, second part: elements of the peer's half, from `first` on.
+    pub fn add(&mut self, first: usize, peer: &[u64]) {
         let full = ring::mask(self.0.width);
-        ring::zip_assign(&mut self.0.opened.data, peer, move |own, peer| own.wrapping_add(peer) & full);
+        let own = &mut self.0.opened.data[first..first + peer.len()];
+        ring::zip_assign(own, peer, move |own, peer| own.wrapping_add(peer) & full);
+    }
+
+    /// The opening, once every element was added.
+    pub fn complete(self) -> Opening {
         self.0
     }
 }

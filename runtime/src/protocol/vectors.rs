@@ -140,8 +140,14 @@ impl Roles {
         assert!(mask.r.data == opened.mask, "the dealer's mask is the parties'");
         let halves: [open::Half; 2] = halves.into_inner().try_into().ok().expect("one half a party");
         let [of_client, of_server] = halves.each_ref().map(|half| half.message().to_vec());
-        let [client, server] = halves;
-        let openings = [client.complete(&of_server), server.complete(&of_client)];
+        let [mut client, mut server] = halves;
+        // In two steps, as it may arrive.
+        for first in [0, len / 2] {
+            let part = first..if first == 0 { len / 2 } else { len };
+            client.add(first, &of_server[part.clone()]);
+            server.add(first, &of_client[part]);
+        }
+        let openings = [client.complete(), server.complete()];
         for opening in &openings {
             assert_eq!(opening.opened.data, opened.opened, "what both parties see");
         }
@@ -275,7 +281,7 @@ fn linear_sum(roles: &Roles, v: &OfShares) -> Vec<u64> {
         Ok(())
     };
     let client = roles.uses(0)[0];
-    let message = linear::send(client, &v.shares[0], sizes, width);
+    let message = linear::send(client, 0, &v.shares[0], width);
     let (_, sum) = roles.run(
         0,
         |to| linear::deal(client, mask, sizes, width, to),
@@ -284,7 +290,11 @@ fn linear_sum(roles: &Roles, v: &OfShares) -> Vec<u64> {
                 Party::Client => linear::prepare(client, fill, sizes, width).expect("memory gives all"),
                 Party::Server => {
                     let dealt = linear::Dealt::take(source, sizes, width).expect("dealt");
-                    linear::read(&message, &v.shares[1], weight, sizes, dealt)
+                    let mut product = linear::Product::new(v.shares[1].clone(), dealt, sizes);
+                    let (first, rest) = message.split_at(sizes.k);
+                    product.add(0, first, weight);
+                    product.add(1, rest, weight);
+                    product.complete()
                 }
             };
             Tensor::new(vec![sizes.rows, sizes.m], share)

@@ -2,15 +2,20 @@
 //!
 //! Order     Program order, for messages and for material; it depends on no data. An `open` or `linear` adds its part to
 //!           the next message, `round` and `send` exchange it and complete what waits for the peer.
-//! Ahead     [`Machine::prepare`] does what does not depend on the input: the client's half of every product with a
-//!           weight, tables of cosines. A run counts as online from its first instruction.
+//! Ahead     [`Machine::prepare`] does what does not depend on the input: tables of cosines, the client's half of every
+//!           product with a weight and of every opening that follows from it, which it sends. A run counts as online
+//!           from its first instruction.
+//! Messages  leave frame by frame as they are packed and are used as they arrive.
 //! Memory    A value is dropped after its last reader.
 //! Errors    A peer, dealer or file that does not do its part. They name the instruction and the ONNX node, never a value.
 
 mod error;
 mod local;
+mod message;
+mod prepare;
 mod read;
 mod run;
+mod values;
 
 pub use error::{Cause, Failure, VmError};
 
@@ -20,15 +25,16 @@ use crate::material::Material;
 use crate::meter::Report;
 use crate::prg::Seed;
 use crate::protocol::Use;
-use crate::protocol::linear::{self, Sizes};
-use crate::protocol::series::Terms;
 use crate::ring::Tensor;
 use crate::weights::{MaskedWeights, ServerWeights};
+use bytes::Bytes;
+use ir::ahead::{Ahead, ahead};
 use ir::series::Cosine;
-use ir::{Op, Party, Pattern, Program, Table, TableId, Value, Width, material, print};
+use ir::{Party, Pattern, Program, Table, TableId, Value, Width, material, print};
 use run::Run;
 use std::collections::BTreeMap;
 use std::time::Instant;
+use values::Values;
 
 /// What a party has of the weights.
 #[derive(Clone, Copy)]
@@ -47,8 +53,11 @@ pub struct Machine<'a> {
     lift_bits: Vec<u8>,
     prepared: bool,
     cosines: BTreeMap<Width, Cosine>,
-    /// The client's shares of the products with weights, by instruction.
-    ahead: Vec<Option<Tensor>>,
+    ahead: Ahead,
+    /// The client's shares that are known before the input.
+    values: Values,
+    /// The client's parts of messages that went ahead, packed, by instruction.
+    early: Vec<Bytes>,
     report: Report,
 }
 
@@ -112,7 +121,9 @@ impl<'a> Machine<'a> {
             lift_bits: material::lift_bits(program),
             prepared: false,
             cosines: BTreeMap::new(),
-            ahead: program.instrs.iter().map(|_| None).collect(),
+            ahead: ahead(program),
+            values: Values::new(program.instrs.len()),
+            early: vec![Bytes::new(); program.instrs.len()],
             report: Report::new(program, party),
         })
     }
@@ -125,32 +136,6 @@ impl<'a> Machine<'a> {
         let instr = &self.program.instrs[index];
         let origin = instr.origin.map(|o| self.program.origins[o.index()].clone());
         VmError::At(Box::new(Failure { cause, line: print::instr(self.program, index, instr), origin }))
-    }
-
-    /// Does ahead what does not depend on the input. Without material: the client's comes from its seed.
-    pub fn prepare(&mut self) -> Result<(), VmError> {
-        if std::mem::replace(&mut self.prepared, true) {
-            return Ok(());
-        }
-        let start = Instant::now();
-        for (i, instr) in self.program.instrs.iter().enumerate() {
-            match (&instr.op, self.role) {
-                (Op::Series { x, table, .. }, _) => {
-                    let bits = Terms::of(self.program.table(*table), self.program.ty(*x)).period_bits;
-                    self.cosines.entry(bits).or_insert_with(|| Cosine::new(bits));
-                }
-                (Op::Linear { x, weight }, Role::Client(weights)) => {
-                    let (sizes, width) = (Sizes::of(self.program, *x, *weight), self.program.ty(*x).width);
-                    let masked = |first: usize, out: &mut [u64]| weights.fill(*weight, first, out);
-                    let product =
-                        linear::prepare(self.own(i), masked, sizes, width).map_err(|e| self.failure(i, e.into()))?;
-                    self.ahead[i] = Some(Tensor::new(self.shape(Value(i as u32)), product));
-                }
-                _ => {}
-            }
-        }
-        self.report.setup_seconds += start.elapsed().as_secs_f64();
-        Ok(())
     }
 
     fn shape(&self, v: Value) -> Vec<usize> {
@@ -166,7 +151,7 @@ impl<'a> Machine<'a> {
         material: &mut dyn Material,
     ) -> Result<Finished, VmError> {
         self.check_inputs(&inputs)?;
-        self.prepare()?;
+        self.prepare(link)?;
         let start = Instant::now();
         let outputs = Run::new(&mut self, inputs, link, material).all()?;
         self.report.finish(start.elapsed());

@@ -1,7 +1,7 @@
 //! Reads of openings: local, with the party's material.
 
 use super::Machine;
-use super::run::{Slot, opening};
+use super::values::Values;
 use crate::codec::dimensions;
 use crate::material::MaterialError;
 use crate::protocol::series::Terms;
@@ -17,12 +17,12 @@ use std::ops::Range;
 pub(super) fn read(
     source: &mut Source,
     machine: &Machine,
-    values: &[Slot],
+    values: &Values,
     i: usize,
     op: &Op,
 ) -> Result<Tensor, MaterialError> {
     let (party, program) = (machine.party(), machine.program);
-    let opening = |v: &Value| opening(values, *v);
+    let opening = |v: &Value| values.opening(*v);
     let product = |source: &mut Source, product, x: &Value, y: &Value, pattern: &TableId| {
         let ty = program.ty(Value(i as u32));
         let elements = dimensions(&ty.shape).iter().product();

@@ -1,70 +1,58 @@
 //! A run: the instructions in their order, the messages between them, and what they are charged with.
 
 use super::error::{Cause, VmError};
+use super::local::local;
+use super::message::{CHUNK, Incoming, Outgoing};
 use super::read::read;
+use super::values::{Slot, Values};
 use super::{Machine, Role};
+use crate::codec::dimensions;
 use crate::link::Link;
 use crate::material::{Material, MaterialError};
 use crate::protocol::linear::{self, Sizes};
 use crate::protocol::open::{self, Half};
-use crate::protocol::{Opening, Source, reveal};
+use crate::protocol::{Source, reveal};
 use crate::ring::{self, Tensor};
-use ir::{Op, Party, Value, Width, liveness};
+use crate::weights::ServerWeights;
+use bytes::Bytes;
+use ir::{InputId, Op, Party, Value, Weight, Width, liveness};
 use std::time::{Duration, Instant};
 
-/// A value as a party holds it.
-pub(super) enum Slot {
-    /// Not yet or no longer there.
-    Empty,
-    /// A share.
-    Share(Tensor),
-    /// An opening whose other half is on its way.
-    Half(Half),
-    /// An opening.
-    Opening(Opening),
-    /// At the server, a product whose message is on its way.
-    Product(Product),
-}
-
-/// The server's operand of a `linear`, and its share of A·B.
-pub(super) struct Product {
-    x: Tensor,
-    dealt: linear::Dealt,
-}
+/// Rows of a `linear` that the server multiplies at a time, at least: fewer would not pay for the kernel's preparations.
+const ROWS: usize = 32;
 
 /// The state of a run.
 pub(super) struct Run<'r, 'a> {
-    pub(super) machine: &'r mut Machine<'a>,
+    machine: &'r mut Machine<'a>,
     link: &'r mut dyn Link,
     material: &'r mut dyn Material,
-    pub(super) inputs: Vec<Tensor>,
-    values: Vec<Slot>,
+    inputs: Vec<Tensor>,
+    values: Values,
     /// Openings and products that the next message completes, in program order.
     waiting: Vec<usize>,
-    /// The message in the making.
-    outgoing: Vec<u8>,
+    outgoing: Outgoing,
     outputs: Vec<Option<Vec<i64>>>,
-    /// Time of the current instruction that belongs to others.
+    /// Time of the current instruction that is charged elsewhere.
     elsewhere: Duration,
 }
 
 impl<'r, 'a> Run<'r, 'a> {
-    /// A run that is about to begin.
+    /// A run that is about to begin, after `prepare`.
     pub(super) fn new(
         machine: &'r mut Machine<'a>,
         inputs: Vec<Tensor>,
         link: &'r mut dyn Link,
         material: &'r mut dyn Material,
     ) -> Run<'r, 'a> {
-        let program = machine.program;
+        let (program, values) = (machine.program, std::mem::take(&mut machine.values));
         Run {
             machine,
             link,
             material,
             inputs,
-            values: program.instrs.iter().map(|_| Slot::Empty).collect(),
+            values,
             waiting: Vec::new(),
-            outgoing: Vec::new(),
+            outgoing: Outgoing::default(),
             outputs: program.outputs.iter().map(|_| None).collect(),
             elsewhere: Duration::ZERO,
         }
@@ -74,7 +62,7 @@ impl<'r, 'a> Run<'r, 'a> {
     pub(super) fn all(mut self) -> Result<Vec<Option<Vec<i64>>>, VmError> {
         for (i, frees) in liveness::frees(self.machine.program).iter().enumerate() {
             self.step(i, frees).map_err(|cause| self.machine.failure(i, cause))?;
-            frees.iter().for_each(|v| self.values[v.index()] = Slot::Empty);
+            self.values.free(frees);
         }
         Ok(self.outputs)
     }
@@ -96,12 +84,18 @@ impl<'r, 'a> Run<'r, 'a> {
                 self.machine.report.one_way_messages += 1;
                 self.outputs[output.index()] = self.reveal(i, *x, *to)?;
             }
+            Op::Linear { x, weight } => self.linear(i, *x, *weight, frees)?,
+            Op::Open { x, width, whole } => self.open(i, *x, *width, *whole)?,
+            _ if self.known(i) => {}
             op => {
-                let value = match self.local(op, frees) {
-                    Some(share) => Slot::Share(share),
-                    None => self.protocol(i, op, frees)?,
+                let share = match op {
+                    Op::Input { input } => self.input(i, *input),
+                    op => match local(self.machine, &mut self.values, op, frees) {
+                        Some(share) => share,
+                        None => self.with_source(i, |source, machine, values| read(source, machine, values, i, op))?,
+                    },
                 };
-                self.values[i] = value;
+                self.values.put(i, Slot::Share(share));
             }
         }
         let elsewhere = std::mem::take(&mut self.elsewhere).as_secs_f64() + self.waited(i) - waited_before;
@@ -114,63 +108,88 @@ impl<'r, 'a> Run<'r, 'a> {
         row.peer_seconds + row.dealer_seconds
     }
 
-    pub(super) fn share(&self, v: Value) -> &Tensor {
-        share(&self.values, v)
+    /// Whether the party is the client, who did this ahead.
+    fn known(&self, i: usize) -> bool {
+        self.machine.party() == Party::Client && self.machine.ahead.known[i]
     }
 
-    /// The share of `v`, moved out if nothing needs it after this instruction.
-    pub(super) fn consume(&mut self, v: Value, frees: &[Value]) -> Tensor {
-        if !frees.contains(&v) {
-            return self.share(v).clone();
-        }
-        let Slot::Share(share) = std::mem::replace(&mut self.values[v.index()], Slot::Empty) else {
-            panic!("verified: a share")
-        };
-        share
-    }
-
-    /// The result of an instruction that takes material or adds to the next message.
-    fn protocol(&mut self, i: usize, op: &Op, frees: &[Value]) -> Result<Slot, Cause> {
-        if let Op::Open { .. } | Op::Linear { .. } = op {
-            self.waiting.push(i);
-        }
-        let slot = match *op {
-            Op::Linear { x, weight } => {
-                let (sizes, width) = (Sizes::of(self.machine.program, x, weight), self.machine.program.ty(x).width);
-                let own = self.machine.own(i);
-                match self.machine.party() {
-                    Party::Client => {
-                        let message = linear::send(own, &self.share(x).data, sizes, width);
-                        self.queue(i, &message, width);
-                        Slot::Share(self.machine.ahead[i].take().expect("a run begins with `prepare`"))
-                    }
-                    Party::Server => {
-                        let x = self.consume(x, frees);
-                        let dealt = self.with_source(i, |source, _, _| linear::Dealt::take(source, sizes, width))?;
-                        Slot::Product(Product { x, dealt })
-                    }
+    /// The party's share of an input.
+    fn input(&mut self, i: usize, input: InputId) -> Tensor {
+        let program = self.machine.program;
+        match self.machine.party() {
+            Party::Client => {
+                let later = &program.instrs[i + 1..];
+                if later.iter().any(|instr| matches!(instr.op, Op::Input { input: other } if other == input)) {
+                    self.inputs[input.index()].clone()
+                } else {
+                    std::mem::replace(&mut self.inputs[input.index()], Tensor::zeros(&[0]))
                 }
             }
-            Op::Open { x, width, whole } => {
-                let half = self.with_source(i, |source, machine, values| {
-                    let x = share(values, x);
-                    let dealt = open::Dealt::take(source, x.len(), machine.lift_bits[i])?;
-                    let mask = open::mask(machine.own(i), x.len(), width);
-                    Ok(open::send(machine.party(), x, mask, width, whole, dealt))
-                })?;
-                self.queue(i, half.message(), width);
-                Slot::Half(half)
+            Party::Server => Tensor::zeros(&dimensions(&program.inputs[input.index()].ty.shape)),
+        }
+    }
+
+    /// The client sends its masked operand, the server waits for it.
+    fn linear(&mut self, i: usize, x: Value, weight: Weight, frees: &[Value]) -> Result<(), Cause> {
+        let (sizes, width) = (Sizes::of(self.machine.program, x, weight), self.machine.program.ty(x).width);
+        match self.machine.party() {
+            Party::Client if self.machine.ahead.sent[i] => {}
+            Party::Client => {
+                let (step, own) = (self.step_of(i), self.machine.own(i));
+                let x = &self.values.share(x).data;
+                for first in (0..x.len()).step_by(CHUNK) {
+                    let message = linear::send(own, first, &x[first..x.len().min(first + CHUNK)], width);
+                    let bytes = self.outgoing.add(self.link, step, &message, width)?;
+                    self.machine.report.instructions[i].sent_bytes += bytes;
+                }
             }
-            _ => Slot::Share(self.with_source(i, |source, machine, values| read(source, machine, values, i, op))?),
-        };
-        Ok(slot)
+            Party::Server => {
+                let x = self.values.consume(x, frees);
+                let dealt = self.with_source(i, |source, _, _| linear::Dealt::take(source, sizes, width))?;
+                self.waiting.push(i);
+                self.values.put(i, Slot::Product(linear::Product::new(x.data, dealt, sizes)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Both parties send their halves, the client perhaps has done so already.
+    fn open(&mut self, i: usize, x: Value, width: Width, whole: bool) -> Result<(), Cause> {
+        let early = self.machine.party() == Party::Client && self.machine.ahead.sent[i];
+        let sent = if early { std::mem::take(&mut self.machine.early[i]) } else { Bytes::new() };
+        let half = self.with_source(i, |source, machine, values| {
+            let shape = machine.shape(x);
+            let elements = shape.iter().product();
+            let dealt = open::Dealt::take(source, elements, machine.lift_bits[i])?;
+            let mask = open::mask(machine.own(i), elements, width);
+            Ok(if early {
+                open::resume(Tensor::new(shape, ring::unpack(&sent, width, elements)), mask, width, whole, dealt)
+            } else {
+                open::send(machine.party(), values.share(x), mask, width, whole, dealt)
+            })
+        })?;
+        if !early {
+            let step = self.step_of(i);
+            let bytes = self.outgoing.add(self.link, step, half.message(), width)?;
+            self.machine.report.instructions[i].sent_bytes += bytes;
+        }
+        self.waiting.push(i);
+        self.values.put(i, Slot::Half(half));
+        Ok(())
+    }
+
+    /// The `round` or `send` whose message instruction `i` adds to.
+    fn step_of(&self, i: usize) -> u32 {
+        let later = &self.machine.program.instrs[i..];
+        let ends = |instr: &ir::Instr| matches!(instr.op, Op::Round {} | Op::Send {});
+        (i + later.iter().position(ends).expect("verified: a `round` or `send` completes it")) as u32
     }
 
     /// Calls `f` with the material of instruction `i` and counts what it takes.
     fn with_source<T>(
         &mut self,
         i: usize,
-        f: impl FnOnce(&mut Source, &Machine, &[Slot]) -> Result<T, MaterialError>,
+        f: impl FnOnce(&mut Source, &Machine, &Values) -> Result<T, MaterialError>,
     ) -> Result<T, MaterialError> {
         let mut source = Source::new(self.machine.party(), self.machine.own(i), self.material);
         let result = f(&mut source, self.machine, &self.values);
@@ -180,100 +199,103 @@ impl<'r, 'a> Run<'r, 'a> {
         result
     }
 
-    /// Adds elements of instruction `i` to the next message.
-    fn queue(&mut self, i: usize, elements: &[u64], width: Width) {
-        let before = self.outgoing.len();
-        ring::pack(elements, width, &mut self.outgoing);
-        self.machine.report.instructions[i].sent_bytes += (self.outgoing.len() - before) as u64;
-    }
-
-    /// Sends and receives the messages of a `round` or `send`, and completes what waited for them.
+    /// Ends and receives the messages of a `round` or `send`, and completes what waits for them.
     fn exchange(&mut self, i: usize) -> Result<(), Cause> {
+        let sent = self.outgoing.finish(self.link, i as u32)?;
         let waiting = std::mem::take(&mut self.waiting);
-        let outgoing = std::mem::take(&mut self.outgoing);
-        let parts: Vec<(usize, Width)> = waiting.iter().map(|&p| self.incoming(p)).collect();
-        let length = parts.iter().map(|&(elements, width)| ring::packed_len(elements, width)).sum();
-        if !outgoing.is_empty() {
-            self.link.send(i as u32, &outgoing)?;
-        }
-        let start = Instant::now();
-        let message = if length > 0 { self.link.receive(i as u32, length)? } else { Vec::new() };
-        self.machine.report.message(i, outgoing.len() as u64, length as u64, start.elapsed());
-        let mut rest = &message[..];
-        for (p, (elements, width)) in waiting.into_iter().zip(parts) {
-            let start = Instant::now();
-            let (part, tail) = rest.split_at(ring::packed_len(elements, width));
-            rest = tail;
-            self.complete(p, &ring::unpack(part, width, elements));
-            let (row, elapsed) = (&mut self.machine.report.instructions[p], start.elapsed());
-            row.received_bytes += part.len() as u64;
-            row.compute_seconds += elapsed.as_secs_f64();
+        let late = |p: &&usize| self.machine.party() == Party::Client || !self.machine.ahead.sent[**p];
+        let length = waiting.iter().filter(late).map(|&p| self.incoming_bytes(p)).sum();
+        let mut message = Incoming::new(i as u32, length);
+        for p in waiting {
+            let (start, waited) = (Instant::now(), message.waited);
+            if self.machine.party() == Party::Server && self.machine.ahead.sent[p] {
+                let early = std::mem::take(&mut self.machine.early[p]);
+                self.complete(p, &mut Incoming::of(i as u32, early))?;
+            } else {
+                self.machine.report.instructions[p].received_bytes += self.incoming_bytes(p) as u64;
+                self.complete(p, &mut message)?;
+            }
+            let elapsed = start.elapsed().saturating_sub(message.waited - waited);
+            self.machine.report.instructions[p].compute_seconds += elapsed.as_secs_f64();
             self.elsewhere += elapsed;
         }
+        self.machine.report.message(i, sent, length as u64, message.waited);
         Ok(())
     }
 
-    /// Elements, and their bits, that the peer sends for what waits at instruction `p`.
-    fn incoming(&self, p: usize) -> (usize, Width) {
-        match &self.values[p] {
-            Slot::Half(half) => (half.message().len(), half.width()),
-            Slot::Product(product) => {
-                let Op::Linear { x, .. } = self.machine.program.instrs[p].op else { panic!("a product is a `linear`") };
-                (product.x.len(), self.machine.program.ty(x).width)
-            }
-            // The client's share of a product is there already.
-            _ => (0, 1),
+    /// Bytes that the peer sends for what waits at instruction `p`.
+    fn incoming_bytes(&self, p: usize) -> usize {
+        let (x, width) = self.operand(p);
+        ring::packed_len(self.machine.shape(x).iter().product(), width)
+    }
+
+    /// What a waiting instruction opens or multiplies, and the bits of an element on its way.
+    fn operand(&self, p: usize) -> (Value, Width) {
+        match self.machine.program.instrs[p].op {
+            Op::Open { x, width, .. } => (x, width),
+            Op::Linear { x, .. } => (x, self.machine.program.ty(x).width),
+            _ => panic!("only an `open` or a `linear` waits"),
         }
     }
 
-    /// Completes what waits at instruction `p` with what the peer sent for it.
-    fn complete(&mut self, p: usize, peer: &[u64]) {
-        let value = Value(p as u32);
-        self.values[p] = match std::mem::replace(&mut self.values[p], Slot::Empty) {
-            Slot::Half(half) => Slot::Opening(half.complete(peer)),
-            Slot::Product(product) => {
-                let (Op::Linear { x, weight }, Role::Server(weights)) =
-                    (&self.machine.program.instrs[p].op, self.machine.role)
-                else {
-                    panic!("a product that waits is a `linear` at the server")
-                };
-                let sizes = Sizes::of(self.machine.program, *x, *weight);
-                let weight = weights.integers(*weight);
-                let share = linear::read(peer, &product.x.data, weight, sizes, product.dealt);
-                Slot::Share(Tensor::new(self.machine.shape(value), share))
-            }
-            done => done,
+    /// Completes what waits at instruction `p` with what the peer sent for it, as it arrives.
+    fn complete(&mut self, p: usize, message: &mut Incoming) -> Result<(), Cause> {
+        let width = self.operand(p).1;
+        let slot = match (self.values.take(p), self.machine.role) {
+            (Slot::Half(half), _) => self.complete_opening(half, width, message)?,
+            (Slot::Product(product), Role::Server(weights)) => self.complete_product(p, product, weights, message)?,
+            _ => panic!("an opening waits, or a product at the server"),
+        };
+        self.values.put(p, slot);
+        Ok(())
+    }
+
+    fn complete_opening(&mut self, mut half: Half, width: Width, message: &mut Incoming) -> Result<Slot, Cause> {
+        let elements = half.message().len();
+        for first in (0..elements).step_by(CHUNK) {
+            let count = CHUNK.min(elements - first);
+            let packed = message.take(self.link, ring::packed_len(count, width))?;
+            half.add(first, &ring::unpack(&packed, width, count));
         }
+        Ok(Slot::Opening(half.complete()))
+    }
+
+    fn complete_product(
+        &mut self,
+        p: usize,
+        mut product: linear::Product,
+        weights: &dyn ServerWeights,
+        message: &mut Incoming,
+    ) -> Result<Slot, Cause> {
+        let Op::Linear { x, weight } = self.machine.program.instrs[p].op else { panic!("a product is a `linear`") };
+        let (width, integers) = (self.machine.program.ty(x).width, weights.integers(weight));
+        let Sizes { rows, k, .. } = product.sizes();
+        // A multiple of 8 rows ends on a byte.
+        let step = rows.div_ceil((rows * k / CHUNK).max(1)).max(ROWS).next_multiple_of(8);
+        for first in (0..rows).step_by(step) {
+            let count = step.min(rows - first) * k;
+            let packed = message.take(self.link, ring::packed_len(count, width))?;
+            product.add(first, &ring::unpack(&packed, width, count), integers);
+        }
+        Ok(Slot::Share(Tensor::new(self.machine.shape(Value(p as u32)), product.complete())))
     }
 
     /// The one instruction that declassifies.
     fn reveal(&mut self, i: usize, x: Value, to: Party) -> Result<Option<Vec<i64>>, Cause> {
-        let (share, width) = (share(&self.values, x), self.machine.program.ty(x).width);
-        let length = ring::packed_len(share.len(), width);
-        let start = Instant::now();
+        let (share, width) = (self.values.share(x), self.machine.program.ty(x).width);
+        let mut message = Incoming::new(i as u32, ring::packed_len(share.len(), width));
         let (output, sent, received) = if self.machine.party() == to {
-            let peer = ring::unpack(&self.link.receive(i as u32, length)?, width, share.len());
+            let length = ring::packed_len(share.len(), width);
+            let peer = ring::unpack(&message.take(self.link, length)?, width, share.len());
             (Some(reveal::read(&share.data, &peer, width)), 0, length as u64)
         } else {
-            let mut packed = Vec::with_capacity(length);
-            ring::pack(&share.data, width, &mut packed);
-            self.link.send(i as u32, &packed)?;
-            (None, length as u64, 0)
+            self.outgoing.add(self.link, i as u32, &share.data, width)?;
+            (None, self.outgoing.finish(self.link, i as u32)?, 0)
         };
         let row = &mut self.machine.report.instructions[i];
         row.sent_bytes += sent;
         row.received_bytes += received;
-        self.machine.report.message(i, sent, received, start.elapsed());
+        self.machine.report.message(i, sent, received, message.waited);
         Ok(output)
     }
-}
-
-pub(super) fn share(values: &[Slot], v: Value) -> &Tensor {
-    let Slot::Share(share) = &values[v.index()] else { panic!("verified: a share") };
-    share
-}
-
-pub(super) fn opening(values: &[Slot], v: Value) -> &Opening {
-    let Slot::Opening(opening) = &values[v.index()] else { panic!("verified: an opening") };
-    opening
 }

@@ -26,6 +26,8 @@ fn a_run_equals_simulation_and_costs_what_is_claimed() {
         let online = &outcome.record.online;
         assert_eq!(online.rounds, cost.rounds);
         assert_eq!(online.sent_bytes, cost.client_sent_bytes);
+        assert!(cost.client_ahead_bytes > 0);
+        assert_eq!(online.client_ahead_bytes, cost.client_ahead_bytes);
         assert_eq!(online.received_bytes, cost.server_sent_bytes);
         assert_eq!(online.material_bytes, cost.client_material_bytes);
         assert!(outcome.record.socket_sent_bytes > online.sent_bytes);

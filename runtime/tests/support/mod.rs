@@ -133,6 +133,7 @@ pub fn check_cost(program: &Program, [client, server]: &[Finished; 2]) {
         assert_eq!(report.rounds, claimed.rounds);
         assert_eq!(report.one_way_messages, claimed.one_way_messages);
         assert_eq!((report.sent_bytes, report.received_bytes), (sent, received));
+        assert_eq!(report.client_ahead_bytes, claimed.client_ahead_bytes);
         assert_eq!(report.material_bytes, material);
     }
 }
