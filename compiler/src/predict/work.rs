@@ -7,7 +7,10 @@
 //! | `spline`, `ge` | walks down a comparison key · its levels |
 //! | `round`, `send`, `reveal` | bytes of the message, both ways |
 //! | all others | elements of the operands and the result |
+//!
+//! What the client does ahead of its input is no work: local steps whose share it knows, products whose message it sent.
 
+use ir::ahead::ahead;
 use ir::cost;
 use ir::dcf::Layout;
 use ir::{Op, Program, Table, Value};
@@ -25,8 +28,9 @@ pub struct Work {
 pub fn work(program: &Program) -> Vec<Work> {
     let mut message = 0;
     let costs = cost::per_instruction(program).per_instruction;
+    let ahead = ahead(program);
     let mut all = Vec::with_capacity(costs.len());
-    for (instr, cost) in program.instrs.iter().zip(costs) {
+    for (index, (instr, cost)) in program.instrs.iter().zip(costs).enumerate() {
         message += cost.client_payload_bytes + cost.server_payload_bytes;
         let elements = |v: Value| program.ty(v).shape.elements().expect("verified: a size") as f64;
         let own = instr.ty.as_ref().map_or(0.0, |ty| ty.shape.elements().expect("verified: a size") as f64);
@@ -35,7 +39,7 @@ pub fn work(program: &Program) -> Vec<Work> {
             own * f64::from(Layout::new(program.ty(x).width - 1, components, width).levels)
         };
         let both = |units| Work { client: units, server: units };
-        all.push(match &instr.op {
+        let mut work = match &instr.op {
             Op::Linear { x, .. } => Work { client: elements(*x), server: cost.macs as f64 },
             Op::Sddmm { .. } | Op::Spmm { .. } => both(cost.macs as f64),
             Op::Series { table, .. } => {
@@ -46,7 +50,15 @@ pub fn work(program: &Program) -> Vec<Work> {
             Op::Ge { x, .. } => both(walks(*x, 1)),
             Op::Round {} | Op::Send {} | Op::Reveal { .. } => both(std::mem::take(&mut message) as f64),
             op => both(own + op.operands().map(elements).sum::<f64>()),
-        });
+        };
+        let done_ahead = match instr.op {
+            Op::Linear { .. } => ahead.sent[index],
+            _ => ahead.known[index],
+        };
+        if done_ahead {
+            work.client = 0.0;
+        }
+        all.push(work);
     }
     all
 }
