@@ -17,11 +17,11 @@ use crate::inputs::{self, decode, stack};
 use crate::keys::MasterKey;
 use crate::ledger::Ledger;
 use crate::meter::{Phases, Report, Totals};
-use crate::net::{Net, addr};
+use crate::net::{Net, Options, Shape, addr};
 use crate::npz;
 use crate::process::client::Client;
 use crate::process::server::Server;
-use crate::process::{self, Entropy, Loaded, Os, Record, RunError, chain};
+use crate::process::{self, Dealing, Entropy, Loaded, Os, Record, RunError, chain};
 use crate::setup::Cache;
 use crate::simulate::simulate;
 use crate::weights_file::WeightsFile;
@@ -99,6 +99,13 @@ struct RunOptions {
     /// Where to keep the ledger of burnt sessions [default: `ssvm` in the user's state directory].
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// Client: begin at once and take material during the run, instead of all before it. The server goes along.
+    #[arg(long)]
+    overlap: bool,
+    /// Slow down what goes to the other party, to measure: `lan`, `wan`, or round trip and rate as in `40ms,100mbit`. To be
+    /// given to both parties.
+    #[arg(long, value_name = "RTT,RATE")]
+    shape: Option<Shape>,
     /// Where to write what the run took; the server's holds its last session.
     #[arg(long, value_name = "FILE.json")]
     report: Option<PathBuf>,
@@ -205,6 +212,7 @@ fn run(options: &RunOptions) -> Result<(), CliError> {
             ("--input", options.input.is_some()),
             ("--output", options.output.is_some()),
             ("--cache", options.cache.is_some()),
+            ("--overlap", options.overlap),
         ],
     };
     if let Some((name, _)) = misplaced.iter().find(|(_, given)| *given) {
@@ -233,7 +241,8 @@ fn server(options: &RunOptions) -> Result<(), CliError> {
         loaded,
     };
     with_net(&options.net, |net| {
-        let listener = net.listen(address).map_err(run_error)?;
+        let shaped = Options { shape: options.shape, ..Options::default() };
+        let listener = net.listen(address).map_err(run_error)?.with(shaped);
         say(&format!("listening on {}\nserving, with a trusted dealer at {dealer}\n", listener.address()));
         process::server::serve(net, &listener, server);
         Ok(())
@@ -265,6 +274,8 @@ fn client(options: &RunOptions) -> Result<(), CliError> {
         ledger: ledger(options)?,
         server,
         dealer,
+        dealing: if options.overlap { Dealing::Overlapped } else { Dealing::First },
+        options: Options { shape: options.shape, ..Options::default() },
         entropy: Box::new(Os),
         loaded,
     };

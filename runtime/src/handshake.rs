@@ -196,7 +196,7 @@ impl<'a> Fields<'a> {
 /// Sends `ours`, receives the peer's and compares version, role (one of `expected`), program and commitment.
 pub fn greet(conn: &mut Conn, ours: &Hello, expected: &[Role]) -> Result<Hello, HandshakeError> {
     conn.send_frame(Kind::Hello, 0, ours.encode())?;
-    let bytes = conn.receive_small(Kind::Hello, MOST, None)?;
+    let bytes = conn.receive_small(Kind::Hello, MOST)?;
     let peer = conn.peer();
     let bad =
         || NetError::BadFrame { peer, expected: "a hello".to_owned(), got: format!("{} other bytes", bytes.len()) };

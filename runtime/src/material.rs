@@ -3,13 +3,14 @@
 //! A party asks for exactly the bytes that the program implies and so never allocates what a dealer announces.
 //! Bytes are handed over by value and are gone from the stream: no correlation can be read twice.
 
+use bytes::{Bytes, BytesMut};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 /// A stream of dealt bytes.
 pub trait Material: Send {
     /// The next `length` bytes.
-    fn take(&mut self, length: usize) -> Result<Vec<u8>, MaterialError>;
+    fn take(&mut self, length: usize) -> Result<Bytes, MaterialError>;
 }
 
 /// Why dealt bytes did not come.
@@ -51,13 +52,13 @@ const WAITING_CHUNKS: usize = 64;
 /// The feeding end of a [`Queue`].
 #[derive(Clone)]
 pub struct Feed {
-    chunks: SyncSender<Result<Vec<u8>, String>>,
+    chunks: SyncSender<Result<Bytes, String>>,
 }
 
 impl Feed {
     /// Appends bytes; waits while the queue is full. False when the party is gone.
     pub fn push(&self, bytes: Vec<u8>) -> bool {
-        self.chunks.send(Ok(bytes)).is_ok()
+        self.chunks.send(Ok(bytes.into())).is_ok()
     }
 
     /// Tells the party why no more bytes will come.
@@ -82,9 +83,8 @@ impl std::io::Write for Feed {
 
 /// An in-memory stream, fed chunk by chunk.
 pub struct Queue {
-    chunks: Receiver<Result<Vec<u8>, String>>,
-    current: Vec<u8>,
-    used: usize,
+    chunks: Receiver<Result<Bytes, String>>,
+    current: Bytes,
     left: u64,
     total: u64,
     deadline: Duration,
@@ -93,35 +93,39 @@ pub struct Queue {
 /// A queue that will carry exactly `total` bytes, and its feeding end.
 pub fn queue(total: u64, deadline: Duration) -> (Feed, Queue) {
     let (sender, receiver) = sync_channel(WAITING_CHUNKS);
-    (Feed { chunks: sender }, Queue { chunks: receiver, current: Vec::new(), used: 0, left: total, total, deadline })
+    (Feed { chunks: sender }, Queue { chunks: receiver, current: Bytes::new(), left: total, total, deadline })
 }
 
 impl Material for Queue {
-    fn take(&mut self, length: usize) -> Result<Vec<u8>, MaterialError> {
+    fn take(&mut self, length: usize) -> Result<Bytes, MaterialError> {
         let asked = length as u64;
         if asked > self.left {
             return Err(MaterialError::Length { expected: self.total, got: self.total - self.left + asked });
         }
-        let mut bytes = Vec::with_capacity(length);
-        while bytes.len() < length {
-            if self.used == self.current.len() {
+        let mut joined = BytesMut::new();
+        let mut rest = length;
+        while rest > 0 {
+            if self.current.is_empty() {
                 self.current = match self.chunks.recv_timeout(self.deadline) {
                     Ok(chunk) => chunk.map_err(MaterialError::Dealer)?,
                     Err(RecvTimeoutError::Timeout) => {
                         return Err(MaterialError::Timeout { seconds: self.deadline.as_secs() });
                     }
                     Err(RecvTimeoutError::Disconnected) => {
-                        return Err(MaterialError::Short { missing: self.left - bytes.len() as u64 });
+                        return Err(MaterialError::Short { missing: self.left - (length - rest) as u64 });
                     }
                 };
-                self.used = 0;
             }
-            let end = self.current.len().min(self.used + length - bytes.len());
-            bytes.extend_from_slice(&self.current[self.used..end]);
-            self.used = end;
+            let part = self.current.split_to(self.current.len().min(rest));
+            rest -= part.len();
+            if part.len() == length {
+                self.left -= asked;
+                return Ok(part);
+            }
+            joined.extend_from_slice(&part);
         }
         self.left -= asked;
-        Ok(bytes)
+        Ok(joined.freeze())
     }
 }
 
@@ -134,9 +138,9 @@ mod tests {
         let (feed, mut queue) = queue(5, Duration::from_secs(1));
         feed.push(vec![1, 2]);
         feed.push(vec![3, 4, 5]);
-        assert_eq!(queue.take(3).unwrap(), [1, 2, 3]);
+        assert_eq!(queue.take(3).unwrap()[..], [1, 2, 3]);
         assert!(matches!(queue.take(3), Err(MaterialError::Length { expected: 5, got: 6 })));
-        assert_eq!(queue.take(2).unwrap(), [4, 5]);
+        assert_eq!(queue.take(2).unwrap()[..], [4, 5]);
     }
 
     #[test]

@@ -125,9 +125,9 @@ pub struct Phases {
     pub handshake_seconds: f64,
     /// Transfer of masked weights, or loading them.
     pub setup_seconds: f64,
-    /// From connecting to the dealer until the material is there in full.
+    /// Waiting for the dealer before the online phase: to connect and, if material is dealt first, until it is there.
     pub dealing_seconds: f64,
-    /// Work that depends on neither input nor peer.
+    /// Work and messages that the input is not needed for. Material arrives meanwhile.
     pub prepare_seconds: f64,
     /// From input to output.
     pub online_seconds: f64,

@@ -4,6 +4,7 @@
 
 mod support;
 
+use bytes::Bytes;
 use ir::material::{Receiver, lift_bits, pieces};
 use ir::{Op, Party, Program, parse};
 use ssvm::dealer::{Seeds, deal, material_bytes};
@@ -62,7 +63,7 @@ struct Kept<M> {
 }
 
 impl<M: Material> Material for Kept<M> {
-    fn take(&mut self, length: usize) -> Result<Vec<u8>, MaterialError> {
+    fn take(&mut self, length: usize) -> Result<Bytes, MaterialError> {
         let bytes = self.material.take(length)?;
         self.bytes.extend_from_slice(&bytes);
         Ok(bytes)

@@ -56,9 +56,11 @@ pub fn deal(
             }
         };
         frees.iter().for_each(|v| masks[v.index()] = None);
+        // Nothing of an instruction is held back while a later one waits for a party to make room.
+        to_client.flush()?;
+        to_server.flush()?;
     }
-    to_client.flush()?;
-    to_server.flush()
+    Ok(())
 }
 
 /// Deals what a read of an opening takes; other instructions take nothing.

@@ -25,9 +25,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::frame::{Frame, HEADER, Header, Kind, PAYLOAD, describe};
+use super::shape::{Pace, Shape};
 use super::{MAX_REASON, NetError, printable};
 
-/// Frames that wait in either direction.
+/// Frames that wait in either direction, unless [`Options`] say otherwise.
 const QUEUE: usize = 8;
 
 /// Timeouts that a wait lasts at most, however alive the peer is.
@@ -35,6 +36,21 @@ const PATIENCE: u32 = 20;
 
 /// Longest time that an ending connection waits for the other side to read.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// What sets a connection apart.
+#[derive(Clone, Copy)]
+pub struct Options {
+    /// Frames that have arrived and wait for this process; when there are more, the other side waits.
+    pub incoming_frames: usize,
+    /// How the network slows down what this side sends.
+    pub shape: Option<Shape>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { incoming_frames: QUEUE, shape: None }
+    }
+}
 
 /// What every connection of a process shares: where its tasks run, how long it waits, and whether to stop.
 #[derive(Clone)]
@@ -78,7 +94,7 @@ impl Net {
         let failed = |source| NetError::Listen { address, source };
         let socket = self.handle.block_on(TcpListener::bind(address)).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Listener { net: self.clone(), socket, address })
+        Ok(Listener { net: self.clone(), socket, address, options: Options::default() })
     }
 
     /// Connects to `peer`, trying again until the timeout. Gives up early if `watched`, to whom this connection
@@ -87,6 +103,7 @@ impl Net {
         &self,
         peer: &'static str,
         address: SocketAddr,
+        options: Options,
         mut watched: Option<&mut Conn>,
     ) -> Result<Conn, NetError> {
         let deadline = Instant::now() + self.timeout;
@@ -112,11 +129,11 @@ impl Net {
             tokio::select! {
                 stream = attempts => stream.map(Some),
                 () = self.until_stopped() => Err(NetError::Interrupted),
-                () = lost(watched.as_deref()) => Ok(None),
+                () = lost(watched.as_ref().map(|conn| &conn.lost)) => Ok(None),
             }
         })?;
         match (stream, &mut watched) {
-            (Some(stream), _) => Conn::new(self.clone(), peer, stream),
+            (Some(stream), _) => Conn::new(self.clone(), peer, stream, options),
             (None, Some(conn)) => Err(conn.failure()),
             (None, None) => unreachable!("nobody was watched"),
         }
@@ -124,9 +141,9 @@ impl Net {
 }
 
 /// Waits until a connection is known to be lost. Never, if there is none.
-async fn lost(conn: Option<&Conn>) {
+async fn lost(conn: Option<&watch::Receiver<bool>>) {
     let lost = match conn {
-        Some(conn) => conn.lost.clone().wait_for(|lost| *lost).await.is_ok(),
+        Some(lost) => lost.clone().wait_for(|lost| *lost).await.is_ok(),
         None => false,
     };
     if !lost {
@@ -139,9 +156,15 @@ pub struct Listener {
     net: Net,
     socket: TcpListener,
     address: SocketAddr,
+    options: Options,
 }
 
 impl Listener {
+    /// With other options for its connections.
+    pub fn with(self, options: Options) -> Listener {
+        Listener { options, ..self }
+    }
+
     /// The bound address.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -158,7 +181,7 @@ impl Listener {
             })?;
             match accepted
                 .map_err(|source| NetError::Io { peer, source })
-                .and_then(|(stream, _)| Conn::new(self.net.clone(), peer, stream))
+                .and_then(|(stream, _)| Conn::new(self.net.clone(), peer, stream, self.options))
             {
                 Ok(conn) => return Some(conn),
                 Err(error) => {
@@ -187,12 +210,15 @@ impl Pulse {
     }
 }
 
+/// A frame that waits to be written, and since when.
+type Queued = (std::time::Instant, Header, Bytes);
+
 /// A connection. Dropping it sends what is queued, then closes.
 pub struct Conn {
     net: Net,
     peer: &'static str,
     patience: u32,
-    outgoing: Option<mpsc::Sender<(Header, Bytes)>>,
+    outgoing: Option<mpsc::Sender<Queued>>,
     incoming: mpsc::Receiver<Result<Frame, NetError>>,
     aside: VecDeque<Frame>,
     aside_bytes: u64,
@@ -206,16 +232,26 @@ pub struct Conn {
 }
 
 impl Conn {
-    fn new(net: Net, peer: &'static str, stream: TcpStream) -> Result<Conn, NetError> {
+    fn new(net: Net, peer: &'static str, stream: TcpStream, options: Options) -> Result<Conn, NetError> {
         stream.set_nodelay(true).map_err(|source| NetError::Io { peer, source })?;
         let (read, write) = stream.into_split();
-        let (outgoing, to_write) = mpsc::channel(QUEUE);
-        let (to_read, incoming) = mpsc::channel(QUEUE);
+        let in_flight = options.shape.map_or(0, |shape| shape.frames_in_flight());
+        let (outgoing, to_write) = mpsc::channel(QUEUE + in_flight);
+        let (to_read, incoming) = mpsc::channel(options.incoming_frames);
         let (lose, lost) = watch::channel(false);
         let pulse = Arc::new(Pulse { start: Instant::now(), last: AtomicU64::new(0) });
         let idle = (net.timeout / 3).min(Duration::from_secs(1));
         let reader = net.handle.spawn(read_frames(read, peer, to_read, pulse.clone(), lose));
-        let writer = net.handle.spawn(write_frames(write, to_write, pulse.clone(), idle));
+        let pace = options.shape.map(Pace::new);
+        let (paced, writing) = (pace.is_some(), write_frames(write, to_write, pulse.clone(), idle, pace));
+        let writer = match paced {
+            false => net.handle.spawn(writing),
+            // Holding frames blocks, so it takes a thread of its own.
+            true => {
+                let handle = net.handle.clone();
+                net.handle.spawn_blocking(move || handle.block_on(writing))
+            }
+        };
         Ok(Conn {
             net,
             peer,
@@ -285,7 +321,7 @@ impl Conn {
                     () = self.net.until_stopped() => Err(NetError::Interrupted),
                     permit = outgoing.reserve() => match permit {
                         Ok(permit) => {
-                            permit.send((header, payload.clone()));
+                            permit.send((std::time::Instant::now(), header, payload.clone()));
                             Ok(Some(Sent::Queued))
                         }
                         Err(_) => Ok(Some(Sent::Broken)),
@@ -319,21 +355,15 @@ impl Conn {
         // Grows with what really arrives: `length` follows from the program, but the peer may never send it.
         let mut message = Vec::with_capacity(length.min(PAYLOAD));
         while message.len() < length {
-            message.extend_from_slice(&self.receive_frame(kind, step, length - message.len(), None)?);
+            message.extend_from_slice(&self.receive_frame(kind, step, length - message.len())?);
         }
         Ok(message)
     }
 
-    /// Waits for the next frame of a message of which `rest` bytes are to come. Gives up early if `watched` goes away.
-    pub fn receive_frame(
-        &mut self,
-        kind: Kind,
-        step: u32,
-        rest: usize,
-        watched: Option<&mut Conn>,
-    ) -> Result<Bytes, NetError> {
+    /// Waits for the next frame of a message of which `rest` bytes are to come.
+    pub fn receive_frame(&mut self, kind: Kind, step: u32, rest: usize) -> Result<Bytes, NetError> {
         let length = rest.min(PAYLOAD);
-        let frame = self.next(kind.name(), watched)?;
+        let frame = self.next(kind.name(), None)?;
         if (frame.kind, frame.step, frame.payload.len()) != (kind, step, length) {
             let (expected, got) = (describe(kind, step, length), frame.describe());
             return Err(NetError::BadFrame { peer: self.peer, expected, got });
@@ -342,8 +372,28 @@ impl Conn {
     }
 
     /// Waits for a message that is one frame of at most `most` bytes, and that has step 0.
-    pub fn receive_small(&mut self, kind: Kind, most: usize, watched: Option<&mut Conn>) -> Result<Bytes, NetError> {
-        let frame = self.next(kind.name(), watched)?;
+    pub fn receive_small(&mut self, kind: Kind, most: usize) -> Result<Bytes, NetError> {
+        self.receive_up_to(kind, most, None)
+    }
+
+    /// Waits for the next frame of a stream of step 0, of which `rest` bytes are to come: one at least, where they are cut
+    /// is for the sender to choose. Ends with [`NetError::Vain`] when the connection behind `lost` is.
+    pub fn receive_some(&mut self, kind: Kind, rest: usize, lost: &watch::Receiver<bool>) -> Result<Bytes, NetError> {
+        let some = self.receive_up_to(kind, rest, Some(lost))?;
+        if some.is_empty() {
+            let (expected, got) = ("a frame with content".to_owned(), describe(kind, 0, 0));
+            return Err(NetError::BadFrame { peer: self.peer, expected, got });
+        }
+        Ok(some)
+    }
+
+    fn receive_up_to(
+        &mut self,
+        kind: Kind,
+        most: usize,
+        lost: Option<&watch::Receiver<bool>>,
+    ) -> Result<Bytes, NetError> {
+        let frame = self.next(kind.name(), lost)?;
         if frame.kind != kind || frame.step != 0 || frame.payload.len() > most {
             let expected = format!("{} frame, step 0, at most {most} bytes", kind.name());
             return Err(NetError::BadFrame { peer: self.peer, expected, got: frame.describe() });
@@ -367,7 +417,7 @@ impl Conn {
             tokio::select! {
                 done = wait => Ok(Some(done)),
                 () = self.net.until_stopped() => Err(NetError::Interrupted),
-                () = lost(Some(self)) => Ok(None),
+                () = lost(Some(&self.lost)) => Ok(None),
             }
         })?;
         outcome.ok_or_else(|| self.failure())
@@ -385,7 +435,7 @@ impl Conn {
         let (incoming, reader) = (&mut self.incoming, &mut self.reader);
         // A peer that takes nothing within the limit will not learn the reason.
         let farewell = async move {
-            let _ = outgoing.send((header, payload)).await;
+            let _ = outgoing.send((std::time::Instant::now(), header, payload)).await;
             drop(outgoing);
             while incoming.recv().await.is_some() {}
             let _ = reader.await;
@@ -401,8 +451,8 @@ impl Conn {
         }
     }
 
-    /// Waits for the next frame, whatever it is.
-    fn next(&mut self, waiting: &'static str, watched: Option<&mut Conn>) -> Result<Frame, NetError> {
+    /// Waits for the next frame, whatever it is, while the connection behind `watched` lives.
+    fn next(&mut self, waiting: &'static str, watched: Option<&watch::Receiver<bool>>) -> Result<Frame, NetError> {
         let begin = Instant::now();
         let frame = loop {
             if let Some(frame) = self.aside.pop_front() {
@@ -417,14 +467,14 @@ impl Conn {
                     frame = self.incoming.recv() => {
                         Wait::Over(frame.unwrap_or(Err(NetError::Closed { peer: self.peer })))
                     }
-                    () = lost(watched.as_deref()) => Wait::Lost,
+                    () = lost(watched) => Wait::Lost,
                     () = sleep_until(deadline) => Wait::Late,
                 }
             });
             match outcome {
                 Wait::Over(frame) => break frame.map_err(|e| self.named(e))?,
                 Wait::Stopped => return Err(NetError::Interrupted),
-                Wait::Lost => return Err(watched.expect("only a watched connection is lost").failure()),
+                Wait::Lost => return Err(NetError::Vain { peer: self.peer }),
                 Wait::Late if self.deadline(begin) > Instant::now() => {}
                 Wait::Late => return Err(self.silent(waiting, begin)),
             }
@@ -517,16 +567,20 @@ enum Sent {
 
 async fn write_frames(
     mut half: OwnedWriteHalf,
-    mut frames: mpsc::Receiver<(Header, Bytes)>,
+    mut frames: mpsc::Receiver<Queued>,
     pulse: Arc<Pulse>,
     idle: Duration,
+    mut pace: Option<Pace>,
 ) {
     loop {
-        let (header, payload) = match timeout(idle, frames.recv()).await {
+        let (queued, header, payload) = match timeout(idle, frames.recv()).await {
             Ok(Some(frame)) => frame,
             Ok(None) => break,
-            Err(_) => (Header { kind: Kind::Alive, step: 0, length: 0 }, Bytes::new()),
+            Err(_) => (std::time::Instant::now(), Header { kind: Kind::Alive, step: 0, length: 0 }, Bytes::new()),
         };
+        if let Some(pace) = &mut pace {
+            pace.hold(queued, HEADER + payload.len());
+        }
         // Header and payload leave in one segment where they fit.
         let mut bytes = Bytes::copy_from_slice(&header.encode()).chain(payload);
         while bytes.has_remaining() {

@@ -18,6 +18,8 @@ pub enum NetError {
     BadFrame { peer: &'static str, expected: String, got: String },
     #[error("the {peer} gave up: {reason}")]
     Peer { peer: &'static str, reason: String },
+    #[error("no more is needed of the {peer}: the other party is gone")]
+    Vain { peer: &'static str },
     #[error("no {peer} at {address} within {seconds} s")]
     Unreachable { peer: &'static str, address: SocketAddr, seconds: f64, source: io::Error },
     #[error("cannot listen on {address}")]
@@ -36,7 +38,7 @@ impl NetError {
     /// A way out, for the user.
     pub fn hint(&self) -> &'static str {
         match self {
-            NetError::Closed { .. } => "look at the other side's log; it says why it ended",
+            NetError::Closed { .. } | NetError::Vain { .. } => "look at the other side's log; it says why it ended",
             NetError::Timeout { .. } => "a longer `--timeout` if the other side is slow rather than gone",
             NetError::BadFrame { .. } => "the same release of ssvm on both sides, and the right port",
             NetError::Peer { .. } => "mend what the other side names",

@@ -9,6 +9,8 @@ pub mod addr;
 mod conn;
 mod error;
 pub mod frame;
+mod shape;
 
-pub use conn::{Conn, Listener, Net};
+pub use conn::{Conn, Listener, Net, Options};
 pub use error::{MAX_REASON, NetError, printable};
+pub use shape::Shape;

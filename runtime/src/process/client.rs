@@ -6,17 +6,17 @@ use bytes::Bytes;
 use ir::{Party, Program};
 use ndarray::ArrayD;
 
-use super::material::collect;
-use super::online::{meet, prepare, run};
+use super::material::{Dealing, Delivery};
+use super::online::run;
 use super::progress::Progress;
 use super::stream::receive;
-use super::{Entropy, Loaded, Record, RunError, Watch};
+use super::{Begin, Entropy, Loaded, Record, RunError, Watch};
 use crate::handshake::{Hello, Role, greet};
 use crate::inputs::{Run, decode};
 use crate::ledger::Ledger;
 use crate::meter::Phases;
 use crate::net::frame::Kind;
-use crate::net::{Conn, Net};
+use crate::net::{Conn, Net, Options};
 use crate::setup::{Cache, Masked, Model, layout};
 use crate::vm::Machine;
 
@@ -32,6 +32,10 @@ pub struct Client {
     pub server: SocketAddr,
     /// Where the dealer listens.
     pub dealer: SocketAddr,
+    /// When material is dealt.
+    pub dealing: Dealing,
+    /// Of the connection to the server.
+    pub options: Options,
     /// Where seeds come from.
     pub entropy: Box<dyn Entropy>,
 }
@@ -50,7 +54,7 @@ impl Client {
         // Before anything is sent: an input that cannot be encoded should cost nothing.
         let inputs = input.encode(program)?;
         let watch = Watch::start();
-        let mut conn = net.connect(Role::Party(Party::Server).name(), self.server, None)?;
+        let mut conn = net.connect(Role::Party(Party::Server).name(), self.server, self.options, None)?;
         let result = self.session(net, &mut conn, watch, program, input, inputs);
         match result {
             Ok(outcome) => {
@@ -87,7 +91,8 @@ impl Client {
         let session = theirs.session;
         let model = Model { hash: &self.loaded.hash, commitment: &theirs.commitment, program };
         let kept = self.cache.load(model)?;
-        conn.send_frame(Kind::Begin, 0, Bytes::from(vec![u8::from(kept.is_some())]))?;
+        let begin = Begin { holds_setup: kept.is_some(), dealing: self.dealing };
+        conn.send_frame(Kind::Begin, 0, begin.encode())?;
         let setup_bytes = if kept.is_some() { 0 } else { cost.setup_bytes };
         let masked = match kept {
             Some(masked) => masked,
@@ -98,17 +103,12 @@ impl Client {
         let seed = self.entropy.seed()?;
         self.ledger.burn(Party::Client, &session)?;
         let hello = Hello { session, ..ours };
-        let (mut material, at_dealer) = collect(net, self.dealer, &hello, &[&seed], cost.client_material_bytes, conn)?;
+        let dealt = (program, cost.client_material_bytes);
+        let delivery = Delivery::begin(net, self.dealer, &hello, &[&seed], dealt, self.dealing, conn)?;
         phases.dealing_seconds = watch.lap();
 
-        let mut machine = Machine::client(program, index, &seed, &input.publics, &masked)?;
-        prepare(&mut machine, conn)?;
-        phases.prepare_seconds = watch.lap();
-
-        meet(conn, at_dealer)?;
-        watch.lap();
-        let finished = run(machine, inputs, conn, &mut material)?;
-        phases.online_seconds = watch.lap();
+        let machine = Machine::client(program, index, &seed, &input.publics, &masked)?;
+        let finished = run(conn, delivery, self.dealing, machine, inputs, &mut watch, &mut phases)?;
         conn.send_frame(Kind::Done, 0, Bytes::new())?;
         let record = Record::new(session, phases, setup_bytes, conn, finished.report);
         Ok(Outcome { outputs: decode(program, finished.outputs), record })
@@ -120,7 +120,7 @@ impl Client {
         let progress = Progress::bytes("setup", pieces.last().map_or(0, |p| p.bytes.end as u64));
         let mut store = self.cache.store(model)?;
         for (step, piece) in pieces.iter().enumerate() {
-            receive::<RunError>(conn, (Kind::Setup, step as u32), piece.bytes.len(), None, |chunk| {
+            receive::<RunError>(conn, (Kind::Setup, step as u32), piece.bytes.len(), |chunk| {
                 progress.add(chunk.len());
                 Ok(store.write(&chunk)?)
             })?;

@@ -5,16 +5,15 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use ir::{Party, Program};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::stream::Outgoing;
-use super::{Loaded, RunError};
+use super::{Loaded, RunError, accept};
 use crate::dealer::{Seeds, deal};
 use crate::handshake::{self, Mismatch, Role, Session, greet};
 use crate::net::frame::Kind;
@@ -29,9 +28,6 @@ const CONNECTIONS: usize = 64;
 
 /// Bytes of a seed.
 const SEED: usize = 32;
-
-/// Longest wait for running sessions when the process is told to stop.
-pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A party at the dealer.
 struct Guest {
@@ -54,48 +50,12 @@ struct Desk {
     loaded: Loaded,
     waiting: Mutex<HashMap<Session, Waiting>>,
     dealing: Semaphore,
-    guests: AtomicUsize,
 }
 
 /// Deals to all sessions that come, until told to stop.
 pub fn serve(net: &Net, listener: &Listener, loaded: Loaded) {
-    let desk = Arc::new(Desk {
-        net: net.clone(),
-        loaded,
-        waiting: Mutex::default(),
-        dealing: Semaphore::new(DEALING),
-        guests: AtomicUsize::new(0),
-    });
-    while let Some(conn) = listener.accept("party") {
-        if desk.guests.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS {
-            desk.guests.fetch_sub(1, Ordering::SeqCst);
-            tracing::warn!("a connection was turned away: {CONNECTIONS} are open");
-            continue;
-        }
-        let desk = desk.clone();
-        std::thread::spawn(move || {
-            let _leave = Leave(&desk.guests);
-            desk.attend(conn);
-        });
-    }
-    until_zero(&desk.guests);
-}
-
-/// Waits for running sessions, whose connections end by themselves now.
-pub(super) fn until_zero(count: &AtomicUsize) {
-    let begin = Instant::now();
-    while count.load(Ordering::SeqCst) > 0 && begin.elapsed() < FAREWELL {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Counts a thread out, also when it panics.
-pub(super) struct Leave<'a>(pub &'a AtomicUsize);
-
-impl Drop for Leave<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
+    let desk = Desk { net: net.clone(), loaded, waiting: Mutex::default(), dealing: Semaphore::new(DEALING) };
+    accept::serve(listener, "party", CONNECTIONS, desk, Desk::attend);
 }
 
 /// A guest that is sent away, and why.
@@ -139,7 +99,7 @@ impl Desk {
                 return Err(handshake::unknown_entry(&self.loaded.module, &theirs.entry).into());
             }
             let count = 1 + party.index();
-            let bytes = conn.receive_small(Kind::Seeds, count * SEED, None)?;
+            let bytes = conn.receive_small(Kind::Seeds, count * SEED)?;
             let (seeds, rest) = bytes.as_chunks::<SEED>();
             if seeds.len() != count || !rest.is_empty() {
                 let (expected, got) = (format!("{} bytes of seeds", count * SEED), format!("{} bytes", bytes.len()));

@@ -4,16 +4,19 @@
 //! ```text
 //! client                      server                      dealer
 //!   hello      <------------->  hello                              mismatches end here
-//!   begin      -------------->                                     does the client hold the masked weights?
+//!   begin      -------------->                                     does the client hold the masked weights? dealt first?
 //!              <--------------  setup                              once per model
 //!   hello, seeds  ---------------------------------------->  hello
 //!                               hello, seeds  ------------>        paired by session
 //!              <--------------------------------------------  material
-//!   prepare                                <-----------------  material
+//!                                          <-----------------  material
+//!   prepare    -------------->  prepare                            what the client sends ahead of its input
 //!   ready      <------------->  ready
 //!   online     <------------->  online
 //!   done       -------------->
 //! ```
+//!
+//! Material comes from the pairing on: in full before both are `ready`, or until the end of the online phase.
 //!
 //! A party enters the session in its ledger before it connects to the dealer: from there on its material exists.
 
@@ -22,6 +25,7 @@ pub mod dealer;
 pub mod link;
 pub mod server;
 
+mod accept;
 mod error;
 mod material;
 mod online;
@@ -31,7 +35,8 @@ mod progress;
 mod stream;
 
 pub use error::{RunError, chain};
+pub use material::Dealing;
 pub use parts::{Entropy, Os, Record, write_json};
 
-use parts::Watch;
+use parts::{Begin, Watch};
 pub use program::Loaded;

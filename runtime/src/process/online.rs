@@ -1,38 +1,73 @@
-//! The online phase over a connection, the same for both parties.
+//! A run over a connection, from what is done ahead of the input to the output: the same for both parties.
 
 use bytes::Bytes;
 
-use super::RunError;
-use super::link::{Held, PeerLink};
+use super::link::PeerLink;
+use super::material::{Dealing, Delivery};
+use super::{RunError, Watch};
+use crate::meter::Phases;
 use crate::net::frame::Kind;
 use crate::net::{Conn, NetError};
 use crate::ring::Tensor;
 use crate::vm::{Finished, Machine, VmError};
 
-/// Waits until the other party has its material, too. Only then the dealer may see that this one is done with it.
-pub(super) fn meet(conn: &mut Conn, at_dealer: Conn) -> Result<(), NetError> {
+/// Runs a machine over a connection, with material from a delivery, and says how long each phase took since `watch` was read.
+pub(super) fn run(
+    conn: &mut Conn,
+    mut delivery: Delivery,
+    dealing: Dealing,
+    machine: Machine<'_>,
+    inputs: Vec<Tensor>,
+    watch: &mut Watch,
+    phases: &mut Phases,
+) -> Result<Finished, RunError> {
+    let finished = phase_by_phase(conn, &mut delivery, dealing, machine, inputs, watch, phases);
+    delivery.end(&finished);
+    finished
+}
+
+fn phase_by_phase(
+    conn: &mut Conn,
+    delivery: &mut Delivery,
+    dealing: Dealing,
+    mut machine: Machine<'_>,
+    inputs: Vec<Tensor>,
+    watch: &mut Watch,
+    phases: &mut Phases,
+) -> Result<Finished, RunError> {
+    // Material arrives meanwhile.
+    over(conn, |link| machine.prepare(link))?;
+    phases.prepare_seconds = watch.lap();
+    if dealing == Dealing::First {
+        let delivered = delivery.complete();
+        in_full(conn, delivered)?;
+    }
+    phases.dealing_seconds += watch.lap();
+    meet(conn)?;
+    watch.lap();
+    let finished = over(conn, |link| machine.run(inputs, link, delivery));
+    let delivered = delivery.fault().map_or(Ok(()), Err);
+    in_full(conn, delivered)?;
+    phases.online_seconds = watch.lap();
+    finished
+}
+
+/// Waits until the other party is as far.
+fn meet(conn: &mut Conn) -> Result<(), NetError> {
     conn.send_frame(Kind::Ready, 0, Bytes::new())?;
-    conn.receive_small(Kind::Ready, 0, None)?;
-    at_dealer.close();
+    conn.receive_small(Kind::Ready, 0)?;
     Ok(())
 }
 
-/// Does ahead what the input is not needed for.
-pub(super) fn prepare(machine: &mut Machine<'_>, conn: &mut Conn) -> Result<(), RunError> {
-    over(conn, |link| machine.prepare(link))
+/// A fault of the delivery, or what made it vain.
+fn in_full(conn: &mut Conn, delivered: Result<(), NetError>) -> Result<(), NetError> {
+    if let Err(NetError::Vain { .. }) = delivered {
+        conn.check()?;
+    }
+    delivered
 }
 
-/// Runs a machine.
-pub(super) fn run(
-    machine: Machine<'_>,
-    inputs: Vec<Tensor>,
-    conn: &mut Conn,
-    material: &mut Held,
-) -> Result<Finished, RunError> {
-    over(conn, |link| machine.run(inputs, link, material))
-}
-
-/// A fault of the connection is named in full.
+/// Runs `f` over the connection; a fault of the connection is named in full.
 fn over<T>(conn: &mut Conn, f: impl FnOnce(&mut PeerLink) -> Result<T, VmError>) -> Result<T, RunError> {
     let mut link = PeerLink::new(conn);
     let done = f(&mut link);

@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::RunError;
+use super::material::Dealing;
 use crate::handshake::Session;
 use crate::meter::{Phases, Report};
 use crate::net::Conn;
@@ -32,6 +34,27 @@ impl Entropy for Os {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).map_err(RunError::Random)?;
         Ok(Session(bytes))
+    }
+}
+
+/// What the client tells the server before a run, one byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Begin {
+    /// The client holds the masked weights.
+    pub(super) holds_setup: bool,
+    /// When both parties want their material.
+    pub(super) dealing: Dealing,
+}
+
+impl Begin {
+    pub(super) fn encode(self) -> Bytes {
+        Bytes::from(vec![u8::from(self.holds_setup) | u8::from(self.dealing == Dealing::Overlapped) << 1])
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Begin> {
+        let [choices @ 0..4] = bytes else { return None };
+        let dealing = if choices & 2 == 0 { Dealing::First } else { Dealing::Overlapped };
+        Some(Begin { holds_setup: choices & 1 != 0, dealing })
     }
 }
 

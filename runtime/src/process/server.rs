@@ -2,18 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ir::Party;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use super::dealer::{Leave, until_zero};
-use super::material::collect;
-use super::online::{meet, prepare, run};
+use super::material::Delivery;
+use super::online::run;
 use super::stream::Outgoing;
-use super::{Entropy, Loaded, Record, RunError, Watch, chain, write_json};
+use super::{Begin, Entropy, Loaded, Record, RunError, Watch, accept, chain, write_json};
 use crate::handshake::{self, Hello, Role, Session, greet, hex};
 use crate::keys::MasterKey;
 use crate::ledger::Ledger;
@@ -61,25 +58,12 @@ struct Desk {
     net: Net,
     server: Server,
     running: Semaphore,
-    guests: AtomicUsize,
 }
 
 /// Serves all clients that come, until told to stop.
 pub fn serve(net: &Net, listener: &Listener, server: Server) {
-    let desk = Arc::new(Desk { net: net.clone(), server, running: Semaphore::new(1), guests: AtomicUsize::new(0) });
-    while let Some(conn) = listener.accept(Role::Party(Party::Client).name()) {
-        if desk.guests.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS {
-            desk.guests.fetch_sub(1, Ordering::SeqCst);
-            tracing::warn!("a connection was turned away: {CONNECTIONS} are open");
-            continue;
-        }
-        let desk = desk.clone();
-        std::thread::spawn(move || {
-            let _leave = Leave(&desk.guests);
-            desk.attend(conn);
-        });
-    }
-    until_zero(&desk.guests);
+    let desk = Desk { net: net.clone(), server, running: Semaphore::new(1) };
+    accept::serve(listener, Role::Party(Party::Client).name(), CONNECTIONS, desk, Desk::attend);
 }
 
 impl Desk {
@@ -122,14 +106,11 @@ impl Desk {
         let index = loaded.entry_index(program);
         let cost = ir::cost::cost(program);
         conn.trust(cost.client_sent_bytes);
-        let holds_setup = match conn.receive_small(Kind::Begin, 1, None)?.as_ref() {
-            [0] => false,
-            [1] => true,
-            _ => {
-                let (expected, got) = ("0 or 1 in a begin".to_owned(), "something else".to_owned());
-                return Err(NetError::BadFrame { peer: conn.peer(), expected, got }.into());
-            }
-        };
+        let begin = Begin::decode(&conn.receive_small(Kind::Begin, 1)?).ok_or_else(|| NetError::BadFrame {
+            peer: conn.peer(),
+            expected: "a begin with known choices".to_owned(),
+            got: "something else".to_owned(),
+        })?;
         phases.handshake_seconds = watch.lap();
 
         // The machine's cores serve one session at a time.
@@ -137,7 +118,7 @@ impl Desk {
         let _permit = permit.expect("the semaphore is never closed");
         let mask_seed = key.mask_seed(&loaded.hash, &program.name);
         let weights = weights.of(program);
-        if !holds_setup {
+        if !begin.holds_setup {
             for (step, piece) in layout(program).into_iter().enumerate() {
                 let mut out = Outgoing::new(conn, Kind::Setup, step as u32, piece.bytes.len() as u64);
                 let integers = weights.integers(piece.weight);
@@ -151,20 +132,15 @@ impl Desk {
         let seed = entropy.seed()?;
         ledger.burn(Party::Server, &session)?;
         let hello = Hello { entry: program.name.clone(), ..ours };
-        let (mut material, at_dealer) =
-            collect(&self.net, *dealer, &hello, &[&seed, &mask_seed], cost.server_material_bytes, conn)?;
+        let dealt = (program, cost.server_material_bytes);
+        let seeds = [&seed, &mask_seed];
+        let delivery = Delivery::begin(&self.net, *dealer, &hello, &seeds, dealt, begin.dealing, conn)?;
         phases.dealing_seconds = watch.lap();
 
-        let mut machine = Machine::server(program, index, &seed, &theirs.publics, &weights)?;
-        prepare(&mut machine, conn)?;
-        phases.prepare_seconds = watch.lap();
-
-        meet(conn, at_dealer)?;
-        watch.lap();
-        let finished = run(machine, Vec::new(), conn, &mut material)?;
-        phases.online_seconds = watch.lap();
-        conn.receive_small(Kind::Done, 0, None)?;
-        let setup_bytes = if holds_setup { 0 } else { cost.setup_bytes };
+        let machine = Machine::server(program, index, &seed, &theirs.publics, &weights)?;
+        let finished = run(conn, delivery, begin.dealing, machine, Vec::new(), &mut watch, &mut phases)?;
+        conn.receive_small(Kind::Done, 0)?;
+        let setup_bytes = if begin.holds_setup { 0 } else { cost.setup_bytes };
         Ok(Record::new(session, phases, setup_bytes, conn, finished.report))
     }
 }

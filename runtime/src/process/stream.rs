@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::net::frame::{Kind, PAYLOAD};
 use crate::net::{Conn, NetError};
 
-/// Sends one message of known length as it is written, frame by frame.
+/// Sends one message of known length as it is written, frame by frame. Frames are full unless the writer flushes.
 pub struct Outgoing<'a> {
     conn: &'a mut Conn,
     kind: Kind,
@@ -64,8 +64,12 @@ impl Write for Outgoing<'_> {
         Ok(bytes.len())
     }
 
+    /// Sends what is written, be it less than a frame.
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self.buffer.len() {
+            0 => Ok(()),
+            length => self.send(length),
+        }
     }
 }
 
@@ -74,12 +78,11 @@ pub fn receive<E: From<NetError>>(
     conn: &mut Conn,
     (kind, step): (Kind, u32),
     length: usize,
-    mut watched: Option<&mut Conn>,
     mut take: impl FnMut(Bytes) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut rest = length;
     while rest > 0 {
-        let payload = conn.receive_frame(kind, step, rest, watched.as_deref_mut())?;
+        let payload = conn.receive_frame(kind, step, rest)?;
         rest -= payload.len();
         take(payload)?;
     }

@@ -35,6 +35,7 @@ mod vectors;
 use crate::material::{Material, MaterialError};
 use crate::prg::{Domain, Seed, Stream};
 use crate::ring::{self, Tensor};
+use bytes::Bytes;
 use ir::dcf::Layout;
 use ir::{Party, Width};
 use rayon::prelude::*;
@@ -318,7 +319,7 @@ impl<'a> Source<'a> {
         Ok(Keys { party: self.party, layout, roots: self.own.roots(range), words: self.take(length)? })
     }
 
-    fn take(&mut self, length: usize) -> Result<Vec<u8>, MaterialError> {
+    fn take(&mut self, length: usize) -> Result<Bytes, MaterialError> {
         let start = Instant::now();
         let bytes = self.material.take(length)?;
         self.waited += start.elapsed();
@@ -332,7 +333,7 @@ struct Keys {
     party: Party,
     layout: Layout,
     roots: Vec<u128>,
-    words: Vec<u8>,
+    words: Bytes,
 }
 
 impl Keys {

@@ -22,12 +22,12 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Adds packed elements to the message of `step`. All parts but a message's last have a multiple of 8 elements or end
-    /// an instruction's part, which is padded to a byte. Gives the number of bytes.
+    /// Adds packed elements. Full frames leave at once if the message's `step` is given. All parts of an instruction but its
+    /// last have a multiple of 8 elements; the last is padded to a byte. Gives the number of bytes.
     pub(super) fn add(
         &mut self,
         link: &mut dyn Link,
-        step: u32,
+        step: Option<u32>,
         elements: &[u64],
         width: Width,
     ) -> Result<u64, LinkError> {
@@ -37,7 +37,7 @@ impl Outgoing {
             self.buffer.resize(start + length, 0);
             ring::pack_into(chunk, width, &mut self.buffer[start..]);
             added += length as u64;
-            while self.buffer.len() >= FRAME_PAYLOAD as usize {
+            if let Some(step) = step {
                 self.send(link, step, FRAME_PAYLOAD as usize)?;
             }
         }
@@ -46,15 +46,18 @@ impl Outgoing {
 
     /// Sends what is left, and gives the bytes of the whole message.
     pub(super) fn finish(&mut self, link: &mut dyn Link, step: u32) -> Result<u64, LinkError> {
-        if !self.buffer.is_empty() {
-            self.send(link, step, self.buffer.len())?;
-        }
+        self.send(link, step, 1)?;
         Ok(std::mem::take(&mut self.sent_bytes))
     }
 
-    fn send(&mut self, link: &mut dyn Link, step: u32, length: usize) -> Result<(), LinkError> {
-        self.sent_bytes += length as u64;
-        link.send(step, self.buffer.split_to(length).freeze())
+    /// Sends frames while there are `least` bytes.
+    fn send(&mut self, link: &mut dyn Link, step: u32, least: usize) -> Result<(), LinkError> {
+        while self.buffer.len() >= least {
+            let frame = self.buffer.split_to(self.buffer.len().min(FRAME_PAYLOAD as usize)).freeze();
+            self.sent_bytes += frame.len() as u64;
+            link.send(step, frame)?;
+        }
+        Ok(())
     }
 }
 

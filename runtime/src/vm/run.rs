@@ -178,11 +178,12 @@ impl<'r, 'a> Run<'r, 'a> {
         Ok(())
     }
 
-    /// The `round` or `send` whose message instruction `i` adds to.
-    fn step_of(&self, i: usize) -> u32 {
-        let later = &self.machine.program.instrs[i..];
-        let ends = |instr: &ir::Instr| matches!(instr.op, Op::Round {} | Op::Send {});
-        (i + later.iter().position(ends).expect("verified: a `round` or `send` completes it")) as u32
+    /// The `round` or `send` whose message instruction `i` adds to, unless a `reveal` is due before.
+    fn step_of(&self, i: usize) -> Option<u32> {
+        let later = self.machine.program.instrs[i..].iter().map(|instr| &instr.op);
+        let ends = |op: &Op| matches!(op, Op::Round {} | Op::Send {} | Op::Reveal { .. });
+        let (end, op) = (i..).zip(later).find(|(_, op)| ends(op)).expect("verified: a `round` or `send` completes it");
+        (!matches!(op, Op::Reveal { .. })).then_some(end as u32)
     }
 
     /// Calls `f` with the material of instruction `i` and counts what it takes.
@@ -289,8 +290,10 @@ impl<'r, 'a> Run<'r, 'a> {
             let peer = ring::unpack(&message.take(self.link, length)?, width, share.len());
             (Some(reveal::read(&share.data, &peer, width)), 0, length as u64)
         } else {
-            self.outgoing.add(self.link, i as u32, &share.data, width)?;
-            (None, self.outgoing.finish(self.link, i as u32)?, 0)
+            // Not the message in the making, which is that of a later `round`.
+            let mut outgoing = Outgoing::default();
+            outgoing.add(self.link, Some(i as u32), &share.data, width)?;
+            (None, outgoing.finish(self.link, i as u32)?, 0)
         };
         let row = &mut self.machine.report.instructions[i];
         row.sent_bytes += sent;

@@ -13,12 +13,12 @@ use ssvm::handshake::Session;
 use ssvm::inputs::{Run, plan};
 use ssvm::keys::MasterKey;
 use ssvm::ledger::Ledger;
-use ssvm::net::Net;
+use ssvm::net::{Net, Options};
 use ssvm::npz::Array;
 use ssvm::prg::Seed;
 use ssvm::process::client::{Client, Outcome};
 use ssvm::process::server::Server;
-use ssvm::process::{self, Entropy, Loaded, RunError};
+use ssvm::process::{self, Dealing, Entropy, Loaded, RunError};
 use ssvm::setup::Cache;
 use ssvm::weights_file::WeightsFile;
 use tempfile::TempDir;
@@ -218,6 +218,8 @@ pub fn client(files: &Files, server: SocketAddr, dealer: SocketAddr) -> Client {
         ledger: Ledger::open(&files.path("state")).unwrap(),
         server,
         dealer,
+        dealing: Dealing::First,
+        options: Options::default(),
         entropy: Box::new(Foreseen::new(0)),
     }
 }

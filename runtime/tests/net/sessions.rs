@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use crate::common::{Files, Foreseen, SQUARE, TOKENS, World, client, count, ids, reals, simulated};
+use crate::common::{self, Files, Foreseen, SQUARE, TOKENS, World, client, count, ids, reals, simulated};
 use ssvm::inputs::{decode, plan};
+use ssvm::process::Dealing;
+use ssvm::process::client::Client;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -20,6 +22,10 @@ fn a_run_equals_simulation_and_costs_what_is_claimed() {
     let program = &client.loaded.module.entries[0];
     let cost = ir::cost::cost(program);
     let (_, runs) = plan(&client.loaded.module, &input).unwrap();
+    // The same bytes, whenever they are dealt.
+    let overlapped = Client { dealing: Dealing::Overlapped, ..common::client(&files, server, dealer) };
+    let later = world.ask(&overlapped, &input).unwrap();
+    assert!(later.iter().zip(&outcomes).all(|(a, b)| a.record.online.material_bytes == b.record.online.material_bytes));
     for (call, (outcome, run)) in outcomes.iter().zip(&runs).enumerate() {
         let [expected, _] = simulated(&files, run, call as u8);
         assert_eq!(outcome.outputs, decode(program, expected.outputs));
