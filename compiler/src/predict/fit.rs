@@ -49,3 +49,36 @@ pub fn print(rates: &[Rate], origin: &str) -> String {
 
 /// The line of `rates.rs` from which the rest is made.
 pub const MARKER: &str = "// All below is made by `cargo measure-gpt2 --fit`.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_seconds_over_units() {
+        let program = ir::parse(include_str!("../../tests/ir/predict/product.ssir")).unwrap_or_else(|e| panic!("{e}"));
+        let work = work::work(&program);
+        // Two seconds a unit at the client, three at the server.
+        let client: Vec<f64> = work.iter().map(|w| 2.0 * w.client).collect();
+        let server: Vec<f64> = work.iter().map(|w| 3.0 * w.server).collect();
+        let rates = fit(&program, &Measured { client: &client, server: &server });
+        let names: Vec<&str> = rates.iter().map(|rate| rate.op).collect();
+        assert_eq!(names, ["input", "down", "linear", "open", "round", "send", "square", "reveal"]);
+        for rate in &rates {
+            // The client's `down` is done ahead.
+            let expected = if rate.op == "down" { 0.0 } else { 2.0 };
+            assert_eq!((rate.client, rate.server), (expected, 3.0), "{}", rate.op);
+        }
+        let printed = print(&rates[..1], "Somewhere.");
+        assert_eq!(
+            printed.lines().collect::<Vec<_>>(),
+            [
+                MARKER,
+                "/// Somewhere.",
+                "pub const RATES: &[Rate] = &[",
+                "    Rate { op: \"input\", client: 2.00e0, server: 3.00e0 },",
+                "];"
+            ]
+        );
+    }
+}

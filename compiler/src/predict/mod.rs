@@ -92,6 +92,8 @@ struct Clocks {
     after: [f64; 2],
     /// Payload bytes of the next message.
     payload: [u64; 2],
+    /// When the last message has left.
+    left: [f64; 2],
 }
 
 impl Clocks {
@@ -142,11 +144,13 @@ impl Clocks {
         for (sender, receiver) in [(0, 1), (1, 0)] {
             let payload = std::mem::take(&mut self.payload[sender]);
             if payload > 0 {
-                let at = |payload| {
-                    start[sender] + link.rtt_seconds / 2.0 + message_bytes(payload) as f64 * 8.0 / link.bits_per_second
-                };
-                self.now[receiver] = start[receiver].max(at(payload.min(FRAME_PAYLOAD)));
-                last[receiver] = start[receiver].max(at(payload));
+                // One message after another: a link has one rate for all of them.
+                let leaves = start[sender].max(self.left[sender]);
+                let seconds = |payload| message_bytes(payload) as f64 * 8.0 / link.bits_per_second;
+                self.left[sender] = leaves + seconds(payload);
+                let first = leaves + seconds(payload.min(FRAME_PAYLOAD)) + link.rtt_seconds / 2.0;
+                self.now[receiver] = self.now[receiver].max(first);
+                last[receiver] = last[receiver].max(self.left[sender] + link.rtt_seconds / 2.0);
             }
         }
         self.work = std::mem::take(&mut self.after);
@@ -173,11 +177,11 @@ mod tests {
         let (program, link) = (program(), Link { rtt_seconds: 2.0, bits_per_second: 8.0 });
         let (cost, predicted) = (cost::cost(&program), predict(&program, link, Cores::DEFAULT));
         assert_eq!((cost.rounds, cost.one_way_messages), (1, 2));
-        // Half a round-trip time for each: all wait for one another here.
-        assert_eq!(predicted.latency_seconds, 3.0);
-        // A byte takes a second: the client's product, the round, whose server's part is as long as the client's and waits
-        // for the product, and the answer. The client's part of the round went ahead, since it is known without the input.
+        // The client's part of the round went ahead, since it is known without the input: the server waits for the product
+        // alone, half a round-trip time, and the client for the server's part and the answer, which come one behind the other.
         assert!(cost.client_ahead_bytes > 0, "{cost:?}");
+        assert_eq!(predicted.latency_seconds, 2.0);
+        // A byte takes a second.
         let bytes = cost.client_sent_bytes - cost.client_ahead_bytes + cost.server_sent_bytes;
         assert!((predicted.transfer_seconds - bytes as f64).abs() < 1e-6, "{predicted:?}, {cost:?}");
         let parts = [predicted.latency_seconds, predicted.transfer_seconds, predicted.compute_seconds];
