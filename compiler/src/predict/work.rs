@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `linear` at the server, `sddmm`, `spmm` | multiply-adds |
 //! | `series` | elements · terms |
-//! | `spline`, `ge` | walks down a comparison key · its levels |
+//! | `spline`, `ge` | walks down a comparison key, one a knot or threshold · its levels |
 //! | `round`, `send`, `reveal` | bytes of the message, both ways |
 //! | all others | elements of the operands and the result |
 //!
@@ -46,7 +46,10 @@ pub fn work(program: &Program) -> Vec<Work> {
                 let Table::Series { cos, .. } = program.table(*table) else { unreachable!("verified: a series") };
                 both(own * cos.len() as f64)
             }
-            Op::Spline { x, .. } => both(walks(*x, 3)),
+            Op::Spline { x, table, .. } => {
+                let Table::Spline { knots, .. } = program.table(*table) else { unreachable!("verified: a spline") };
+                both(walks(*x, 3) * knots.len() as f64)
+            }
             Op::Ge { x, .. } => both(walks(*x, 1)),
             Op::Round {} | Op::Send {} | Op::Reveal { .. } => both(std::mem::take(&mut message) as f64),
             op => both(own + op.operands().map(elements).sum::<f64>()),
