@@ -153,7 +153,7 @@ fn snapshots_belong_to_tests() {
 #[test]
 fn documents_name_what_exists() {
     let mut complaints = Vec::new();
-    for document in ["ARCHITECTURE.md", "README.md"] {
+    for document in ["ARCHITECTURE.md", "BENCHMARKS.md", "README.md"] {
         let text = fs::read_to_string(repository().join(document)).unwrap();
         for (number, line) in lines(&text) {
             // Every second piece stands between backticks.
