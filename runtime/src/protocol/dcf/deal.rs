@@ -234,10 +234,12 @@ impl Scratch {
             let (inside, sign) = (alpha & mask(layout.leaf_log2), self.nodes[1].control[e]);
             for i in 0..size {
                 let at = e * blocks + shape.block(i as u64) as usize;
-                let [v0, v1] = hashes.each_ref().map(|[low, high]| shape.of_leaf(i as u64, &low[at..], &high[at..]));
                 let smaller = ((i as u64).wrapping_sub(inside) as i64 >> 63) as u64;
                 for (c, &width) in layout.widths().iter().enumerate() {
-                    let difference = v0[c].wrapping_sub(v1[c]);
+                    let [v0, v1] = hashes.each_ref().map(|[low, high]| {
+                        shape.of_leaf(c, i as u64, &low[at..at + shape.parts()], &high[at..at + shape.parts()])
+                    });
+                    let difference = v0.wrapping_sub(v1);
                     let gain = (self.betas[c][e] & smaller).wrapping_sub(difference).wrapping_sub(self.totals[c][e]);
                     self.last[c][e * size + i] = signed(sign, gain) & mask(width);
                 }

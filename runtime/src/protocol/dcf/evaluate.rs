@@ -271,6 +271,8 @@ struct Scratch {
     child_sums: Components,
     child_payloads: [Components; 2],
     paths: Paths,
+    /// The node of each point that is about to be finished.
+    of_point: Vec<u32>,
     /// Inputs and hashes of leaves.
     leaf: [Vec<u64>; 4],
 }
@@ -354,8 +356,12 @@ impl Scratch {
             std::mem::swap(&mut self.lanes.sums, &mut self.child_sums);
         }
         let number = |leaf: u64| leaf.reverse_bits().checked_shr(64 - u32::from(layout.levels)).unwrap_or(0);
-        let at = |e: usize, _: usize, y: u64| number(y >> layout.leaf_log2) as usize * count + e;
-        self.finish(party, layout, 0..count, per_element, at);
+        refill(&mut self.paths.numbers, (0..1 << layout.levels).map(|leaf| number(leaf) as u32 * count as u32));
+        refill(&mut self.of_point, std::iter::empty());
+        for (e, points) in (0u32..).zip(self.points.chunks_exact(per_element)) {
+            self.of_point.extend(points.iter().map(|y| self.paths.numbers[(y >> layout.leaf_log2) as usize] + e));
+        }
+        self.finish(party, layout, 0..count, 0..per_element, per_element);
     }
 
     /// Follows each point's path by itself.
@@ -377,7 +383,8 @@ impl Scratch {
         }
         for point in 0..per_element {
             std::mem::swap(&mut self.lanes, &mut self.across[point].0);
-            self.finish_points(party, layout, 0..count, point..point + 1, per_element, |e, _, _| e);
+            refill(&mut self.of_point, 0..count as u32);
+            self.finish(party, layout, 0..count, point..point + 1, per_element);
         }
     }
 
@@ -400,65 +407,51 @@ impl Scratch {
                 let points = &self.paths.points[..self.lanes.nodes.len()];
                 self.lanes.step(shape, points, u32::from(layout.input_bits) - 1 - level as u32, &words);
             }
-            let numbers = std::mem::take(&mut self.paths.numbers);
-            self.finish(party, layout, e..e + 1, per_element, |_, p, _| numbers[p] as usize);
-            self.paths.numbers = numbers;
+            refill(&mut self.of_point, self.paths.numbers.iter().copied());
+            self.finish(party, layout, e..e + 1, 0..per_element, per_element);
         }
     }
 
+    /// Adds the leaves' payloads and writes the shares of some points of some elements, whose nodes `of_point` gives.
     fn finish(
-        &mut self,
-        party: Party,
-        layout: Layout,
-        elements: Range<usize>,
-        per_element: usize,
-        at: impl Fn(usize, usize, u64) -> usize,
-    ) {
-        self.finish_points(party, layout, elements, 0..per_element, per_element, at);
-    }
-
-    /// Adds the leaves' payloads and writes the shares of some points of some elements. `at` gives the lane of an element's
-    /// point, from their numbers and the point.
-    fn finish_points(
         &mut self,
         party: Party,
         layout: Layout,
         elements: Range<usize>,
         points: Range<usize>,
         per_element: usize,
-        at: impl Fn(usize, usize, u64) -> usize,
     ) {
         let (shape, size, parts) = (Shape::new(layout), layout.leaf_size(), Shape::new(layout).parts());
         let (inside, sign) = (mask(layout.leaf_log2), signs(party));
-        let nodes = &self.lanes.nodes;
+        let (nodes, total) = (&self.lanes.nodes, self.of_point.len());
+        let row = |e: usize| e * per_element + points.start..e * per_element + points.end;
         let [input_low, input_high, low, high] = &mut self.leaf;
-        input_low.clear();
-        input_high.clear();
-        for e in elements.clone() {
-            for p in points.clone() {
-                let y = self.points[e * per_element + p];
-                let (lane, block) = (at(e, p, y), shape.block(y & inside));
-                for part in 0..parts as u64 {
-                    input_low.push(nodes.low[lane] ^ (block + part));
-                    input_high.push(nodes.high[lane]);
-                }
-            }
+        for x in [&mut *input_low, &mut *input_high, &mut *low, &mut *high] {
+            x.resize(total * parts, 0);
         }
-        low.resize(input_low.len(), 0);
-        high.resize(input_low.len(), 0);
+        let inputs = input_low.chunks_exact_mut(parts).zip(input_high.chunks_exact_mut(parts));
+        let all_points = elements.clone().flat_map(|e| &self.points[row(e)]);
+        for ((low, high), (&lane, y)) in inputs.zip(self.of_point.iter().zip(all_points)) {
+            let block = shape.block(y & inside);
+            for (part, low) in (block..).zip(low) {
+                *low = nodes.low[lane as usize] ^ part;
+            }
+            high.fill(nodes.high[lane as usize]);
+        }
         LEAF.hash(input_low, input_high, 0, low, high);
-        let mut hashes = low.chunks_exact(parts).zip(high.chunks_exact(parts));
-        for e in elements {
-            for p in points.clone() {
-                let to = e * per_element + p;
-                let y = self.points[to];
-                let (low, high) = hashes.next().expect("a hash a point");
-                let (lane, index) = (at(e, p, y), y & inside);
-                let payload = shape.of_leaf(index, low, high);
-                for (c, &width) in layout.widths().iter().enumerate() {
-                    let correction = self.words.last[c][e * size + index as usize] & nodes.control[lane];
-                    let value = payload[c].wrapping_add(correction).wrapping_add(self.lanes.sums[c][lane]);
-                    self.out[c][to] = signed(sign, value) & mask(width);
+        for (c, &width) in layout.widths().iter().enumerate() {
+            let (sums, control) = (&self.lanes.sums[c][..nodes.len()], &nodes.control[..]);
+            let lanes = self.of_point.chunks_exact(points.len());
+            let hashes = low.chunks_exact(points.len() * parts).zip(high.chunks_exact(points.len() * parts));
+            for (e, (lanes, (low, high))) in elements.clone().zip(lanes.zip(hashes)) {
+                let last = &self.words.last[c][e * size..(e + 1) * size];
+                let hashes = low.chunks_exact(parts).zip(high.chunks_exact(parts));
+                let ends = self.points[row(e)].iter().zip(lanes).zip(hashes);
+                for (out, ((y, &lane), (low, high))) in self.out[c][row(e)].iter_mut().zip(ends) {
+                    let (index, lane) = (y & inside, lane as usize);
+                    let correction = last[index as usize] & control[lane];
+                    let payload = shape.of_leaf(c, index, low, high);
+                    *out = signed(sign, payload.wrapping_add(correction).wrapping_add(sums[lane])) & mask(width);
                 }
             }
         }

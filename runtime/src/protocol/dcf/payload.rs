@@ -66,7 +66,7 @@ impl Shape {
     }
 
     /// Component 0 of payload `index` in its block, with garbage above.
-    pub fn slot(self, index: u64, low: u64, high: u64) -> u64 {
+    fn slot(self, index: u64, low: u64, high: u64) -> u64 {
         let bit = (index & mask(self.per_block_log2 as u8)) << self.slot_log2;
         (if bit < 64 { low } else { high }) >> (bit % 64)
     }
@@ -133,17 +133,16 @@ impl Shape {
         }
     }
 
-    /// Payload `index` of a leaf from its blocks; components that there are not are zero.
-    pub fn of_leaf(self, index: u64, low: &[u64], high: &[u64]) -> [u64; MAX_COMPONENTS] {
-        if self.components == 1 {
-            return [self.slot(index, low[0], high[0]), 0, 0];
+    /// Component `c` of payload `index` of a leaf from its blocks, with garbage above.
+    #[inline(always)]
+    pub fn of_leaf(self, c: usize, index: u64, low: &[u64], high: &[u64]) -> u64 {
+        match (c, self.third) {
+            _ if self.components == 1 => self.slot(index, low[0], high[0]),
+            (0, _) => low[0],
+            (1, _) => high[0],
+            (_, Third::Own) => low[1],
+            _ => spare_bits_of(low[0], high[0], self.spare()),
         }
-        let third = match self.third {
-            Third::Absent => 0,
-            Third::Spare => spare_bits_of(low[0], high[0], self.spare()),
-            Third::Own => low[1],
-        };
-        [low[0], high[0], third]
     }
 }
 
