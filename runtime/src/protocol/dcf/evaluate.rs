@@ -153,7 +153,9 @@ multiversion! {
 multiversion! {
     /// Turns the hashes of the children that `sides` choose into nodes: corrects them where the parent's control bit is
     /// set and splits their control bit off. `control` is the parents' before and the children's after.
-    fn correct<W: Word>(sides: &[u64], left: W, right: W, high_word: W, low: &mut [u64], high: &mut [u64], control: &mut [u64]) {
+    fn correct<W: Word>(
+        sides: &[u64], left: W, right: W, high_word: W, low: &mut [u64], high: &mut [u64], control: &mut [u64],
+    ) {
         let n = sides.len();
         let (left, right, high_word) = (left.lanes(n), right.lanes(n), high_word.lanes(n));
         let (low, high, control) = (&mut low[..n], &mut high[..n], &mut control[..n]);
@@ -180,7 +182,9 @@ multiversion! {
 
 multiversion! {
     /// The children on one side, of which all lanes go that way: see [`correct`] and [`add_payloads`].
-    fn correct_side(parent: &[u64], word_low: &[u64], word_high: &[u64], low: &mut [u64], high: &mut [u64], control: &mut [u64]) {
+    fn correct_side(
+        parent: &[u64], word_low: &[u64], word_high: &[u64], low: &mut [u64], high: &mut [u64], control: &mut [u64],
+    ) {
         let n = parent.len();
         let (word_low, word_high) = (&word_low[..n], &word_high[..n]);
         let (low, high, control) = (&mut low[..n], &mut high[..n], &mut control[..n]);
