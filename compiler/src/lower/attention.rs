@@ -55,6 +55,9 @@ const EXP_SCALE: Scale = 15;
 /// Row sums are inverted from here up; no row whose maximum was calibrated has a sum below 1.
 const LEAST_SUM: f64 = 1.0 / 16.0;
 
+/// Knots an octave of the spline of 1/Σ: a relative error of 1.7e-3, below the rounding of E and V.
+const KNOTS_PER_OCTAVE: u32 = 6;
+
 /// Fractional bits of 1/Σ.
 const INVERSE_SCALE: Scale = 20;
 
@@ -137,8 +140,9 @@ pub fn lower(
     let open_sum = draft.open_within(sum, greatest_sum);
     let result = draft.spmm(open_e, open_v, table);
     let result = draft.down_to(result, RESULT_SCALE);
-    let table_scale = 60 - (1.0 / LEAST_SUM).log2().ceil() as Scale;
-    let inverse = tables::spline_table(&|x| 1.0 / x, LEAST_SUM, greatest_sum, 12, draft.scale(sum), table_scale, true);
+    let (f, knots, sum_scale) = (|x: f64| 1.0 / x, KNOTS_PER_OCTAVE, draft.scale(sum));
+    let table_scale = tables::least_scale(greatest_sum, knots, sum_scale, INVERSE_SCALE);
+    let inverse = tables::spline_table(&f, LEAST_SUM, greatest_sum, knots, sum_scale, table_scale, true);
     let inverse = draft.table("inverse", super::spline(context, id, inverse)?);
     let inverse = draft.spline(open_sum, inverse);
     let inverse = draft.down_to(inverse, INVERSE_SCALE);

@@ -38,7 +38,7 @@ use crate::material::{Material, MaterialError};
 use crate::prg::{Domain, Seed, Stream};
 use crate::ring::{self, Tensor};
 use bytes::Bytes;
-use ir::dcf::Layout;
+use ir::dcf::{Layout, MAX_COMPONENTS};
 use ir::{Party, Width};
 use rayon::prelude::*;
 use std::io::{self, Write};
@@ -227,14 +227,9 @@ impl Opening {
         Compared { point: y & low, above: y & (low + 1) != 0 }
     }
 
-    /// Where the keys of a block are evaluated, `[element][threshold]`.
-    fn points(&self, block: Range<usize>, thresholds: &[i64]) -> Vec<u64> {
-        let mut points = vec![0; block.len() * thresholds.len()];
-        let rows = points.par_chunks_mut(thresholds.len()).with_min_len(TASK.div_ceil(thresholds.len()));
-        rows.enumerate().for_each(|(i, row)| {
-            row.iter_mut().zip(thresholds).for_each(|(p, &t)| *p = self.compare(block.start + i, t).point);
-        });
-        points
+    /// Where the key of element `i` is evaluated.
+    fn points(&self, i: usize, thresholds: &[i64], points: &mut [u64]) {
+        points.iter_mut().zip(thresholds).for_each(|(p, &t)| *p = self.compare(i, t).point);
     }
 }
 
@@ -477,13 +472,16 @@ struct Keys {
 }
 
 impl Keys {
-    /// The party's shares of beta·1{y < alpha} at the points y, `[element][point]`, one vector for each component.
-    fn evaluate(&self, points: &[u64]) -> Vec<Vec<u64>> {
+    /// The party's shares of beta·1{y < alpha}, see [`dcf::evaluate`], in blocks that fit the cache.
+    fn evaluate(
+        &self,
+        per_element: usize,
+        points: impl Fn(usize, &mut [u64]) + Sync,
+        out: &mut [u64],
+        read: impl Fn(usize, [&[u64]; MAX_COMPONENTS], &mut [u64]) + Sync,
+    ) {
         let elements = self.roots.len();
         let key = dcf::Key::parse(self.layout, elements, &self.words).expect("as many bytes as the layout has");
-        let mut out = vec![vec![0; points.len()]; usize::from(self.layout.components)];
-        let mut components: Vec<&mut [u64]> = out.iter_mut().map(|c| &mut c[..]).collect();
-        dcf::evaluate(self.party, &key, 0..elements, &self.roots, points, &mut components);
-        out
+        dcf::evaluate(self.party, &key, 0..elements, &self.roots, per_element, points, out, read);
     }
 }
