@@ -13,6 +13,7 @@ use crate::lower::Reveal;
 use crate::lower::variant::Link;
 use crate::pass::Logits;
 use crate::pipeline::{self, Compiled, Options};
+use crate::predict::Cores;
 use crate::{graph, report};
 
 /// Compiles ONNX transformers to programs that two parties run on secret-shared values.
@@ -32,14 +33,23 @@ enum Command {
         /// The program
         program: PathBuf,
     },
-    /// Print what a run of each entry costs: rounds, bytes, material
-    Cost {
-        /// The program
-        program: PathBuf,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    /// Print what a run of each entry costs: rounds, bytes, material; on a link, also how long it takes
+    Cost(Cost),
+}
+
+#[derive(Args)]
+struct Cost {
+    /// The program
+    program: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    /// Predict the online time on a link: loopback, lan, wan or RTT,RATE as in 0.5ms,1gbit
+    #[arg(long)]
+    link: Option<Link>,
+    /// Cores of each party's machine [default: both parties share a machine of two]
+    #[arg(long, value_name = "N", requires = "link", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    cores: Option<u16>,
 }
 
 #[derive(Args)]
@@ -58,7 +68,7 @@ struct Compile {
     /// Real inputs, by graph input name, one sample a row; ranges and free dimensions follow them
     #[arg(long, value_name = "X.npz")]
     calibrate: Option<PathBuf>,
-    /// The link that protocols are chosen for: lan, wan or RTT,RATE as in 0.5ms,1gbit
+    /// The link that protocols are chosen for: loopback, lan, wan or RTT,RATE as in 0.5ms,1gbit
     #[arg(long, default_value = "lan")]
     link: Link,
     /// Print a stage as text instead of writing files
@@ -152,9 +162,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Compile(arguments) => compile(&arguments),
         Command::Inspect { program } => load(&program).and_then(|p| print(&report::inspect(&p))),
-        Command::Cost { program, json } => {
-            load(&program).and_then(|p| print(&if json { report::cost_json(&p) } else { report::cost(&p) }))
-        }
+        Command::Cost(arguments) => cost(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -163,6 +171,12 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn cost(arguments: &Cost) -> Result<(), Diagnostic> {
+    let module = load(&arguments.program)?;
+    let place = arguments.link.map(|link| (link, arguments.cores.map_or(Cores::DEFAULT, Cores::Each)));
+    print(&if arguments.json { report::cost_json(&module, place) } else { report::cost(&module, place) })
 }
 
 /// Prints to stdout; a reader that closes the pipe early is no error.

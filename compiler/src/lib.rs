@@ -13,6 +13,7 @@ pub mod lower;
 pub mod onnx;
 pub mod pass;
 pub mod pipeline;
+pub mod predict;
 pub mod report;
 pub mod samples;
 pub mod schedule;

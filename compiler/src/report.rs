@@ -9,7 +9,9 @@ use ir::bytecode::Module;
 use ir::cost::{self, Cost};
 use serde_json::{Value, json};
 
+use crate::lower::variant::Link;
 use crate::pipeline::Compiled;
+use crate::predict::{Cores, predict};
 
 /// The summary that `sscc compile` prints.
 pub fn compiled(compiled: &Compiled, program: (&Path, usize), weights: (&Path, usize)) -> String {
@@ -80,8 +82,8 @@ fn summary(entries: &[Program]) -> String {
     out
 }
 
-/// What `sscc cost` prints.
-pub fn cost(module: &Module) -> String {
+/// What `sscc cost` prints, with a prediction for a link and processors.
+pub fn cost(module: &Module, place: Option<(Link, Cores)>) -> String {
     let mut out = String::new();
     if module.entries.len() > 1 {
         out.push_str(&summary(&module.entries));
@@ -92,6 +94,14 @@ pub fn cost(module: &Module) -> String {
         let _ = writeln!(out, "entry {}", entry.name);
         if module.entries.len() == 1 {
             out.push_str(&totals(&cost));
+        }
+        if let Some((link, cores)) = place {
+            let p = predict(entry, link, cores);
+            let _ = writeln!(
+                out,
+                "online   about {:.2} s on {link}, {cores}: alone, latency takes {:.2} s, bytes {:.2} s, computing {:.2} s",
+                p.online_seconds, p.latency_seconds, p.transfer_seconds, p.compute_seconds
+            );
         }
         let _ =
             writeln!(out, "\n{:<12} {:>6} {:>12} {:>12} {:>12}", "op", "count", "sent", "material", "multiply-adds");
@@ -110,7 +120,7 @@ pub fn cost(module: &Module) -> String {
 }
 
 /// The same as JSON.
-pub fn cost_json(module: &Module) -> String {
+pub fn cost_json(module: &Module, place: Option<(Link, Cores)>) -> String {
     let entries: Vec<Value> = module
         .entries
         .iter()
@@ -134,6 +144,17 @@ pub fn cost_json(module: &Module) -> String {
                     })
                 })
                 .collect();
+            let predicted = place.map(|(link, cores)| {
+                let p = predict(entry, link, cores);
+                json!({
+                    "rtt_seconds": link.rtt_seconds,
+                    "bits_per_second": link.bits_per_second,
+                    "online_seconds": p.online_seconds,
+                    "latency_seconds": p.latency_seconds,
+                    "transfer_seconds": p.transfer_seconds,
+                    "compute_seconds": p.compute_seconds,
+                })
+            });
             json!({
                 "entry": entry.name,
                 "rounds": cost.rounds,
@@ -147,6 +168,7 @@ pub fn cost_json(module: &Module) -> String {
                 "setup_bytes": cost.setup_bytes,
                 "peak_elements": cost.peak_elements,
                 "macs": cost.macs,
+                "predicted": predicted,
                 "instructions": instructions,
             })
         })

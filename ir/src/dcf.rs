@@ -1,18 +1,18 @@
 //! Shape and size of the keys of a distributed comparison function (DCF), as the cost model and the runtime both need
 //! them.
 //!
-//! A key shares beta·1{y < alpha} for every public y of `input_bits` bits; beta is a vector of `components` elements mod
-//! 2^width. It is a binary tree of `levels` levels whose leaves hold 2^leaf_log2 payloads each: stopping the tree early
+//! A key shares beta·1{y < alpha} for every public y of `input_bits` bits; beta is a vector of at most three components,
+//! each mod 2^(its width). It is a binary tree of `levels` levels whose leaves hold 2^leaf_log2 payloads each: stopping the tree early
 //! saves 130 bits a level and costs payloads at the leaf (Boyle et al., ePrint 2020/1392, figure 1, with the early
 //! termination of Boyle, Gilboa and Ishai, CCS 2016, section 3.2.1).
 //!
 //! A key's *words* are the same for both parties; its roots come from the parties' seeds. Words of `elements` keys travel
-//! as four pieces, each packed and padded to a byte:
+//! as pieces, each packed and padded to a byte:
 //!
 //! 1. seed words, `[element][level]`, 128 bits;
 //! 2. control bits, `[element][level]`, 2 bits: left, then right;
-//! 3. payload words, `[component][element][level]`, `width` bits;
-//! 4. last words, `[component][element][2^leaf_log2]`, `width` bits.
+//! 3. payload words of each component, `[element][level]`, its width;
+//! 4. last words of each component, `[element][2^leaf_log2]`, its width.
 
 use crate::wire::packed_bytes;
 
@@ -22,6 +22,9 @@ const SEED_BITS: u64 = 128;
 /// Control bits of a level.
 const CONTROL_BITS: u64 = 2;
 
+/// Greatest number of components.
+pub const MAX_COMPONENTS: usize = 3;
+
 /// Greatest `leaf_log2`.
 const MAX_LEAF_LOG2: u8 = 7;
 
@@ -30,10 +33,8 @@ const MAX_LEAF_LOG2: u8 = 7;
 pub struct Layout {
     /// Bits of alpha and of the points.
     pub input_bits: u8,
-    /// Elements of the payload.
-    pub components: u8,
-    /// Bits of each payload element.
-    pub width: u8,
+    /// Bits of each component of the payload, zero for those that there are not.
+    widths: [u8; MAX_COMPONENTS],
     /// Levels of the tree: `input_bits - leaf_log2`.
     pub levels: u8,
     /// log2 of the payloads of a leaf.
@@ -43,22 +44,52 @@ pub struct Layout {
 impl Layout {
     /// The layout whose keys are smallest; of equal ones that with the greater number of levels.
     ///
-    /// Panics unless 1 <= `input_bits` <= 63, 1 <= `width` <= 64 and `components` >= 1.
-    pub fn new(input_bits: u8, components: u8, width: u8) -> Layout {
+    /// Panics unless 1 <= `input_bits` <= 63, and there are one to three widths of 1 to 64 bits.
+    pub fn new(input_bits: u8, widths: &[u8]) -> Layout {
         let least = (0..=input_bits.min(MAX_LEAF_LOG2))
-            .map(|leaf_log2| Layout::with_leaf(input_bits, components, width, leaf_log2))
+            .map(|leaf_log2| Layout::with_leaf(input_bits, widths, leaf_log2))
             .min_by_key(Layout::key_bits);
         least.expect("leaf_log2 0 is always a candidate")
     }
 
     /// The layout with a given leaf size, for tests and measurements; panics as [`Layout::new`] does, and where
     /// `leaf_log2` exceeds 7 or `input_bits`.
-    pub fn with_leaf(input_bits: u8, components: u8, width: u8, leaf_log2: u8) -> Layout {
+    pub fn with_leaf(input_bits: u8, widths: &[u8], leaf_log2: u8) -> Layout {
         assert!((1..=63).contains(&input_bits), "a comparison has 1 to 63 input bits, not {input_bits}");
-        assert!((1..=64).contains(&width), "a payload has 1 to 64 bits, not {width}");
-        assert!(components >= 1, "a payload has at least one component");
+        assert!((1..=MAX_COMPONENTS).contains(&widths.len()), "a payload has 1 to 3 components");
+        assert!(widths.iter().all(|w| (1..=64).contains(w)), "a component has 1 to 64 bits, not {widths:?}");
         assert!(leaf_log2 <= input_bits.min(MAX_LEAF_LOG2), "a leaf of 2^{leaf_log2} is too large");
-        Layout { input_bits, components, width, levels: input_bits - leaf_log2, leaf_log2 }
+        let mut all = [0; MAX_COMPONENTS];
+        all[..widths.len()].copy_from_slice(widths);
+        Layout { input_bits, widths: all, levels: input_bits - leaf_log2, leaf_log2 }
+    }
+
+    /// The keys of a `ge` of result width N = `width` on an opening of `opening` bits: the mask without its top bit is
+    /// compared, the payload is a sign.
+    pub fn ge(opening: u8, width: u8) -> Layout {
+        Layout::new(opening - 1, &[width])
+    }
+
+    /// The keys of a `spline`: a sign, the mask under that sign, and the mask's top bit, which counts 2^n-fold and so
+    /// needs N - n bits only.
+    pub fn spline(opening: u8, width: u8) -> Layout {
+        let widths = [width, width, width.saturating_sub(opening)];
+        Layout::new(opening - 1, if width > opening { &widths } else { &widths[..2] })
+    }
+
+    /// The keys of a `select` of a number of components: a sign, and their masks under that sign.
+    pub fn select(opening: u8, components: usize, width: u8) -> Layout {
+        Layout::new(opening - 1, &[width; MAX_COMPONENTS][..1 + components])
+    }
+
+    /// Bits of each component.
+    pub fn widths(&self) -> &[u8] {
+        &self.widths[..self.components()]
+    }
+
+    /// Components of the payload.
+    pub fn components(&self) -> usize {
+        self.widths.iter().filter(|&&width| width > 0).count()
     }
 
     /// Payloads of a leaf.
@@ -68,20 +99,21 @@ impl Layout {
 
     /// Bits of one key, without padding.
     pub fn key_bits(&self) -> u64 {
-        let payload = u64::from(self.components) * u64::from(self.width);
+        let payload: u64 = self.widths.iter().map(|&width| u64::from(width)).sum();
         u64::from(self.levels) * (SEED_BITS + CONTROL_BITS + payload) + (payload << self.leaf_log2)
     }
 
-    /// Bytes of the four pieces for `elements` keys, in stream order. Below 2^40 elements nothing overflows.
-    pub fn piece_bytes(&self, elements: u64) -> [u64; 4] {
+    /// Bytes of the pieces for `elements` keys, in stream order; nothing for components that there are not. Below 2^40
+    /// elements nothing overflows.
+    pub fn piece_bytes(&self, elements: u64) -> [u64; 2 + 2 * MAX_COMPONENTS] {
         let nodes = elements * u64::from(self.levels);
-        let components = u64::from(self.components);
-        [
-            packed_bytes(nodes, SEED_BITS),
-            packed_bytes(nodes, CONTROL_BITS),
-            packed_bytes(components * nodes, u64::from(self.width)),
-            packed_bytes((components * elements) << self.leaf_log2, u64::from(self.width)),
-        ]
+        let mut pieces = [0; 2 + 2 * MAX_COMPONENTS];
+        (pieces[0], pieces[1]) = (packed_bytes(nodes, SEED_BITS), packed_bytes(nodes, CONTROL_BITS));
+        for (c, &width) in self.widths.iter().enumerate() {
+            pieces[2 + c] = packed_bytes(nodes, u64::from(width));
+            pieces[2 + MAX_COMPONENTS + c] = packed_bytes(elements << self.leaf_log2, u64::from(width));
+        }
+        pieces
     }
 
     /// Bytes of the words of `elements` keys, the sum of [`Layout::piece_bytes`].
@@ -97,16 +129,16 @@ mod tests {
     #[test]
     fn the_leaf_is_the_cheapest() {
         // 5·(130 + 10) + 16·10 = 860 bits; one level more or fewer costs 920 or 880.
-        let l = Layout::new(9, 1, 10);
+        let l = Layout::new(9, &[10]);
         assert_eq!((l.levels, l.leaf_log2, l.key_bits()), (5, 4, 860));
         // 130 + 192 bits a level against 192·2^l at the leaf.
-        let l = Layout::new(30, 3, 64);
+        let l = Layout::new(30, &[64; 3]);
         assert_eq!((l.levels, l.leaf_log2, l.key_bits()), (29, 1, 29 * 322 + 384));
         for bits in 1..=63 {
-            for (components, width) in [(1, 1), (1, 8), (2, 17), (3, 64)] {
-                let best = Layout::new(bits, components, width);
+            for widths in [&[1][..], &[8], &[17, 17], &[46, 46, 20], &[64; 3]] {
+                let best = Layout::new(bits, widths);
                 for leaf in 0..=bits.min(7) {
-                    let other = Layout::with_leaf(bits, components, width, leaf);
+                    let other = Layout::with_leaf(bits, widths, leaf);
                     assert!(
                         best.key_bits() < other.key_bits()
                             || best.key_bits() == other.key_bits() && best.leaf_log2 <= leaf
@@ -118,10 +150,20 @@ mod tests {
 
     #[test]
     fn pieces_are_padded_one_by_one() {
-        let l = Layout::with_leaf(4, 1, 3, 1); // 3 levels, 2 payloads of 3 bits at the leaf.
-        assert_eq!(l.piece_bytes(1), [48, 1, 2, 1]);
-        assert_eq!(l.piece_bytes(3), [144, 3, 4, 3]);
+        let l = Layout::with_leaf(4, &[3], 1); // 3 levels, 2 payloads of 3 bits at the leaf.
+        assert_eq!(l.piece_bytes(1), [48, 1, 2, 0, 0, 1, 0, 0]);
+        assert_eq!(l.piece_bytes(3), [144, 3, 4, 0, 0, 3, 0, 0]);
         assert_eq!(l.words_bytes(3), 154);
         assert_eq!(l.words_bytes(0), 0);
+    }
+
+    #[test]
+    fn components_have_their_own_widths() {
+        let l = Layout::spline(25, 46);
+        assert_eq!((l.input_bits, l.widths()), (24, &[46, 46, 21][..]));
+        assert_eq!(l.key_bits(), u64::from(l.levels) * 243 + (113 << l.leaf_log2));
+        assert_eq!(Layout::spline(25, 25).widths(), [25, 25]);
+        assert_eq!(Layout::spline(25, 20).widths(), [20, 20]);
+        assert_eq!(Layout::ge(9, 9), Layout::new(8, &[9]));
     }
 }

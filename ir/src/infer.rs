@@ -3,6 +3,7 @@
 //!
 //! Sizes stay below [`MAX_ELEMENTS`] elements and [`MAX_RANK`] dimensions, so that no later count of bits overflows.
 
+use crate::dcf::MAX_COMPONENTS;
 use crate::fault::{Code, Fault};
 use crate::op::Op;
 use crate::program::{Program, Public, State};
@@ -22,7 +23,7 @@ pub const MIN_CLAIMED_WIDTH: Width = 3;
 pub const MAX_SERIES_WIDTH: Width = 24;
 
 /// Most components of a `select`: with the bit itself they are the payload of one key.
-pub const MAX_SELECTED: u32 = 15;
+pub const MAX_SELECTED: u32 = MAX_COMPONENTS as u32 - 1;
 
 /// Least number of bits of the period of a `series`: a quarter of the period is a whole number of steps.
 pub const MIN_SERIES_WIDTH: Width = 2;

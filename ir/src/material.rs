@@ -124,19 +124,19 @@ pub fn pieces(program: &Program, index: usize, lift_bits: &[u8]) -> Vec<Piece> {
         Op::Spline { x, .. } => {
             corrections(own, n);
             corrections(own, n);
-            out.extend(key(program.ty(*x), 3, ty.width));
+            out.extend(key(program.ty(*x), Layout::spline(program.ty(*x).width, ty.width)));
         }
         // m, then the key.
         Op::Ge { x, .. } => {
             corrections(elements(x), n);
-            out.extend(key(program.ty(*x), 1, ty.width));
+            out.extend(key(program.ty(*x), Layout::ge(program.ty(*x).width, ty.width)));
         }
         // m, m·q, then the key.
         Op::Select { d, y, .. } => {
             corrections(elements(d), n);
             corrections(own, n);
-            let components = program.ty(*y).shape.0.last().map_or(1, |c| c + 1);
-            out.extend(key(program.ty(*d), components as u8, ty.width));
+            let components = program.ty(*y).shape.0.last().map_or(0, |&c| c as usize);
+            out.extend(key(program.ty(*d), Layout::select(program.ty(*d).width, components, ty.width)));
         }
         _ => {}
     }
@@ -155,9 +155,9 @@ pub fn dealt(program: &Program, index: usize, lift_bits: &[u8]) -> Dealt {
     dealt
 }
 
-/// The words of one comparison key per element of an opening, on all bits of its mask but the top one.
-fn key(opening: &Type, components: u8, width: Width) -> Vec<Piece> {
-    Layout::new(opening.width - 1, components, width)
+/// The words of one comparison key per element of an opening.
+fn key(opening: &Type, layout: Layout) -> Vec<Piece> {
+    layout
         .piece_bytes(elements(&opening.shape))
         .into_iter()
         .filter(|bytes| *bytes > 0)

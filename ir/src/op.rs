@@ -3,7 +3,7 @@
 //!
 //! Fields print in the order of their row. Identifiers come first and print bare, separated by commas: values as `v7`,
 //! or `o7` if the value is an opening, weights as `w3`, tables as `@name`, inputs as `in0`, publics as `p0`, states as
-//! `s0`, outputs as `out0`. All other fields follow in braces as `name=value`, a `bool` by its name alone when set. Examples:
+//! `s0`, outputs as `out0`. All other fields follow in braces as `name=value`, a `bool` by its name alone when set, as in
 //! `o3 = open v2 {width=29}`, `v9 = slice v8 {axis=1, from=0, to=768}`, `reveal v3, out0 {to=client}`. In bytecode an op
 //! is its number and its fields in the same order, integers as base-128 varints, least significant group first.
 

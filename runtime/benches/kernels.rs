@@ -13,7 +13,7 @@ use ssvm::material::{Material, MaterialError};
 use ssvm::prg::{Domain, Seed};
 use ssvm::protocol::open::{self, Half};
 use ssvm::protocol::series::{self, Terms};
-use ssvm::protocol::{Dealing, Opening, Source, Use, blocks, dcf};
+use ssvm::protocol::{Dealing, Source, Use, blocks, dcf};
 use ssvm::ring::{self, Tensor};
 use std::hint::black_box;
 use std::time::Instant;
@@ -246,7 +246,9 @@ fn gpt2(peaks: Peaks) {
         let [server, client, dealer] = times.map(|t| 1e3 * t * count as f64);
         let note = format!("client {client:.1}, dealer {dealer:.1}");
         row(&format!("{count} x {name}, {width} bits: server"), server, "ms", &note);
-        rate("  of the server, a core", speed, "G MAC/s", peaks.product(width, 16));
+        // One row is as fast as memory: two bytes a multiply-add.
+        let peak = if m == 1 { peaks.memory.map(|p| p / 2.0) } else { peaks.product(width, 16) };
+        rate("  of the server, a core", speed, "G MAC/s", peak);
         total.iter_mut().zip([server, client, dealer]).for_each(|(t, x)| *t += x);
     }
     row("all: server", total[0], "ms", &format!("client {:.1}, dealer {:.1}", total[1], total[2]));
@@ -289,40 +291,66 @@ fn generator(peaks: Peaks) {
     }
 }
 
-fn comparisons(_: Peaks) {
-    for (name, bits, components, width, elements_count, points_count) in [
-        ("row maximum", 9, 1, 10, 1 << 17, 25),
-        ("row maximum", 9, 1, 10, 1 << 17, 45),
-        ("row maximum", 9, 1, 8, 1 << 17, 45),
-        ("sign", 28, 1, 40, 1 << 15, 1),
-        ("spline", 30, 3, 64, 128, 260),
-        ("spline", 40, 3, 64, 128, 260),
+/// An evaluation takes two blocks a level (child and payload) and one at the leaf, but for what points share.
+fn comparisons(peaks: Peaks) {
+    // Of cipher blocks.
+    let peak = peaks.aes.map(|bytes| bytes / 16.0);
+    let share_of_peak = |blocks: f64, time: f64| {
+        peak.map_or(String::new(), |peak| format!("{:.0} % of the cipher's peak", 100.0 * blocks / time / peak))
+    };
+    for (name, bits, widths, elements_count, points_count) in [
+        ("row maximum", 8, &[9][..], 1 << 15, 12),
+        ("row maximum", 9, &[10], 1 << 15, 45),
+        ("one component", 32, &[32], 1 << 14, 1),
+        ("one component", 32, &[32], 1 << 12, 8),
+        ("one component", 32, &[32], 1 << 9, 64),
+        ("one component", 32, &[32], 128, 256),
+        ("three components", 32, &[46, 46, 21], 128, 256),
+        ("three components", 32, &[64, 64, 64], 128, 256),
+        ("spline", 24, &[46, 46, 21], 1 << 9, 85),
     ] {
-        let layout = Layout::new(bits, components, width);
+        let layout = Layout::new(bits, widths);
         let low = ring::mask(bits);
         let alphas: Vec<u64> = elements(elements_count).iter().map(|x| x & low).collect();
-        let betas = vec![elements(elements_count); usize::from(components)];
+        let betas = vec![elements(elements_count); widths.len()];
         let roots: Vec<u128> = elements(elements_count).iter().map(|&x| u128::from(x) << 64 | 99).collect();
         let mut words = Vec::new();
         let time = seconds(|| {
             words.clear();
             dcf::deal(layout, &alphas, &betas, &roots, &roots, &mut words);
         });
-        let title = format!("{name}: {bits} bits, {components} x {width}");
-        row(&format!("{title}, deal"), elements_count as f64 / time / 1e6, "M keys/s", "");
+        let title = format!("{name}: {bits} bits to {widths:?}");
+        // Both parties' nodes, each with both children.
+        let payload_blocks = if widths.len() == 1 { 1 } else { 2 };
+        let blocks = elements_count * (2 * usize::from(layout.levels) * (2 + payload_blocks) + 2);
+        let share = share_of_peak(blocks as f64, time);
+        row(&format!("{title}, deal"), elements_count as f64 / time / 1e6, "M keys/s", &share);
         // Thresholds at equal distances, from a start that differs by element.
-        let step = if bits < 16 { 2 } else { low / 1000 };
+        let step = if bits < 16 { 4 } else { low / 1000 };
         let start = elements(elements_count);
-        let points: Vec<u64> =
-            start.iter().flat_map(|s| (0..points_count).map(move |k| s.wrapping_sub(k * step) & low)).collect();
+        let points = |i: usize, row: &mut [u64]| {
+            (0..).zip(row).for_each(|(k, y)| *y = start[i].wrapping_sub(k * step) & low);
+        };
         let key = dcf::Key::parse(layout, elements_count, &words).expect("dealt words");
-        let mut out = vec![vec![0; points.len()]; usize::from(components)];
+        let mut out = vec![0; elements_count];
         let time = seconds(|| {
-            let mut slices: Vec<&mut [u64]> = out.iter_mut().map(|o| &mut o[..]).collect();
-            dcf::evaluate(Party::Client, &key, 0..elements_count, &roots, &points, &mut slices);
+            dcf::evaluate(
+                Party::Client,
+                &key,
+                0..elements_count,
+                &roots,
+                points_count,
+                points,
+                &mut out,
+                |_, shares, out| {
+                    out[0] = shares[0].iter().fold(0, |sum, x| sum ^ x);
+                },
+            );
         });
-        let note = format!("{:.2} M keys/s", elements_count as f64 / time / 1e6);
-        row(&format!("{title}, {points_count} points"), points.len() as f64 / time / 1e6, "M/s", &note);
+        let count = (elements_count * points_count) as f64;
+        let blocks = count * f64::from(2 * layout.levels + 1);
+        let note = format!("{:.2} M keys/s, {}", elements_count as f64 / time / 1e6, share_of_peak(blocks, time));
+        row(&format!("{title}, {points_count} points"), count / time / 1e6, "M/s", &note);
     }
 }
 
@@ -341,17 +369,9 @@ const PARTIES: [(&str, Party); 2] = [("client", Party::Client), ("server", Party
 
 /// A party's half of an opening, and the bytes that it sends.
 fn half(party: Party, own: Use, x: &Tensor, width: Width) -> (Half, Vec<u8>) {
-    let dealt = open::Dealt::default();
-    let half = open::send(party, x, open::mask(own, x.len(), width), width, true, dealt);
     let mut bytes = Vec::new();
-    ring::pack(half.message(), width, &mut bytes);
+    let half = open::send(party, x, &open::mask(own, width), width, true, open::Dealt::default(), &mut bytes);
     (half, bytes)
-}
-
-fn complete(mut half: Half, bytes: &[u8]) -> Opening {
-    let (width, count) = (half.width(), half.message().len());
-    half.add(0, &ring::unpack(bytes, width, count));
-    half.complete()
 }
 
 fn openings(_: Peaks) {
@@ -362,7 +382,7 @@ fn openings(_: Peaks) {
         let send = seconds(|| drop(black_box(half(Party::Client, own, &x, width))));
         let both = seconds(|| {
             let (half, bytes) = half(Party::Client, own, &x, width);
-            black_box(complete(half, &bytes));
+            black_box(half.complete(&bytes));
         });
         // Three passes that have to be: the mask's bytes are made, the share is read, mask and half are written.
         let stream = seed.stream(Domain { step: 0, entry: 0, index: 0, kind: 0 });
@@ -385,7 +405,7 @@ fn serieses(_: Peaks) {
         let seeds = [Seed::new([3; 32]), Seed::new([4; 32])];
         let own = seeds.each_ref().map(|seed| Use { seed, step: 0, entry: 0, index: 1 });
         let mut bytes = Vec::new();
-        let masks = own.map(|own| open::mask(own, count, period_bits));
+        let masks = own.map(|own| open::mask(own, period_bits));
         let mut nothing = std::io::sink();
         let mut unsent = Vec::new();
         let mask =
@@ -411,7 +431,7 @@ fn serieses(_: Peaks) {
         for (party_name, party) in PARTIES {
             let own = own[party.index()];
             let (half, message) = half(party, own, &x, period_bits);
-            let opening = complete(half, &message);
+            let opening = half.complete(&message);
             let mut run = |with: bool| {
                 seconds(|| {
                     let mut material = Bytes(&bytes);
@@ -440,13 +460,16 @@ fn serieses(_: Peaks) {
     }
 }
 
+/// A name on the command line, and what it measures.
+type Group = (&'static str, fn(Peaks));
+
 fn main() {
     println!("instruction set {}, {} threads; a core's speed:", Cpu::get().name(), rayon::current_num_threads());
     // A word after `--` picks one group.
     let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
     let peaks = Peaks::measure();
     peaks.print();
-    let groups: [(&str, fn(Peaks)); 7] = [
+    let groups: [Group; 7] = [
         ("products", products),
         ("gpt2", gpt2),
         ("packing", packing),

@@ -19,6 +19,7 @@ pub mod npz;
 pub mod packed;
 pub mod prg;
 pub mod process;
+pub mod profile;
 pub mod protocol;
 pub mod ring;
 pub mod serve;

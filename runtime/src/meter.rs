@@ -4,6 +4,7 @@
 //! Socket bytes count frame headers, which belong to the `round`, `send` or `reveal` whose message they carry. Material
 //! counts packed bytes. Nothing here depends on data but the seconds.
 
+use crate::profile::{self, Group};
 use ir::wire::message_bytes;
 use ir::{Instr, Program, print};
 use serde::Serialize;
@@ -57,6 +58,8 @@ pub struct Row {
     pub material_bytes: u64,
     /// Seconds computing.
     pub compute_seconds: f64,
+    /// Seconds packing, unpacking and handing over messages.
+    pub packing_seconds: f64,
     /// Seconds waiting for the peer.
     pub peer_seconds: f64,
     /// Seconds waiting for the dealer.
@@ -74,6 +77,7 @@ impl Report {
             received_bytes: 0,
             material_bytes: 0,
             compute_seconds: 0.0,
+            packing_seconds: 0.0,
             peer_seconds: 0.0,
             dealer_seconds: 0.0,
         };
@@ -146,6 +150,8 @@ pub struct Totals {
     #[serde(flatten)]
     phases: Phases,
     peak_rss_bytes: Option<u64>,
+    layers: Vec<Group>,
+    ops: Vec<Group>,
     instructions: Vec<Row>,
 }
 
@@ -162,6 +168,8 @@ impl Totals {
             setup_bytes: 0,
             phases: Phases::default(),
             peak_rss_bytes: None,
+            layers: Vec::new(),
+            ops: Vec::new(),
             instructions: Vec::new(),
         };
         for (report, phases, setup_bytes) in runs {
@@ -187,11 +195,19 @@ impl Totals {
                 sum.received_bytes += row.received_bytes;
                 sum.material_bytes += row.material_bytes;
                 sum.compute_seconds += row.compute_seconds;
+                sum.packing_seconds += row.packing_seconds;
                 sum.peer_seconds += row.peer_seconds;
                 sum.dealer_seconds += row.dealer_seconds;
             }
         }
+        totals.layers = profile::by_layer(&totals.instructions);
+        totals.ops = profile::by_op(&totals.instructions);
         totals
+    }
+
+    /// Where the time went, as text.
+    pub fn profile(&self) -> String {
+        profile::tables(&self.layers, &self.ops)
     }
 }
 

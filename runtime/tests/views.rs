@@ -12,8 +12,8 @@ use ssvm::dealer::{Seeds, deal, material_bytes};
 use ssvm::link::{Recording, pair};
 use ssvm::material::{Material, MaterialError, queue};
 use ssvm::protocol::cache::{Masks, Openings};
-use ssvm::protocol::{Use, open};
-use ssvm::ring::{Tensor, mask, unpack};
+use ssvm::protocol::{Use, Vector, open};
+use ssvm::ring::{Tensor, mask, pack, unpack};
 use ssvm::step::Step;
 use ssvm::vm::Machine;
 use ssvm::weights::{Packed, Resident};
@@ -76,8 +76,9 @@ impl<M: Material> Material for Kept<M> {
 /// A step of a session: the entry's number, its inputs and its public numbers.
 type Arguments = (u32, Vec<Vec<i64>>, Vec<u32>);
 
-/// Runs a session once and gives the views of client and server, without the final `reveal`s: those of all steps.
-fn views(entries: &[Program], weights: &[Vec<i64>], steps: &[Arguments], rng: &mut Rng) -> [View; 2] {
+/// Runs a session once and gives the views of client and server, without the final `reveal`s: those of all steps. A
+/// session that forgets has the same seeds in every step and takes each for its first, which is a fault.
+fn views(entries: &[Program], weights: &[Vec<i64>], steps: &[Arguments], forgets: bool, rng: &mut Rng) -> [View; 2] {
     let (client_seed, server_seed, weights_seed) = (rng.seed(), rng.seed(), rng.seed());
     let seeds = Seeds { client: &client_seed, server: &server_seed, weights: &weights_seed };
     let weights = Resident::new(weights.iter().map(|w| &w[..]));
@@ -85,7 +86,10 @@ fn views(entries: &[Program], weights: &[Vec<i64>], steps: &[Arguments], rng: &m
     let (mut at_dealer, mut at_client, mut at_server) = (Masks::default(), Openings::default(), Openings::default());
     let mut views = [View::new(), View::new()];
     for (number, (entry, inputs, publics)) in (0..).zip(steps) {
-        let step = Step { entries, entry: *entry, number };
+        if forgets {
+            (at_dealer, at_client, at_server) = (Masks::default(), Openings::default(), Openings::default());
+        }
+        let step = Step { entries, entry: *entry, number: if forgets { 0 } else { number } };
         let program = step.program();
         let deadline = Duration::from_secs(60);
         let (client_link, server_link) = pair(deadline);
@@ -146,7 +150,8 @@ fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], materi
             }
         }
     }
-    assert!(messages.next().is_none());
+    // Only the client is told the outputs.
+    assert!(party == Party::Client || messages.next().is_none());
     let (mut rest, lift_bits) = (material, lift_bits(program));
     let mut seed_words = Vec::new();
     for i in 0..program.instrs.len() {
@@ -175,17 +180,23 @@ fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], materi
 /// Every protocol once. Element counts are multiples of 8, so that no piece has padding.
 const EVERY_PROTOCOL: &str = include_str!("programs/every_protocol.ssir");
 
-/// Demands that both parties' views of a session look uniform.
-fn check_uniform(entries: &[Program], steps: &[Arguments], rng: &mut Rng) {
+/// How far the views of client and server deviate over many runs of a session.
+fn deviations(entries: &[Program], steps: &[Arguments], forgets: bool, rng: &mut Rng) -> [f64; 2] {
     let module = Module { entries: entries.to_vec(), ..Module::default() };
     ir::verify_module(&module, &ir::verify::Limits::default()).unwrap_or_else(|f| panic!("{}", f[0]));
     let weights: Vec<_> = entries[0].weights.iter().map(|w| vec![3; w.shape.elements().unwrap() as usize]).collect();
     let (client, server): (Vec<View>, Vec<View>) =
-        (0..RUNS).map(|_| views(entries, &weights, steps, rng)).map(|[client, server]| (client, server)).unzip();
-    for (party, views) in [("client", client), ("server", server)] {
-        assert!(views[0].len() > 100, "the {party} sees {} elements", views[0].len());
-        let (worst, steps) = (deviation(&views), steps.len());
-        assert!(worst < LIMIT, "the {party}'s view of {steps} steps deviates by {worst} standard deviations");
+        (0..RUNS).map(|_| views(entries, &weights, steps, forgets, rng).into()).unzip();
+    [client, server].map(|views| {
+        assert!(views[0].len() > 100, "{} elements are seen", views[0].len());
+        deviation(&views)
+    })
+}
+
+/// Demands that both parties' views of a session look uniform.
+fn check_uniform(entries: &[Program], steps: &[Arguments], rng: &mut Rng) {
+    for (party, worst) in ["client", "server"].into_iter().zip(deviations(entries, steps, false, rng)) {
+        assert!(worst < LIMIT, "the {party}'s view of {} steps deviates by {worst} standard deviations", steps.len());
     }
 }
 
@@ -216,6 +227,16 @@ fn views_of_a_session_are_uniform() {
     }
 }
 
+#[test]
+fn the_statistic_rejects_a_session_that_forgets_its_steps() {
+    let sources = [include_str!("programs/prefill.ssir"), include_str!("programs/decode.ssir")];
+    let entries = sources.map(|s| parse(s).unwrap_or_else(|e| panic!("{e}")));
+    let row = constant(&entries[1], 1);
+    let steps = [2, 3, 4].map(|position| (1, row.clone(), vec![0, 0, 1, position]));
+    let found = deviations(&entries, &steps, true, &mut Rng::new(26));
+    assert!(found.iter().all(|worst| *worst > LIMIT), "steps under the same masks deviate by {found:?} only");
+}
+
 /// Changes the mask of an opening.
 type Fault<'a> = &'a dyn Fn(&mut [u64]);
 
@@ -226,10 +247,13 @@ fn halves(fault: impl Fn(&mut [u64]), whole: bool) -> Vec<View> {
     let x = Tensor::new(vec![16], vec![5; 16]);
     let half = |_| {
         let seed = rng.seed();
-        let mut mask = open::mask(Use { seed: &seed, step: 0, entry: 0, index: 0 }, x.len(), WIDTH);
+        let mut mask = open::mask(Use { seed: &seed, step: 0, entry: 0, index: 0 }, WIDTH).all(x.len());
         fault(&mut mask);
-        let half = open::send(Party::Client, &x, mask, WIDTH, whole, open::Dealt::default());
-        half.message().iter().map(|&v| (v, WIDTH)).collect()
+        let (mut packed, mut message) = (Vec::new(), Vec::new());
+        pack(&mask, WIDTH, &mut packed);
+        let mask = Vector::Packed { bytes: packed.into(), bits: WIDTH };
+        open::send(Party::Client, &x, &mask, WIDTH, whole, open::Dealt::default(), &mut message);
+        unpack(&message, WIDTH, x.len()).into_iter().map(|v| (v, WIDTH)).collect()
     };
     (0..RUNS).map(half).collect()
 }

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use ir::Program;
 use ir::bytecode::{self, Module};
+use ir::program::Encoding;
 use ir::weights::{Weights, decode_values};
 use sscc::diagnostic::Diagnostic;
+use sscc::entries::Generation;
 use sscc::graph::{self, Tensor};
+use sscc::lower::Reveal;
 use sscc::lower::variant::Link;
-use sscc::pass::Logits;
+use sscc::pass::{Logits, resize};
 use sscc::pipeline::{self, Compiled, Options};
 use ssvm::codec::{self, Plain};
 use ssvm::dealer::Seeds;
@@ -35,6 +39,30 @@ pub fn options(model: &Path, calibrate: Option<PathBuf>) -> Options {
         calibrate,
         link: Link::LAN,
         generation: None,
+    }
+}
+
+/// The same for generation; the client learns tokens.
+pub fn generation(model: &Path, calibrate: Option<PathBuf>, prefill: &[usize], decode: &[usize]) -> Options {
+    let (prefill, decode, reveal) = (prefill.to_vec(), decode.to_vec(), Reveal::Token);
+    Options { generation: Some(Generation { max_context: None, prefill, decode, reveal }), ..options(model, calibrate) }
+}
+
+/// A party's meter says what the program promised, to the byte and to the round.
+pub fn meter_equals_cost(name: &str, program: &Program, [client, server]: &[Finished; 2]) {
+    let cost = ir::cost::cost(program);
+    assert!(cost.rounds > 0 && cost.client_material_bytes > 0);
+    let sides = [
+        (client, cost.client_sent_bytes, cost.server_sent_bytes, cost.client_material_bytes),
+        (server, cost.server_sent_bytes, cost.client_sent_bytes, cost.server_material_bytes),
+    ];
+    for (Finished { report, .. }, sent, received, material) in sides {
+        let party = &report.party;
+        assert_eq!(report.rounds, cost.rounds, "{name}, {party}: rounds");
+        assert_eq!(report.one_way_messages, cost.one_way_messages, "{name}, {party}: one-way messages");
+        assert_eq!(report.sent_bytes, sent, "{name}, {party}: bytes sent");
+        assert_eq!(report.received_bytes, received, "{name}, {party}: bytes received");
+        assert_eq!(report.material_bytes, material, "{name}, {party}: bytes of material");
     }
 }
 
@@ -76,6 +104,46 @@ impl Private {
         session.step(0, inputs, &publics).expect("a run in one process")
     }
 
+    /// Generates `count` tokens after a prompt with dealer and both parties in this process, the likeliest each time, and
+    /// shows every step. The module has one prefill, then decodes.
+    pub fn generate(&self, prompt: &[i64], count: u32, mut step: impl FnMut(&Program, &[Finished; 2])) -> Vec<i64> {
+        let entries = &self.module.entries;
+        let [client, server, weights] = [(); 3].map(|()| Seed::random().expect("the system's randomness"));
+        let seeds = Seeds { client: &client, server: &server, weights: &weights };
+        let mut session = Session::new(entries, &self.weights, seeds);
+        let slots = entries[0].inputs[0].shape.0[1];
+        let mut ids = prompt.to_vec();
+        ids.resize(slots as usize, 0);
+        let (length, mut tokens) = (prompt.len() as u32, Vec::new());
+        for number in 0..count {
+            let used = slots + number;
+            let entry = match number {
+                0 => 0,
+                _ => entries.iter().position(|e| e.name == format!("decode.{used}")).expect("a decode of every size"),
+            };
+            let value = |name: &str| match name {
+                "position" => length + number - 1,
+                "prompt" => length,
+                "prefill" => slots,
+                "used" => used,
+                other => panic!("nothing is known of a public {other:?}"),
+            };
+            let program = &entries[entry];
+            let publics: Vec<u32> = program.publics.iter().map(|p| value(&p.name)).collect();
+            let plain = |input: &ir::program::Input| match input.encoding {
+                Encoding::OneHot { .. } => Plain::Integers(ids.clone()),
+                Encoding::Fixed => Plain::Reals(vec![0.0; input.shape.elements().expect("verified") as usize]),
+            };
+            let inputs = program.inputs.iter().map(|i| codec::encode(i, &plain(i)).expect("what it takes")).collect();
+            let finished = session.step(entry as u32, inputs, &publics).expect("a step in one process");
+            step(program, &finished);
+            let token = finished[0].outputs[0].as_ref().expect("the client learns it")[0];
+            tokens.push(token);
+            ids = vec![token];
+        }
+        tokens
+    }
+
     /// The revealed output of all its rows, in real units.
     pub fn logits(&self, client: &Finished) -> Vec<f32> {
         let program = &self.module.entries[0];
@@ -88,6 +156,19 @@ impl Private {
             })
             .expect("a program reveals something");
         codec::decode(client.outputs[0].as_ref().expect("the client learns it"), scale)
+    }
+
+    /// The token that the float evaluator finds likeliest after some, on the fused graph.
+    pub fn likeliest(&self, ids: &[i64]) -> i64 {
+        let fused = &self.compiled.fused;
+        let positions = resize::positions(fused).expect("a model for generation");
+        let graph = resize::first(fused, &positions, ids.len());
+        let ids = ndarray::ArrayD::from_shape_vec(vec![1, ids.len()], ids.to_vec()).expect("a row");
+        let inputs = BTreeMap::from([(self.module.entries[0].inputs[0].name.clone(), Tensor::I64(ids))]);
+        let outputs = graph::eval::evaluate(&graph, &inputs, None, &mut |_, _| {}).expect("the graph evaluates");
+        let Tensor::F32(logits) = &outputs[0].1 else { panic!("logits are floats") };
+        let greatest = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+        greatest.expect("a model has tokens").0 as i64
     }
 
     /// The same rows by the float evaluator, on the graph as imported: the program keeps all positions or the last.

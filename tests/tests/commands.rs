@@ -94,6 +94,33 @@ fn bad_programs() {
 }
 
 #[test]
+fn bad_predictions() {
+    let folder = folder(&[NANO]);
+    succeeds(&folder, "compile nanogpt__leg17.onnx --dim seq=4 -o m.ssb");
+    let said = ["--link far", "--link 1ms,0mbit", "--link", "--cores 2", "--link lan --cores 0"];
+    insta::assert_snapshot!(said.map(|flags| fails(&folder, &format!("cost m.ssb {flags}"))).join("\n"));
+}
+
+#[test]
+fn predictions() {
+    let folder = folder(&[NANO]);
+    succeeds(&folder, "compile nanogpt__leg17.onnx --dim seq=4 -o m.ssb");
+    let online = |flags: &str| {
+        let json: serde_json::Value =
+            serde_json::from_str(&succeeds(&folder, &format!("cost --json m.ssb {flags}"))).unwrap();
+        json["entries"][0]["predicted"]["online_seconds"].as_f64()
+    };
+    assert_eq!(online(""), None, "no link, no prediction");
+    let [loopback, lan, wan] = ["loopback", "lan", "wan"].map(|link| online(&format!("--link {link}")).unwrap());
+    assert!(0.0 < loopback && loopback < lan && lan < wan, "{loopback} {lan} {wan}");
+    assert_eq!(Some(wan), online("--link 40ms,100mbit"));
+    assert!(online("--link lan --cores 8").unwrap() <= lan);
+    let text = succeeds(&folder, "cost m.ssb --link wan");
+    let line = format!("online   about {wan:.2} s on a link of 40 ms and 100 Mbit/s, 2 cores that both parties share");
+    assert!(text.contains(&line), "{line} is missing in\n{text}");
+}
+
+#[test]
 fn bad_places_for_results() {
     let folder = folder(&[NANO]);
     for place in ["no/such/folder/m.ssb", "nanogpt__leg17.onnx/m.ssb"] {

@@ -6,8 +6,7 @@ use std::fs::File;
 use ndarray::Array2;
 use ndarray_npy::NpzReader;
 use sscc::pass::Logits;
-use ssvm::vm::Finished;
-use tests::private::{Private, options};
+use tests::private::{Private, generation, meter_equals_cost, options};
 use tests::processes::repository;
 
 /// Greatest error of a logit of the trained model, and of those with random weights, whose logits are small.
@@ -37,24 +36,7 @@ fn agrees(file: &str, dims: &[&str], ids: &[i64], logits: Logits) {
     let worst = got.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0, f32::max);
     println!("{file}, {rows} rows: greatest logit error {worst:.4}");
     assert!(worst <= bound, "{file}: a logit is off by {worst}");
-    meter_equals_cost(file, &private, &parties);
-}
-
-fn meter_equals_cost(file: &str, private: &Private, [client, server]: &[Finished; 2]) {
-    let cost = ir::cost::cost(&private.module.entries[0]);
-    assert!(cost.rounds > 0 && cost.client_material_bytes > 0);
-    let sides = [
-        (client, cost.client_sent_bytes, cost.server_sent_bytes, cost.client_material_bytes),
-        (server, cost.server_sent_bytes, cost.client_sent_bytes, cost.server_material_bytes),
-    ];
-    for (Finished { report, .. }, sent, received, material) in sides {
-        let party = &report.party;
-        assert_eq!(report.rounds, cost.rounds, "{file}, {party}: rounds");
-        assert_eq!(report.one_way_messages, cost.one_way_messages, "{file}, {party}: one-way messages");
-        assert_eq!(report.sent_bytes, sent, "{file}, {party}: bytes sent");
-        assert_eq!(report.received_bytes, received, "{file}, {party}: bytes received");
-        assert_eq!(report.material_bytes, material, "{file}, {party}: bytes of material");
-    }
+    meter_equals_cost(file, &private.module.entries[0], &parties);
 }
 
 #[test]
@@ -89,5 +71,24 @@ fn nano_gpts() {
     for (file, logits) in [("nanogpt__leg17", Logits::All), ("nanogpt_manual__leg14", Logits::Last)] {
         let file = format!("dialects/{file}");
         agrees(&file, &["seq"], &recorded(&file, "in_idx"), logits);
+    }
+}
+
+/// A private generation in one process: a padded prompt, then tokens one by one, each what the float evaluator finds
+/// likeliest, at the cost that its entry promises.
+#[test]
+fn generations() {
+    let window = recorded("tiny-shakespeare/model", "in_input_ids");
+    for file in ["tiny-shakespeare/model", "tiny-shakespeare/model_with_past"] {
+        let path = repository().join("models").join(format!("{file}.onnx"));
+        let calibration = repository().join("models/tiny-shakespeare/calibration.npz");
+        let private = Private::compile(&generation(&path, Some(calibration), &[8], &[9, 10, 11, 12]))
+            .unwrap_or_else(|e| panic!("{file}\n{e}"));
+        let mut ids = window[..6].to_vec();
+        let tokens = private.generate(&ids, 5, |program, parties| meter_equals_cost(&program.name, program, parties));
+        for token in tokens {
+            assert_eq!(token, private.likeliest(&ids), "{file}: after {ids:?}");
+            ids.push(token);
+        }
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! In an entry for generation the openings of K and V are kept, and what is new is looked up in all that is kept. A
 //! decode step has one query and a column for every slot, of which the public numbers of the run say which hold tokens:
-//! the others are struck from the comparison bits before they are counted and from E.
+//! the others are struck from the comparison bits before they are counted, and from E.
 
 use ir::{Pattern, Scale, Table, TableId, Value};
 
@@ -54,6 +54,9 @@ const EXP_SCALE: Scale = 15;
 
 /// Row sums are inverted from here up; no row whose maximum was calibrated has a sum below 1.
 const LEAST_SUM: f64 = 1.0 / 16.0;
+
+/// Knots an octave of the spline of 1/Σ: a relative error of 1.7e-3, below the rounding of E and V.
+const KNOTS_PER_OCTAVE: u32 = 6;
 
 /// Fractional bits of 1/Σ.
 const INVERSE_SCALE: Scale = 20;
@@ -117,15 +120,13 @@ pub fn lower(
     let v = draft.down_to(v, context.scales.value);
     draft.lift_point(v, value_bound);
     let (open_q, open_k) = (draft.open_whole(q, LATER), draft.open_whole(k, LATER));
-    let open_v = draft.open_whole(v, LATER);
-    let (open_k, open_v) = match context.step {
-        Step::Once => (open_k, open_v),
-        _ => (draft.cache(open_k, "keys", pattern.columns), draft.cache(open_v, "values", pattern.columns)),
-    };
+    let open_k = keep_open(context.step, draft, open_k, "keys", pattern);
     let product = draft.sddmm(open_q, open_k, table);
     let score = draft.down_to(product, SCORE_SCALE);
     let greatest_score = context.ranges.seen[&id].score * SCORE_MARGIN * context.ranges.margin;
     let shifted = shift_and_clip(context.step, draft, score, table, &grid, greatest_score, pattern);
+    // A slot without a token has any score beside the row's maximum; as zero it breaks no claim of the exponential.
+    let shifted = keep_filled(context.step, draft, shifted);
     let e = exponential(draft, shifted, exp, context.scales.value);
     let e = keep_filled(context.step, draft, e);
 
@@ -134,12 +135,14 @@ pub fn lower(
     let longest = pattern.rows.iter().map(|&(from, to)| to - from).max().unwrap_or(1);
     let greatest_sum = f64::from(longest) * (HEAD + 0.1).exp();
     let sum = draft.reshape(sum, &[batch * heads as u32, rows, 1]);
-    let open_e = draft.open_whole(e, LATER);
+    let (open_e, open_v) = (draft.open_whole(e, LATER), draft.open_whole(v, LATER));
+    let open_v = keep_open(context.step, draft, open_v, "values", pattern);
     let open_sum = draft.open_within(sum, greatest_sum);
     let result = draft.spmm(open_e, open_v, table);
     let result = draft.down_to(result, RESULT_SCALE);
-    let table_scale = 60 - (1.0 / LEAST_SUM).log2().ceil() as Scale;
-    let inverse = tables::spline_table(&|x| 1.0 / x, LEAST_SUM, greatest_sum, 12, draft.scale(sum), table_scale, true);
+    let (f, knots, sum_scale) = (|x: f64| 1.0 / x, KNOTS_PER_OCTAVE, draft.scale(sum));
+    let table_scale = tables::least_scale(greatest_sum, knots, sum_scale, INVERSE_SCALE);
+    let inverse = tables::spline_table(&f, LEAST_SUM, greatest_sum, knots, sum_scale, table_scale, true);
     let inverse = draft.table("inverse", super::spline(context, id, inverse)?);
     let inverse = draft.spline(open_sum, inverse);
     let inverse = draft.down_to(inverse, INVERSE_SCALE);
@@ -210,6 +213,14 @@ fn shift_and_clip(
     let ends = draft.add_public(ends, low);
     let clipped = draft.add(kept_scores, ends);
     draft.sub(clipped, maximum)
+}
+
+/// What is looked up: the rows that are new, and in an entry for generation all that were kept before.
+fn keep_open(step: Step, draft: &mut Draft, new: Value, name: &str, pattern: &Pattern) -> Value {
+    match step {
+        Step::Once => new,
+        Step::Prefill | Step::Decode { .. } => draft.cache(new, name, pattern.columns),
+    }
 }
 
 /// Zeroes what stands in slots without a token; `x` is [heads, slots, ..].

@@ -13,7 +13,7 @@ use crate::diagnostic::Diagnostic;
 use crate::graph::{Graph, NodeId, Op};
 use crate::tables;
 
-/// Knots an octave of the 1/sqrt spline: a relative error of 4e-4.
+/// Knots an octave of the 1/sqrt spline: a relative error of 1.7e-4.
 const KNOTS_PER_OCTAVE: u32 = 12;
 
 /// Sums of squares are taken this far beyond what was seen, either way.
@@ -70,7 +70,7 @@ pub fn lower(
     let inverse = move |v: f64| 1.0 / (factor * (v / (square * d) + epsilon).sqrt());
     let (greatest, least) = (inverse(lo), inverse(hi));
     let scale = context.scales.norm_bits + 1 - least.log2().floor() as Scale;
-    let table_scale = 60 - greatest.log2().ceil() as Scale;
+    let table_scale = tables::least_scale(hi, KNOTS_PER_OCTAVE, sum_scale, scale);
     let fit = tables::spline_table(&inverse, lo, hi, KNOTS_PER_OCTAVE, sum_scale, table_scale, true);
     let table = draft.table("rsqrt", super::spline(context, id, fit)?);
     let inverse = draft.spline(opened_sum, table);

@@ -12,7 +12,7 @@ pub mod series;
 pub mod spline;
 
 pub use series::{Choice, Fit, Search, choose_series, fit_series, series_error, series_table};
-pub use spline::{SplineFit, TableError, spline_table};
+pub use spline::{SplineFit, TableError, least_scale, spline_table};
 
 /// All integers first ..= last, or about `count` of them at even distances, both ends among them.
 fn spread(first: i64, last: i64, count: i64) -> impl Iterator<Item = i64> {

@@ -4,8 +4,9 @@
 //!           a_i at the table's scale, b_i at that scale less s, so a_i + b_i·x is one integer expression.
 //! Ends      Flat: f(lo) below lo, f(hi) from hi on, also for negative x. Or open: the first and last line go on.
 //! Errors    Relative. A chord of a convex function lies above it by up to δ; each line is scaled by 1/(1 + δ/2), which
-//!           halves that. With 12 knots an octave: 1.7e-4 for 1/sqrt(x), 4.2e-4 for 1/x, plus rounding, which
-//!           [`SplineFit::error`] contains. b_i is rounded first and a_i makes up for it in the middle of the interval.
+//!           halves that and is the least greatest error that a line can have. With k knots an octave: 0.024/k² for
+//!           1/sqrt(x), 0.06/k² for 1/x, plus rounding, which [`SplineFit::error`] contains. b_i is rounded first and a_i
+//!           makes up for it in the middle of the interval. [`least_scale`] is where rounding stops to matter.
 
 use ir::{Scale, Table};
 
@@ -125,6 +126,14 @@ pub fn spline_table(
     Ok(SplineFit { table: Table::Spline { scale: out_scale, knots: knots[first..last].to_vec(), a, b }, error })
 }
 
+/// The least scale of a table whose rounding moves a result at `result_scale` by at most a quarter of its unit: a wider
+/// table costs a wider key and gives nothing. The slope's rounding counts most, in the widest interval, the last.
+pub fn least_scale(hi: f64, knots_per_octave: u32, x_scale: Scale, result_scale: Scale) -> Scale {
+    let widest = hi * f64::from(x_scale).exp2() * (1.0 - (-1.0 / f64::from(knots_per_octave)).exp2());
+    // Half a unit of b over half the interval, and half a unit of a.
+    result_scale + 2 + (widest / 4.0 + 0.5).log2().ceil().max(0.0) as Scale
+}
+
 /// Ascending knots from lo to hi inclusive, at least 1.
 fn integer_knots(lo: f64, hi: f64, per_octave: u32, x_unit: f64) -> Vec<i64> {
     let steps = ((hi / lo).log2() * f64::from(per_octave) - 1e-9).ceil() as u32;
@@ -216,6 +225,22 @@ mod tests {
                 (evaluate(&fit, x) as f64 / 2f64.powi(40 + 12) * x as f64 - 1.0).abs() < 1e-6,
                 "exact at single integers"
             );
+        }
+    }
+
+    #[test]
+    fn rounding_is_a_quarter_of_a_unit_at_the_least_scale() {
+        let f = |x: f64| 1.0 / x;
+        for (knots_per_octave, x_scale, result_scale) in [(6, 12, 20), (12, 8, 16), (3, 0, 10)] {
+            let scale = least_scale(1024.0, knots_per_octave, x_scale, result_scale);
+            let table = |scale| spline_table(&f, 1.0, 1024.0, knots_per_octave, x_scale, scale, true).unwrap();
+            let (coarse, fine) = (table(scale), table(44));
+            assert!(scale < 44);
+            let quarter = 0.25 / f64::from(result_scale).exp2();
+            for x in (1 << x_scale..=1024 << x_scale).step_by(17) {
+                let value = |fit, scale: Scale| evaluate(fit, x) as f64 / f64::from(scale).exp2();
+                assert!((value(&coarse, scale) - value(&fine, 44)).abs() <= 1.01 * quarter);
+            }
         }
     }
 

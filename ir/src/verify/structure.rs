@@ -2,8 +2,8 @@
 //!
 //! An `open` completes at the next `round`, a `linear` at the next `round` or `send`; until then nothing reads them. A
 //! mask cannot be reused, since every `open` makes its own; but a weight's mask belongs to the weight, so at most one
-//! `linear` reads a weight, and no weight is read both under its mask and by `add_weight` or `add_row`. What a session keeps is appended to once by an
-//! entry.
+//! `linear` reads a weight, and no weight is read both under its mask and by `add_weight` or `add_row`. A state is
+//! appended to once at most.
 
 use super::{report, unique};
 use crate::fault::{Code, Fault};

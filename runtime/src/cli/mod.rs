@@ -117,6 +117,9 @@ struct RunOptions {
     /// Client: begin at once and take material during the run, instead of all before it. The server goes along.
     #[arg(long)]
     overlap: bool,
+    /// Client: print where the time of the online phase went, by layer and by kind of instruction.
+    #[arg(long)]
+    profile: bool,
     /// Slow down what goes to the other party, to measure: `lan`, `wan`, or round trip and rate as in `40ms,100mbit`. To be
     /// given to both parties.
     #[arg(long, value_name = "RTT,RATE")]
@@ -240,6 +243,7 @@ fn run(options: &RunOptions) -> Result<(), CliError> {
             ("--output", options.output.is_some()),
             ("--cache", options.cache.is_some()),
             ("--overlap", options.overlap),
+            ("--profile", options.profile),
         ],
     };
     if let Some((name, _)) = misplaced.iter().find(|(_, given)| *given) {
@@ -321,6 +325,9 @@ fn client(options: &RunOptions) -> Result<(), CliError> {
     say(&summary(&reports, records.iter().map(|r| r.phases.online_seconds).sum()));
     let hash = crate::handshake::hex(&client.loaded.hash);
     let totals = Totals::of(records.iter().map(|r| (&r.online, r.phases, r.setup_bytes)));
+    if options.profile {
+        say(&totals.profile());
+    }
     let report = ClientReport { preprocessing: "trusted dealer", program: hash, totals, runs: records };
     write_report(options.report.as_deref(), &report)
 }

@@ -1,8 +1,10 @@
-//! The dealer's logic: from three seeds and a program, the material of one step of a session. It never sees an opened value.
+//! The dealer's logic: from three seeds and a program, the material of one step of a session. It never sees an opened
+//! value.
 //!
 //! Material is written instruction by instruction, in program order, and within an instruction in the order of its
 //! protocol's file. The masks of openings are kept until their last reader, those of cached ones as long as the session;
-//! all else is made and dropped on the way, so memory does not grow with the program. The same seeds give the same bytes: nothing else is random.
+//! all else is made and dropped on the way, so memory does not grow with the program. The same seeds give the same bytes:
+//! nothing else is random.
 
 use crate::codec::dimensions;
 use crate::prg::Seed;
@@ -48,8 +50,7 @@ pub fn deal(
         masks[i] = match &program.instrs[i].op {
             Op::Open { x, width, .. } => {
                 let shape = dimensions(&program.ty(*x).shape);
-                let elements = shape.iter().product();
-                let shares = [client, server].map(|own| open::mask(own, elements, *width));
+                let shares = [client, server].map(|own| open::mask(own, *width));
                 Some(open::deal(&shape, shares, *width, lift_bits[i], &mut to)?)
             }
             Op::Linear { x, weight } => {

@@ -8,24 +8,19 @@
 //!           one component of N bits) to both parties.
 //! Online    Local. Exact while |x - t| < 2^(n-1).
 
-use super::{Dealing, Keys, Mask, Opening, Source, TASK, gather, if_client};
+use super::{Dealing, Keys, Mask, Opening, Source, gather, if_client};
 use crate::material::MaterialError;
 use ir::dcf::Layout;
 use ir::{Party, Width};
-use rayon::prelude::*;
 use std::io;
 use std::ops::Range;
-
-fn layout(n: Width, width: Width) -> Layout {
-    Layout::new(n - 1, 1, width)
-}
 
 /// The dealer's side, for one block.
 pub fn deal(x: &Mask, block: Range<usize>, width: Width, to: &mut Dealing) -> io::Result<()> {
     to.correlation(0, block.clone(), width, |i| x.top(i))?;
     let alphas = gather(block.len(), |i| x.low(block.start + i));
     let sign = gather(block.len(), |i| 1u64.wrapping_sub(2 * x.top(block.start + i)));
-    to.keys(layout(x.width, width), block, &alphas, &[sign])
+    to.keys(Layout::ge(x.width, width), block, &alphas, &[sign])
 }
 
 /// A party's material for a block.
@@ -38,18 +33,15 @@ impl Dealt {
     /// Takes a party's material for a block.
     pub fn take(source: &mut Source, x: &Opening, block: Range<usize>, width: Width) -> Result<Dealt, MaterialError> {
         let top = source.correlation(0, block.clone(), width)?;
-        Ok(Dealt { top, keys: source.keys(layout(x.width, width), block)? })
+        Ok(Dealt { top, keys: source.keys(Layout::ge(x.width, width), block)? })
     }
 }
 
 /// A party's side, for one block: `out` is `[element][threshold]`.
 pub fn read(party: Party, x: &Opening, block: Range<usize>, thresholds: &[i64], dealt: Dealt, out: &mut [u64]) {
-    let count = thresholds.len();
-    let points = x.points(block.clone(), thresholds);
-    let less = dealt.keys.evaluate(&points);
     let one = if_client(party, 1);
-    let rows = out.par_chunks_mut(count).zip(less[0].par_chunks(count)).with_min_len(TASK.div_ceil(count));
-    rows.enumerate().for_each(|(i, (out, less))| {
+    let points = |i: usize, points: &mut [u64]| x.points(block.start + i, thresholds, points);
+    dealt.keys.evaluate(thresholds.len(), points, out, |i, [less, ..], out| {
         for ((out, &less), &t) in out.iter_mut().zip(less).zip(thresholds) {
             let g = dealt.top[i].wrapping_add(less);
             *out = if x.compare(block.start + i, t).above { g } else { one.wrapping_sub(g) };

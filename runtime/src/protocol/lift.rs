@@ -5,15 +5,23 @@
 //! Dealt     Nothing beyond the opening's c and m.
 //! Online    Local. Exact within the claim |x| < 2^(n-2).
 
-use super::{Opening, gather, if_client};
+use super::{Opening, View, client_bits, compute};
+use crate::cpu::{Cpu, multiversion};
 use crate::ring::Tensor;
 use ir::Party;
 
 /// A party's side.
 pub fn read(party: Party, x: &Opening) -> Tensor {
-    let lifted = gather(x.len(), |i| {
-        let x = x.element(i);
-        if_client(party, x.e).wrapping_sub(x.r).wrapping_add(x.wrap.wrapping_mul(x.m))
-    });
+    let lifted = compute([], x.len(), |range, [], out| lift(Cpu::get(), x.view(range), client_bits(party), out));
     Tensor::new(x.shape().to_vec(), lifted)
+}
+
+multiversion! {
+    fn lift(x: View<'_>, client: u64, out: &mut [u64]) {
+        let x = x.exactly(out.len());
+        for (i, out) in out.iter_mut().enumerate() {
+            let x = x.element(i);
+            *out = (x.e & client).wrapping_sub(x.r).wrapping_add(x.wrap.wrapping_mul(x.m));
+        }
+    }
 }

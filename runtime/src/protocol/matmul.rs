@@ -9,7 +9,7 @@
 //! Dealt     The same product of the masks, N bits for every element of the result.
 //! Online    Local. Exact mod 2^N.
 
-use super::{Dealing, Mask, Opening, Source, gather, if_client};
+use super::{Dealing, Mask, Opening, Source, client_bits};
 use crate::material::MaterialError;
 use crate::ring::{self, Tensor};
 use ir::{Party, Pattern, Width};
@@ -170,8 +170,9 @@ impl Dealt {
 /// A party's side.
 pub fn read(party: Party, product: Product, x: &Opening, y: &Opening, pattern: &Pattern, dealt: Dealt) -> Tensor {
     let sizes = Sizes::new(product, x.shape(), y.shape(), pattern, dealt.width);
-    let right = gather(y.len(), |i| if_client(party, y.opened.data[i]).wrapping_sub(y.mask[i]));
-    let left = gather(x.len(), |i| x.mask[i].wrapping_neg());
+    let (client, mut right, mut left) = (client_bits(party), y.opened.data.clone(), x.mask.clone());
+    ring::zip_assign(&mut right, &y.mask, move |opened, r| (opened & client).wrapping_sub(r));
+    ring::map_assign(&mut left, u64::wrapping_neg);
     let mut out = dealt.share;
     sizes.add(&[(&x.opened.data, &right), (&left, &y.opened.data)], &mut out);
     Tensor::new(sizes.shape, out)

@@ -38,7 +38,7 @@ use crate::material::{Material, MaterialError};
 use crate::prg::{Domain, Seed, Stream};
 use crate::ring::{self, Tensor};
 use bytes::Bytes;
-use ir::dcf::Layout;
+use ir::dcf::{Layout, MAX_COMPONENTS};
 use ir::{Party, Width};
 use rayon::prelude::*;
 use std::io::{self, Write};
@@ -49,7 +49,7 @@ use std::time::{Duration, Instant};
 /// every block but the last fills whole bytes and blocks cost no padding.
 pub const BLOCK: usize = 1 << 13;
 
-/// Elements that are worth a task of their own.
+/// Elements that are worth a task of their own; what a read takes for this many stays in the second-level cache.
 const TASK: usize = 1 << 12;
 
 /// The blocks of a tensor of `elements` elements, in order.
@@ -69,6 +69,28 @@ fn gather(elements: usize, f: impl Fn(usize) -> u64 + Sync) -> Vec<u64> {
     out.par_chunks_mut(TASK).enumerate().for_each(|(number, out)| {
         out.iter_mut().enumerate().for_each(|(i, out)| *out = f(number * TASK + i));
     });
+    out
+}
+
+/// A vector computed chunk by chunk, in parallel. For a range of elements, `f` gets the same elements of the vectors that
+/// were dealt and fills the result; each chunk is expanded, used and finished while it is in the cache.
+fn compute<const N: usize>(
+    dealt: [&Vector; N],
+    elements: usize,
+    f: impl Fn(Range<usize>, [&[u64]; N], &mut [u64]) + Sync,
+) -> Vec<u64> {
+    let mut out = vec![0; elements];
+    let buffers = || std::array::from_fn(|_| vec![0; TASK.min(elements)]);
+    let chunk = |buffers: &mut [Vec<u64>; N], (number, out): (usize, &mut [u64])| {
+        let range = number * TASK..number * TASK + out.len();
+        buffers.iter_mut().zip(dealt).for_each(|(buffer, dealt)| dealt.fill(range.start, &mut buffer[..out.len()]));
+        f(range, buffers.each_ref().map(|buffer| &buffer[..out.len()]), out);
+    };
+    if elements <= TASK {
+        chunk(&mut buffers(), (0, &mut out));
+    } else {
+        out.par_chunks_mut(TASK).enumerate().for_each_init(buffers, chunk);
+    }
     out
 }
 
@@ -143,14 +165,46 @@ impl Opening {
         self.opened.data[i].wrapping_sub(self.offset())
     }
 
+    /// Element `i`.
     #[inline(always)]
     fn element(&self, i: usize) -> Element {
-        let (c, m) = self.dealt.at(i);
+        self.view(i..i + 1).element(0)
+    }
+
+    /// Elements `range`, at most [`TASK`].
+    fn view(&self, range: Range<usize>) -> View<'_> {
+        let [carry, top] = self.dealt.at(range.clone());
+        let (opened, mask) = (&self.opened.data[range.clone()], &self.mask[range]);
+        View { width: self.width, offset: self.offset(), opened, mask, carry, top }
+    }
+}
+
+/// Neighbouring elements of an opening with a claim, all slices of the same length.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    width: Width,
+    offset: u64,
+    opened: &'a [u64],
+    mask: &'a [u64],
+    carry: &'a [u64],
+    top: &'a [u64],
+}
+
+impl<'a> View<'a> {
+    /// The same, its slices cut to `count` elements: in a loop over them no access needs a check.
+    #[inline(always)]
+    fn exactly(self, count: usize) -> View<'a> {
+        let [opened, mask, carry, top] = [self.opened, self.mask, self.carry, self.top].map(|s| &s[..count]);
+        View { opened, mask, carry, top, ..self }
+    }
+
+    #[inline(always)]
+    fn element(&self, i: usize) -> Element {
         Element {
-            e: self.public(i),
-            r: self.mask[i].wrapping_sub(times_power(c, self.width)),
-            m,
-            wrap: times_power(1 - (self.opened.data[i] >> (self.width - 1)), self.width),
+            e: self.opened[i].wrapping_sub(self.offset),
+            r: self.mask[i].wrapping_sub(times_power(self.carry[i], self.width)),
+            m: self.top[i],
+            wrap: times_power(1 - (self.opened[i] >> (self.width - 1)), self.width),
         }
     }
 }
@@ -173,15 +227,15 @@ impl Opening {
         Compared { point: y & low, above: y & (low + 1) != 0 }
     }
 
-    /// Where the keys of a block are evaluated, `[element][threshold]`.
-    fn points(&self, block: Range<usize>, thresholds: &[i64]) -> Vec<u64> {
-        let mut points = vec![0; block.len() * thresholds.len()];
-        let rows = points.par_chunks_mut(thresholds.len()).with_min_len(TASK.div_ceil(thresholds.len()));
-        rows.enumerate().for_each(|(i, row)| {
-            row.iter_mut().zip(thresholds).for_each(|(p, &t)| *p = self.compare(block.start + i, t).point);
-        });
-        points
+    /// Where the key of element `i` is evaluated.
+    fn points(&self, i: usize, thresholds: &[i64], points: &mut [u64]) {
+        points.iter_mut().zip(thresholds).for_each(|(p, &t)| *p = self.compare(i, t).point);
     }
+}
+
+/// All ones at the client, whose share alone takes the public part of a result.
+fn client_bits(party: Party) -> u64 {
+    if_client(party, u64::MAX)
 }
 
 /// The public part of a result goes to the client's share alone.
@@ -274,8 +328,8 @@ impl<'a> Dealing<'a> {
             buffers,
             |[values, share], (number, packed)| {
                 let first = range.start + number * chunk;
-                let (values, share) =
-                    (&mut values[..chunk.min(range.end - first)], &mut share[..chunk.min(range.end - first)]);
+                let count = chunk.min(range.end - first);
+                let (values, share) = (&mut values[..count], &mut share[..count]);
                 f(first, values);
                 stream.fill(first as u64, bits, share);
                 ring::sub_assign(values, share);
@@ -337,18 +391,18 @@ impl<'a> Source<'a> {
 
     /// The party's share of elements `range` mod 2^bits of correlation number `piece`.
     pub fn correlation(&mut self, piece: u8, range: Range<usize>, bits: Width) -> Result<Vec<u64>, MaterialError> {
-        let mut out = vec![0; range.len()];
-        self.vector(piece, range, bits)?.fill(0, &mut out);
-        Ok(out)
+        Ok(self.vector(piece, range.clone(), bits)?.all(range.len()))
     }
 
     /// The same, to be expanded chunk by chunk.
     pub fn vector(&mut self, piece: u8, range: Range<usize>, bits: Width) -> Result<Vector, MaterialError> {
         Ok(match self.party {
             _ if bits == 0 => Vector::Zero,
-            Party::Client => {
-                Vector::Seed { stream: self.own.stream(kind::CORRELATION + piece), first: range.start as u64, bits }
-            }
+            Party::Client => Vector::Seed {
+                stream: Box::new(self.own.stream(kind::CORRELATION + piece)),
+                first: range.start as u64,
+                bits,
+            },
             Party::Server => Vector::Packed { bytes: self.take(ring::packed_len(range.len(), bits))?, bits },
         })
     }
@@ -368,7 +422,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// A party's share of dealt elements in the form in which it came. A reader expands it chunk by chunk, where it uses it:
+/// A party's share of a mask or of dealt elements, in the form in which it came. A reader expands it chunk by chunk, where it uses it:
 /// written out as a whole, it would pass through memory twice.
 pub enum Vector {
     /// Correlations of no bits are zero.
@@ -376,7 +430,7 @@ pub enum Vector {
     /// P0's: elements of a stream, from element `first` on.
     Seed {
         /// The stream.
-        stream: Stream,
+        stream: Box<Stream>,
         /// Where they begin.
         first: u64,
         /// Bits of each.
@@ -392,6 +446,13 @@ pub enum Vector {
 }
 
 impl Vector {
+    /// The first `count` elements.
+    pub fn all(&self, count: usize) -> Vec<u64> {
+        let mut out = vec![0; count];
+        self.fill(0, &mut out);
+        out
+    }
+
     /// Elements from number `from` on, as many as `out` has.
     pub fn fill(&self, from: usize, out: &mut [u64]) {
         match self {
@@ -411,13 +472,16 @@ struct Keys {
 }
 
 impl Keys {
-    /// The party's shares of beta·1{y < alpha} at the points y, `[element][point]`, one vector for each component.
-    fn evaluate(&self, points: &[u64]) -> Vec<Vec<u64>> {
+    /// The party's shares of beta·1{y < alpha}, see [`dcf::evaluate`], in blocks that fit the cache.
+    fn evaluate(
+        &self,
+        per_element: usize,
+        points: impl Fn(usize, &mut [u64]) + Sync,
+        out: &mut [u64],
+        read: impl Fn(usize, [&[u64]; MAX_COMPONENTS], &mut [u64]) + Sync,
+    ) {
         let elements = self.roots.len();
         let key = dcf::Key::parse(self.layout, elements, &self.words).expect("as many bytes as the layout has");
-        let mut out = vec![vec![0; points.len()]; usize::from(self.layout.components)];
-        let mut components: Vec<&mut [u64]> = out.iter_mut().map(|c| &mut c[..]).collect();
-        dcf::evaluate(self.party, &key, 0..elements, &self.roots, points, &mut components);
-        out
+        dcf::evaluate(self.party, &key, 0..elements, &self.roots, per_element, points, out, read);
     }
 }

@@ -7,45 +7,23 @@
 //! Dealt     For every element of the result: r·q at N bits, r·l at N - n', m·q at N - n, m·l at N - n - n'.
 //! Online    Local. Exact mod 2^N within both claims.
 
-use super::{Dealing, Mask, Opening, Source, gather, if_client};
+use super::{Dealing, Mask, Opening, Source, TASK, Vector, View, client_bits, compute};
+use crate::cpu::{Cpu, multiversion};
 use crate::material::MaterialError;
-use crate::ring::{self, Tensor};
+use crate::ring::{Broadcast, Spread, Tensor};
 use ir::{Party, Width};
 use std::io;
-
-/// Which element of x and which of y an element of the result combines.
-struct Pairs {
-    shape: Vec<usize>,
-    at: Vec<u64>,
-}
-
-impl Pairs {
-    fn new(x: &[usize], y: &[usize]) -> Pairs {
-        let count = |shape: &[usize]| {
-            let elements = shape.iter().product::<usize>();
-            assert!(u32::try_from(elements).is_ok(), "operands of `mul` have fewer than 2^32 elements");
-            Tensor::new(shape.to_vec(), (0..elements as u64).collect())
-        };
-        let pairs = ring::broadcast(&count(x), &count(y), |x, y| x << 32 | y);
-        Pairs { shape: pairs.shape, at: pairs.data }
-    }
-
-    #[inline(always)]
-    fn at(&self, i: usize) -> (usize, usize) {
-        ((self.at[i] >> 32) as usize, self.at[i] as u32 as usize)
-    }
-}
+use std::ops::Range;
 
 /// A correlation, of r, m, q, l.
 type Product = fn(u64, u64, u64, u64) -> u64;
 
 /// A party's shares of the correlations.
 pub struct Dealt {
-    pairs: Pairs,
-    rq: Vec<u64>,
-    rl: Vec<u64>,
-    mq: Vec<u64>,
-    ml: Vec<u64>,
+    rq: Vector,
+    rl: Vector,
+    mq: Vector,
+    ml: Vector,
 }
 
 /// Bits of the four correlations.
@@ -55,13 +33,20 @@ fn bits(x: Width, y: Width, width: Width) -> [Width; 4] {
 
 /// The dealer's side.
 pub fn deal(x: &Mask, y: &Mask, width: Width, to: &mut Dealing) -> io::Result<()> {
-    let pairs = Pairs::new(&x.r.shape, &y.r.shape);
+    let Broadcast { shape, left, right } = Broadcast::new(&x.r.shape, &y.r.shape);
     let products: [Product; 4] =
         [|r, _, q, _| r.wrapping_mul(q), |r, _, _, l| r * l, |_, m, q, _| m * q, |_, m, _, l| m * l];
     for ((piece, bits), product) in (0..).zip(bits(x.width, y.width, width)).zip(products) {
-        to.correlation(piece, 0..pairs.at.len(), bits, |i| {
-            let (i, j) = pairs.at(i);
-            product(x.r.data[i], x.top(i), y.r.data[j], y.top(j))
+        if bits == 0 {
+            continue;
+        }
+        to.chunks(piece, 0..shape.iter().product(), bits, TASK, |first, out| {
+            let mut other = vec![0; out.len()];
+            left.copy(&x.r.data, first, out);
+            right.copy(&y.r.data, first, &mut other);
+            for (out, q) in out.iter_mut().zip(other) {
+                *out = product(*out, *out >> (x.width - 1), q, q >> (y.width - 1));
+            }
         })?;
     }
     Ok(())
@@ -70,25 +55,53 @@ pub fn deal(x: &Mask, y: &Mask, width: Width, to: &mut Dealing) -> io::Result<()
 impl Dealt {
     /// Takes a party's material.
     pub fn take(source: &mut Source, x: &Opening, y: &Opening, width: Width) -> Result<Dealt, MaterialError> {
-        let pairs = Pairs::new(x.shape(), y.shape());
+        let elements = Broadcast::new(x.shape(), y.shape()).shape.iter().product();
         let bits = bits(x.width, y.width, width);
-        let mut take = |piece: u8| source.correlation(piece, 0..pairs.at.len(), bits[usize::from(piece)]);
-        Ok(Dealt { rq: take(0)?, rl: take(1)?, mq: take(2)?, ml: take(3)?, pairs })
+        let mut take = |piece: u8| source.vector(piece, 0..elements, bits[usize::from(piece)]);
+        Ok(Dealt { rq: take(0)?, rl: take(1)?, mq: take(2)?, ml: take(3)? })
     }
 }
 
 /// A party's side.
 pub fn read(party: Party, x: &Opening, y: &Opening, dealt: Dealt) -> Tensor {
-    let product = gather(dealt.rq.len(), |i| {
-        let (x_at, y_at) = dealt.pairs.at(i);
-        let (x, y) = (x.element(x_at), y.element(y_at));
-        let narrow = if_client(party, x.e.wrapping_mul(y.e))
-            .wrapping_sub(x.e.wrapping_mul(y.r))
-            .wrapping_sub(y.e.wrapping_mul(x.r))
-            .wrapping_add(dealt.rq[i]);
-        let wrap_y = x.e.wrapping_mul(y.m).wrapping_sub(dealt.rl[i]);
-        let wrap_x = y.e.wrapping_mul(x.m).wrapping_sub(dealt.mq[i]).wrapping_add(y.wrap.wrapping_mul(dealt.ml[i]));
-        narrow.wrapping_add(y.wrap.wrapping_mul(wrap_y)).wrapping_add(x.wrap.wrapping_mul(wrap_x))
+    let Broadcast { shape, left, right } = Broadcast::new(x.shape(), y.shape());
+    let dealt = [&dealt.rq, &dealt.rl, &dealt.mq, &dealt.ml];
+    let product = compute(dealt, shape.iter().product(), |range, dealt, out| {
+        let (mut of_x, mut of_y) = Default::default();
+        let (x, y) = (spread(x, &left, range.clone(), &mut of_x), spread(y, &right, range, &mut of_y));
+        products(Cpu::get(), x, y, dealt, client_bits(party), out);
     });
-    Tensor::new(dealt.pairs.shape, product)
+    Tensor::new(shape, product)
+}
+
+/// The elements of an operand that elements `range` of the result combine: its own, or copies.
+fn spread<'a>(x: &'a Opening, to: &Spread, range: Range<usize>, copies: &'a mut [Vec<u64>; 4]) -> View<'a> {
+    if to.is_identity() {
+        return x.view(range);
+    }
+    let parts = [&x.opened.data, &x.mask, &x.dealt.carry, &x.dealt.top];
+    for (copy, part) in copies.iter_mut().zip(parts) {
+        copy.resize(range.len(), 0);
+        if !part.is_empty() {
+            to.copy(part, range.start, copy);
+        }
+    }
+    let [opened, mask, carry, top] = copies;
+    View { width: x.width, offset: x.offset(), opened, mask, carry, top }
+}
+
+multiversion! {
+    fn products(x: View<'_>, y: View<'_>, dealt: [&[u64]; 4], client: u64, out: &mut [u64]) {
+        let (x, y, [rq, rl, mq, ml]) = (x.exactly(out.len()), y.exactly(out.len()), dealt.map(|d| &d[..out.len()]));
+        for (i, out) in out.iter_mut().enumerate() {
+            let (x, y) = (x.element(i), y.element(i));
+            let narrow = (x.e.wrapping_mul(y.e) & client)
+                .wrapping_sub(x.e.wrapping_mul(y.r))
+                .wrapping_sub(y.e.wrapping_mul(x.r))
+                .wrapping_add(rq[i]);
+            let wrap_y = x.e.wrapping_mul(y.m).wrapping_sub(rl[i]);
+            let wrap_x = y.e.wrapping_mul(x.m).wrapping_sub(mq[i]).wrapping_add(y.wrap.wrapping_mul(ml[i]));
+            *out = narrow.wrapping_add(y.wrap.wrapping_mul(wrap_y)).wrapping_add(x.wrap.wrapping_mul(wrap_x));
+        }
+    }
 }

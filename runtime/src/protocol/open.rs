@@ -6,25 +6,30 @@
 //!           carry c of r0 + r1 past 2^n, then m = msb(r), L bits each, to P1.
 //! Online    One round: n bits per element each way. o is uniform, whatever x is.
 
-use super::{Dealing, Mask, Opening, Source, Use, gather, if_client, kind};
+use super::{Dealing, Mask, Opening, Source, TASK, Use, Vector, gather, if_client, kind};
 use crate::material::MaterialError;
 use crate::ring::{self, Tensor};
 use ir::{Party, Width};
+use rayon::prelude::*;
 use std::io;
+use std::ops::Range;
 
 /// A party's shares of carry and top bit of a mask; empty if no reader lifts.
 #[derive(Default)]
 pub struct Dealt {
-    carry: Vec<u64>,
-    top: Vec<u64>,
+    pub(super) carry: Vec<u64>,
+    pub(super) top: Vec<u64>,
 }
 
 impl Dealt {
-    /// Shares of c and m of element `i`. Without readers that lift, both stand before a multiple of 2^n that is zero in
-    /// every result, so they may be zero.
-    #[inline(always)]
-    pub(super) fn at(&self, i: usize) -> (u64, u64) {
-        if self.carry.is_empty() { (0, 0) } else { (self.carry[i], self.top[i]) }
+    /// Shares of c and of m of at most [`TASK`] elements. Without readers that lift, both stand before a multiple of 2^n
+    /// that is zero in every result, so they may be zero.
+    pub(super) fn at(&self, range: Range<usize>) -> [&[u64]; 2] {
+        static ZEROS: [u64; TASK] = [0; TASK];
+        if self.carry.is_empty() {
+            return [&ZEROS[..range.len()]; 2];
+        }
+        [&self.carry[range.clone()], &self.top[range]]
     }
 
     /// Takes a party's material for `elements` elements that are lifted by `lift_bits` at most.
@@ -40,19 +45,14 @@ impl Dealt {
 }
 
 /// A party's share of the mask, reduced mod 2^width.
-pub fn mask(own: Use, elements: usize, width: Width) -> Vec<u64> {
-    own.elements(kind::MASK, 0..elements, width)
+pub fn mask(own: Use, width: Width) -> Vector {
+    Vector::Seed { stream: Box::new(own.stream(kind::MASK)), first: 0, bits: width }
 }
 
 /// The dealer's side: the mask, from both parties' shares of it.
-pub fn deal(
-    shape: &[usize],
-    masks: [Vec<u64>; 2],
-    width: Width,
-    lift_bits: Width,
-    to: &mut Dealing,
-) -> io::Result<Mask> {
-    let ([r0, r1], full) = (masks, ring::mask(width));
+pub fn deal(shape: &[usize], masks: [Vector; 2], width: Width, lift_bits: Width, to: &mut Dealing) -> io::Result<Mask> {
+    let full = ring::mask(width);
+    let [r0, r1] = masks.map(|mask| mask.all(shape.iter().product()));
     to.correlation(0, 0..r0.len(), lift_bits, |i| u64::from(r0[i] > full - r1[i]))?;
     let r = gather(r0.len(), |i| r0[i].wrapping_add(r1[i]) & full);
     let mask = Mask { width, r: Tensor::new(shape.to_vec(), r) };
@@ -63,41 +63,73 @@ pub fn deal(
 /// An opening whose other half has not arrived.
 pub struct Half(Opening);
 
-/// A party's side, first part: its half of the opening.
-pub fn send(party: Party, x: &Tensor, mask: Vec<u64>, width: Width, whole: bool, dealt: Dealt) -> Half {
-    let mut opening = Opening { width, whole, opened: Tensor::zeros(&[0]), mask, dealt };
+/// A party's side, first part: its half of the opening, which is also appended to `message`, packed.
+pub fn send(
+    party: Party,
+    x: &Tensor,
+    mask: &Vector,
+    width: Width,
+    whole: bool,
+    dealt: Dealt,
+    message: &mut Vec<u8>,
+) -> Half {
+    let (mut opened, mut share) = (vec![0; x.len()], vec![0; x.len()]);
+    let opening = Opening { width, whole, opened: Tensor::zeros(&[0]), mask: Vec::new(), dealt };
     let (offset, full) = (if_client(party, opening.offset()), ring::mask(width));
-    let half = gather(x.len(), |i| x.data[i].wrapping_add(opening.mask[i]).wrapping_add(offset) & full);
-    opening.opened = Tensor::new(x.shape.clone(), half);
-    Half(opening)
+    let start = message.len();
+    message.resize(start + ring::packed_len(x.len(), width), 0);
+    let bytes = TASK / 8 * usize::from(width);
+    let chunk = |number: usize, half: &mut [u64], share: &mut [u64], packed: &mut [u8]| {
+        mask.fill(number * TASK, share);
+        half.copy_from_slice(&x.data[number * TASK..][..half.len()]);
+        ring::zip_assign(half, share, move |x, r| x.wrapping_add(r).wrapping_add(offset) & full);
+        ring::pack_into(half, width, packed);
+    };
+    if x.len() <= TASK {
+        chunk(0, &mut opened, &mut share, &mut message[start..]);
+    } else {
+        let chunks = opened.par_chunks_mut(TASK).zip(share.par_chunks_mut(TASK));
+        let chunks = chunks.zip(message[start..].par_chunks_mut(bytes)).enumerate();
+        chunks.for_each(|(number, ((half, share), packed))| chunk(number, half, share, packed));
+    }
+    Half(Opening { opened: Tensor::new(x.shape.clone(), opened), mask: share, ..opening })
 }
 
-/// The half that [`send`] gave when it went ahead: `half` is what was sent. The client's, whose share of what is dealt
+/// The half that [`send`] gave when it went ahead: `sent` is the message then. The client's, whose share of what is dealt
 /// comes from its seed.
-pub fn resume(half: Tensor, mask: Vec<u64>, width: Width, whole: bool, dealt: Dealt) -> Half {
-    Half(Opening { width, whole, opened: half, mask, dealt })
+pub fn resume(shape: Vec<usize>, sent: &[u8], mask: &Vector, width: Width, whole: bool, dealt: Dealt) -> Half {
+    let elements = shape.iter().product();
+    let opened = Tensor::new(shape, ring::unpack(sent, width, elements));
+    Half(Opening { width, whole, opened, mask: mask.all(elements), dealt })
 }
 
 impl Half {
-    /// What the party sends, at [`Half::width`] bits.
-    pub fn message(&self) -> &[u64] {
-        &self.0.opened.data
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.0.len()
     }
 
-    /// Width n in bits.
+    /// Width n in bits of what the party sends.
     pub fn width(&self) -> Width {
         self.0.width
     }
 
-    /// A party's side, second part: elements of the peer's half, from `first` on.
-    pub fn add(&mut self, first: usize, peer: &[u64]) {
-        let full = ring::mask(self.0.width);
-        let own = &mut self.0.opened.data[first..first + peer.len()];
-        ring::zip_assign(own, peer, move |own, peer| own.wrapping_add(peer) & full);
-    }
-
-    /// The opening, once every element was added.
-    pub fn complete(self) -> Opening {
+    /// A party's side, second part: the peer's half, as it packed it, completes the opening.
+    pub fn complete(mut self, message: &[u8]) -> Opening {
+        let (width, full) = (self.0.width, ring::mask(self.0.width));
+        assert_eq!(message.len(), ring::packed_len(self.0.len(), width), "length of a message");
+        let chunk = |peer: &mut Vec<u64>, (own, packed): (&mut [u64], &[u8])| {
+            peer.resize(own.len(), 0);
+            ring::unpack_range(packed, width, 0, peer);
+            ring::zip_assign(own, peer, move |own, peer| own.wrapping_add(peer) & full);
+        };
+        let opened = &mut self.0.opened.data;
+        if opened.len() <= TASK {
+            chunk(&mut Vec::new(), (opened, message));
+        } else {
+            let packed = message.par_chunks(TASK / 8 * usize::from(width));
+            opened.par_chunks_mut(TASK).zip(packed).for_each_init(Vec::new, chunk);
+        }
         self.0
     }
 }

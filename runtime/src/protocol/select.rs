@@ -10,17 +10,12 @@
 //!           ([`super::dcf`], n - 1 bits, 1 + c components of N bits) to both parties.
 //! Online    Local. Exact mod 2^N while |d| < 2^(n-1).
 
-use super::{Dealing, Keys, Mask, Opening, Source, TASK, gather, if_client};
+use super::{Dealing, Keys, Mask, Opening, Source, gather, if_client};
 use crate::material::MaterialError;
 use ir::dcf::Layout;
 use ir::{Party, Width};
-use rayon::prelude::*;
 use std::io;
 use std::ops::Range;
-
-fn layout(n: Width, components: usize, width: Width) -> Layout {
-    Layout::new(n - 1, 1 + components as u8, width)
-}
 
 /// The components of `block`.
 fn scaled(block: &Range<usize>, components: usize) -> Range<usize> {
@@ -38,7 +33,7 @@ pub fn deal(d: &Mask, y: &Mask, block: Range<usize>, width: Width, to: &mut Deal
     let signed = |j: usize| gather(block.len(), |i| sign[i].wrapping_mul(q[(first + i) * c + j]));
     let mut payload: Vec<Vec<u64>> = (0..c).map(signed).collect();
     payload.insert(0, sign);
-    to.keys(layout(d.width, c, width), block, &alphas, &payload)
+    to.keys(Layout::select(d.width, c, width), block, &alphas, &payload)
 }
 
 /// A party's material for a block.
@@ -60,7 +55,7 @@ impl Dealt {
         Ok(Dealt {
             top: source.correlation(0, block.clone(), width)?,
             top_mask: source.correlation(1, scaled(&block, components), width)?,
-            keys: source.keys(layout(d.width, components, width), block)?,
+            keys: source.keys(Layout::select(d.width, components, width), block)?,
         })
     }
 }
@@ -68,14 +63,14 @@ impl Dealt {
 /// A party's side, for one block of elements of d.
 pub fn read(party: Party, d: &Opening, y: &Opening, block: Range<usize>, dealt: Dealt, out: &mut [u64]) {
     let (c, first, one) = (y.len() / d.len(), block.start, if_client(party, 1));
-    let less = dealt.keys.evaluate(&d.points(block, &[0]));
-    out.par_chunks_mut(c).with_min_len(TASK.div_ceil(c)).enumerate().for_each(|(i, out)| {
+    let points = |i: usize, points: &mut [u64]| d.points(first + i, &[0], points);
+    dealt.keys.evaluate(1, points, out, |i, less, out| {
         let above = d.compare(first + i, 0).above;
-        let g = dealt.top[i].wrapping_add(less[0][i]);
+        let g = dealt.top[i].wrapping_add(less[0][0]);
         let s = if above { g } else { one.wrapping_sub(g) };
         for (j, out) in out.iter_mut().enumerate() {
             let at = (first + i) * c + j;
-            let qg = dealt.top_mask[i * c + j].wrapping_add(less[1 + j][i]);
+            let qg = dealt.top_mask[i * c + j].wrapping_add(less[1 + j][0]);
             let qs = if above { qg } else { y.mask[at].wrapping_sub(qg) };
             *out = y.public(at).wrapping_mul(s).wrapping_sub(qs);
         }

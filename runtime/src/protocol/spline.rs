@@ -4,23 +4,20 @@
 //!           x = e - r + w·m, w = k·2^n (see the head of [`super`]):
 //!           h_i·x = e·h_i - r·h_i + w·m·h_i,  where as in [`super::ge`] h_i = g_i or 1 - g_i, g_i = m + (1 - 2m)·l_i,
 //!           l_i = 1{y_low < r_low}; m·g_i = m - m·l_i and r·g_i = m·r + (1 - 2m)·r·l_i.
-//!           One comparison key on r_low with payload (1 - 2m, (1 - 2m)·r, m) serves every knot.
+//!           One comparison key on r_low with payload (1 - 2m, (1 - 2m)·r, m) serves every knot. As w is a multiple of
+//!           2^n, m is needed mod 2^(N-n) only.
 //! Shapes    That of the opening. Result: the table's scale, width N.
 //! Dealt     In blocks of [`super::BLOCK`] elements: m, then m·r at N bits, then the words of the keys ([`super::dcf`],
-//!           n - 1 bits, three components of N bits) to both parties.
+//!           n - 1 bits, components of N, N and N - n bits) to both parties.
 //! Online    Local. Exact within the claim |x| < 2^(n-2).
 
-use super::{Dealing, Keys, Mask, Opening, Source, gather, if_client};
+use super::{Dealing, Element, Keys, Mask, Opening, Source, gather, if_client};
+use crate::cpu::{Cpu, multiversion};
 use crate::material::MaterialError;
 use ir::dcf::Layout;
 use ir::{Party, Width};
-use rayon::prelude::*;
 use std::io;
 use std::ops::Range;
-
-fn layout(n: Width, width: Width) -> Layout {
-    Layout::new(n - 1, 3, width)
-}
 
 /// The dealer's side, for one block.
 pub fn deal(x: &Mask, block: Range<usize>, width: Width, to: &mut Dealing) -> io::Result<()> {
@@ -31,7 +28,8 @@ pub fn deal(x: &Mask, block: Range<usize>, width: Width, to: &mut Dealing) -> io
     let sign = gather(block.len(), |i| 1u64.wrapping_sub(2 * x.top(first + i)));
     let signed = gather(block.len(), |i| sign[i].wrapping_mul(r[first + i]));
     let top = gather(block.len(), |i| x.top(first + i));
-    to.keys(layout(x.width, width), block, &alphas, &[sign, signed, top])
+    let layout = Layout::spline(x.width, width);
+    to.keys(layout, block, &alphas, &[sign, signed, top][..layout.components()])
 }
 
 /// A party's material for a block.
@@ -47,7 +45,7 @@ impl Dealt {
         Ok(Dealt {
             top: source.correlation(0, block.clone(), width)?,
             top_mask: source.correlation(1, block.clone(), width)?,
-            keys: source.keys(layout(x.width, width), block)?,
+            keys: source.keys(Layout::spline(x.width, width), block)?,
         })
     }
 }
@@ -70,27 +68,46 @@ impl Steps<'_> {
     }
 }
 
+multiversion! {
+    /// What the knots add to a result, from shares l·(1 - 2m), l·(1 - 2m)·r and l·m at each: see the module's head.
+    /// `above` is all ones where y has its top bit, `at` and `one` are e, w and the shares of r, m, m·r and 1.
+    fn sum_terms(
+        a: &[u64], b: &[u64], above: &[u64], less: [&[u64]; 3], at: Element, mr: u64, one: u64,
+    ) -> u64 {
+        let n = a.len();
+        let (b, above, less) = (&b[..n], &above[..n], less.map(|l| &l[..n]));
+        let mut sum = 0u64;
+        for i in 0..n {
+            let (g, rg) = (at.m.wrapping_add(less[0][i]), mr.wrapping_add(less[1][i]));
+            let mg = at.m.wrapping_sub(less[2][i]);
+            // g where `above`, else what is left of the whole.
+            let pick = |g: u64, whole: u64| {
+                let other = whole.wrapping_sub(g);
+                other ^ ((other ^ g) & above[i])
+            };
+            let (h, rh, mh) = (pick(g, one), pick(rg, at.r), pick(mg, at.m));
+            let hx = at.e.wrapping_mul(h).wrapping_sub(rh).wrapping_add(at.wrap.wrapping_mul(mh));
+            sum = sum.wrapping_add(a[i].wrapping_mul(h)).wrapping_add(b[i].wrapping_mul(hx));
+        }
+        sum
+    }
+}
+
 /// A party's side, for one block.
 pub fn read(party: Party, x: &Opening, block: Range<usize>, steps: &Steps, dealt: Dealt, out: &mut [u64]) {
-    let (knots, first) = (steps.knots.len(), block.start);
-    let less = dealt.keys.evaluate(&x.points(block, steps.knots));
-    let one = if_client(party, 1);
-    out.par_iter_mut().enumerate().for_each(|(i, out)| {
-        let at = x.element(first + i);
-        let (m, mr) = (dealt.top[i], dealt.top_mask[i]);
-        // Shares of h, r·h and m·h, and the term that they make.
-        let term = |step: usize, (h, rh, mh): (u64, u64, u64)| {
-            let hx = at.e.wrapping_mul(h).wrapping_sub(rh).wrapping_add(at.wrap.wrapping_mul(mh));
-            steps.a[step].wrapping_mul(h).wrapping_add(steps.b[step].wrapping_mul(hx))
-        };
-        *out = (0..knots).fold(term(0, (one, at.r, m)), |sum, knot| {
-            let [l, rl, ml] = [0, 1, 2].map(|component: usize| less[component][i * knots + knot]);
-            let (g, rg, mg) = (m.wrapping_add(l), mr.wrapping_add(rl), m.wrapping_sub(ml));
-            let h = match x.compare(first + i, steps.knots[knot]).above {
-                true => (g, rg, mg),
-                false => (one.wrapping_sub(g), at.r.wrapping_sub(rg), m.wrapping_sub(mg)),
-            };
-            sum.wrapping_add(term(knot + 1, h))
-        });
+    let (cpu, knots, first, one) = (Cpu::get(), steps.knots, block.start, if_client(party, 1));
+    let term_of_one = |at: Element| {
+        let ex = at.e.wrapping_mul(one).wrapping_sub(at.r).wrapping_add(at.wrap.wrapping_mul(at.m));
+        steps.a[0].wrapping_mul(one).wrapping_add(steps.b[0].wrapping_mul(ex))
+    };
+    let none = vec![0; knots.len()];
+    let points = |i: usize, points: &mut [u64]| x.points(first + i, knots, points);
+    dealt.keys.evaluate(knots.len(), points, out, |i, less, out| {
+        let at = Element { m: dealt.top[i], ..x.element(first + i) };
+        let above: Vec<u64> = knots.iter().map(|&t| u64::from(x.compare(first + i, t).above).wrapping_neg()).collect();
+        // Without its component 2, w vanishes mod 2^N.
+        let less = less.map(|l| if l.is_empty() { &none[..] } else { l });
+        let sum = sum_terms(cpu, &steps.a[1..], &steps.b[1..], &above, less, at, dealt.top_mask[i], one);
+        out[0] = term_of_one(at).wrapping_add(sum);
     });
 }

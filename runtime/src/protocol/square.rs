@@ -6,10 +6,12 @@
 //! Dealt     r² (for a row: Σ r²) at N bits, then m·r of every element at N - n - 1 bits, as it stands before 2^(n+1).
 //! Online    Local. Exact mod 2^N within the claim |x| < 2^(n-2).
 
-use super::{Dealing, Mask, Opening, Source, gather, if_client};
+use super::{Dealing, Mask, Opening, Source, TASK, Vector, View, client_bits, compute};
+use crate::cpu::{Cpu, multiversion};
 use crate::material::MaterialError;
 use crate::ring::Tensor;
 use ir::{Party, Width};
+use rayon::prelude::*;
 use std::io;
 
 /// What is summed.
@@ -33,8 +35,8 @@ impl Over {
 
 /// A party's shares of the correlations.
 pub struct Dealt {
-    squares: Vec<u64>,
-    top_masks: Vec<u64>,
+    squares: Vector,
+    top_masks: Vector,
 }
 
 fn top_mask_bits(opening: Width, width: Width) -> Width {
@@ -53,26 +55,61 @@ impl Dealt {
     /// Takes a party's material.
     pub fn take(source: &mut Source, x: &Opening, over: Over, width: Width) -> Result<Dealt, MaterialError> {
         Ok(Dealt {
-            squares: source.correlation(0, 0..x.len() / over.row(x.shape()), width)?,
-            top_masks: source.correlation(1, 0..x.len(), top_mask_bits(x.width, width))?,
+            squares: source.vector(0, 0..x.len() / over.row(x.shape()), width)?,
+            top_masks: source.vector(1, 0..x.len(), top_mask_bits(x.width, width))?,
         })
     }
 }
 
 /// A party's side.
 pub fn read(party: Party, x: &Opening, over: Over, dealt: Dealt) -> Tensor {
-    let (row, mut shape) = (over.row(x.shape()), x.shape().to_vec());
-    if over == Over::Rows {
-        *shape.last_mut().expect("verified: a row has an axis") = 1;
-    }
-    let term = |i: usize| {
-        let (x, mr) = (x.element(i), dealt.top_masks[i]);
-        let twice = x.e.wrapping_mul(x.m).wrapping_sub(mr).wrapping_mul(2);
-        let wrapped = x.wrap.wrapping_mul(twice.wrapping_add(x.wrap.wrapping_mul(x.m)));
-        if_client(party, x.e.wrapping_mul(x.e))
-            .wrapping_sub(x.e.wrapping_mul(x.r).wrapping_mul(2))
-            .wrapping_add(wrapped)
+    let (row, mut shape, client) = (over.row(x.shape()), x.shape().to_vec(), client_bits(party));
+    let squares = match over {
+        Over::Elements => compute([&dealt.squares, &dealt.top_masks], x.len(), |range, [squares, top_masks], out| {
+            squares_of(Cpu::get(), x.view(range), squares, top_masks, client, out);
+        }),
+        Over::Rows => {
+            *shape.last_mut().expect("verified: a row has an axis") = 1;
+            // A row at a time, in pieces that a view can have.
+            let mut sums = dealt.squares.all(x.len() / row);
+            sums.par_iter_mut().enumerate().with_min_len(TASK.div_ceil(row)).for_each_init(
+                || vec![0; TASK.min(row)],
+                |top_masks, (number, sum)| {
+                    for from in (number * row..(number + 1) * row).step_by(TASK) {
+                        let range = from..(from + TASK).min((number + 1) * row);
+                        let top_masks = &mut top_masks[..range.len()];
+                        dealt.top_masks.fill(from, top_masks);
+                        *sum = sum.wrapping_add(sum_of_squares(Cpu::get(), x.view(range), top_masks, client));
+                    }
+                },
+            );
+            sums
+        }
     };
-    let sum = |i: usize| (i * row..(i + 1) * row).fold(dealt.squares[i], |sum, i| sum.wrapping_add(term(i)));
-    Tensor::new(shape, gather(dealt.squares.len(), sum))
+    Tensor::new(shape, squares)
+}
+
+multiversion! {
+    fn squares_of(x: View<'_>, squares: &[u64], top_masks: &[u64], client: u64, out: &mut [u64]) {
+        let (x, squares, top_masks) = (x.exactly(out.len()), &squares[..out.len()], &top_masks[..out.len()]);
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = squares[i].wrapping_add(term(&x, i, top_masks[i], client));
+        }
+    }
+}
+
+multiversion! {
+    fn sum_of_squares(x: View<'_>, top_masks: &[u64], client: u64) -> u64 {
+        let x = x.exactly(top_masks.len());
+        (0..top_masks.len()).fold(0, |sum, i| sum.wrapping_add(term(&x, i, top_masks[i], client)))
+    }
+}
+
+/// The share of x² less that of r².
+#[inline(always)]
+fn term(x: &View<'_>, i: usize, top_mask: u64, client: u64) -> u64 {
+    let x = x.element(i);
+    let twice = x.e.wrapping_mul(x.m).wrapping_sub(top_mask).wrapping_mul(2);
+    let wrapped = x.wrap.wrapping_mul(twice.wrapping_add(x.wrap.wrapping_mul(x.m)));
+    (x.e.wrapping_mul(x.e) & client).wrapping_sub(x.e.wrapping_mul(x.r).wrapping_mul(2)).wrapping_add(wrapped)
 }

@@ -25,7 +25,7 @@ struct Opened {
 }
 
 #[derive(Deserialize)]
-struct Vector {
+struct Read {
     op: String,
     x: Opened,
     y: Option<Opened>,
@@ -71,15 +71,14 @@ struct OfShares {
 }
 
 /// Material that was written before.
-struct Written(std::vec::IntoIter<u8>);
+struct Written(bytes::Bytes);
 
 impl Material for Written {
-    fn take(&mut self, length: usize) -> Result<Bytes, MaterialError> {
-        let bytes: Vec<u8> = self.0.by_ref().take(length).collect();
-        if bytes.len() < length {
-            return Err(MaterialError::Short { missing: (length - bytes.len()) as u64 });
+    fn take(&mut self, length: usize) -> Result<bytes::Bytes, MaterialError> {
+        if self.0.len() < length {
+            return Err(MaterialError::Short { missing: (length - self.0.len()) as u64 });
         }
-        Ok(bytes.into())
+        Ok(self.0.split_to(length))
     }
 }
 
@@ -104,7 +103,7 @@ impl Roles {
         let [client, server] = self.uses(index);
         let dealt = deal(&mut Dealing::new(client, server, &mut to_client, &mut to_server)).expect("memory takes all");
         let party = |party, own, bytes: Vec<u8>| {
-            let mut bytes = Written(bytes.into_iter());
+            let mut bytes = Written(bytes.into());
             let share = read(party, &mut Source::new(party, own, &mut bytes));
             assert_eq!(bytes.0.len(), 0, "all material is taken");
             share.data
@@ -125,29 +124,29 @@ impl Roles {
         };
         let x = split(opened.x.iter().map(|&x| x as u64).collect(), 100);
         let r = split(opened.mask.clone(), 101).map(|r| r.into_iter().map(|r| r & ring::mask(n)).collect::<Vec<u64>>());
+        let packed = |r: &Vec<u64>| {
+            let mut bytes = Vec::new();
+            ring::pack(r, n, &mut bytes);
+            Vector::Packed { bytes: bytes.into(), bits: n }
+        };
         let halves = std::cell::RefCell::new(Vec::new());
         let (mask, _) = self.run(
             index,
-            |to| open::deal(&opened.shape, r.clone(), n, lift_bits, to),
+            |to| open::deal(&opened.shape, r.each_ref().map(packed), n, lift_bits, to),
             |party, source| {
                 let i = party.index();
                 let dealt = open::Dealt::take(source, len, lift_bits).expect("dealt");
                 let x = Tensor::new(opened.shape.clone(), x[i].clone());
-                halves.borrow_mut().push(open::send(party, &x, r[i].clone(), n, whole, dealt));
+                let mut message = Vec::new();
+                let half = open::send(party, &x, &packed(&r[i]), n, whole, dealt, &mut message);
+                halves.borrow_mut().push((half, message));
                 Tensor::zeros(&[0])
             },
         );
         assert!(mask.r.data == opened.mask, "the dealer's mask is the parties'");
-        let halves: [open::Half; 2] = halves.into_inner().try_into().ok().expect("one half a party");
-        let [of_client, of_server] = halves.each_ref().map(|half| half.message().to_vec());
-        let [mut client, mut server] = halves;
-        // In two steps, as it may arrive.
-        for first in [0, len / 2] {
-            let part = first..if first == 0 { len / 2 } else { len };
-            client.add(first, &of_server[part.clone()]);
-            server.add(first, &of_client[part]);
-        }
-        let openings = [client.complete(), server.complete()];
+        let halves: [(open::Half, Vec<u8>); 2] = halves.into_inner().try_into().ok().expect("one half a party");
+        let [(client, of_client), (server, of_server)] = halves;
+        let openings = [client.complete(&of_server), server.complete(&of_client)];
         for opening in &openings {
             assert_eq!(opening.opened.data, opened.opened, "what both parties see");
         }
@@ -161,7 +160,7 @@ fn signed(v: &[u64], width: Width) -> Vec<i64> {
 
 #[test]
 fn reads_give_the_same_integers() {
-    let vectors: Vec<Vector> = serde_json::from_str(include_str!("vectors.json")).expect("vectors");
+    let vectors: Vec<Read> = serde_json::from_str(include_str!("vectors.json")).expect("vectors");
     let mut seen = std::collections::BTreeSet::new();
     for (number, v) in vectors.iter().enumerate() {
         let roles = Roles { seeds: [1, 2].map(|i| Seed::new([i + 2 * number as u8; 32])) };

@@ -6,7 +6,7 @@ use ir::Party;
 use rayon::prelude::*;
 
 /// Elements of a parallel task; a slice of this many fits in the second-level cache.
-const TASK: usize = 1 << 14;
+const TASK: usize = 1 << 13;
 
 multiversion! {
     fn map2_kernel<F: Pair>(x: &mut [u64], y: &[u64], f: F) {
@@ -136,52 +136,84 @@ pub fn broadcast_shape(a: &[usize], b: &[usize]) -> Vec<usize> {
     (0..rank).map(join).collect()
 }
 
+/// How two shapes become one under numpy's broadcasting rule, which they must satisfy.
+pub struct Broadcast {
+    /// The common shape.
+    pub shape: Vec<usize>,
+    /// Where the result's elements lie in the first operand.
+    pub left: Spread,
+    /// Where they lie in the second.
+    pub right: Spread,
+}
+
+/// Where the elements of a row-major result lie in an operand that is repeated along some axes.
+pub struct Spread {
+    dims: Vec<usize>,
+    /// Distance of neighbours in the operand; that of the last axis is 0 or 1.
+    steps: Vec<usize>,
+}
+
+impl Broadcast {
+    /// For operands of shapes `a` and `b`.
+    pub fn new(a: &[usize], b: &[usize]) -> Broadcast {
+        let shape = broadcast_shape(a, b);
+        // Axes merge where both operands keep their stride pattern, so that the innermost run is as long as it can be.
+        let axes = merge(&shape, &broadcast_strides(a, shape.len()), &broadcast_strides(b, shape.len()));
+        let spread = |operand: usize| Spread {
+            dims: axes.iter().map(|axis| axis[0]).collect(),
+            steps: axes.iter().map(|axis| axis[1 + operand]).collect(),
+        };
+        Broadcast { left: spread(0), right: spread(1), shape }
+    }
+}
+
+impl Spread {
+    /// True if the operand has the elements of the result in their order.
+    pub fn is_identity(&self) -> bool {
+        self.steps == strides(&self.dims)
+    }
+
+    /// Elements of `x` for the elements of the result from number `first` on, as many as `out` has.
+    pub fn copy(&self, x: &[u64], first: usize, out: &mut [u64]) {
+        let (&run, outer) = self.dims.split_last().expect("merged axes are never empty");
+        let step = self.steps[outer.len()];
+        let (mut row, mut skip, mut rest) = (first / run, first % run, out);
+        while !rest.is_empty() {
+            let (mut number, mut from) = (row, skip * step);
+            for (&d, &s) in outer.iter().zip(&self.steps).rev() {
+                from += number % d * s;
+                number /= d;
+            }
+            let part;
+            (part, rest) = rest.split_at_mut(rest.len().min(run - skip));
+            match step {
+                0 => part.fill(x[from]),
+                _ => part.copy_from_slice(&x[from..from + part.len()]),
+            }
+            (row, skip) = (row + 1, 0);
+        }
+    }
+}
+
 /// `f` of all pairs of elements, with broadcasting.
 pub fn broadcast(a: &Tensor, b: &Tensor, f: impl Fn(u64, u64) -> u64 + Copy + Send + Sync) -> Tensor {
-    if a.shape == b.shape {
-        let mut out = a.clone();
-        zip_assign(&mut out.data, &b.data, f);
-        return out;
-    }
-    let shape = broadcast_shape(&a.shape, &b.shape);
+    let Broadcast { shape, left, right } = Broadcast::new(&a.shape, &b.shape);
     let mut out = Tensor::zeros(&shape);
-    if out.is_empty() {
-        return out;
-    }
-    // Axes merge where both operands keep their stride pattern, so that the innermost run is as long as it can be.
-    let axes = merge(&shape, &broadcast_strides(&a.shape, shape.len()), &broadcast_strides(&b.shape, shape.len()));
-    let (&[run, step_a, step_b], outer) = axes.split_last().expect("merged axes are never empty");
     let cpu = Cpu::get();
-    let row = |(i, out): (usize, &mut [u64])| {
-        let (mut rest, mut from_a, mut from_b) = (i, 0, 0);
-        for &[d, sa, sb] in outer.iter().rev() {
-            from_a += rest % d * sa;
-            from_b += rest % d * sb;
-            rest /= d;
+    let chunk = |other: &mut Vec<u64>, (number, out): (usize, &mut [u64])| {
+        let first = number * TASK;
+        left.copy(&a.data, first, out);
+        if right.is_identity() {
+            return map2_kernel(cpu, out, &b.data[first..first + out.len()], f);
         }
-        let operand = |t: &'_ [u64], from: usize, step: usize| -> Result<std::ops::Range<usize>, u64> {
-            if step == 0 { Err(t[from]) } else { Ok(from..from + run) }
-        };
-        match (operand(&a.data, from_a, step_a), operand(&b.data, from_b, step_b)) {
-            (Ok(x), Ok(y)) => {
-                out.copy_from_slice(&a.data[x]);
-                map2_kernel(cpu, out, &b.data[y], f);
-            }
-            (Ok(x), Err(y)) => {
-                out.copy_from_slice(&a.data[x]);
-                map_kernel(cpu, out, move |x| f(x, y));
-            }
-            (Err(x), Ok(y)) => {
-                out.copy_from_slice(&b.data[y]);
-                map_kernel(cpu, out, move |y| f(x, y));
-            }
-            (Err(x), Err(y)) => out.fill(f(x, y)),
-        }
+        other.resize(out.len(), 0);
+        right.copy(&b.data, first, other);
+        map2_kernel(cpu, out, other, f);
     };
     if out.len() < PARALLEL {
-        out.data.chunks_exact_mut(run).enumerate().for_each(row);
+        out.data.chunks_mut(TASK).enumerate().for_each(|task| chunk(&mut Vec::new(), task));
     } else {
-        out.data.par_chunks_exact_mut(run).enumerate().with_min_len(TASK.div_ceil(run)).for_each(row);
+        out.data.par_chunks_mut(TASK).enumerate().for_each_init(Vec::new, chunk);
     }
     out
 }

@@ -44,6 +44,12 @@ impl Outgoing {
         Ok(added)
     }
 
+    /// Adds what an instruction packed, in full or up to a byte's end.
+    pub(super) fn append(&mut self, link: &mut dyn Link, step: Option<u32>, packed: &[u8]) -> Result<(), LinkError> {
+        self.buffer.extend_from_slice(packed);
+        step.map_or(Ok(()), |step| self.send(link, step, FRAME_PAYLOAD as usize))
+    }
+
     /// Sends what is left, and gives the bytes of the whole message.
     pub(super) fn finish(&mut self, link: &mut dyn Link, step: u32) -> Result<u64, LinkError> {
         self.send(link, step, 1)?;

@@ -69,9 +69,8 @@ impl Machine<'_> {
             }
             Op::Open { x, width, whole } if self.ahead.sent[i] => {
                 let x = values.share(x);
-                let mask = open::mask(own, x.len(), width);
-                let half = open::send(self.party(), x, mask, width, whole, open::Dealt::default());
-                ring::pack(half.message(), width, packed);
+                let mask = open::mask(own, width);
+                open::send(self.party(), x, &mask, width, whole, open::Dealt::default(), packed);
                 parts.push((i, start..packed.len()));
             }
             Op::Round {} | Op::Send {} if !parts.is_empty() => {

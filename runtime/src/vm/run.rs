@@ -11,7 +11,7 @@ use crate::link::Link;
 use crate::material::{Material, MaterialError};
 use crate::protocol::cache::{self, Openings};
 use crate::protocol::linear::{self, Sizes};
-use crate::protocol::open::{self, Half};
+use crate::protocol::open;
 use crate::protocol::{Source, reveal};
 use crate::ring::{self, Tensor};
 use crate::weights::ServerWeights;
@@ -19,8 +19,8 @@ use bytes::Bytes;
 use ir::{InputId, Op, Party, Value, Weight, Width, liveness};
 use std::time::{Duration, Instant};
 
-/// Rows of a `linear` that the server multiplies at a time, at least: fewer would not pay for the kernel's preparations.
-const ROWS: usize = 32;
+/// Rows of a `linear` that the server multiplies at a time, at least: the kernel copies the weight once for all of them.
+const ROWS: usize = 64;
 
 /// The state of a run.
 pub(super) struct Run<'r, 'a> {
@@ -34,8 +34,10 @@ pub(super) struct Run<'r, 'a> {
     waiting: Vec<usize>,
     outgoing: Outgoing,
     outputs: Vec<Option<Vec<i64>>>,
-    /// Time of the current instruction that is charged elsewhere.
+    /// Time of the current instruction that is charged to others.
     elsewhere: Duration,
+    /// Time of the current instruction that went into packing.
+    packing: Duration,
 }
 
 impl<'r, 'a> Run<'r, 'a> {
@@ -59,6 +61,7 @@ impl<'r, 'a> Run<'r, 'a> {
             outgoing: Outgoing::default(),
             outputs: program.outputs.iter().map(|_| None).collect(),
             elsewhere: Duration::ZERO,
+            packing: Duration::ZERO,
         }
     }
 
@@ -107,9 +110,18 @@ impl<'r, 'a> Run<'r, 'a> {
                 self.values.put(i, Slot::Share(share));
             }
         }
-        let elsewhere = std::mem::take(&mut self.elsewhere).as_secs_f64() + self.waited(i) - waited_before;
-        self.machine.report.instructions[i].compute_seconds += start.elapsed().as_secs_f64() - elsewhere;
+        let waited = self.waited(i) - waited_before;
+        let elsewhere = std::mem::take(&mut self.elsewhere);
+        self.charge(i, start.elapsed().saturating_sub(elsewhere + Duration::from_secs_f64(waited)));
         Ok(())
+    }
+
+    /// Charges instruction `i` with work, of which some was packing.
+    fn charge(&mut self, i: usize, worked: Duration) {
+        let packing = std::mem::take(&mut self.packing);
+        let row = &mut self.machine.report.instructions[i];
+        row.packing_seconds += packing.as_secs_f64();
+        row.compute_seconds += worked.saturating_sub(packing).as_secs_f64();
     }
 
     fn waited(&self, i: usize) -> f64 {
@@ -148,7 +160,9 @@ impl<'r, 'a> Run<'r, 'a> {
                 let x = &self.values.share(x).data;
                 for first in (0..x.len()).step_by(CHUNK) {
                     let message = linear::send(own, first, &x[first..x.len().min(first + CHUNK)], width);
+                    let start = Instant::now();
                     let bytes = self.outgoing.add(self.link, step, &message, width)?;
+                    self.packing += start.elapsed();
                     self.machine.report.instructions[i].sent_bytes += bytes;
                 }
             }
@@ -166,21 +180,22 @@ impl<'r, 'a> Run<'r, 'a> {
     fn open(&mut self, i: usize, x: Value, width: Width, whole: bool) -> Result<(), Cause> {
         let early = self.machine.party() == Party::Client && self.machine.ahead.sent[i];
         let sent = if early { std::mem::take(&mut self.machine.early[i]) } else { Bytes::new() };
+        let mut packed = Vec::new();
         let half = self.with_source(i, |source, machine, values| {
             let shape = machine.shape(x);
-            let elements = shape.iter().product();
-            let dealt = open::Dealt::take(source, elements, machine.lift_bits[i])?;
-            let mask = open::mask(machine.own(i), elements, width);
+            let dealt = open::Dealt::take(source, shape.iter().product(), machine.lift_bits[i])?;
+            let mask = open::mask(machine.own(i), width);
             Ok(if early {
-                open::resume(Tensor::new(shape, ring::unpack(&sent, width, elements)), mask, width, whole, dealt)
+                open::resume(shape, &sent, &mask, width, whole, dealt)
             } else {
-                open::send(machine.party(), values.share(x), mask, width, whole, dealt)
+                open::send(machine.party(), values.share(x), &mask, width, whole, dealt, &mut packed)
             })
         })?;
         if !early {
-            let step = self.step_of(i);
-            let bytes = self.outgoing.add(self.link, step, half.message(), width)?;
-            self.machine.report.instructions[i].sent_bytes += bytes;
+            let (step, start) = (self.step_of(i), Instant::now());
+            self.outgoing.append(self.link, step, &packed)?;
+            self.packing += start.elapsed();
+            self.machine.report.instructions[i].sent_bytes += packed.len() as u64;
         }
         self.waiting.push(i);
         self.values.put(i, Slot::Half(half));
@@ -211,7 +226,9 @@ impl<'r, 'a> Run<'r, 'a> {
 
     /// Ends and receives the messages of a `round` or `send`, and completes what waits for them.
     fn exchange(&mut self, i: usize) -> Result<(), Cause> {
+        let start = Instant::now();
         let sent = self.outgoing.finish(self.link, i as u32)?;
+        let packing = start.elapsed();
         let waiting = std::mem::take(&mut self.waiting);
         let late = |p: &&usize| self.machine.party() == Party::Client || !self.machine.ahead.sent[**p];
         let length = waiting.iter().filter(late).map(|&p| self.incoming_bytes(p)).sum();
@@ -225,10 +242,11 @@ impl<'r, 'a> Run<'r, 'a> {
                 self.machine.report.instructions[p].received_bytes += self.incoming_bytes(p) as u64;
                 self.complete(p, &mut message)?;
             }
-            let elapsed = start.elapsed().saturating_sub(message.waited - waited);
-            self.machine.report.instructions[p].compute_seconds += elapsed.as_secs_f64();
-            self.elsewhere += elapsed;
+            let worked = start.elapsed().saturating_sub(message.waited - waited);
+            self.charge(p, worked);
+            self.elsewhere += worked;
         }
+        self.packing = packing;
         self.machine.report.message(i, sent, length as u64, message.waited);
         Ok(())
     }
@@ -250,24 +268,19 @@ impl<'r, 'a> Run<'r, 'a> {
 
     /// Completes what waits at instruction `p` with what the peer sent for it, as it arrives.
     fn complete(&mut self, p: usize, message: &mut Incoming) -> Result<(), Cause> {
-        let width = self.operand(p).1;
         let slot = match (self.values.take(p), self.machine.role) {
-            (Slot::Half(half), _) => self.complete_opening(half, width, message)?,
+            (Slot::Half(half), _) => {
+                let packed = message.take(self.link, ring::packed_len(half.elements(), half.width()))?;
+                let start = Instant::now();
+                let opening = half.complete(&packed);
+                self.packing += start.elapsed();
+                Slot::Opening(opening)
+            }
             (Slot::Product(product), Role::Server(weights)) => self.complete_product(p, product, weights, message)?,
             _ => panic!("an opening waits, or a product at the server"),
         };
         self.values.put(p, slot);
         Ok(())
-    }
-
-    fn complete_opening(&mut self, mut half: Half, width: Width, message: &mut Incoming) -> Result<Slot, Cause> {
-        let elements = half.message().len();
-        for first in (0..elements).step_by(CHUNK) {
-            let count = CHUNK.min(elements - first);
-            let packed = message.take(self.link, ring::packed_len(count, width))?;
-            half.add(first, &ring::unpack(&packed, width, count));
-        }
-        Ok(Slot::Opening(half.complete()))
     }
 
     fn complete_product(
@@ -284,10 +297,19 @@ impl<'r, 'a> Run<'r, 'a> {
         let step = rows.div_ceil((rows * k / CHUNK).max(1)).max(ROWS).next_multiple_of(8);
         for first in (0..rows).step_by(step) {
             let count = step.min(rows - first) * k;
-            let packed = message.take(self.link, ring::packed_len(count, width))?;
-            product.add(first, &ring::unpack(&packed, width, count), integers);
+            let masked = self.unpacked(message, count, width)?;
+            product.add(first, &masked, integers);
         }
         Ok(Slot::Share(Tensor::new(self.machine.shape(Value(p as u32)), product.complete())))
+    }
+
+    /// The next elements of a message.
+    fn unpacked(&mut self, message: &mut Incoming, count: usize, width: Width) -> Result<Vec<u64>, Cause> {
+        let packed = message.take(self.link, ring::packed_len(count, width))?;
+        let start = Instant::now();
+        let elements = ring::unpack(&packed, width, count);
+        self.packing += start.elapsed();
+        Ok(elements)
     }
 
     /// The one instruction that declassifies.

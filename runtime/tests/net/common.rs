@@ -13,7 +13,7 @@ use ssvm::handshake::Session;
 use ssvm::inputs::{Run, plan};
 use ssvm::keys::MasterKey;
 use ssvm::ledger::Ledger;
-use ssvm::net::{Net, Options};
+use ssvm::net::{Conn, Net, Options};
 use ssvm::npz::Array;
 use ssvm::prg::Seed;
 use ssvm::process::client::{Client, Outcome};
@@ -210,6 +210,13 @@ impl Drop for World {
         }
         self.runtime.take().unwrap().shutdown_background();
     }
+}
+
+/// Two connected ends, named `client` and `server` by what they expect at the other side.
+pub fn two(world: &World, options: Options) -> (Conn, Conn) {
+    let listener = world.net.listen(LOOPBACK.parse().unwrap()).unwrap().with(options);
+    let client = world.net.connect("server", listener.address(), options, None).unwrap();
+    (client, listener.accept("client").unwrap())
 }
 
 pub fn client(files: &Files, server: SocketAddr, dealer: SocketAddr) -> Client {

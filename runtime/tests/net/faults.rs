@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::common::{Files, LOOPBACK, SQUARE, TOKENS, World, client, ids, reals};
+use crate::common::{Files, LOOPBACK, SQUARE, TOKENS, World, client, ids, reals, two};
 use ir::Party;
 use ssvm::handshake::{HandshakeError, Hello, Role, Session, greet};
 use ssvm::net::frame::{Header, Kind};
@@ -278,13 +278,6 @@ fn a_peer_that_starts_late_is_found() {
     world.ask(&client(&files, later, dealer), &reals("x", &[[1.0; 4]])).unwrap();
 }
 
-/// Two connected ends, named `client` and `server` by what they expect at the other side.
-fn two(world: &World) -> (Conn, Conn) {
-    let listener = world.net.listen(LOOPBACK.parse().unwrap()).unwrap();
-    let client = world.net.connect("server", listener.address(), Options::default(), None).unwrap();
-    (client, listener.accept("client").unwrap())
-}
-
 #[test]
 fn mismatches_have_the_same_name_on_both_sides() {
     let files = Files::write(SQUARE);
@@ -292,7 +285,7 @@ fn mismatches_have_the_same_name_on_both_sides() {
     let loaded = files.loaded();
     let hello = |party| loaded.hello(Role::Party(party));
     let greeted = |change: &dyn Fn(&mut Hello)| {
-        let (mut a, mut b) = two(&world);
+        let (mut a, mut b) = two(&world, Options::default());
         let ours = hello(Party::Client);
         let mut theirs = Hello { session: Session([1; 16]), ..hello(Party::Server) };
         change(&mut theirs);
@@ -312,11 +305,11 @@ fn mismatches_have_the_same_name_on_both_sides() {
         text.replace(&hash, "[program]").replace(&commitment, "[weights]")
     };
     insta::assert_snapshot!(scrub(
-        [greeted(&|h| h.version = 2), greeted(&|h| h.program = [1; 32]), greeted(&|h| h.commitment = [2; 32]),]
+        [greeted(&|h| h.version += 1), greeted(&|h| h.program = [1; 32]), greeted(&|h| h.commitment = [2; 32]),]
             .join("\n")
     ));
     // A client at the dealer's port.
-    let (mut a, mut b) = two(&world);
+    let (mut a, mut b) = two(&world, Options::default());
     let error = std::thread::scope(|scope| {
         scope.spawn(|| greet(&mut b, &loaded.hello(Role::Dealer), &[Role::Party(Party::Client)]));
         greet(&mut a, &hello(Party::Client), &[Role::Party(Party::Server)]).unwrap_err().to_string()
@@ -397,7 +390,7 @@ fn the_dealer_pairs_two_different_roles_of_one_program() {
 fn parties_that_send_at_once_do_not_block_each_other() {
     const LENGTH: usize = 40 << 20;
     let world = World::new(Duration::from_secs(60));
-    let (mut a, mut b) = two(&world);
+    let (mut a, mut b) = two(&world, Options::default());
     let exchange = |conn: &mut Conn| {
         conn.trust(LENGTH as u64);
         conn.send(Kind::Online, 3, vec![conn.peer().len() as u8; LENGTH].into()).unwrap();
@@ -416,7 +409,7 @@ fn parties_that_send_at_once_do_not_block_each_other() {
 fn frames_of_another_kind_step_or_length_are_named() {
     let world = World::new(Duration::from_secs(10));
     let fault = |kind, step, payload: &[u8]| {
-        let (mut a, mut b) = two(&world);
+        let (mut a, mut b) = two(&world, Options::default());
         b.send_frame(kind, step, payload.to_vec().into()).unwrap();
         a.receive(Kind::Online, 4, 3).unwrap_err().to_string()
     };

@@ -5,3 +5,4 @@ mod commands;
 mod common;
 mod faults;
 mod sessions;
+mod shape;

@@ -236,7 +236,8 @@ impl Totals {
             last("received_bytes") / 1e6
         );
         println!("  material to the client        {:>8.2} MB", last("material_bytes") / 1e6);
-        println!("  seconds: dealing              {:>8.3}", mean("dealing_seconds"));
+        println!("  seconds: ahead of the input   {:>8.3}", mean("prepare_seconds"));
+        println!("           dealing, beyond that {:>8.3}", mean("dealing_seconds"));
         println!("           online               {:>8.3}", mean("online_seconds"));
         println!("  once: compiling               {compile_seconds:>8.2}");
         println!(

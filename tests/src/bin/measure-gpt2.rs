@@ -1,22 +1,24 @@
-//! What a private pass of a GPT-2-shaped model costs and takes on this machine: makes the ONNX files, compiles them, runs
-//! dealer, server and client as processes on loopback, and prints one table.
+//! What private passes of GPT-2-shaped models cost and take on this machine: makes the models, compiles them, runs dealer,
+//! server and client as processes on loopback and on links that `ssvm` slows down, and prints the tables of BENCHMARKS.md.
 
-use std::fs::File;
-use std::io::BufWriter;
-use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
-use ndarray::Array2;
-use ndarray_npy::NpzWriter;
 use serde_json::Value;
-use tests::gpt2::{self, Gpt2Shape};
-use tests::processes::{Server, build_binaries, output};
+use sscc::predict::{fit, rates::Rate, work};
+use tests::measure::pass::{Model, Sizes, Taken, Way};
+use tests::measure::peers::{self, PEERS};
+use tests::measure::table::Table;
+use tests::measure::{document, place};
+use tests::processes::{build_binaries, repository};
 
-/// Measures a private pass of a GPT-2-shaped model with made-up weights.
+/// Measures private passes of GPT-2-shaped models with made-up weights.
 #[derive(Parser)]
 struct Arguments {
-    /// Layers; what one costs is the difference to a model of one layer
+    /// Layers
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(2..))]
     layers: u32,
     /// Width of the residual stream
@@ -28,16 +30,50 @@ struct Arguments {
     /// Tokens in the vocabulary
     #[arg(long, default_value_t = 50_257)]
     vocabulary: u32,
-    /// Tokens of the prompt
-    #[arg(long, default_value_t = 128)]
-    tokens: u32,
-    /// Runs; the table shows the median
+    /// Tokens of the prompt, several after commas
+    #[arg(long, value_delimiter = ',', default_value = "16,32,64,128")]
+    tokens: Vec<u32>,
+    /// Links, several after commas: loopback, lan (0.5 ms, 1 Gbit/s), wan (40 ms, 100 Mbit/s)
+    #[arg(long, value_delimiter = ',', default_value = "loopback,lan,wan")]
+    links: Vec<String>,
+    /// Runs; tables show the median
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     runs: u16,
+    /// Measure with dealing overlapped, too
+    #[arg(long)]
+    overlap: bool,
+    /// Run the scripts in benches/peers beside the longest prompt, once each
+    #[arg(long)]
+    peers: bool,
+    /// Write the tables into a document that has the marker lines, as BENCHMARKS.md
+    #[arg(long, value_name = "FILE.md")]
+    markdown: Option<PathBuf>,
+    /// Only measure what a unit of each op's work takes, and write it into the compiler for `sscc cost --link`
+    #[arg(long, conflicts_with_all = ["peers", "markdown", "overlap", "links"])]
+    fit: bool,
+}
+
+impl Arguments {
+    fn sizes(&self, layers: u32, tokens: u32) -> Sizes {
+        Sizes { layers, width: self.width, heads: self.heads, vocabulary: self.vocabulary, tokens }
+    }
+
+    /// Every way to run, loopback first: the masked weights go over an unhindered link.
+    fn ways(&self) -> Vec<Way<'_>> {
+        let mut links: Vec<&str> = self.links.iter().map(String::as_str).collect();
+        links.sort_by_key(|&link| link != "loopback");
+        let overlaps: &[bool] = if self.overlap { &[false, true] } else { &[false] };
+        let way = |link, overlap| Way { link, overlap, one_thread: false };
+        links.into_iter().flat_map(|link| overlaps.iter().map(move |&overlap| way(link, overlap))).collect()
+    }
 }
 
 fn main() -> ExitCode {
-    match measure(&Arguments::parse()) {
+    let mut arguments = Arguments::parse();
+    arguments.tokens.sort_unstable();
+    arguments.tokens.dedup();
+    let done = if arguments.fit { fit_rates(&arguments) } else { measure(&arguments) };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("{}", message.trim_end());
@@ -46,111 +82,231 @@ fn main() -> ExitCode {
     }
 }
 
+/// One model and what its passes took, in the order of [`Arguments::ways`].
+struct Measured {
+    model: Model,
+    taken: Vec<Taken>,
+}
+
 fn measure(arguments: &Arguments) -> Result<(), String> {
-    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let at = |name: &str| folder.path().join(name);
+    let machine = place::describe();
     let binaries = build_binaries()?;
-    let ssvm = || Command::new(binaries.join("ssvm"));
-
-    let mut costs = Vec::new();
-    // One layer too: what a layer costs is the difference.
-    for layers in [1, arguments.layers] {
-        make(arguments, layers, &at("model.onnx"))?;
-        let mut compile = Command::new(binaries.join("sscc"));
-        compile.arg("compile").arg(at("model.onnx")).arg("-o").arg(at("model.ssb"));
-        output(compile.args(["--dim", &format!("sequence={}", arguments.tokens)]))?;
-        let cost = output(Command::new(binaries.join("sscc")).args(["cost", "--json"]).arg(at("model.ssb")))?;
-        let cost: Value = serde_json::from_str(&cost).map_err(|e| e.to_string())?;
-        costs.push(cost["entries"][0].clone());
+    let ways = arguments.ways();
+    let pass = |layers, tokens, ways: &[Way<'_>]| -> Result<Measured, String> {
+        eprintln!("{layers} layers, {tokens} tokens");
+        let model = Model::compile(arguments.sizes(layers, tokens), &binaries)?;
+        let taken = ways.iter().map(|&way| model.run(way, arguments.runs)).collect::<Result<_, _>>()?;
+        Ok(Measured { model, taken })
+    };
+    let longest = *arguments.tokens.last().ok_or("--tokens names no length")?;
+    let mut measured = Vec::new();
+    for &tokens in &arguments.tokens {
+        measured.push(pass(arguments.layers, tokens, &ways)?);
     }
+    // Half the layers: what a layer costs is the difference.
+    let half = pass(arguments.layers / 2, longest, &ways[..1])?;
+    let peers = match arguments.peers {
+        true => PEERS.iter().map(|name| peers::run(name, arguments.sizes(arguments.layers, longest))).collect(),
+        false => Ok(Vec::new()),
+    }?;
 
-    let dealer = Server::start(ssvm().arg("dealer").arg(at("model.ssb")).args(["--listen", "127.0.0.1:0"]))?;
-    let server = Server::start(
-        ssvm()
-            .arg("run")
-            .arg(at("model.ssb"))
-            .args(["--party", "1", "--listen", "127.0.0.1:0", "--timeout", "300", "--dealer", &dealer.address])
-            .arg("--state")
-            .arg(at("server"))
-            .arg("--report")
-            .arg(at("server.json")),
-    )?;
-    let ids = Array2::from_shape_fn((1, arguments.tokens as usize), |(_, i)| {
-        (i as i64 * 7919 + 13) % i64::from(arguments.vocabulary)
-    });
-    let mut npz = NpzWriter::new(File::create(at("x.npz")).map_err(|e| e.to_string())?);
-    npz.add_array("input_ids", &ids).map_err(|e| e.to_string())?;
-    npz.finish().map_err(|e| e.to_string())?;
-    let mut reports = Vec::new();
-    for _ in 0..arguments.runs {
-        output(
-            ssvm()
-                .arg("run")
-                .arg(at("model.ssb"))
-                .args(["--party", "0", "--connect", &server.address, "--dealer", &dealer.address, "--timeout", "300"])
-                .args(["--input", "x.npz", "--report", "client.json", "--cache", "cache", "--state", "client"])
-                .current_dir(folder.path()),
-        )?;
-        reports.push(read(&at("client.json"))?);
+    let whole = measured.last().expect("a length at least");
+    let mut out = format!(
+        "{} layers, width {}, {} heads, vocabulary {}; made-up weights; trusted dealer.\n{machine}. Median of {} runs. \
+         Both parties and the dealer share the machine; they slow their messages down by themselves to be a slower link.\n",
+        arguments.layers, arguments.width, arguments.heads, arguments.vocabulary, arguments.runs
+    );
+    for table in [seconds(&measured, &ways)?, sizes(&measured), growth(&measured, &half, arguments)] {
+        out = out + "\n" + &table.print();
     }
-    let served = read(&at("server.json"))?;
-    print(arguments, &costs, &reports, &served, dealer.peak_rss_bytes());
+    if !peers.is_empty() {
+        out = out + "\n" + &beside(&peers, whole, &ways[0]).print();
+        for peer in &peers {
+            out += &format!("\n{}: embeddings {}; {}.\n", peer.name, peer.embedding, peer.includes);
+        }
+    }
+    print!("{out}");
+    arguments.markdown.as_ref().map_or(Ok(()), |path| document::update(path, &out))
+}
+
+fn megabytes(bytes: f64) -> String {
+    format!("{:.1}", bytes / 1e6)
+}
+
+fn gigabytes(bytes: f64) -> String {
+    format!("{:.2}", bytes / 1e9)
+}
+
+/// Seconds of every length and way.
+fn seconds(measured: &[Measured], ways: &[Way<'_>]) -> Result<Table, String> {
+    let columns =
+        ["tokens, link", "dealing", "ahead", "online", "all three", "online, predicted", "predicted / measured"];
+    let mut table = Table::new("Seconds of a pass:", &columns);
+    for Measured { model, taken } in measured {
+        for (way, taken) in ways.iter().zip(taken) {
+            // What is predicted is a pass whose material is there.
+            let predicted = if way.overlap { None } else { Some(model.predicted_seconds(way.link)?) };
+            let shown = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.2}"));
+            let overlapped = if way.overlap { ", dealing overlapped" } else { "" };
+            table.row([
+                format!("{}, {}{overlapped}", model.sizes.tokens, way.link),
+                format!("{:.2}", taken.dealing_seconds),
+                format!("{:.2}", taken.ahead_seconds),
+                format!("{:.2}", taken.online_seconds),
+                format!("{:.2}", taken.whole_seconds()),
+                shown(predicted),
+                shown(predicted.map(|p| p / taken.online_seconds)),
+            ]);
+        }
+    }
+    Ok(table)
+}
+
+/// Messages, bytes and memory of every length.
+fn sizes(measured: &[Measured]) -> Table {
+    let columns = [
+        "tokens",
+        "rounds",
+        "one-way",
+        "sent, MB",
+        "of it ahead",
+        "material, MB",
+        "setup, MB",
+        "setup, s",
+        "client, GB",
+        "server, GB",
+        "dealer, GB",
+    ];
+    let mut table = Table::new("Messages, bytes of both ways and parties, and peak memory:", &columns);
+    for Measured { model, taken } in measured {
+        let first = &taken[0];
+        let [client, server, dealer] = first.memory_bytes.map(gigabytes);
+        table.row([
+            model.sizes.tokens.to_string(),
+            model.claim("rounds").to_string(),
+            model.claim("one_way_messages").to_string(),
+            megabytes(first.sent_bytes),
+            megabytes(first.ahead_bytes),
+            megabytes(model.claim("material_bytes")),
+            megabytes(model.claim("setup_bytes")),
+            format!("{:.2}", first.setup_seconds),
+            client,
+            server,
+            dealer,
+        ]);
+    }
+    table
+}
+
+/// What doubling the tokens or the layers multiplies, and what a layer adds.
+fn growth(measured: &[Measured], half: &Measured, arguments: &Arguments) -> Table {
+    let mut table = Table::new(
+        "Growth, on the first link:",
+        &["", "rounds", "sent", "material", "dealing, s", "ahead, s", "online, s"],
+    );
+    let figures = |m: &Measured| {
+        let taken = &m.taken[0];
+        let claims = [m.model.claim("rounds"), taken.sent_bytes, m.model.claim("material_bytes")];
+        [claims[0], claims[1], claims[2], taken.dealing_seconds, taken.ahead_seconds, taken.online_seconds]
+    };
+    let mut ratio = |what: String, less: &Measured, more: &Measured| {
+        let (less, more) = (figures(less), figures(more));
+        table.row([what].into_iter().chain((0..6).map(|i| format!("x {:.2}", more[i] / less[i]))));
+    };
+    for pair in measured.windows(2) {
+        ratio(format!("{} to {} tokens", pair[0].model.sizes.tokens, pair[1].model.sizes.tokens), &pair[0], &pair[1]);
+    }
+    let whole = measured.last().expect("a length at least");
+    let layers = half.model.sizes.layers;
+    ratio(format!("{layers} to {} layers, {} tokens", arguments.layers, whole.model.sizes.tokens), half, whole);
+    let (less, more, added) = (figures(half), figures(whole), f64::from(arguments.layers - layers));
+    let a_layer = |i: usize| (more[i] - less[i]) / added;
+    let cells = [
+        format!("a layer, {} tokens", whole.model.sizes.tokens),
+        format!("{:.1}", a_layer(0)),
+        format!("{} MB", megabytes(a_layer(1))),
+        format!("{} MB", megabytes(a_layer(2))),
+        format!("{:.3}", a_layer(3)),
+        format!("{:.3}", a_layer(4)),
+        format!("{:.3}", a_layer(5)),
+    ];
+    table.row(cells);
+    table
+}
+
+/// Peers and their ratios to the same pass here: its online phase alone, and with all that comes before the input.
+fn beside(peers: &[peers::Peer], whole: &Measured, way: &Way<'_>) -> Table {
+    let ours = &whole.taken[0];
+    let online = (ours.online_seconds, ours.sent_bytes);
+    let all = (ours.whole_seconds(), ours.sent_bytes + whole.model.claim("material_bytes"));
+    let columns = ["", "s", "sent, MB", "s / online", "sent / online", "s / all", "sent / all"];
+    let title = format!("The same pass of {} tokens beside other frameworks:", whole.model.sizes.tokens);
+    let mut table = Table::new(title, &columns);
+    let mut row = |name: &str, (seconds, sent): (f64, f64)| {
+        let times = |ratio: f64| format!("x {ratio:.1}");
+        table.row([
+            name.to_owned(),
+            format!("{seconds:.2}"),
+            megabytes(sent),
+            times(seconds / online.0),
+            times(sent / online.1),
+            times(seconds / all.0),
+            times(sent / all.1),
+        ]);
+    };
+    row(&format!("ssvm, {}: online", way.link), online);
+    row(&format!("ssvm, {}: all, with dealing, material and work ahead", way.link), all);
+    peers.iter().for_each(|peer| row(&peer.name, (peer.online_seconds, peer.sent_bytes)));
+    table
+}
+
+/// Measures the longest prompt with one thread a party, and writes the rates into the compiler.
+fn fit_rates(arguments: &Arguments) -> Result<(), String> {
+    let machine = place::describe();
+    let tokens = *arguments.tokens.last().ok_or("--tokens names no length")?;
+    let model = Model::compile(arguments.sizes(arguments.layers, tokens), &build_binaries()?)?;
+    let bytes = fs::read(model.program()).map_err(|e| e.to_string())?;
+    let program = ir::bytecode::decode(&bytes).map_err(|e| e.to_string())?.entries.swap_remove(0);
+    let way = Way { link: "loopback", overlap: false, one_thread: true };
+    // The run with the least time in all is the one that was disturbed least.
+    let runs = (0..arguments.runs).map(|_| model.run(way, 1)).collect::<Result<Vec<_>, _>>()?;
+    let best = runs.iter().min_by(|a, b| a.online_seconds.total_cmp(&b.online_seconds)).ok_or("no runs")?;
+    let [client, server] = best.reports.each_ref().map(instruction_seconds);
+    let measured = fit::Measured { client: &client, server: &server };
+    let rates = fit::fit(&program, &measured);
+    print!("{}", rate_table(&program, &measured, &rates).print());
+    let origin = format!("{tokens} tokens, {} layers; {machine}.", arguments.layers);
+    let path = repository().join("compiler/src/predict/rates.rs");
+    let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let (kept, _) = text.split_once(fit::MARKER).ok_or_else(|| format!("{}: no marker line", path.display()))?;
+    fs::write(&path, format!("{kept}{}", fit::print(&rates, &origin)))
+        .map_err(|e| format!("{}: {e}", path.display()))?;
+    println!("\n{} holds the new rates; build sscc anew to predict with them", path.display());
     Ok(())
 }
 
-fn make(arguments: &Arguments, layers: u32, path: &Path) -> Result<(), String> {
-    let shape = Gpt2Shape {
-        layers,
-        width: arguments.width,
-        heads: arguments.heads,
-        vocabulary: arguments.vocabulary,
-        context: arguments.tokens,
-    };
-    let file = File::create(path).map_err(|e| e.to_string())?;
-    let model = gpt2::build(shape, 1).map_err(|e| e.to_string())?;
-    gpt2::write(model, &mut BufWriter::new(file)).map_err(|e| e.to_string())
+/// Computing seconds by instruction.
+fn instruction_seconds(report: &Value) -> Vec<f64> {
+    let rows = report["instructions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    rows.iter().map(|row| row["compute_seconds"].as_f64().unwrap_or(f64::NAN)).collect()
 }
 
-fn read(path: &Path) -> Result<Value, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
-}
-
-fn print(arguments: &Arguments, costs: &[Value], reports: &[Value], served: &Value, dealer_rss: Option<u64>) {
-    let claim = |i: usize, name: &str| costs[i][name].as_f64().unwrap_or(f64::NAN);
-    let between = f64::from(arguments.layers - 1);
-    let layer = |name: &str| (claim(1, name) - claim(0, name)) / between;
-    let both = |of: &dyn Fn(&str) -> f64| of("client_sent_bytes") + of("server_sent_bytes");
-    let whole = |name: &str| claim(1, name);
-    let median = |name: &str| {
-        let mut values: Vec<f64> = reports.iter().map(|r| r[name].as_f64().unwrap_or(f64::NAN)).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    let first = |name: &str| reports[0][name].as_f64().unwrap_or(f64::NAN);
-    let memory = |bytes: Option<f64>| bytes.map_or("unknown".to_owned(), |b| format!("{:.2} GB", b / 1e9));
-    println!(
-        "{} layers, width {}, {} heads, vocabulary {}, {} tokens; made-up weights; trusted dealer",
-        arguments.layers, arguments.width, arguments.heads, arguments.vocabulary, arguments.tokens
-    );
-    println!("                              a layer      whole pass");
-    println!("rounds                     {:>10.2} {:>15}", layer("rounds"), whole("rounds"));
-    println!("one-way messages           {:>10.2} {:>15}", layer("one_way_messages"), whole("one_way_messages"));
-    println!("sent, both ways            {:>7.2} MB {:>12.2} MB", both(&layer) / 1e6, both(&whole) / 1e6);
-    println!(
-        "material, both parties     {:>7.1} MB {:>12.1} MB",
-        layer("material_bytes") / 1e6,
-        whole("material_bytes") / 1e6
-    );
-    println!("\nseconds on loopback, median of {}", reports.len());
-    println!("once: masked weights       {:>10.3}   ({:.0} MB)", first("setup_seconds"), first("setup_bytes") / 1e6);
-    println!("dealing                    {:>10.3}", median("dealing_seconds"));
-    println!("ahead of the input         {:>10.3}", median("prepare_seconds"));
-    println!("online, input to output    {:>10.3}", median("online_seconds"));
-    println!(
-        "\npeak memory: client {}, server {}, dealer {}",
-        memory(Some(first("peak_rss_bytes"))),
-        memory(served["peak_rss_bytes"].as_f64()),
-        memory(dealer_rss.map(|b| b as f64))
-    );
+fn rate_table(program: &ir::Program, measured: &fit::Measured<'_>, rates: &[Rate]) -> Table {
+    let columns = ["op", "units, client", "s", "ns a unit", "units, server", "s", "ns a unit"];
+    let mut table = Table::new("Work of an op, one thread a party:", &columns);
+    let mut sums: BTreeMap<&str, [f64; 4]> = BTreeMap::new();
+    for (index, (instr, work)) in program.instrs.iter().zip(work::work(program)).enumerate() {
+        let sum = sums.entry(instr.op.mnemonic()).or_default();
+        let row = [work.client, measured.client[index], work.server, measured.server[index]];
+        sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+    }
+    for rate in rates {
+        let [client_units, client, server_units, server] = sums[rate.op];
+        let party = |units: f64, seconds: f64, per: f64| {
+            [format!("{units:.0}"), format!("{seconds:.3}"), format!("{:.4}", per * 1e9)]
+        };
+        let cells = [party(client_units, client, rate.client), party(server_units, server, rate.server)];
+        table.row([rate.op.to_owned()].into_iter().chain(cells.into_iter().flatten()));
+    }
+    table
 }

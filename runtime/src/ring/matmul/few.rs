@@ -20,12 +20,11 @@ const COLUMNS: usize = 32;
 /// Sums of even columns, then of odd ones: a pair of rows is put together without moving elements across.
 type Sums = [[i32; COLUMNS / 2]; 2];
 
-/// out += a·b for a [m, k] and b [k, n], none of them empty. By limbs if b's cells have 16 bits and there are any, else
-/// whole: mod 2^52 is enough if `short`.
+/// out += a·b for a [m, k] and b [k, n], none of them empty, mod 2^`width`. By limbs if b's cells have 16 bits and limbs
+/// are enough, else whole.
 pub fn product<O: Operand>(
     cpu: Cpu,
-    limbs: Option<Limbs>,
-    short: bool,
+    width: u8,
     a: &[u64],
     b: &O,
     [k, n]: [usize; 2],
@@ -46,9 +45,9 @@ pub fn product<O: Operand>(
             a.chunks_exact(k).zip(out).for_each(|(a, out)| dot_columns(cpu, a, view, out));
             return Ok(());
         }
-        match limbs.filter(|_| O::Cell::BITS == 16) {
+        match Limbs::new(width, O::Cell::BITS).filter(|_| O::Cell::BITS == 16) {
             Some(limbs) => by_limbs(cpu, limbs, a, b, k, columns, out),
-            None => whole(cpu, short, a, b, k, columns, out),
+            None => whole(cpu, width <= 52, a, b, k, columns, out),
         }
     };
     if threads == 1 {
@@ -58,6 +57,7 @@ pub fn product<O: Operand>(
     }
 }
 
+/// Mod 2^64; mod 2^52 is enough if `short`.
 fn whole<O: Operand>(
     cpu: Cpu,
     short: bool,

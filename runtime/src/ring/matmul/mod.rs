@@ -237,13 +237,12 @@ fn product<O: Operand>(
         return Ok(());
     }
     let threads = if m * k * n < 2 * PARALLEL { 1 } else { rayon::current_num_threads().min(m * k * n / PARALLEL) };
-    let (limbs, short) = (Limbs::new(width, O::Cell::BITS), width <= 52);
     if m <= FEW_ROWS {
-        return few::product(cpu, limbs, short, a, b, [k, n], out, threads);
+        return few::product(cpu, width, a, b, [k, n], out, threads);
     }
-    match limbs {
+    match Limbs::new(width, O::Cell::BITS) {
         Some(limbs) => tiled::product(cpu, limbs, a, b, [k, n], out, threads),
-        None => tiled::product(cpu, Wide(short), a, b, [k, n], out, threads),
+        None => tiled::product(cpu, Wide(width <= 52), a, b, [k, n], out, threads),
     }
 }
 
@@ -337,8 +336,8 @@ mod tests {
 
     #[test]
     fn large_products_in_parallel_and_in_one_thread() {
-        // More rows than are packed at once, more columns than a strip, more than one strip of panels.
-        for [m, k, n] in [[1029, 40, 50], [40, 400, 333], [1, 700, 4177], [3, 1030, 1111]] {
+        // More rows and a longer inner dimension than are packed at once, more columns than a strip, several strips.
+        for [m, k, n] in [[1029, 40, 50], [40, 400, 333], [5, 3300, 50], [1, 700, 4177], [3, 1030, 1111]] {
             for width in [16, 33, 46, 64] {
                 let (a, elements) = (test_elements(1, m * k), test_elements(2, k * n));
                 let cells: Vec<[u8; 2]> = elements.iter().map(|&x| (x as i16).to_le_bytes()).collect();

@@ -19,8 +19,9 @@ pub const STEPS: usize = 192;
 /// Most panels that are copied at once.
 const PANELS: usize = 4;
 
-/// Rows that are packed at once.
+/// Rows of the left operand that are packed at once, and panels of each: some MB.
 const ROW_BLOCK: usize = 1024;
+const DEPTH_BLOCK: usize = 8;
 
 /// On the border of a cache line.
 #[derive(Clone, Copy)]
@@ -75,26 +76,32 @@ pub fn product<S: Scheme, O: Operand>(
     threads: usize,
 ) -> Result<(), O::Error> {
     for (a, out) in a.chunks(ROW_BLOCK * k).zip(out.chunks_mut(ROW_BLOCK * n)) {
-        block(cpu, scheme, a, b, [k, n], out, threads)?;
+        for from in (0..k).step_by(DEPTH_BLOCK * STEPS * S::WORD) {
+            let depth = from..k.min(from + DEPTH_BLOCK * STEPS * S::WORD);
+            block(cpu, scheme, a, b, [k, n], depth, out, threads)?;
+        }
     }
     Ok(())
 }
 
+/// The part of a product that the given part of the inner dimension makes.
+#[allow(clippy::too_many_arguments)]
 fn block<S: Scheme, O: Operand>(
     cpu: Cpu,
     scheme: S,
     a: &[u64],
     b: &O,
     [k, n]: [usize; 2],
+    depth: Range<usize>,
     out: &mut [u64],
     threads: usize,
 ) -> Result<(), O::Error> {
-    let (m, depth) = (a.len() / k, STEPS * S::WORD);
+    let m = a.len() / k;
     let tiles = m.div_ceil(TILE_ROWS);
-    let left = pack_left(cpu, scheme, a, k, threads > 1);
+    let left = pack_left(cpu, scheme, a, k, depth.clone(), threads > 1);
     let [left_limbs, right_limbs] = scheme.limbs();
-    // Threads take strips of panels, a few each, so that one that is held up does not hold up all.
-    let strip = (n.div_ceil(S::COLUMNS) / (4 * threads)).clamp(1, PANELS) * S::COLUMNS;
+    // Threads take strips of panels, two or more each, so that one that is held up does not hold up all.
+    let strip = (n.div_ceil(S::COLUMNS) / (2 * threads)).clamp(1, PANELS) * S::COLUMNS;
     let mut strips: Vec<Vec<&mut [u64]>> = (0..n.div_ceil(strip)).map(|_| Vec::with_capacity(m)).collect();
     for row in out.chunks_mut(n) {
         strips.iter_mut().zip(row.chunks_mut(strip)).for_each(|(s, part)| s.push(part));
@@ -102,10 +109,10 @@ fn block<S: Scheme, O: Operand>(
     let run = |(s, rows): (usize, &mut Vec<&mut [u64]>)| {
         let columns = rows[0].len();
         let panels = columns.div_ceil(S::COLUMNS);
-        let mut right = vec![S::ZERO; panels * right_limbs * STEPS.min(k.div_ceil(S::WORD))];
+        let mut right = vec![S::ZERO; panels * right_limbs * STEPS.min(depth.len().div_ceil(S::WORD))];
         let mut scratch = Vec::new();
-        for (number, from) in (0..k).step_by(depth).enumerate() {
-            let to = k.min(from + depth);
+        for (number, from) in depth.clone().step_by(STEPS * S::WORD).enumerate() {
+            let to = depth.end.min(from + STEPS * S::WORD);
             let steps = (to - from).div_ceil(S::WORD);
             let view = b.view(from..to, s * strip..s * strip + columns, &mut scratch)?;
             for (i, panel) in right.chunks_exact_mut(steps).take(panels * right_limbs).enumerate() {
@@ -129,16 +136,24 @@ fn block<S: Scheme, O: Operand>(
     }
 }
 
-/// The panels of the left operand: by part of the inner dimension, by limb, by tile.
-fn pack_left<S: Scheme>(cpu: Cpu, scheme: S, a: &[u64], k: usize, parallel: bool) -> Vec<Left<S::Word>> {
-    let (depth, [limbs, _]) = (STEPS * S::WORD, scheme.limbs());
+/// The panels of the given part of the left operand: by part of the inner dimension, by limb, by tile.
+fn pack_left<S: Scheme>(
+    cpu: Cpu,
+    scheme: S,
+    a: &[u64],
+    k: usize,
+    depth: Range<usize>,
+    parallel: bool,
+) -> Vec<Left<S::Word>> {
+    let (panel, [limbs, _]) = (STEPS * S::WORD, scheme.limbs());
     let tiles = (a.len() / k).div_ceil(TILE_ROWS);
-    let mut left = vec![Aligned([[S::Word::default(); STEPS]; TILE_ROWS]); k.div_ceil(depth) * limbs * tiles];
-    let pack = |(i, panel): (usize, &mut Left<S::Word>)| {
-        let (tile, limb, from) = (i % tiles, i / tiles % limbs, i / tiles / limbs * depth);
+    let count = depth.len().div_ceil(panel) * limbs * tiles;
+    let mut left = vec![Aligned([[S::Word::default(); STEPS]; TILE_ROWS]); count];
+    let pack = |(i, out): (usize, &mut Left<S::Word>)| {
+        let (tile, limb, from) = (i % tiles, i / tiles % limbs, depth.start + i / tiles / limbs * panel);
         let rows = a[tile * TILE_ROWS * k..].chunks_exact(k);
-        for (row, out) in rows.zip(&mut panel.0) {
-            scheme.pack_left(cpu, &row[from..k.min(from + depth)], limb, out);
+        for (row, out) in rows.zip(&mut out.0) {
+            scheme.pack_left(cpu, &row[from..depth.end.min(from + panel)], limb, out);
         }
     };
     if parallel {

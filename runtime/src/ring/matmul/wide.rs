@@ -57,7 +57,14 @@ impl Scheme for Wide {
     ) {
         let mut tile = Aligned([[0; COLUMNS]; TILE_ROWS]);
         multiply(cpu, self, left(0), right(0), &mut tile.0);
-        for (row, sums) in rows.iter_mut().zip(&tile.0) {
+        add_tile(cpu, &tile.0, rows, from);
+    }
+}
+
+multiversion! {
+    /// rows += tile.
+    fn add_tile(tile: &Tile, rows: &mut [&mut [u64]], from: usize) {
+        for (row, sums) in rows.iter_mut().zip(tile) {
             row[from..].iter_mut().zip(sums).for_each(|(x, s)| *x = x.wrapping_add(*s));
         }
     }

@@ -1,10 +1,15 @@
 //! Bit packing: `count` elements of `width` bits as ceil(count·width/8) bytes, without gaps.
 //!
 //! Bit j of element i is bit i·width + j of the stream; bit b of the stream is bit b mod 8 of byte b / 8. Unused bits of
-//! the last byte are zero when packed and ignored when unpacked. Sixty-four elements fill exactly `width` 64-bit words,
-//! so whole blocks of 64 go through code that is unrolled for the width, with every shift a constant.
+//! the last byte are zero when packed and ignored when unpacked. Where the CPU permutes bytes, [`vbmi`] does it all.
+//! Elsewhere, sixty-four elements fill exactly `width` 64-bit words, so whole blocks of 64 go through code that is unrolled
+//! for the width, with every shift a constant.
+
+#[cfg(target_arch = "x86_64")]
+mod vbmi;
 
 use super::mask;
+use crate::cpu::Cpu;
 use rayon::prelude::*;
 
 /// Elements of a block.
@@ -30,10 +35,12 @@ pub fn pack_into(elements: &[u64], width: u8, out: &mut [u8]) {
     check_width(width);
     assert_eq!(out.len(), packed_len(elements.len(), width), "length of the packed bytes");
     if elements.len() <= TASK {
-        return pack_serial(elements, width, out);
+        return pack_serial(Cpu::get(), elements, width, out);
     }
     let bytes = TASK / 8 * usize::from(width);
-    out.par_chunks_mut(bytes).zip(elements.par_chunks(TASK)).for_each(|(out, x)| pack_serial(x, width, out));
+    out.par_chunks_mut(bytes)
+        .zip(elements.par_chunks(TASK))
+        .for_each(|(out, x)| pack_serial(Cpu::get(), x, width, out));
 }
 
 /// The `count` elements packed in `bytes`. Panics unless 1 <= `width` <= 64 and `bytes` has exactly [`packed_len`]
@@ -49,18 +56,12 @@ pub fn unpack(bytes: &[u8], width: u8, count: usize) -> Vec<u64> {
 pub fn unpack_range(bytes: &[u8], width: u8, first: usize, out: &mut [u64]) {
     check_width(width);
     assert!(bytes.len() >= packed_len(first + out.len(), width), "a packed vector ends too early");
-    // Eight elements end on a byte.
-    let single = (first.wrapping_neg() % 8).min(out.len());
-    let (head, body) = out.split_at_mut(single);
-    for (i, x) in head.iter_mut().enumerate() {
-        *x = unpack_one(bytes, width, first + i);
+    if out.len() <= TASK {
+        return unpack_serial(Cpu::get(), bytes, width, first, out);
     }
-    let bytes = &bytes[packed_len(first + single, width).min(bytes.len())..];
-    if body.len() <= TASK {
-        return unpack_serial(bytes, width, body);
-    }
-    let task_bytes = TASK / 8 * usize::from(width);
-    body.par_chunks_mut(TASK).zip(bytes.par_chunks(task_bytes)).for_each(|(x, b)| unpack_serial(b, width, x));
+    out.par_chunks_mut(TASK)
+        .enumerate()
+        .for_each(|(i, out)| unpack_serial(Cpu::get(), bytes, width, first + i * TASK, out));
 }
 
 fn check_width(width: u8) {
@@ -77,7 +78,13 @@ fn unpack_one(bytes: &[u8], width: u8, index: usize) -> u64 {
     (u128::from_le_bytes(word) >> (bit % 8)) as u64 & mask(width)
 }
 
-fn pack_serial(elements: &[u64], width: u8, out: &mut [u8]) {
+fn pack_serial(cpu: Cpu, elements: &[u64], width: u8, out: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if cpu.level() == crate::cpu::Level::Icelake {
+        // SAFETY: a `Cpu` of this level exists only if the features were detected.
+        #[allow(unsafe_code)]
+        return unsafe { vbmi::pack(elements, width, out) };
+    }
     let kernel = PACK[usize::from(width) - 1];
     let (blocks, rest) = elements.as_chunks::<BLOCK>();
     let (whole, last) = out.split_at_mut(blocks.len() * BLOCK / 8 * usize::from(width));
@@ -90,9 +97,22 @@ fn pack_serial(elements: &[u64], width: u8, out: &mut [u8]) {
     }
 }
 
-fn unpack_serial(bytes: &[u8], width: u8, out: &mut [u64]) {
+fn unpack_serial(cpu: Cpu, bytes: &[u8], width: u8, first: usize, out: &mut [u64]) {
+    #[cfg(target_arch = "x86_64")]
+    if cpu.level() == crate::cpu::Level::Icelake {
+        // SAFETY: a `Cpu` of this level exists only if the features were detected.
+        #[allow(unsafe_code)]
+        return unsafe { vbmi::unpack(bytes, width, first, out) };
+    }
+    // Eight elements end on a byte.
+    let single = (first.wrapping_neg() % 8).min(out.len());
+    let (head, body) = out.split_at_mut(single);
+    for (i, x) in head.iter_mut().enumerate() {
+        *x = unpack_one(bytes, width, first + i);
+    }
+    let bytes = &bytes[packed_len(first + single, width).min(bytes.len())..];
     let kernel = UNPACK[usize::from(width) - 1];
-    let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
+    let (blocks, rest) = body.as_chunks_mut::<BLOCK>();
     let (whole, last) = bytes.split_at(blocks.len() * BLOCK / 8 * usize::from(width));
     kernel(whole, blocks);
     if !rest.is_empty() {
@@ -188,6 +208,13 @@ mod tests {
         for width in 1..=64 {
             for count in [0, 1, 2, 7, 8, 9, 63, 64, 65, 127, 128, 200] {
                 let x = test_elements(u64::from(width) * 1000 + count as u64, count);
+                for cpu in Cpu::available() {
+                    let (mut bytes, mut out) = (vec![0; packed_len(count, width)], vec![0; count]);
+                    pack_serial(cpu, &x, width, &mut bytes);
+                    assert_eq!(bytes, pack_plain(&x, width), "{}, width {width}, count {count}", cpu.name());
+                    unpack_serial(cpu, &bytes, width, 0, &mut out);
+                    assert!(out.iter().zip(&x).all(|(out, x)| *out == x & mask(width)), "width {width}, count {count}");
+                }
                 let mut bytes = vec![0xa5];
                 pack(&x, width, &mut bytes);
                 assert_eq!(bytes[0], 0xa5, "pack appends");
@@ -212,15 +239,20 @@ mod tests {
 
     #[test]
     fn ranges() {
-        for width in [1, 3, 8, 10, 13, 31, 32, 57, 58, 63, 64] {
+        for width in 1..=64 {
             let x = test_elements(5, 300);
             let mut bytes = Vec::new();
             pack(&x, width, &mut bytes);
             for (from, to) in [(0, 300), (1, 300), (7, 8), (8, 9), (13, 290), (64, 128), (299, 300), (300, 300), (3, 3)]
             {
+                let low: Vec<u64> = x[from..to].iter().map(|x| x & mask(width)).collect();
+                for cpu in Cpu::available() {
+                    let mut out = vec![0; to - from];
+                    unpack_serial(cpu, &bytes, width, from, &mut out);
+                    assert!(out == low, "{}, width {width}, {from}..{to}", cpu.name());
+                }
                 let mut out = vec![0; to - from];
                 unpack_range(&bytes, width, from, &mut out);
-                let low: Vec<u64> = x[from..to].iter().map(|x| x & mask(width)).collect();
                 assert!(out == low, "width {width}, {from}..{to}");
             }
         }

@@ -1,0 +1,211 @@
+//! One model, compiled, and its private passes with dealer, server and client as processes on loopback.
+
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use ndarray::Array2;
+use ndarray_npy::NpzWriter;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::table::median;
+use crate::gpt2::{self, Gpt2Shape};
+use crate::processes::{Server, output};
+
+/// Sizes of a model and its prompt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sizes {
+    /// Layers.
+    pub layers: u32,
+    /// Width of the residual stream.
+    pub width: u32,
+    /// Attention heads.
+    pub heads: u32,
+    /// Tokens in the vocabulary.
+    pub vocabulary: u32,
+    /// Tokens of the prompt.
+    pub tokens: u32,
+}
+
+/// How a pass is run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Way<'a> {
+    /// `loopback`, or what `--shape` and `sscc cost --link` take.
+    pub link: &'a str,
+    /// Dealing overlaps the online phase.
+    pub overlap: bool,
+    /// Both parties compute with one thread.
+    pub one_thread: bool,
+}
+
+/// A compiled model.
+pub struct Model {
+    /// Its sizes.
+    pub sizes: Sizes,
+    /// What `sscc cost --json` says of its entry.
+    pub cost: Value,
+    folder: TempDir,
+    binaries: PathBuf,
+}
+
+/// What passes of one way took: medians of seconds, the first run's bytes, the greatest memory.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// Transfer of masked weights, if it came about.
+    pub setup_seconds: f64,
+    /// From connecting to the dealer until the material is there.
+    pub dealing_seconds: f64,
+    /// Work and messages that do not depend on the input.
+    pub ahead_seconds: f64,
+    /// From input to output.
+    pub online_seconds: f64,
+    /// Bytes of the online protocol, both ways, with those ahead.
+    pub sent_bytes: f64,
+    /// Those sent before the input is known.
+    pub ahead_bytes: f64,
+    /// Greatest resident memory: client, server, dealer.
+    pub memory_bytes: [f64; 3],
+    /// The client's and the server's last report.
+    pub reports: [Value; 2],
+}
+
+impl Taken {
+    /// Dealing, work ahead and online: a pass of which nothing was done before.
+    pub fn whole_seconds(&self) -> f64 {
+        self.dealing_seconds + self.ahead_seconds + self.online_seconds
+    }
+}
+
+impl Model {
+    /// Makes a model with random weights and compiles it.
+    pub fn compile(sizes: Sizes, binaries: &Path) -> Result<Model, String> {
+        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let at = |name: &str| folder.path().join(name);
+        let Sizes { layers, width, heads, vocabulary, tokens } = sizes;
+        let shape = Gpt2Shape { layers, width, heads, vocabulary, context: tokens };
+        let model = gpt2::build(shape, 1).map_err(|e| e.to_string())?;
+        let file = File::create(at("model.onnx")).map_err(|e| e.to_string())?;
+        gpt2::write(model, &mut BufWriter::new(file)).map_err(|e| e.to_string())?;
+        let mut compile = Command::new(binaries.join("sscc"));
+        compile.arg("compile").arg(at("model.onnx")).arg("-o").arg(at("model.ssb"));
+        output(compile.args(["--dim", &format!("sequence={tokens}")]))?;
+        fs::remove_file(at("model.onnx")).map_err(|e| e.to_string())?;
+        let ids = Array2::from_shape_fn((1, tokens as usize), |(_, i)| (i as i64 * 7919 + 13) % i64::from(vocabulary));
+        let mut npz = NpzWriter::new(File::create(at("x.npz")).map_err(|e| e.to_string())?);
+        npz.add_array("input_ids", &ids).map_err(|e| e.to_string())?;
+        npz.finish().map_err(|e| e.to_string())?;
+        let mut model = Model { sizes, cost: Value::Null, folder, binaries: binaries.to_owned() };
+        model.cost = model.entry_cost(&[])?;
+        Ok(model)
+    }
+
+    /// The program.
+    pub fn program(&self) -> PathBuf {
+        self.folder.path().join("model.ssb")
+    }
+
+    /// A figure of the cost.
+    pub fn claim(&self, name: &str) -> f64 {
+        self.cost[name].as_f64().unwrap_or(f64::NAN)
+    }
+
+    /// The online seconds that `sscc cost` predicts on a link.
+    pub fn predicted_seconds(&self, link: &str) -> Result<f64, String> {
+        let cost = self.entry_cost(&["--link", link])?;
+        cost["predicted"]["online_seconds"].as_f64().ok_or_else(|| "`sscc cost --link` predicts nothing".to_owned())
+    }
+
+    fn entry_cost(&self, options: &[&str]) -> Result<Value, String> {
+        let mut command = Command::new(self.binaries.join("sscc"));
+        let said = output(command.args(["cost", "--json"]).args(options).arg(self.program()))?;
+        let said: Value = serde_json::from_str(&said).map_err(|e| e.to_string())?;
+        Ok(said["entries"][0].clone())
+    }
+
+    /// Runs some passes. The masked weights go over the first time that a model runs; later passes find them in the cache.
+    pub fn run(&self, way: Way<'_>, runs: u16) -> Result<Taken, String> {
+        let dealer = Server::start(self.ssvm("dealer", way).args(["--listen", "127.0.0.1:0"]))?;
+        let server = Server::start(self.party("1", "server", &dealer, way).args(["--listen", "127.0.0.1:0"]))?;
+        let server_report = self.folder.path().join("server.json");
+        let mut reports: Vec<[Value; 2]> = Vec::new();
+        for _ in 0..runs {
+            let _ = fs::remove_file(&server_report);
+            let mut client = self.party("0", "client", &dealer, way);
+            client.args(["--connect", &server.address, "--input", "x.npz", "--cache", "cache"]);
+            if way.overlap {
+                client.arg("--overlap");
+            }
+            output(&mut client)?;
+            reports.push([read(&self.folder.path().join("client.json"))?, wait_for(&server_report)?]);
+        }
+        let seconds = |name: &str| median(reports.iter().map(|[client, _]| number(client, name)));
+        let (Some([first, _]), Some(last)) = (reports.first(), reports.last()) else {
+            return Err("no runs".to_owned());
+        };
+        Ok(Taken {
+            setup_seconds: number(first, "setup_seconds"),
+            dealing_seconds: seconds("dealing_seconds"),
+            ahead_seconds: seconds("prepare_seconds"),
+            online_seconds: seconds("online_seconds"),
+            sent_bytes: number(&last[0], "sent_bytes") + number(&last[0], "received_bytes"),
+            ahead_bytes: number(&last[0], "client_ahead_bytes"),
+            memory_bytes: [
+                number(&last[0], "peak_rss_bytes"),
+                server.peak_rss_bytes().map_or(f64::NAN, |bytes| bytes as f64),
+                dealer.peak_rss_bytes().map_or(f64::NAN, |bytes| bytes as f64),
+            ],
+            reports: last.clone(),
+        })
+    }
+
+    fn ssvm(&self, command: &str, way: Way<'_>) -> Command {
+        let mut ssvm = Command::new(self.binaries.join("ssvm"));
+        ssvm.arg(command).arg(self.program()).args(["--timeout", "300"]).current_dir(self.folder.path());
+        if way.one_thread {
+            ssvm.env("RAYON_NUM_THREADS", "1");
+        }
+        ssvm
+    }
+
+    fn party(&self, party: &str, name: &str, dealer: &Server, way: Way<'_>) -> Command {
+        let mut ssvm = self.ssvm("run", way);
+        ssvm.args([
+            "--party",
+            party,
+            "--dealer",
+            &dealer.address,
+            "--state",
+            name,
+            "--report",
+            &format!("{name}.json"),
+        ]);
+        if way.link != "loopback" {
+            ssvm.args(["--shape", way.link]);
+        }
+        ssvm
+    }
+}
+
+/// A figure of a report; NaN if it has none.
+fn number(report: &Value, name: &str) -> f64 {
+    report[name].as_f64().unwrap_or(f64::NAN)
+}
+
+fn read(path: &Path) -> Result<Value, String> {
+    let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// A report that its process writes after the client has ended.
+fn wait_for(path: &Path) -> Result<Value, String> {
+    let start = Instant::now();
+    loop {
+        match read(path) {
+            Err(_) if start.elapsed() < Duration::from_secs(10) => std::thread::sleep(Duration::from_millis(10)),
+            done => return done,
+        }
+    }
+}
