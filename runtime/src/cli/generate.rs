@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use serde::Serialize;
 
-use super::{CliError, NetOptions, cache_directory, resolve, run_error, say, state_directory, with_net};
+use super::{CliError, NetOptions, cache_directory, resolve, run_error, say, state_directory, with_net, write_report};
 use crate::generate::command::GenerateOptions;
-use crate::generate::{Cancel, Model};
+use crate::generate::{Cancel, Model, Totals};
 use crate::ledger::Ledger;
 use crate::net::{self, Net, Shape, addr};
 use crate::process::client::Client;
@@ -23,6 +24,9 @@ pub(super) struct Options {
     program: PathBuf,
     #[command(flatten)]
     generate: GenerateOptions,
+    /// Where to write figures of the generation; no text is among them.
+    #[arg(long, value_name = "FILE.json")]
+    report: Option<PathBuf>,
     #[command(flatten)]
     client: ClientOptions,
 }
@@ -81,6 +85,14 @@ impl ClientOptions {
     }
 }
 
+/// The report of a generation.
+#[derive(Serialize)]
+struct Report {
+    preprocessing: &'static str,
+    #[serde(flatten)]
+    totals: Totals,
+}
+
 /// Continues a text.
 pub(super) fn generate(options: &Options) -> Result<(), CliError> {
     let loaded = Loaded::open(&options.program)?;
@@ -93,8 +105,8 @@ pub(super) fn generate(options: &Options) -> Result<(), CliError> {
             stopped.until_stopped().await;
             cancelled.cancel();
         });
-        prepared.run(&model, &cancel)?;
-        Ok(())
+        let totals = prepared.run(&model, &cancel)?;
+        write_report(options.report.as_deref(), &Report { preprocessing: "trusted dealer", totals })
     })
 }
 

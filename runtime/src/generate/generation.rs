@@ -2,6 +2,8 @@
 
 use std::num::NonZeroUsize;
 
+use serde::Serialize;
+
 use super::{Cancel, Detokenizer, GenerateError, Language, Limits, Model, Noise, Session, StopFinder};
 use crate::process::RunError;
 
@@ -38,7 +40,7 @@ impl Finish {
 }
 
 /// What a generation has taken so far.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Default, Debug, Serialize)]
 pub struct Totals {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,

@@ -138,6 +138,10 @@ impl Client {
         };
         let begin = Begin { holds_setup: kept.is_some(), dealing: self.dealing, generation };
         conn.send_frame(Kind::Begin, 0, begin.encode())?;
+        if generation {
+            // The server has a place. A party that waits for one should not keep the dealer waiting.
+            conn.receive_small(Kind::Ready, 0)?;
+        }
         let setup_bytes = if kept.is_some() { 0 } else { setup_bytes(entries) };
         let masked = match kept {
             Some(masked) => masked,

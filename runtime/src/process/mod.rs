@@ -18,7 +18,8 @@
 //!
 //! Material comes from the pairing on: in full before both are `ready`, or until the end of the online phase.
 //!
-//! A generation begins in the same way, with a prefill as its first step, and goes on with steps of one token each over
+//! A generation begins in the same way, with a prefill as its first step and a `ready` of the server once it has a place; it
+//! goes on with steps of one token each over
 //! the same connections and seeds. Nobody waits for `ready`: the client says `next` when it wants the step that is due, and
 //! both then ask the dealer for the one after it, which is dealt while this one runs. Meanwhile the client computes what goes
 //! ahead of that one too. What stays of a token's time is the online part.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use ir::cost::setup_bytes;
 use ir::{Party, Program};
 use serde::Serialize;
@@ -134,6 +135,9 @@ impl Desk {
         phases.handshake_seconds = watch.lap();
 
         let _permit = self.permit(conn, begin.generation)?;
+        if begin.generation {
+            conn.send_frame(Kind::Ready, 0, Bytes::new())?;
+        }
         let mask_seed = key.mask_seed(&loaded.hash);
         let weights = weights.of(program);
         if !begin.holds_setup {

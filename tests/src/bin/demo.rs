@@ -1,20 +1,18 @@
 //! A private generation, everything started for the user: compiles the shipped model, starts the dealer and both parties
-//! as separate processes on loopback, asks for a continuation of a prompt, checks it against the float evaluator.
+//! as separate processes on loopback, continues a prompt token by token, and checks the text against the float evaluator.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use clap::Parser;
-use ndarray::{Array2, ArrayD};
-use ndarray_npy::{NpzReader, NpzWriter};
+use ndarray::ArrayD;
 use serde_json::Value;
 use sscc::graph::{self, Tensor};
 use sscc::onnx::{self, Bindings};
-use ssvm::generate::Text;
+use ssvm::generate::{Detokenizer, Text};
 use tests::processes::{Server, build_binaries, output, repository};
 
 /// Private generation with the shipped model.
@@ -25,12 +23,15 @@ struct Arguments {
     #[arg(long, default_value = "ROMEO:\nI will not speak of love; my heart is")]
     prompt: String,
     /// Tokens to generate.
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=48))]
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=112))]
     tokens: u16,
 }
 
-/// Positions of the compiled program.
-const POSITIONS: usize = 64;
+/// Tokens of prompt and continuation that the compiled program has room for.
+const CONTEXT: usize = 128;
+
+/// A choice between tokens whose logits are nearer than this may differ from the float evaluator's.
+const NEAR: f32 = 0.1;
 
 fn main() -> ExitCode {
     match demo(&Arguments::parse()) {
@@ -45,13 +46,13 @@ fn main() -> ExitCode {
 fn demo(arguments: &Arguments) -> Result<(), String> {
     let models = repository().join("models/tiny-shakespeare");
     let text = Text::load(&models.join("tokenizer.json")).map_err(|e| e.to_string())?;
-    let mut ids = text.encode(&arguments.prompt).map_err(|e| e.to_string())?;
-    if ids.is_empty() || ids.len() + arguments.tokens as usize > POSITIONS {
+    let prompt = text.encode_prompt(&arguments.prompt).map_err(|e| e.to_string())?;
+    let tokens = usize::from(arguments.tokens);
+    if prompt.is_empty() || prompt.len() + tokens > CONTEXT {
         return Err(format!(
-            "error: the prompt has {} tokens; with {} to generate the program's {POSITIONS} positions must hold them\n  \
+            "error: the prompt has {} tokens; with {tokens} to generate the context of {CONTEXT} must hold them\n  \
              try: a shorter --prompt, or fewer --tokens",
-            ids.len(),
-            arguments.tokens
+            prompt.len(),
         ));
     }
 
@@ -70,7 +71,8 @@ fn demo(arguments: &Arguments) -> Result<(), String> {
             .arg("-o")
             .arg(at("model.ssb"))
             .arg("--calibrate")
-            .arg(models.join("calibration.npz")),
+            .arg(models.join("calibration.npz"))
+            .args(["--generate", "--max-context", &CONTEXT.to_string()]),
     )?;
     let compile_seconds = started.elapsed().as_secs_f64();
 
@@ -82,70 +84,54 @@ fn demo(arguments: &Arguments) -> Result<(), String> {
             .arg("run")
             .arg(at("model.ssb"))
             .args(["--party", "1", "--listen", "127.0.0.1:0", "--dealer", &dealer.address])
-            .arg("--weights")
-            .arg(at("model.ssw")),
+            .arg("--state")
+            .arg(at("server")),
     )?;
 
-    let float = Float::load(&model)?;
-    println!("\n{}", rule("the client's text, one private pass a token"));
-    let mut shown = text.decode(&ids).map_err(|e| e.to_string())?;
-    print!("{shown}");
-    let mut totals = Totals::default();
-    let mut agreed = 0;
-    let mut greatest_error = 0f32;
-    for _ in 0..arguments.tokens {
-        write_prompt(&at("x.npz"), &ids)?;
-        output(
-            ssvm()
-                .arg("run")
-                .arg(at("model.ssb"))
-                .args(["--party", "0", "--connect", &server.address, "--dealer", &dealer.address])
-                .arg("--cache")
-                .arg(at("cache"))
-                .arg("--input")
-                .arg(at("x.npz"))
-                .arg("--output")
-                .arg(at("y.npz"))
-                .arg("--report")
-                .arg(at("report.json")),
-        )?;
-        let logits = read_logits(&at("y.npz"))?;
-        let wanted = float.last_logits(&ids)?;
-        let token = greatest(&logits);
-        agreed += usize::from(token == greatest(&wanted));
-        greatest_error = logits.iter().zip(&wanted).fold(greatest_error, |m, (a, b)| m.max((a - b).abs()));
-        totals.add(&at("report.json"))?;
-        ids.push(token as u32);
-        // A token may end in the middle of a character; what is printed is only ever added to.
-        let whole = text.decode(&ids).map_err(|e| e.to_string())?;
-        if let Some(more) = whole.trim_end_matches('\u{fffd}').strip_prefix(shown.as_str()) {
-            print!("{more}");
-            shown.push_str(more);
-        }
-        std::io::stdout().flush().map_err(|e| e.to_string())?;
-    }
-    println!("\n");
-
-    let tokens = usize::from(arguments.tokens);
-    println!("{}", rule("check"));
-    println!("  next token equal to the float evaluator's   {agreed} of {tokens}");
-    println!("  greatest error of a logit                   {greatest_error:.4}");
+    println!("\n{}", rule("the client's text, as it comes"));
+    print!("{}", arguments.prompt);
+    let started = Instant::now();
+    let said = shown(
+        ssvm()
+            .arg("generate")
+            .arg(at("model.ssb"))
+            .args(["--connect", &server.address, "--dealer", &dealer.address])
+            .arg("--cache")
+            .arg(at("cache"))
+            .arg("--state")
+            .arg(at("client"))
+            .arg("--tokenizer")
+            .arg(models.join("tokenizer.json"))
+            .args(["--prompt", &arguments.prompt, "--max-tokens", &arguments.tokens.to_string()])
+            .arg("--report")
+            .arg(at("report.json")),
+    )?;
+    let seconds = started.elapsed().as_secs_f64();
     println!();
-    totals.print(tokens, compile_seconds);
+
+    let report = std::fs::read_to_string(at("report.json")).map_err(|e| e.to_string())?;
+    let report: Value = serde_json::from_str(&report).map_err(|e| e.to_string())?;
+    let figure = |name: &str| report[name].as_f64().unwrap_or(f64::NAN);
+    let count = figure("tokens");
+    println!("{}", rule("what it took"));
+    println!("  tokens a second                  {:>8.1}", count / figure("seconds"));
+    println!(
+        "  MB a token, both ways            {:>8.3}",
+        (figure("sent_bytes") + figure("received_bytes")) / count / 1e6
+    );
+    println!(
+        "  seconds for {count} tokens, with start and set-up  {seconds:.2}; for compiling, once  {compile_seconds:.2}"
+    );
+    println!();
+    println!("{}", rule("check"));
+    let checked = check(&model, &text, &prompt, &said, count as usize)?;
+    println!("  {checked}");
+    println!();
     println!("{}", rule("who learned what (semi-honest parties, trusted dealer)"));
-    println!("  client   the logits of the last position; nothing of the weights but what those logits tell");
-    println!("  server   nothing of the prompt but its number of tokens ({} to {})", ids.len() - tokens, ids.len() - 1);
-    println!("  dealer   neither prompt nor weights: it hands out randomness and receives no message of theirs");
+    println!("  client   the text; nothing of the weights but what it tells");
+    println!("  server   nothing of prompt and text but their numbers of tokens ({} and {count})", prompt.len());
+    println!("  dealer   neither text nor weights: it hands out randomness and receives no message of theirs");
     println!("  all      the program: architecture, sizes, calibrated ranges, and when messages are sent");
-    if agreed < tokens {
-        println!(
-            "\n  {} token(s) differ from the float evaluator's: near-ties within the error above.",
-            tokens - agreed
-        );
-    }
-    if greatest_error > 0.08 {
-        return Err(format!("error: a logit is off by {greatest_error:.3}; at most 0.08 is expected of this model"));
-    }
     Ok(())
 }
 
@@ -157,22 +143,58 @@ fn rule(title: &str) -> String {
     format!("== {title} {}", "=".repeat(92usize.saturating_sub(title.len())))
 }
 
+/// Runs a command and shows its stdout as it comes; gives all of it without the last line's end.
+fn shown(command: &mut Command) -> Result<String, String> {
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| format!("{command:?}: {e}"))?;
+    let mut stdout = child.stdout.take().expect("stdout is piped");
+    let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        match stdout.read(&mut buffer).map_err(|e| e.to_string())? {
+            0 => break,
+            n => {
+                all.extend_from_slice(&buffer[..n]);
+                let mut out = std::io::stdout().lock();
+                out.write_all(&buffer[..n]).and_then(|()| out.flush()).map_err(|e| e.to_string())?;
+            }
+        }
+    }
+    let status = child.wait().map_err(|e| e.to_string())?;
+    if !status.success() {
+        return Err(format!("error: the client ended with {status}"));
+    }
+    let text = String::from_utf8_lossy(&all).into_owned();
+    Ok(text.strip_suffix('\n').unwrap_or(&text).to_owned())
+}
+
+/// Compares a text with what the float evaluator finds likeliest; gives a sentence, or an error where they differ by
+/// more than a choice between near logits.
+fn check(model: &Path, text: &Text, prompt: &[u32], said: &str, count: usize) -> Result<String, String> {
+    let float = Float { model: model.to_owned() };
+    let mut ids = prompt.to_vec();
+    let mut detokenizer = Detokenizer::after(text, prompt).map_err(|e| e.to_string())?;
+    let mut wanted = String::new();
+    for number in 0..count {
+        let logits = float.last_logits(&ids)?;
+        let token = greatest(&logits);
+        ids.push(token as u32);
+        let before = wanted.len();
+        wanted += &detokenizer.push(text, token as u32).map_err(|e| e.to_string())?;
+        if !said.starts_with(&wanted) {
+            let second = (0..logits.len()).filter(|&i| i != token).map(|i| logits[i]).fold(f32::NEG_INFINITY, f32::max);
+            let margin = logits[token] - second;
+            if said.starts_with(&wanted[..before]) && margin < NEAR {
+                return Ok(format!(
+                    "the float evaluator says the same for {number} tokens, then chooses another: a margin of {margin:.4}"
+                ));
+            }
+            return Err(format!("error: token {number} is not the float evaluator's, whose margin is {margin:.4}"));
+        }
+    }
+    Ok(format!("the float evaluator says the same {count} tokens"))
+}
+
 fn greatest(logits: &[f32]) -> usize {
     (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).expect("a vocabulary")
-}
-
-fn write_prompt(path: &Path, ids: &[u32]) -> Result<(), String> {
-    let ids = Array2::from_shape_fn((1, ids.len()), |(_, i)| i64::from(ids[i]));
-    let mut npz = NpzWriter::new(File::create(path).map_err(|e| e.to_string())?);
-    npz.add_array("input_ids", &ids).map_err(|e| e.to_string())?;
-    npz.finish().map_err(|e| e.to_string())?;
-    Ok(())
-}
-
-fn read_logits(path: &Path) -> Result<Vec<f32>, String> {
-    let mut npz = NpzReader::new(File::open(path).map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
-    let logits: ArrayD<f32> = npz.by_name("logits").map_err(|e| e.to_string())?;
-    Ok(logits.into_iter().collect())
 }
 
 /// The model in floating point, for the check.
@@ -181,10 +203,6 @@ struct Float {
 }
 
 impl Float {
-    fn load(model: &Path) -> Result<Float, String> {
-        Ok(Float { model: model.to_owned() })
-    }
-
     fn last_logits(&self, ids: &[u32]) -> Result<Vec<f32>, String> {
         let shape = vec![1, ids.len()];
         let bindings =
@@ -197,53 +215,5 @@ impl Float {
         let Some((_, Tensor::F32(logits))) = outputs.into_iter().next() else { return Err("no logits".to_owned()) };
         let vocabulary = logits.shape()[2];
         Ok(logits.iter().copied().skip((ids.len() - 1) * vocabulary).collect())
-    }
-}
-
-/// Sums over the reports of all passes.
-#[derive(Default)]
-struct Totals {
-    passes: usize,
-    last: BTreeMap<String, f64>,
-    seconds: BTreeMap<String, f64>,
-}
-
-impl Totals {
-    fn add(&mut self, path: &Path) -> Result<(), String> {
-        let report: Value = serde_json::from_str(&std::fs::read_to_string(path).map_err(|e| e.to_string())?)
-            .map_err(|e| e.to_string())?;
-        let fields = report.as_object().ok_or("a report is an object")?;
-        for (name, value) in fields {
-            if let Some(number) = value.as_f64() {
-                self.last.insert(name.clone(), number);
-                if name.ends_with("_seconds") {
-                    *self.seconds.entry(name.clone()).or_default() += number;
-                }
-            }
-        }
-        self.passes += 1;
-        Ok(())
-    }
-
-    fn print(&self, tokens: usize, compile_seconds: f64) {
-        let last = |name: &str| self.last.get(name).copied().unwrap_or(f64::NAN);
-        let mean = |name: &str| self.seconds.get(name).copied().unwrap_or(f64::NAN) / self.passes as f64;
-        println!("{}", rule(&format!("one pass, {POSITIONS} positions (client's side; mean of {tokens})")));
-        println!("  rounds + one-way messages     {:>8} + {}", last("rounds"), last("one_way_messages"));
-        println!(
-            "  sent, received by the client  {:>8.2} MB, {:.2} MB",
-            last("sent_bytes") / 1e6,
-            last("received_bytes") / 1e6
-        );
-        println!("  material to the client        {:>8.2} MB", last("material_bytes") / 1e6);
-        println!("  seconds: ahead of the input   {:>8.3}", mean("prepare_seconds"));
-        println!("           dealing, beyond that {:>8.3}", mean("dealing_seconds"));
-        println!("           online               {:>8.3}", mean("online_seconds"));
-        println!("  once: compiling               {compile_seconds:>8.2}");
-        println!(
-            "        masked weights          {:>8.2}",
-            self.seconds.get("setup_seconds").copied().unwrap_or(f64::NAN)
-        );
-        println!();
     }
 }

@@ -1,0 +1,187 @@
+//! A small model for generation, compiled once, and the three processes in threads of one process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use sscc::pipeline;
+use ssvm::codec::dimensions;
+use ssvm::dealer::Seeds;
+use ssvm::generate::Noise;
+use ssvm::handshake::Session;
+use ssvm::keys::MasterKey;
+use ssvm::ledger::Ledger;
+use ssvm::net::{Net, Options};
+use ssvm::prg::Seed;
+use ssvm::process::client::Client;
+use ssvm::process::generation::Generator;
+use ssvm::process::server::Server;
+use ssvm::process::{self, Dealing, Entropy, Loaded, Plan, RunError};
+use ssvm::ring::Tensor;
+use ssvm::setup::Cache;
+use ssvm::simulate;
+use ssvm::weights_file::WeightsFile;
+use tempfile::TempDir;
+use tests::private;
+use tests::processes::repository;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+/// A folder with `model.ssb`, `model.ssw` and `tokenizer.json` of the shipped model: prompts of up to 8 tokens, and a
+/// context of 64.
+pub static MODEL: LazyLock<TempDir> = LazyLock::new(|| {
+    let from = repository().join("models/tiny-shakespeare");
+    let calibration = Some(from.join("calibration.npz"));
+    let mut options = private::generation(&from.join("model.onnx"), calibration, &[4, 8], &[16, 72]);
+    options.generation.as_mut().unwrap().max_context = Some(64);
+    let compiled = pipeline::compile(&options).unwrap_or_else(|e| panic!("{e}"));
+    let artifacts = compiled.artifacts().unwrap_or_else(|e| panic!("{e}"));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("model.ssb"), artifacts.program).unwrap();
+    std::fs::write(folder.path().join("model.ssw"), artifacts.weights).unwrap();
+    for name in ["tokenizer.json", "config.json"] {
+        std::fs::copy(from.join(name), folder.path().join(name)).unwrap();
+    }
+    folder
+});
+
+pub fn file(name: &str) -> PathBuf {
+    MODEL.path().join(name)
+}
+
+/// The same seed every time; sessions are the system's.
+pub struct Fixed(pub u8);
+
+impl Fixed {
+    pub fn value(mark: u8) -> Seed {
+        Seed::new([mark; 32])
+    }
+}
+
+impl Entropy for Fixed {
+    fn seed(&self) -> Result<Seed, RunError> {
+        Ok(Fixed::value(self.0))
+    }
+
+    fn session(&self) -> Result<Session, RunError> {
+        process::Os.session()
+    }
+}
+
+/// The seed of every session at the server.
+pub const SERVER: u8 = 200;
+
+/// Sockets and threads of one test; all end with it.
+pub struct World {
+    runtime: Option<Runtime>,
+    stop: watch::Sender<bool>,
+    pub net: Net,
+    threads: Vec<JoinHandle<()>>,
+    pub folder: TempDir,
+}
+
+impl World {
+    pub fn new(timeout: Duration) -> World {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let net = Net::new(runtime.handle().clone(), timeout, stopped);
+        World { runtime: Some(runtime), stop, net, threads: Vec::new(), folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn dealer(&mut self) -> SocketAddr {
+        let listener = self.net.listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let (address, net) = (listener.address(), self.net.clone());
+        self.threads.push(std::thread::spawn(move || process::dealer::serve(&net, &listener, loaded())));
+        address
+    }
+
+    pub fn server(&mut self, dealer: SocketAddr, sessions: usize) -> SocketAddr {
+        let listener = self.net.listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let (address, net, loaded) = (listener.address(), self.net.clone(), loaded());
+        let server = Server {
+            weights: WeightsFile::open(&file("model.ssw"), &loaded.module, loaded.hash).unwrap(),
+            key: MasterKey::beside(&file("model.ssw")).unwrap(),
+            ledger: Ledger::open(&self.folder.path().join("server")).unwrap(),
+            dealer,
+            entropy: Box::new(Fixed(SERVER)),
+            sessions,
+            report: None,
+            loaded,
+        };
+        self.threads.push(std::thread::spawn(move || process::server::serve(&net, &listener, server)));
+        address
+    }
+
+    /// A client whose sessions have the seed `mark`.
+    pub fn client(&self, server: SocketAddr, dealer: SocketAddr, mark: u8) -> Generator {
+        let client = Client {
+            loaded: loaded(),
+            cache: Cache::open(&self.folder.path().join("cache")).unwrap(),
+            ledger: Ledger::open(&self.folder.path().join("client")).unwrap(),
+            server,
+            dealer,
+            dealing: Dealing::Overlapped,
+            options: Options::default(),
+            entropy: Box::new(Fixed(mark)),
+        };
+        Generator::new(client, self.net.handle().clone(), self.net.timeout()).unwrap()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        for thread in self.threads.drain(..) {
+            // A thread that panicked fails the test, unless the test already fails.
+            if thread.join().is_err() && !std::thread::panicking() {
+                panic!("a process panicked");
+            }
+        }
+        self.runtime.take().unwrap().shutdown_background();
+    }
+}
+
+pub fn loaded() -> Loaded {
+    Loaded::open(&file("model.ssb")).unwrap()
+}
+
+/// What a session in one process gives under the seeds of a client marked so: tokens, and bytes sent by client and server.
+pub fn simulated(prompt: &[u32], count: usize, noise: &Noise, mark: u8) -> Vec<(u32, u64, u64)> {
+    let loaded = loaded();
+    let plan = Plan::of(&loaded.module).unwrap();
+    let weights = WeightsFile::open(&file("model.ssw"), &loaded.module, loaded.hash).unwrap();
+    let masks = MasterKey::beside(&file("model.ssw")).unwrap().mask_seed(&loaded.hash);
+    let (client, server) = (Fixed::value(mark), Fixed::value(SERVER));
+    let seeds = Seeds { client: &client, server: &server, weights: &masks };
+    let weights = weights.of(&loaded.module.entries[0]);
+    let mut session = simulate::Session::new(&loaded.module.entries, &weights, seeds);
+    let mut given: Vec<(u32, u64, u64)> = Vec::new();
+    for number in 0..count {
+        let due = plan.due(&loaded.module, prompt.len(), number as u32).unwrap();
+        let program = &loaded.module.entries[due.entry as usize];
+        let [ids, noisy] = [0, 1].map(|i| dimensions(&program.inputs[i].ty.shape));
+        let (mut one_hot, mut added) = (Tensor::zeros(&ids), vec![0; noisy.iter().product()]);
+        let tokens: Vec<u32> = match given.last() {
+            None => prompt.to_vec(),
+            Some(&(token, ..)) => vec![token],
+        };
+        let [.., slots, classes] = ids[..] else { panic!("rows of a vocabulary") };
+        for slot in 0..slots {
+            one_hot.data[slot * classes + tokens.get(slot).copied().unwrap_or(0) as usize] = 1;
+        }
+        noise.fill(number as u32, program.inputs[1].ty.scale as u8, &mut added);
+        let inputs = vec![one_hot, Tensor::new(noisy, added.iter().map(|&x| x as u64).collect())];
+        let [finished, _] = session.step(due.entry, inputs, &due.publics).unwrap();
+        let token = finished.outputs[0].as_ref().unwrap()[0] as u32;
+        given.push((token, finished.report.sent_bytes, finished.report.received_bytes));
+    }
+    given
+}
+
+/// The lines of all ledgers below a folder.
+pub fn burnt(folder: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(folder.join("ledger")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}

@@ -1,0 +1,6 @@
+//! Private generation over sockets: parties and dealer in threads, whose seeds a test can foresee, and as processes that die.
+
+mod common;
+#[cfg(unix)]
+mod processes;
+mod sessions;
