@@ -53,6 +53,11 @@ impl Ledger {
         Ok(Ledger { path })
     }
 
+    /// The state directory.
+    pub fn directory(&self) -> &Path {
+        self.path.parent().expect("the ledger lies in a directory")
+    }
+
     /// Enters a session, durably, or refuses it.
     pub fn burn(&self, role: Party, session: &Session) -> Result<(), LedgerError> {
         let failed = |source| LedgerError::Io { path: self.path.clone(), source };

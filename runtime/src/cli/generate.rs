@@ -1,9 +1,11 @@
-//! The client's commands for text: `ssvm generate` and `ssvm serve`.
+//! The client's commands for text: `ssvm generate`, `ssvm serve` and `ssvm prepare`.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use indicatif::DecimalBytes;
 use serde::Serialize;
 
 use super::{CliError, NetOptions, cache_directory, resolve, run_error, say, state_directory, with_net, write_report};
@@ -13,7 +15,7 @@ use crate::ledger::Ledger;
 use crate::net::{self, Net, Shape, addr};
 use crate::process::client::Client;
 use crate::process::generation::Generator;
-use crate::process::{Dealing, Loaded, Os};
+use crate::process::{Dealing, Loaded, Os, Plan, RunError};
 use crate::serve::{ServeOptions, TokenSource, bind};
 use crate::setup::Cache;
 
@@ -45,6 +47,24 @@ pub(super) struct ServerOptions {
     client: ClientOptions,
 }
 
+/// Options of `ssvm prepare`.
+#[derive(Args)]
+pub(super) struct PrepareOptions {
+    /// The program.
+    program: PathBuf,
+    /// Tokens that each stock lasts for.
+    #[arg(long, value_name = "N")]
+    tokens: NonZeroUsize,
+    /// Size of prompts, one of the program's [default: the least].
+    #[arg(long, value_name = "P")]
+    prefill: Option<usize>,
+    /// Stocks to make; a generation takes one.
+    #[arg(long, value_name = "K", default_value = "1")]
+    sessions: NonZeroUsize,
+    #[command(flatten)]
+    client: ClientOptions,
+}
+
 /// Where the other processes are, and what is kept here.
 #[derive(Args)]
 struct ClientOptions {
@@ -71,7 +91,12 @@ struct ClientOptions {
 impl ClientOptions {
     /// A model that asks these processes.
     fn model(&self, loaded: Loaded, net: &Net) -> Result<Generator, CliError> {
-        let client = Client {
+        Ok(Generator::new(self.client(loaded)?, net.handle().clone(), net.timeout())?)
+    }
+
+    /// A client of these processes.
+    fn client(&self, loaded: Loaded) -> Result<Client, CliError> {
+        Ok(Client {
             cache: Cache::open(&cache_directory(self.cache.as_deref())?).map_err(run_error)?,
             ledger: Ledger::open(&state_directory(self.state.as_deref())?).map_err(run_error)?,
             server: resolve(&self.connect, &self.net)?,
@@ -80,8 +105,7 @@ impl ClientOptions {
             options: net::Options { shape: self.shape, ..net::Options::default() },
             entropy: Box::new(Os),
             loaded,
-        };
-        Ok(Generator::new(client, net.handle().clone(), net.timeout())?)
+        })
     }
 }
 
@@ -107,6 +131,21 @@ pub(super) fn generate(options: &Options) -> Result<(), CliError> {
         });
         let totals = prepared.run(&model, &cancel)?;
         write_report(options.report.as_deref(), &Report { preprocessing: "trusted dealer", totals })
+    })
+}
+
+/// Makes stocks.
+pub(super) fn prepare(options: &PrepareOptions) -> Result<(), CliError> {
+    let client = options.client.client(Loaded::open(&options.program)?)?;
+    let plan = Plan::of(&client.loaded.module)
+        .map_err(|what| RunError::NotForGeneration { path: options.program.clone(), what })?;
+    with_net(&options.client.net, |net| {
+        for number in 1..=options.sessions.get() {
+            let bytes = client.prepare(net, &plan, options.prefill, options.tokens.get())?;
+            let (bytes, left) = (DecimalBytes(bytes), client.stocks().tokens());
+            say(&format!("stock {number} of {}: {bytes} here; material for {left} tokens\n", options.sessions));
+        }
+        Ok(())
     })
 }
 

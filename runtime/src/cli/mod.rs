@@ -55,6 +55,8 @@ enum Command {
     Generate(Box<generate::Options>),
     /// Answers requests for private text over HTTP, in the shape of OpenAI's API.
     Serve(Box<generate::ServerOptions>),
+    /// Has material dealt and kept on both sides, for generations to come.
+    Prepare(generate::PrepareOptions),
     /// Runs both parties and the dealer in one process, bit for bit as over sockets.
     Simulate(SimulateOptions),
 }
@@ -195,6 +197,7 @@ pub fn main() -> ExitCode {
         Command::Run(options) => run(&options),
         Command::Generate(options) => generate::generate(&options),
         Command::Serve(options) => generate::serve(&options),
+        Command::Prepare(options) => generate::prepare(&options),
         Command::Simulate(options) => simulated(&options),
     });
     match done {

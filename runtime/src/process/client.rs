@@ -8,12 +8,12 @@ use ir::cost::setup_bytes;
 use ir::{Party, Program};
 use ndarray::ArrayD;
 
-use super::material::{Dealing, Delivery};
+use super::material::{Dealing, Delivery, Office};
 use super::online::run;
 use super::progress::Progress;
 use super::stream::receive;
-use super::{Begin, Entropy, Loaded, Record, RunError, Watch};
-use crate::handshake::{Hello, Role, Session, greet};
+use super::{Begin, Entropy, Loaded, Purpose, Record, RunError, Stocks, TAKEN, Watch};
+use crate::handshake::{Hello, Mismatch, Role, Session, greet};
 use crate::inputs::{Run, decode};
 use crate::ledger::Ledger;
 use crate::meter::Phases;
@@ -49,12 +49,14 @@ pub(super) struct Ask<'a> {
     pub(super) program: &'a Program,
     /// Its public numbers.
     pub(super) publics: &'a [u32],
-    /// Whether more steps follow.
-    pub(super) generation: bool,
+    /// What the session is for.
+    pub(super) purpose: Purpose,
     /// Frames of material that wait here at most.
     pub(super) frames: usize,
     /// The masked weights, if this process has them already.
     pub(super) held: Option<Arc<Masked>>,
+    /// A stock to use, if the server has its part.
+    pub(super) offer: Option<Session>,
 }
 
 /// A session whose first step may run.
@@ -63,6 +65,8 @@ pub(super) struct Opened {
     pub(super) seed: Seed,
     pub(super) masked: Arc<Masked>,
     pub(super) delivery: Delivery,
+    /// Steps that the stock lasts for, if there is one.
+    pub(super) steps: Option<u64>,
     pub(super) setup_bytes: u64,
     pub(super) phases: Phases,
 }
@@ -104,11 +108,15 @@ impl Client {
         input: &Run,
         inputs: Vec<crate::ring::Tensor>,
     ) -> Result<Outcome, RunError> {
-        let frames = self.dealing.frames(program, ir::cost::cost(program).client_material_bytes);
-        let ask = Ask { program, publics: &input.publics, generation: false, frames, held: None };
-        let Opened { session, seed, masked, delivery, setup_bytes, mut phases } =
+        let bytes = ir::cost::cost(program).client_material_bytes;
+        let (purpose, frames) = (Purpose::Run(self.dealing), self.dealing.frames(program, bytes));
+        let ask = Ask { program, publics: &input.publics, purpose, frames, held: None, offer: None };
+        let Opened { session, seed, masked, mut delivery, setup_bytes, mut phases, .. } =
             self.open(net, conn, &mut watch, ask)?;
-        let machine = Machine::client(self.loaded.first_step(program), &seed, &input.publics, &*masked)?;
+        let step = self.loaded.first_step(program);
+        delivery.ask(step.number, step.entry)?;
+        delivery.turn(step.number, step.entry, bytes, conn)?;
+        let machine = Machine::client(step, &seed, &input.publics, &*masked)?;
         let finished = run(conn, delivery, self.dealing, machine, inputs, &mut watch, &mut phases)?;
         conn.send_frame(Kind::Done, 0, Bytes::new())?;
         let record = Record::new(session, phases, setup_bytes, conn, finished.report);
@@ -117,30 +125,41 @@ impl Client {
 
     /// Everything before the first step: handshake, masked weights, and the dealer.
     pub(super) fn open(&self, net: &Net, conn: &mut Conn, watch: &mut Watch, ask: Ask<'_>) -> Result<Opened, RunError> {
-        let Ask { program, publics, generation, frames, held } = ask;
+        let Ask { program, publics, purpose, frames, held, offer } = ask;
         let mut phases = Phases::default();
         let ours = Hello {
             entry: program.name.clone(),
             publics: publics.to_vec(),
+            session: offer.unwrap_or_default(),
             ..self.loaded.hello(Role::Party(Party::Client))
         };
         let theirs = greet(conn, &ours, &[Role::Party(Party::Server)])?;
         let entries = &self.loaded.module.entries;
         let most = |program: &Program| ir::cost::cost(program).server_sent_bytes;
-        conn.trust(if generation { entries.iter().map(most).max().unwrap_or(0) } else { most(program) });
+        conn.trust(match purpose {
+            Purpose::Run(_) => most(program),
+            Purpose::Generate | Purpose::Prepare => entries.iter().map(most).max().unwrap_or(0),
+        });
         phases.handshake_seconds = watch.lap();
 
-        let session = theirs.session;
         let model = Model { hash: &self.loaded.hash, commitment: &theirs.commitment, entries };
         let kept = match held {
             Some(masked) => Some(masked),
             None => self.cache.load(model)?.map(Arc::new),
         };
-        let begin = Begin { holds_setup: kept.is_some(), dealing: self.dealing, generation };
+        let begin = Begin { holds_setup: kept.is_some(), purpose };
         conn.send_frame(Kind::Begin, 0, begin.encode())?;
-        if generation {
+        let mut stock = None;
+        if !matches!(purpose, Purpose::Run(_)) {
             // The server has a place. A party that waits for one should not keep the dealer waiting.
-            conn.receive_small(Kind::Ready, 0)?;
+            let taken = conn.receive_small(Kind::Ready, 1)?[..] == [TAKEN];
+            if let Some(offer) = offer {
+                // A stock that the server lacks is of no use.
+                stock = self.stocks().take(offer)?.filter(|_| taken);
+                if taken && stock.is_none() {
+                    return Err(Mismatch::Session { what: "another client took the stock" }.into());
+                }
+            }
         }
         let setup_bytes = if kept.is_some() { 0 } else { setup_bytes(entries) };
         let masked = match kept {
@@ -149,13 +168,24 @@ impl Client {
         };
         phases.setup_seconds = watch.lap();
 
-        let seed = self.entropy.seed()?;
-        self.ledger.burn(Party::Client, &session)?;
+        let (session, seed) = match (&stock, offer) {
+            (Some(stock), Some(offer)) => (offer, stock.seed.clone()),
+            _ => (theirs.session, self.entropy.seed()?),
+        };
+        if purpose != Purpose::Prepare {
+            self.ledger.burn(Party::Client, &session)?;
+        }
         let hello = Hello { session, ..ours };
-        let room = (frames, ir::cost::cost(program).client_material_bytes);
-        let delivery = Delivery::begin(net, self.dealer, &hello, &[&seed], room, conn)?;
+        let office = Office { net: net.clone(), dealer: self.dealer, hello, seeds: vec![seed.clone()], frames };
+        let steps = stock.as_ref().map(|stock| stock.entries.len() as u64);
+        let delivery = Delivery::begin(office, stock, conn)?;
         phases.dealing_seconds = watch.lap();
-        Ok(Opened { session, seed, masked, delivery, setup_bytes, phases })
+        Ok(Opened { session, seed, masked, delivery, steps, setup_bytes, phases })
+    }
+
+    /// Material that was dealt beforehand.
+    pub fn stocks(&self) -> Stocks {
+        Stocks::new(self.ledger.directory(), Party::Client, self.loaded.hash)
     }
 
     /// Receives and keeps the masked weights.

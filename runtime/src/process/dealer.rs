@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -31,8 +32,8 @@ const CONNECTIONS: usize = 64;
 /// Bytes of a seed.
 const SEED: usize = 32;
 
-/// Bytes of an entry's number.
-const ENTRY: usize = 4;
+/// Bytes of a party's wish for a step.
+const ASKED: usize = 5;
 
 /// A party at the dealer.
 struct Guest {
@@ -167,8 +168,8 @@ impl Desk {
 
     fn deal(&self, session: Session, mut client: Guest, mut server: Guest) {
         // While a step is dealt, a party may ask for the next.
-        client.conn.trust(ENTRY as u64);
-        server.conn.trust(ENTRY as u64);
+        client.conn.trust(ASKED as u64);
+        server.conn.trust(ASKED as u64);
         let begin = Instant::now();
         match self.steps(&mut client, &mut server) {
             Ok(steps) => {
@@ -192,51 +193,70 @@ impl Desk {
         }
     }
 
-    /// Deals the first step, then those that both ask for, until one leaves; gives their number.
+    /// Deals the steps that both ask for, until one leaves; gives their number.
     fn steps(&self, client: &mut Guest, server: &mut Guest) -> Result<u32, RunError> {
         let entries = &self.loaded.module.entries;
-        let program = self.loaded.module.entry(&client.entry).expect("admitted with a known entry");
-        let (mut masks, mut step) = (Masks::default(), self.loaded.first_step(program));
-        loop {
-            let permit = client.conn.during(self.dealing.acquire())?.expect("the semaphore is never closed");
-            stream(step, &mut masks, client, server)?;
-            drop(permit);
-            let number = step.number + 1;
-            let Some(entry) = asked(number, client, server)? else { return Ok(number) };
-            let Some(asked) = entries.get(entry as usize) else {
+        let mut masks = Masks::default();
+        for number in 0.. {
+            let Some(Asked { entry, wanted }) = asked(number, client, server)? else { return Ok(number) };
+            let Some(program) = entries.get(entry as usize) else {
                 return Err(
                     Mismatch::Session { what: "a step of an entry that the program lacks was asked for" }.into()
                 );
             };
-            step = Step { entries, entry, number };
+            let step = Step { entries, entry, number };
             // Before a byte of it is sent, since this is no loss of a connection.
-            masks.check(step).map_err(|error| RunError::Step { entry: asked.name.clone(), error })?;
+            masks.check(step).map_err(|error| RunError::Step { entry: program.name.clone(), error })?;
+            let permit = client.conn.during(self.dealing.acquire())?.expect("the semaphore is never closed");
+            match wanted {
+                true => stream(step, &mut masks, client, server)?,
+                false => deal(step, seeds(client, server), &mut masks, &mut io::sink(), &mut io::sink())
+                    .expect("nothing fails to forget what it is given"),
+            }
+            drop(permit);
         }
+        unreachable!("a state has room for some steps alone")
     }
 }
 
-/// The entry of step `number`, for which both ask; none if one has left between the steps.
-fn asked(number: u32, client: &mut Guest, server: &mut Guest) -> Result<Option<u32>, RunError> {
+/// A step that both parties ask for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    entry: u32,
+    /// They do not have its material yet; the steps after it need its masks in any case.
+    wanted: bool,
+}
+
+impl Asked {
+    fn decode(bytes: &[u8]) -> Option<Asked> {
+        let [entry @ .., wanted @ 0..=1] = bytes else { return None };
+        Some(Asked { entry: u32::from_le_bytes(entry.try_into().ok()?), wanted: *wanted == 1 })
+    }
+}
+
+/// Step `number`, for which both ask; none if one has left between the steps.
+fn asked(number: u32, client: &mut Guest, server: &mut Guest) -> Result<Option<Asked>, RunError> {
     let (client_lost, server_lost) = (client.conn.lost(), server.conn.lost());
-    let mut entries = [0; 2];
-    for (entry, (guest, lost)) in entries.iter_mut().zip([(&mut *client, server_lost), (&mut *server, client_lost)]) {
-        match guest.conn.receive_some((Kind::Next, number), ENTRY, &lost) {
-            Ok(bytes) => match bytes[..].try_into() {
-                Ok(bytes) => *entry = u32::from_le_bytes(bytes),
-                Err(_) => {
-                    let (expected, got) = (format!("{ENTRY} bytes"), format!("{} bytes", bytes.len()));
-                    return Err(NetError::BadFrame { peer: guest.conn.peer(), expected, got }.into());
-                }
-            },
+    let mut both = Vec::new();
+    for (guest, lost) in [(client, server_lost), (server, client_lost)] {
+        match guest.conn.receive_some((Kind::Next, number), ASKED, &lost) {
+            Ok(bytes) => both.push(Asked::decode(&bytes).ok_or_else(|| {
+                let (expected, got) = ("an entry and a choice".to_owned(), format!("{} other bytes", bytes.len()));
+                NetError::BadFrame { peer: guest.conn.peer(), expected, got }
+            })?),
             // Whoever has what it wanted closes its connection.
             Err(NetError::Closed { .. } | NetError::Vain { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
     }
-    if entries[0] != entries[1] {
+    if both[0] != both[1] {
         return Err(Mismatch::Session { what: "the parties of this session ask for different steps" }.into());
     }
-    Ok(Some(entries[0]))
+    Ok(Some(both[0]))
+}
+
+fn seeds<'a>(client: &'a Guest, server: &'a Guest) -> Seeds<'a> {
+    Seeds { client: &client.seeds[0], server: &server.seeds[0], weights: &server.seeds[1] }
 }
 
 /// Deals a step to both.

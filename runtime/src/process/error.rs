@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::StockError;
 use crate::codec::CodecError;
 use crate::handshake::{HandshakeError, Mismatch};
 use crate::inputs::InputError;
@@ -43,6 +44,12 @@ pub enum RunError {
     Encode(#[from] CodecError),
     #[error(transparent)]
     Vm(#[from] VmError),
+    #[error(transparent)]
+    Stock(#[from] StockError),
+    #[error("there is no entry for {tokens} tokens after a prompt of {prefill} slots: at most {most} have room")]
+    NoRoom { tokens: usize, prefill: usize, most: usize },
+    #[error("the program has no prefill of {size} slots, only of {sizes}")]
+    NoPrefill { size: usize, sizes: String },
     #[error("entry `{entry}` cannot be the next step")]
     Step {
         entry: String,
@@ -82,6 +89,9 @@ impl RunError {
             RunError::Input(e) => e.hint(),
             RunError::Encode(_) => "values within the ranges that the program was compiled for".to_owned(),
             RunError::Vm(_) => "the same program on both sides; the other side's log may say more".to_owned(),
+            RunError::Stock(_) => "`--state DIR` with a directory that can be written and has room".to_owned(),
+            RunError::NoRoom { .. } => "fewer tokens, or a program that was compiled for more".to_owned(),
+            RunError::NoPrefill { .. } => "`--prefill` with one of these".to_owned(),
             RunError::Step { .. } => "a new session".to_owned(),
             RunError::NotForGeneration { .. } => {
                 "compile the model with `sscc compile MODEL.onnx --generate`".to_owned()

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use super::client::{Ask, Client, Opened};
 use super::online::step;
-use super::{Due, GO_ON, Plan, RunError, Watch};
+use super::{Due, GO_ON, Plan, Purpose, RunError, Watch};
 use crate::codec::dimensions;
 use crate::generate::{Cancel, GenerateError, Limits, Model, Noise, Session, Step};
 use crate::handshake::Role;
@@ -46,6 +46,8 @@ struct Shared {
     timeout: Duration,
     /// Loaded by the first session.
     masked: Mutex<Option<Arc<Masked>>>,
+    /// Held while a session offers a stock.
+    offering: Mutex<()>,
 }
 
 impl Generator {
@@ -62,7 +64,15 @@ impl Generator {
             ends: plan.ends().to_vec(),
             temperature: if plan.noise() { TEMPERATURE_BOUND } else { 0.0 },
         };
-        Ok(Generator(Arc::new(Shared { client, plan, limits, handle, timeout, masked: Mutex::default() })))
+        Ok(Generator(Arc::new(Shared {
+            client,
+            plan,
+            limits,
+            handle,
+            timeout,
+            masked: Mutex::default(),
+            offering: Mutex::default(),
+        })))
     }
 }
 
@@ -176,16 +186,23 @@ impl Job {
         let Some(first) = schedule.first() else {
             return Err(self.beyond());
         };
+        // Sessions of one process do not offer the same stock: the next looks when this one has taken its own.
+        let offering = self.shared.offering.lock().unwrap_or_else(PoisonError::into_inner);
+        let (offer, tokens) = client.stocks().offer(first.entry);
         let ask = Ask {
             program: &module.entries[first.entry as usize],
             publics: &first.publics,
-            generation: true,
+            purpose: Purpose::Generate,
             frames: plan.frames(module, first.entry, Party::Client),
             held: masked.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            offer,
         };
+        let guard = offer.map(|_| offering);
         let mut opened = client.open(&self.net, conn, &mut Watch::start(), ask)?;
+        drop(guard);
+        let material = opened.steps.map(|_| tokens);
         *masked.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened.masked.clone());
-        let done = self.one_by_one(conn, &mut opened, schedule, asked, answers);
+        let done = self.one_by_one(conn, &mut opened, (schedule, material), asked, answers);
         opened.delivery.end(&done);
         done
     }
@@ -194,12 +211,12 @@ impl Job {
         &self,
         conn: &mut Conn,
         opened: &mut Opened,
-        schedule: &[Due],
+        (schedule, material): (&[Due], Option<u64>),
         asked: &Receiver<()>,
         answers: &Sender<Answer>,
     ) -> Result<(), RunError> {
         let (plan, entries) = (&self.shared.plan, &self.shared.client.loaded.module.entries);
-        let Opened { seed, masked, delivery, .. } = opened;
+        let Opened { seed, masked, delivery, steps, .. } = opened;
         let (seed, masked) = (&*seed, &**masked);
         let prepare = |number: usize| -> Result<(Machine<'_>, Ahead), VmError> {
             let due = &schedule[number];
@@ -211,6 +228,7 @@ impl Job {
         let tell = |answer| answers.send(Ok(answer)).is_ok();
         tell(Step { token: 0, sent_bytes: 0, received_bytes: 0, seconds: 0.0, material_tokens: None });
         let (mut cache, mut token) = (Openings::default(), Zeroizing::new(0));
+        delivery.ask(0, schedule[0].entry)?;
         let mut prepared = Some(prepare(0));
         for number in 0.. {
             // The owner of a session that has ended is gone.
@@ -221,9 +239,7 @@ impl Job {
             let Some(due) = schedule.get(number) else { return Err(self.beyond()) };
             let (start, before) = (Instant::now(), (conn.sent_bytes(), conn.received_bytes()));
             conn.send_frame(Kind::Next, 0, Bytes::from_static(&[GO_ON]))?;
-            if number > 0 {
-                delivery.turn(number as u32, plan.material_bytes(due.entry, Party::Client));
-            }
+            delivery.turn(number as u32, due.entry, plan.material_bytes(due.entry, Party::Client), conn)?;
             let next = schedule.get(number + 1);
             if let Some(next) = next {
                 delivery.ask(number as u32 + 1, next.entry)?;
@@ -243,7 +259,7 @@ impl Job {
                 sent_bytes: conn.sent_bytes() - before.0,
                 received_bytes: conn.received_bytes() - before.1,
                 seconds: start.elapsed().as_secs_f64(),
-                material_tokens: None,
+                material_tokens: material.map(|all| all - (number as u64 + 1).min(steps.unwrap_or(0))),
             };
             tell(answer);
         }

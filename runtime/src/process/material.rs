@@ -14,7 +14,8 @@ use tokio::sync::watch;
 
 use super::RunError;
 use super::progress::Progress;
-use crate::handshake::{Hello, Role, greet};
+use super::stock::Stock;
+use crate::handshake::{Hello, Mismatch, Role, greet};
 use crate::material::{Material, MaterialError};
 use crate::net::frame::{Kind, PAYLOAD};
 use crate::net::{Conn, Net, NetError, Options};
@@ -51,9 +52,49 @@ fn length(bytes: u64) -> usize {
     usize::try_from(bytes).expect("the verifier bounds the material's size")
 }
 
-/// A session's material on its way. Chunks are dropped as they are used up.
+/// How to reach the dealer for a session.
+pub(super) struct Office {
+    pub(super) net: Net,
+    pub(super) dealer: SocketAddr,
+    pub(super) hello: Hello,
+    /// The party's own and, from the server, that of its weights' masks.
+    pub(super) seeds: Vec<Seed>,
+    /// Frames of material that wait here at most.
+    pub(super) frames: usize,
+}
+
+impl Office {
+    /// Connects and hands in the seeds. Gives up when the connection to the other party is lost.
+    fn visit(&self, peer: &mut Conn) -> Result<Conn, RunError> {
+        let options = Options { incoming_frames: self.frames, shape: None };
+        let mut conn = self.net.connect(Role::Dealer.name(), self.dealer, options, Some(peer))?;
+        let mut enter = || -> Result<(), RunError> {
+            greet(&mut conn, &self.hello, &[Role::Dealer])?;
+            let mut bytes = BytesMut::new();
+            self.seeds.iter().for_each(|seed| bytes.put_slice(seed.expose()));
+            conn.send_frame(Kind::Seeds, 0, bytes.freeze())?;
+            Ok(())
+        };
+        match enter() {
+            Ok(()) => {
+                conn.trust(0);
+                Ok(conn)
+            }
+            Err(error) => {
+                conn.fail(&error.for_peer());
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A session's material on its way, from a stock as far as that lasts, else from the dealer. Chunks are dropped as they are
+/// used up.
 pub(super) struct Delivery {
-    conn: Conn,
+    office: Office,
+    stock: Option<Stock>,
+    /// None while a stock lasts.
+    conn: Option<Conn>,
     /// The step whose material comes.
     step: u32,
     chunks: VecDeque<Bytes>,
@@ -67,53 +108,63 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    /// Connects to the dealer, who will send `bytes` for the first step; at most `frames` frames wait. Waits end when the
-    /// connection to the other party is lost.
-    pub(super) fn begin(
-        net: &Net,
-        dealer: SocketAddr,
-        hello: &Hello,
-        seeds: &[&Seed],
-        (frames, bytes): (usize, u64),
-        peer: &mut Conn,
-    ) -> Result<Delivery, RunError> {
-        let options = Options { incoming_frames: frames, shape: None };
-        let mut conn = net.connect(Role::Dealer.name(), dealer, options, Some(peer))?;
-        let mut ask = || -> Result<(), RunError> {
-            greet(&mut conn, hello, &[Role::Dealer])?;
-            let mut bytes = BytesMut::new();
-            seeds.iter().for_each(|seed| bytes.put_slice(seed.expose()));
-            conn.send_frame(Kind::Seeds, 0, bytes.freeze())?;
-            Ok(())
+    /// With a stock, or from the dealer, to whom it connects. Waits end when the connection to the other party is lost.
+    pub(super) fn begin(office: Office, stock: Option<Stock>, peer: &mut Conn) -> Result<Delivery, RunError> {
+        let conn = match stock {
+            Some(_) => None,
+            None => Some(office.visit(peer)?),
         };
-        if let Err(error) = ask() {
-            conn.fail(&error.for_peer());
-            return Err(error);
-        }
-        conn.trust(0);
-        let total = length(bytes);
-        Ok(Delivery {
-            conn,
-            step: 0,
-            chunks: VecDeque::new(),
-            left: total,
-            coming: total,
-            total,
-            lost: peer.lost(),
-            fault: None,
-        })
+        let (lost, chunks) = (peer.lost(), VecDeque::new());
+        Ok(Delivery { office, stock, conn, step: 0, chunks, left: 0, coming: 0, total: 0, lost, fault: None })
     }
 
-    /// Asks for a further step, whose material comes after that of the steps before. The dealer waits until both have asked.
+    /// Asks for a step, whose material comes after that of the steps before. The dealer waits until both have asked. A stock
+    /// is not asked; the first step that it lacks is asked for when it begins.
     pub(super) fn ask(&mut self, step: u32, entry: u32) -> Result<(), NetError> {
-        self.conn.send_frame(Kind::Next, step, Bytes::copy_from_slice(&entry.to_le_bytes()))
+        match &mut self.conn {
+            Some(conn) => ask(conn, step, entry, true),
+            None => Ok(()),
+        }
     }
 
     /// Goes on to a step that was asked for, which takes `bytes`; the step before has taken its own.
-    pub(super) fn turn(&mut self, step: u32, bytes: u64) {
+    pub(super) fn turn(&mut self, step: u32, entry: u32, bytes: u64, peer: &mut Conn) -> Result<(), RunError> {
         assert!(self.left == 0 && self.chunks.is_empty(), "a step takes what the program implies");
         let total = length(bytes);
         (self.step, self.left, self.coming, self.total) = (step, total, total, total);
+        let Some(stock) = &mut self.stock else { return Ok(()) };
+        match stock.entries.get(step as usize) {
+            Some(&kept) if kept == entry => {
+                let kept = stock.read(total)?;
+                self.coming = 0;
+                self.chunks.extend((total > 0).then_some(kept));
+            }
+            Some(_) => return Err(Mismatch::Session { what: "the stock was dealt for other entries" }.into()),
+            None => {
+                // The dealer makes the masks of what is cached once more.
+                let mut conn = self.office.visit(peer)?;
+                for (step, &entry) in (0..).zip(&stock.entries) {
+                    ask(&mut conn, step, entry, false)?;
+                }
+                ask(&mut conn, step, entry, true)?;
+                (self.conn, self.stock) = (Some(conn), None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the step's material to `take` instead of a machine, as it comes.
+    pub(super) fn drain(&mut self, mut take: impl FnMut(&[u8]) -> Result<(), RunError>) -> Result<(), RunError> {
+        while self.left > 0 {
+            if self.chunks.is_empty() {
+                self.receive()?;
+            }
+            for chunk in self.chunks.drain(..) {
+                self.left -= chunk.len();
+                take(&chunk)?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until all of the step is there.
@@ -132,15 +183,17 @@ impl Delivery {
 
     /// Ends the delivery. The dealer takes its end as the end of the session, so it lasts until the last step is over.
     pub(super) fn end<T>(self, result: &Result<T, RunError>) {
-        match result {
-            Ok(_) => self.conn.close(),
-            Err(error) => self.conn.fail(&error.for_peer()),
+        match (self.conn, result) {
+            (None, _) => {}
+            (Some(conn), Ok(_)) => conn.close(),
+            (Some(conn), Err(error)) => conn.fail(&error.for_peer()),
         }
     }
 
     /// Waits for a chunk, and says how long it is.
     fn receive(&mut self) -> Result<usize, NetError> {
-        let chunk = self.conn.receive_some((Kind::Material, self.step), self.coming, &self.lost)?;
+        let conn = self.conn.as_mut().expect("a stock has all of a step, else the dealer is there");
+        let chunk = conn.receive_some((Kind::Material, self.step), self.coming, &self.lost)?;
         let length = chunk.len();
         self.coming -= length;
         self.chunks.push_back(chunk);
@@ -158,6 +211,14 @@ impl Delivery {
         }
         Ok(self.chunks.front_mut().expect("a chunk has arrived"))
     }
+}
+
+/// Asks the dealer for a step, or tells it that the step's material is there.
+fn ask(conn: &mut Conn, step: u32, entry: u32, wanted: bool) -> Result<(), NetError> {
+    let mut bytes = BytesMut::new();
+    bytes.put_u32_le(entry);
+    bytes.put_u8(u8::from(wanted));
+    conn.send_frame(Kind::Next, step, bytes.freeze())
 }
 
 impl Material for Delivery {

@@ -49,14 +49,17 @@ mod material;
 mod online;
 mod parts;
 mod plan;
+mod prepare;
 mod program;
 mod progress;
+mod stock;
 mod stream;
 
 pub use error::{RunError, chain};
 pub use material::Dealing;
 pub use parts::{Entropy, Os, Record, write_json};
 
-use parts::{Begin, GO_ON, Watch};
+use parts::{Begin, GO_ON, Purpose, TAKEN, Watch};
 pub use plan::{Due, Plan};
 pub use program::Loaded;
+pub use stock::{StockError, Stocks};

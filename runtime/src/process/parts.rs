@@ -37,32 +37,46 @@ impl Entropy for Os {
     }
 }
 
+/// What a session is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// One step, whose material comes by this choice.
+    Run(Dealing),
+    /// A generation, the first step of which was asked for. The material is taken from a stock, or comes as it is dealt.
+    Generate,
+    /// The material of a generation that begins so, to be kept.
+    Prepare,
+}
+
 /// What the client tells the server before its first step, one byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Begin {
     /// The client holds the masked weights.
     pub(super) holds_setup: bool,
-    /// When both parties want their material.
-    pub(super) dealing: Dealing,
-    /// What was asked for is the first step of a generation, whose material always comes during the session.
-    pub(super) generation: bool,
+    /// What the session is for.
+    pub(super) purpose: Purpose,
 }
+
+const PURPOSES: [Purpose; 4] =
+    [Purpose::Run(Dealing::First), Purpose::Run(Dealing::Overlapped), Purpose::Generate, Purpose::Prepare];
 
 impl Begin {
     pub(super) fn encode(self) -> Bytes {
-        let choices = [self.holds_setup, self.dealing == Dealing::Overlapped, self.generation];
-        Bytes::from(vec![(0..).zip(choices).map(|(i, choice)| u8::from(choice) << i).sum()])
+        let purpose = PURPOSES.iter().position(|p| *p == self.purpose).expect("all are listed");
+        Bytes::from(vec![u8::from(self.holds_setup) | (purpose as u8) << 1])
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Begin> {
-        let [choices @ 0..8] = bytes else { return None };
-        let dealing = if choices & 2 == 0 { Dealing::First } else { Dealing::Overlapped };
-        Some(Begin { holds_setup: choices & 1 != 0, dealing, generation: choices & 4 != 0 })
+        let [choices] = bytes else { return None };
+        Some(Begin { holds_setup: choices & 1 != 0, purpose: *PURPOSES.get(usize::from(choices >> 1))? })
     }
 }
 
-/// What the client says to the server in a generation: run the step that is due. Anything else ends the session.
+/// What the client says to the server between steps: run the step that is due, or deal it. Anything else ends the session.
 pub(super) const GO_ON: u8 = 1;
+
+/// What the server says when it has a place: the stock that the client named is there.
+pub(super) const TAKEN: u8 = 1;
 
 /// A run in the report file.
 #[derive(Serialize)]

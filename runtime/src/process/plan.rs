@@ -141,18 +141,28 @@ impl Plan {
 
     /// Step `number` of a session whose prompt has `prompt` tokens; none if there is no room for it.
     pub fn due(&self, module: &Module, prompt: usize, number: u32) -> Option<Due> {
-        let fits = |sizes: &[(usize, u32)], size: usize| sizes.iter().copied().find(|&(room, _)| room >= size);
-        let (size, first) = fits(&self.prefill, prompt)?;
         if prompt == 0 || prompt + number as usize >= self.context {
             return None;
         }
-        let entry = match number {
-            0 => first,
-            _ => fits(&self.decode, size + number as usize)?.1,
-        };
+        let size = self.prefill.iter().map(|&(size, _)| size).find(|&size| size >= prompt)?;
+        let entry = self.entry(size, number)?;
         self.check(module, prompt, size, number, entry).ok()?;
         let publics = publics(&module.entries[entry as usize], prompt, size, number).ok()?;
         Some(Due { entry, publics })
+    }
+
+    /// The entry of step `number` after a prefill of `size` slots.
+    pub fn entry(&self, size: usize, number: u32) -> Option<u32> {
+        let fits = |sizes: &[(usize, u32)], slots: usize| Some(sizes.iter().find(|&&(room, _)| room >= slots)?.1);
+        match number {
+            0 => fits(&self.prefill, size),
+            _ => fits(&self.decode, size + number as usize),
+        }
+    }
+
+    /// The slots of a prefill entry.
+    pub fn size(&self, entry: u32) -> Option<usize> {
+        Some(self.prefill.iter().find(|&&(_, number)| number == entry)?.0)
     }
 
     /// Bytes of material that a step of an entry takes.

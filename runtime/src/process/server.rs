@@ -10,11 +10,14 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use super::material::Delivery;
+use super::material::{Delivery, Office};
 use super::online::{over, run, step};
 use super::plan::{Due, Plan};
+use super::prepare::keep;
 use super::stream::Outgoing;
-use super::{Begin, Entropy, GO_ON, Loaded, Record, RunError, Watch, accept, chain, write_json};
+use super::{
+    Begin, Entropy, GO_ON, Loaded, Purpose, Record, RunError, Stocks, TAKEN, Watch, accept, chain, write_json,
+};
 use crate::handshake::{self, Hello, Mismatch, Role, Session, greet, hex};
 use crate::keys::MasterKey;
 use crate::ledger::Ledger;
@@ -92,7 +95,7 @@ impl Desk {
                 conn.close();
                 self.report(*record);
             }
-            Ok(Served::Generation { steps }) => {
+            Ok(Served::Steps { steps }) => {
                 tracing::info!(%session, steps, "session served (trusted dealer)");
                 conn.close();
             }
@@ -126,17 +129,24 @@ impl Desk {
             expected: "a begin with known choices".to_owned(),
             got: "something else".to_owned(),
         })?;
-        let generation = match begin.generation {
-            true => Some(self.generation(step.entry, &theirs.publics)?),
-            false => None,
+        let plan = match begin.purpose {
+            Purpose::Run(_) => None,
+            Purpose::Generate | Purpose::Prepare => Some(self.generation(step.entry, &theirs.publics)?),
         };
         let most = |program: &Program| ir::cost::cost(program).client_sent_bytes;
-        conn.trust(if begin.generation { entries.iter().map(most).max().unwrap_or(0) } else { most(program) });
+        conn.trust(match begin.purpose {
+            Purpose::Run(_) => most(program),
+            Purpose::Generate | Purpose::Prepare => entries.iter().map(most).max().unwrap_or(0),
+        });
         phases.handshake_seconds = watch.lap();
 
-        let _permit = self.permit(conn, begin.generation)?;
-        if begin.generation {
-            conn.send_frame(Kind::Ready, 0, Bytes::new())?;
+        let _permit = self.permit(conn, plan.is_some())?;
+        let mut stock = None;
+        if plan.is_some() {
+            if begin.purpose == Purpose::Generate && theirs.session != Session::default() {
+                stock = self.stocks().take(theirs.session)?;
+            }
+            conn.send_frame(Kind::Ready, 0, Bytes::copy_from_slice(&[if stock.is_some() { TAKEN } else { 0 }]))?;
         }
         let mask_seed = key.mask_seed(&loaded.hash);
         let weights = weights.of(program);
@@ -151,24 +161,46 @@ impl Desk {
         }
         phases.setup_seconds = watch.lap();
 
-        let seed = entropy.seed()?;
-        ledger.burn(Party::Server, &session)?;
-        let hello = Hello { entry: program.name.clone(), ..ours };
-        let bytes = ir::cost::cost(program).server_material_bytes;
-        let frames = match generation {
-            Some((plan, _)) => plan.frames(&loaded.module, step.entry, Party::Server),
-            None => begin.dealing.frames(program, bytes),
+        let (session, seed) = match &stock {
+            Some(stock) => (theirs.session, stock.seed.clone()),
+            None => (session, entropy.seed()?),
         };
-        let seeds = [&seed, &mask_seed];
-        let delivery = Delivery::begin(&self.net, *dealer, &hello, &seeds, (frames, bytes), conn)?;
+        if begin.purpose != Purpose::Prepare {
+            ledger.burn(Party::Server, &session)?;
+        }
+        let bytes = ir::cost::cost(program).server_material_bytes;
+        let frames = match (begin.purpose, plan) {
+            (Purpose::Run(dealing), _) => dealing.frames(program, bytes),
+            (_, Some((plan, _))) => plan.frames(&loaded.module, step.entry, Party::Server),
+            (_, None) => unreachable!("a generation has a plan"),
+        };
+        let office = Office {
+            net: self.net.clone(),
+            dealer: *dealer,
+            hello: Hello { entry: program.name.clone(), session, ..ours },
+            seeds: vec![seed.clone(), mask_seed.clone()],
+            frames,
+        };
+        let mut delivery = Delivery::begin(office, stock, conn)?;
         phases.dealing_seconds = watch.lap();
 
-        if let Some((plan, prompt)) = generation {
-            let steps = generate(conn, delivery, Steps { loaded, plan, prompt }, &seed, &weights)?;
-            return Ok(Served::Generation { steps });
-        }
+        let dealing = match (begin.purpose, plan) {
+            (Purpose::Run(dealing), _) => dealing,
+            (purpose, Some((plan, prompt))) => {
+                let steps = Steps { loaded, plan, prompt };
+                let done = match purpose {
+                    Purpose::Prepare => self.keep(conn, &mut delivery, steps, (session, &seed)),
+                    _ => generate(conn, &mut delivery, steps, &seed, &weights),
+                };
+                delivery.end(&done);
+                return Ok(Served::Steps { steps: done? });
+            }
+            (_, None) => unreachable!("a generation has a plan"),
+        };
+        delivery.ask(step.number, step.entry)?;
+        delivery.turn(step.number, step.entry, bytes, conn)?;
         let machine = Machine::server(step, &seed, &theirs.publics, &weights)?;
-        let finished = run(conn, delivery, begin.dealing, machine, Vec::new(), &mut watch, &mut phases)?;
+        let finished = run(conn, delivery, dealing, machine, Vec::new(), &mut watch, &mut phases)?;
         conn.receive_small(Kind::Done, 0)?;
         let setup_bytes = if begin.holds_setup { 0 } else { setup_bytes(entries) };
         Ok(Served::Run(Box::new(Record::new(session, phases, setup_bytes, conn, finished.report))))
@@ -180,6 +212,36 @@ impl Desk {
             self.plan.as_ref().and_then(|plan| Some((plan, plan.prompt(&self.server.loaded.module, entry, publics)?)));
         let what = "a generation does not begin with this entry and these public numbers";
         prompt.ok_or_else(|| Mismatch::Session { what }.into())
+    }
+
+    /// Keeps the material of steps as long as the client asks for them; gives their number.
+    fn keep(
+        &self,
+        conn: &mut Conn,
+        delivery: &mut Delivery,
+        Steps { plan, loaded, prompt }: Steps<'_>,
+        (session, seed): (Session, &Seed),
+    ) -> Result<u32, RunError> {
+        let first = plan.due(&loaded.module, prompt, 0).and_then(|due| plan.size(due.entry));
+        let size = first.expect("the session began with a prefill");
+        let stocks = self.stocks();
+        let mut making = stocks.make()?;
+        let mut number = 0;
+        while goes_on(conn)? {
+            let Some(entry) = plan.entry(size, number) else {
+                return Err(Mismatch::Session { what: "a step beyond the last slot was asked for" }.into());
+            };
+            keep(delivery, &mut making, (number, entry), plan.material_bytes(entry, Party::Server), conn)?;
+            number += 1;
+        }
+        // The client keeps its part when this one is safe, so that it never names a stock that was not made.
+        stocks.keep(making, session, seed)?;
+        conn.send_frame(Kind::Done, 0, Bytes::new())?;
+        Ok(number)
+    }
+
+    fn stocks(&self) -> Stocks {
+        Stocks::new(self.server.ledger.directory(), Party::Server, self.server.loaded.hash)
     }
 
     /// Waits for a place.
@@ -199,7 +261,7 @@ impl Desk {
 /// What a session was.
 enum Served {
     Run(Box<Record>),
-    Generation { steps: u32 },
+    Steps { steps: u32 },
 }
 
 /// The steps of a generation.
@@ -213,18 +275,6 @@ struct Steps<'a> {
 /// Runs steps as long as the client asks for them; gives their number.
 fn generate(
     conn: &mut Conn,
-    mut delivery: Delivery,
-    steps: Steps<'_>,
-    seed: &Seed,
-    weights: &EntryWeights<'_>,
-) -> Result<u32, RunError> {
-    let done = one_by_one(conn, &mut delivery, steps, seed, weights);
-    delivery.end(&done);
-    done
-}
-
-fn one_by_one(
-    conn: &mut Conn,
     delivery: &mut Delivery,
     Steps { loaded, plan, prompt }: Steps<'_>,
     seed: &Seed,
@@ -234,16 +284,18 @@ fn one_by_one(
     let mut cache = Openings::default();
     let mut due = plan.due(&loaded.module, prompt, 0);
     for number in 0.. {
-        // While the client looks at what it has, it shows that it is alive.
-        if conn.receive_small(Kind::Next, 1)?[..] != [GO_ON] {
+        if number == 0
+            && let Some(first) = &due
+        {
+            delivery.ask(number, first.entry)?;
+        }
+        if !goes_on(conn)? {
             return Ok(number);
         }
         let Some(Due { entry, publics }) = due else {
             return Err(Mismatch::Session { what: "a step beyond the context was asked for" }.into());
         };
-        if number > 0 {
-            delivery.turn(number, plan.material_bytes(entry, Party::Server));
-        }
+        delivery.turn(number, entry, plan.material_bytes(entry, Party::Server), conn)?;
         // Dealt while this one runs.
         due = plan.due(&loaded.module, prompt, number + 1);
         if let Some(next) = &due {
@@ -254,6 +306,11 @@ fn one_by_one(
         step(conn, delivery, machine, &mut cache, Vec::new())?;
     }
     unreachable!("a context has an end")
+}
+
+/// Whether the client wants the step that is due. While it looks at what it has, it shows that it is alive.
+fn goes_on(conn: &mut Conn) -> Result<bool, NetError> {
+    Ok(conn.receive_small(Kind::Next, 1)?[..] == [GO_ON])
 }
 
 fn refuse(conn: Conn, error: &RunError) {

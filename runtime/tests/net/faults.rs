@@ -354,6 +354,7 @@ fn the_dealer_pairs_two_different_roles_of_one_program() {
     let seeded = |world: &World, party: Party, session| {
         let mut conn = come(world, &files, party, session).unwrap();
         conn.send_frame(Kind::Seeds, 0, vec![7; 32 * (1 + party.index())].into()).unwrap();
+        conn.send_frame(Kind::Next, 0, vec![0, 0, 0, 0, 1].into()).unwrap();
         conn
     };
     let error = come(&world, &others, Party::Client, 1).err().unwrap().to_string();

@@ -114,9 +114,15 @@ impl World {
         address
     }
 
-    /// A client whose sessions have the seed `mark`.
+    /// A generator whose sessions have the seed `mark`.
     pub fn client(&self, server: SocketAddr, dealer: SocketAddr, mark: u8) -> Generator {
-        let client = Client {
+        let client = self.party(server, dealer, mark);
+        Generator::new(client, self.net.handle().clone(), self.net.timeout()).unwrap()
+    }
+
+    /// What is behind it.
+    pub fn party(&self, server: SocketAddr, dealer: SocketAddr, mark: u8) -> Client {
+        Client {
             loaded: loaded(),
             cache: Cache::open(&self.folder.path().join("cache")).unwrap(),
             ledger: Ledger::open(&self.folder.path().join("client")).unwrap(),
@@ -125,8 +131,7 @@ impl World {
             dealing: Dealing::Overlapped,
             options: Options::default(),
             entropy: Box::new(Fixed(mark)),
-        };
-        Generator::new(client, self.net.handle().clone(), self.net.timeout()).unwrap()
+        }
     }
 }
 

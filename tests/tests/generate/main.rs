@@ -4,3 +4,4 @@ mod common;
 #[cfg(unix)]
 mod processes;
 mod sessions;
+mod stocks;

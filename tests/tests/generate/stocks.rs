@@ -1,0 +1,105 @@
+//! Material that was dealt beforehand.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ir::Party;
+use ssvm::generate::{Cancel, GenerateError, Model, Noise};
+use ssvm::process::generation::Generator;
+use ssvm::process::{Plan, RunError, Stocks};
+
+use crate::common::{World, loaded, simulated};
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Nobody is there.
+const NOWHERE: std::net::SocketAddr = std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
+
+/// Tokens, and for how many there is material after each.
+fn generate(model: &Generator, prompt: &[u32], count: usize) -> Result<Vec<(u32, Option<u64>)>, GenerateError> {
+    let mut session = model.begin(prompt, Noise::greedy(), &Cancel::default())?;
+    (0..count).map(|_| session.next().map(|step| (step.token, step.material_tokens))).collect()
+}
+
+fn expected(prompt: &[u32], count: usize) -> Vec<u32> {
+    simulated(prompt, count, &Noise::greedy(), 1).iter().map(|step| step.0).collect()
+}
+
+fn left(world: &World) -> [u64; 2] {
+    [(Party::Client, "client"), (Party::Server, "server")]
+        .map(|(party, name)| Stocks::new(&world.folder.path().join(name), party, loaded().hash).tokens())
+}
+
+#[test]
+fn a_stock_needs_no_dealer_and_is_continued_by_one() {
+    let mut world = World::new(TIMEOUT);
+    let dealer = world.dealer();
+    let server = world.server(dealer, 1);
+    let client = world.party(server, dealer, 1);
+    let plan = Plan::of(&client.loaded.module).unwrap();
+    for (size, tokens) in [(4, 6), (8, 3), (4, 2)] {
+        let bytes = client.prepare(&world.net, &plan, Some(size), tokens).unwrap();
+        assert!(bytes > 100_000);
+    }
+    assert_eq!(left(&world), [11, 11]);
+    // The greater of two; without a dealer.
+    let got = generate(&world.client(server, NOWHERE, 1), &[20, 300, 41], 6).unwrap();
+    let want: Vec<(u32, Option<u64>)> =
+        expected(&[20, 300, 41], 6).into_iter().zip((0..6).map(|step| Some(7 - step))).collect();
+    assert_eq!(got, want);
+    assert_eq!(left(&world), [5, 5]);
+    // A longer prompt has one of its own, which ends before the text does; then there is none.
+    let model = world.client(server, dealer, 1);
+    for material in [Some(0), None] {
+        let got = generate(&model, &[9, 8, 7, 6, 5], 9).unwrap();
+        assert_eq!(got.iter().map(|step| step.0).collect::<Vec<_>>(), expected(&[9, 8, 7, 6, 5], 9));
+        assert_eq!(got.last().unwrap().1, material);
+    }
+    assert_eq!(left(&world), [2, 2]);
+}
+
+#[test]
+fn sizes_without_room_are_refused() {
+    let world = World::new(TIMEOUT);
+    let client = world.party(NOWHERE, NOWHERE, 1);
+    let plan = Plan::of(&client.loaded.module).unwrap();
+    let refused = |size, tokens| client.prepare(&world.net, &plan, size, tokens).unwrap_err();
+    assert!(matches!(refused(Some(5), 1), RunError::NoPrefill { size: 5, .. }));
+    assert!(matches!(refused(None, 70), RunError::NoRoom { tokens: 70, prefill: 4, most: 69 }));
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        match file.file_type().unwrap().is_dir() {
+            true => copy(&file.path(), &to.join(file.file_name())),
+            false => drop(std::fs::copy(file.path(), to.join(file.file_name())).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn a_stock_that_comes_back_is_refused_and_half_a_stock_is_passed_over() {
+    let mut world = World::new(TIMEOUT);
+    let dealer = world.dealer();
+    let server = world.server(dealer, 1);
+    let client = world.party(server, dealer, 1);
+    let plan = Plan::of(&client.loaded.module).unwrap();
+    client.prepare(&world.net, &plan, Some(4), 3).unwrap();
+    let place = |name: &str| -> PathBuf { world.folder.path().join(name) };
+    let both = ["client", "server"];
+    // As a backup would bring it back.
+    both.iter().for_each(|name| copy(&place(name).join("stock"), &place("backup").join(name)));
+    let model = world.client(server, dealer, 1);
+    generate(&model, &[1, 2], 3).unwrap();
+    both.iter().for_each(|name| copy(&place("backup").join(name), &place(name).join("stock")));
+    assert_eq!(left(&world), [3, 3]);
+    let error = generate(&model, &[1, 2], 3).unwrap_err().to_string();
+    assert!(error.ends_with("was burnt before: its material must not be used again"), "{error}");
+    assert_eq!(left(&world), [0, 0]);
+    // The client's part alone.
+    copy(&place("backup").join("client"), &place("client").join("stock"));
+    assert_eq!(left(&world), [3, 0]);
+    assert_eq!(generate(&model, &[1, 2], 3).unwrap().last().unwrap().1, None);
+    assert_eq!(left(&world), [0, 0]);
+}
