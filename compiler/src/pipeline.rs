@@ -93,10 +93,7 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         options.generation.as_ref().map(|wanted| prepare(&mut fused, wanted, options.logits)).transpose()?;
 
     let made_up = given.is_none();
-    let mut looked_at = fused.clone();
-    if let Some((_, positions)) = &generation {
-        looked_at = everywhere(&fused, positions, given.as_ref().map(|g| &g.0))?;
-    }
+    let looked_at = everywhere(&fused, generation.as_ref().map(|g| &g.1), given.as_ref().map(|g| &g.0))?;
     let samples = match given {
         Some((arrays, path)) if generation.is_some() => samples::windows(&looked_at, &arrays, path)?,
         Some((arrays, path)) => samples::split(&looked_at, &arrays, path)?,
@@ -190,8 +187,16 @@ fn cannot_generate(why: String) -> Diagnostic {
     Diagnostic::new("this model cannot generate token by token").because(format!("{why}."))
 }
 
-/// What calibration runs: every position is picked at once, and windows shorter than the context will do.
-fn everywhere(fused: &Graph, positions: &Positions, arrays: Option<&samples::Arrays>) -> Result<Graph, Diagnostic> {
+/// What calibration runs. Any position may be picked, so where the model allows it all of them are; and windows shorter
+/// than a context that is generated in will do.
+fn everywhere(
+    fused: &Graph,
+    generated: Option<&Positions>,
+    arrays: Option<&samples::Arrays>,
+) -> Result<Graph, Diagnostic> {
+    let Some(positions) = generated else {
+        return Ok(resize::positions(fused).map_or_else(|_| fused.clone(), |positions| resize::all(fused, &positions)));
+    };
     let length = arrays.and_then(|arrays| arrays.values().find_map(|array| array.shape().get(1).copied()));
     match length {
         Some(length @ 2..) if length < positions.count => {

@@ -99,7 +99,7 @@ fn gpt2s_fuse_to_one_list() {
     for (file, layers) in models {
         let (graph, census) = fused(file, Logits::Last);
         let want = format!(
-            "add {}, add_weight 1, attention {layers}, embed 1, gelu {layers}, input 1, linear {}, normalize {}, pick 1, slice {}",
+            "add {}, add_weight 1, attention {layers}, embed 1, gelu {layers}, input 1, linear {}, normalize {}, pick 2, slice {}",
             2 * layers,
             4 * layers + 1,
             2 * layers + 1,

@@ -249,7 +249,8 @@ fn gpt2_fuses_to_one_list() {
                 want.extend("normalize linear slice slice slice attention linear add".split(' '));
                 want.extend("normalize linear gelu linear add".split(' '));
             }
-            want.extend(if logits == Logits::Last { vec!["pick"] } else { vec![] });
+            // Of the stream and of the last attention's result.
+            want.extend(if logits == Logits::Last { vec!["pick"; 2] } else { vec![] });
             want.extend(["normalize", "linear"]);
             let mut found = computed(&after);
             want.sort_unstable();

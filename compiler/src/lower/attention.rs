@@ -22,10 +22,8 @@ use crate::tables;
 /// Fractional bits of a score when it is clipped and exponentiated.
 const SCORE_SCALE: Scale = 10;
 
-/// Fractional bits of a score when it is compared with thresholds.
-const COARSE_SCALE: Scale = 1;
-
-/// Distance of the thresholds in nats; 2^STEP_LOG2.
+/// Distance of the thresholds in nats, 2^STEP_LOG2. Scores are compared in such steps, rounded up or down, so a row's
+/// maximum is found to within a step either way: the bits saved are levels of a key for every score.
 const STEP_LOG2: Scale = 1;
 
 /// Row maxima are taken this many nats beyond what was seen, either way.
@@ -34,10 +32,10 @@ const MAXIMUM_MARGIN: f64 = 4.0;
 /// Scores may exceed what was seen by this factor.
 const SCORE_MARGIN: f64 = 4.0;
 
-/// A clipped score lies at most this far above its row's threshold.
+/// A clipped score lies at most this far above its row's threshold: a step.
 const HEAD: f64 = 2.0;
 
-/// Distance between the clip and the end of the exponential's table, for rounding.
+/// Distance between the clip and the end of the exponential's table: a score that is rounded up to the clip is not raised.
 const GUARD: f64 = 2.0;
 
 /// The least row maximum lies this far above the lower clip, so that a row keeps its twelve nats of resolution.
@@ -52,8 +50,9 @@ const SERIES_SCALE: u8 = 14;
 /// Fractional bits of exponentials between squarings.
 const EXP_SCALE: Scale = 15;
 
-/// Row sums are inverted from here up; no row whose maximum was calibrated has a sum below 1.
-const LEAST_SUM: f64 = 1.0 / 16.0;
+/// Row sums are inverted from here up. A row whose maximum was calibrated is at most a step below its threshold, so its sum
+/// is above exp(-2).
+const LEAST_SUM: f64 = 1.0 / 8.0;
 
 /// Knots an octave of the spline of 1/Σ: a relative error of 1.7e-3, below the rounding of E and V.
 const KNOTS_PER_OCTAVE: u32 = 6;
@@ -64,7 +63,7 @@ const INVERSE_SCALE: Scale = 20;
 /// Fractional bits of the unnormalised result when it is opened.
 const RESULT_SCALE: Scale = 14;
 
-/// Integer nats: where thresholds and clip lie.
+/// Integer nats, multiples of a step: where thresholds and clip lie.
 struct Grid {
     /// A row with no score above the first threshold counts as having this maximum.
     base: i64,
@@ -165,12 +164,12 @@ fn shift_and_clip(
     let [all, kept] = draft.shape(score)[..] else { panic!("packed scores have two dimensions") };
     let maxima = (1..=grid.count).map(|i| grid.base + (i << STEP_LOG2));
     let thresholds: Vec<i64> =
-        [grid.low].into_iter().chain(maxima).chain([grid.high]).map(|t| t << COARSE_SCALE).collect();
+        [grid.low].into_iter().chain(maxima).chain([grid.high]).map(|t| t >> STEP_LOG2).collect();
     let count = thresholds.len() as u32;
     let farthest = grid.low.abs().max(grid.high.abs()) as f64;
     let thresholds = draft.table("maxima", Table::Thresholds(thresholds));
-    let coarse = draft.down_to(score, COARSE_SCALE);
-    let coarse = draft.open_to_compare(coarse, greatest_score, farthest);
+    let coarse = draft.down_to(score, -STEP_LOG2);
+    let coarse = draft.open_to_compare(coarse, greatest_score + f64::from(STEP_LOG2).exp2(), farthest);
     let bits = draft.ge(coarse, thresholds);
 
     // How many scores of a row reach each threshold.
@@ -259,10 +258,12 @@ fn exponential(draft: &mut Draft, x: Value, exp: &ExpVariant, scale: Scale) -> V
 
 fn grid(least: f64, greatest: f64, exp: &ExpVariant) -> Grid {
     let step = 1i64 << STEP_LOG2;
-    let base = least.floor() as i64;
+    let base = (least / step as f64).floor() as i64 * step;
     let count = ((greatest.ceil() as i64 - base) + step - 1) / step;
     let high = base + count * step + HEAD as i64;
-    Grid { base, count, low: high - (exp.reach - HEAD - GUARD) as i64, high }
+    let low = high - (exp.reach - HEAD - GUARD) as i64;
+    assert!(low % step == 0 && high % step == 0, "a clip lies on the grid");
+    Grid { base, count, low, high }
 }
 
 /// [batch, n, heads·depth] -> [batch·heads, n, depth].

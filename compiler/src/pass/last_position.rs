@@ -2,12 +2,15 @@
 //!
 //! Rewrites  with `--logits last`: the logits [batch, seq, vocabulary] into `pick` of them along `seq`, and a model's own
 //!           slice of the last position into `pick`. Always: moves a `pick`, or a slice of positions, above operations on
-//!           rows that have no other reader.
-//! Why       The language-model head is the greatest product of the model, and one row of it is wanted.
+//!           rows that nothing else reads in the end.
+//! Why       The language-model head is the greatest product of the model, and one row of it is wanted. Nor does the last
+//!           layer need more, from the result of its attention on.
 //! Needs     `fuse_linear` and `simplify`.
 //! Keeps     Real values at the picked position. The dimension becomes 1.
 
-use super::{Logits, Options, known, rewrite, sole_reader};
+use std::collections::HashMap;
+
+use super::{Logits, Options, known};
 use crate::diagnostic::Diagnostic;
 use crate::graph::{DType, Graph, NodeId, Op};
 
@@ -20,21 +23,66 @@ pub fn run(graph: &mut Graph, options: &Options) -> Result<(), Diagnostic> {
         pick_last(graph);
         graph.sweep();
     }
-    rewrite(graph, |graph, id| {
-        let Some((above, operands)) = find(graph, id) else { return Ok(false) };
-        let (op, shape) = (graph.node(id).op.clone(), graph.node(id).shape.clone());
-        let (origin, above_origin) = (graph.node(id).origin.clone(), graph.node(above).origin.clone());
-        let mut moved = graph.operands(above);
-        for &slot in &operands {
-            moved[slot] = graph.push(op.clone(), &[moved[slot]], &origin);
+    for id in graph.order() {
+        if !graph.dag.contains_node(id) {
+            continue; // What another choice left behind.
         }
-        let new = match graph.node(above).op.clone() {
-            Op::Reshape => graph.push_reshape(moved[0], &shape, &above_origin),
-            above => graph.push(above, &moved, &above_origin),
+        let behind = match graph.node(id).op {
+            Op::Pick { axis } | Op::Slice { axis, .. } if axis + 1 < graph.node(id).shape.len() => {
+                serving(graph, id, axis)
+            }
+            _ => continue,
         };
-        graph.replace(id, new);
-        Ok(true)
-    })
+        if !behind.is_empty() {
+            move_up(graph, id, &behind);
+        }
+    }
+    Ok(())
+}
+
+/// The operations on rows of which nothing is read but what `choice` chooses, operands before readers, each with the slots
+/// whose rows it takes.
+fn serving(graph: &Graph, choice: NodeId, axis: usize) -> Vec<(NodeId, Vec<usize>)> {
+    let mut found: Vec<(NodeId, Vec<usize>)> = Vec::new();
+    for id in graph.order().into_iter().rev() {
+        let serves = |reader: &NodeId| *reader == choice || found.iter().any(|f| f.0 == *reader);
+        let readers = graph.readers(id);
+        if readers.is_empty() || !readers.iter().all(serves) || graph.outputs.iter().any(|output| output.1 == id) {
+            continue;
+        }
+        if let Some(slots) = row_slots(graph, id, axis) {
+            found.push((id, slots));
+        }
+    }
+    found.reverse();
+    found
+}
+
+/// Makes `choice` before the operations `behind` it, instead of after.
+fn move_up(graph: &mut Graph, choice: NodeId, behind: &[(NodeId, Vec<usize>)]) {
+    let chosen = graph.node(choice).clone();
+    let (Op::Pick { axis } | Op::Slice { axis, .. }) = chosen.op else { panic!("a choice of positions") };
+    let mut moved: HashMap<NodeId, NodeId> = HashMap::new();
+    for (id, slots) in behind {
+        let mut operands = graph.operands(*id);
+        for &slot in slots {
+            let operand = operands[slot];
+            operands[slot] =
+                *moved.entry(operand).or_insert_with(|| graph.push(chosen.op.clone(), &[operand], &chosen.origin));
+        }
+        let node = graph.node(*id).clone();
+        let new = match node.op {
+            Op::Reshape => {
+                let mut shape = node.shape;
+                shape[axis] = chosen.shape[axis];
+                graph.push_reshape(operands[0], &shape, &node.origin)
+            }
+            op => graph.push(op, &operands, &node.origin),
+        };
+        moved.insert(*id, new);
+    }
+    graph.replace(choice, moved[&graph.operands(choice)[0]]);
+    graph.sweep();
 }
 
 /// Picks one position of the logits, unless the model does. Logits are the output of that name, else the first output if a
@@ -94,26 +142,18 @@ fn row_wise(graph: &Graph, id: NodeId) -> Option<usize> {
     }
 }
 
-/// Decides whether the choice of positions `id` can move above its operand: that operand, and the slots to choose from.
-fn find(graph: &Graph, id: NodeId) -> Option<(NodeId, Vec<usize>)> {
-    let axis = match graph.node(id).op {
-        Op::Pick { axis } | Op::Slice { axis, .. } if axis + 1 < graph.node(id).shape.len() => axis,
-        _ => return None,
-    };
-    let above = graph.operands(id)[0];
-    sole_reader(graph, above)?;
-    let operands = graph.operands(above);
-    let shape = &graph.node(above).shape;
-    match graph.node(above).op {
-        // A sum of two computed values moves only where both serve it alone, else one would be computed twice.
-        Op::Add if known::split(graph, above).is_none() => operands
-            .iter()
-            .all(|&o| sole_reader(graph, o).is_some() && graph.node(o).shape == *shape)
-            .then(|| (above, vec![0, 1])),
+/// The slots whose rows an operation maps one by one to the result's, positions being along `axis` of both.
+fn row_slots(graph: &Graph, id: NodeId, axis: usize) -> Option<Vec<usize>> {
+    let operands = graph.operands(id);
+    let shape = &graph.node(id).shape;
+    match graph.node(id).op {
+        Op::Add if known::split(graph, id).is_none() => {
+            operands.iter().all(|&o| graph.node(o).shape == *shape).then(|| vec![0, 1])
+        }
         Op::Reshape => {
             let inner = &graph.node(operands[0]).shape;
-            (axis + 1 < inner.len() && inner[..=axis] == shape[..=axis]).then(|| (above, vec![0]))
+            (axis + 1 < inner.len() && inner[..=axis] == shape[..=axis]).then(|| vec![0])
         }
-        _ => row_wise(graph, above).map(|slot| (above, vec![slot])),
+        _ => row_wise(graph, id).map(|slot| vec![slot]),
     }
 }

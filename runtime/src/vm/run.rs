@@ -20,7 +20,7 @@ use ir::{InputId, Op, Party, Value, Weight, Width, liveness};
 use std::time::{Duration, Instant};
 
 /// Rows of a `linear` that the server multiplies at a time, at least: the kernel copies the weight once for all of them.
-const ROWS: usize = 64;
+const ROWS: usize = 128;
 
 /// The state of a run.
 pub(super) struct Run<'r, 'a> {
