@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use super::client::{Ask, Client, Opened};
 use super::online::step;
-use super::{Due, GO_ON, Plan, Purpose, RunError, Watch};
+use super::{Due, GO_ON, Plan, Purpose, RunError, Watch, trace};
 use crate::codec::dimensions;
 use crate::generate::{Cancel, GenerateError, Limits, Model, Noise, Session, Step};
 use crate::handshake::Role;
@@ -245,23 +245,24 @@ impl Job {
                 delivery.ask(number as u32 + 1, next.entry)?;
             }
             let inputs = self.inputs(due, number, *token);
-            let finished = thread::scope(|scope| {
+            thread::scope(|scope| -> Result<(), RunError> {
                 let (machine, ahead) = prepared.take().expect("prepared while the step before ran")?;
                 let preparing = next.map(|_| scope.spawn(|| prepare(number + 1)));
                 ahead.0.into_iter().try_for_each(|(step, frame)| conn.send_frame(Kind::Online, step, frame))?;
-                let finished = step(conn, delivery, machine, &mut cache, inputs);
+                let finished = step(conn, delivery, machine, &mut cache, inputs)?;
+                trace(number as u32, &finished.report);
+                *token = self.token(finished.outputs)?;
+                // Before the next step is prepared in full: its owner may look at the token meanwhile.
+                tell(Step {
+                    token: *token,
+                    sent_bytes: conn.sent_bytes() - before.0,
+                    received_bytes: conn.received_bytes() - before.1,
+                    seconds: start.elapsed().as_secs_f64(),
+                    material_tokens: material.map(|all| all - (number as u64 + 1).min(steps.unwrap_or(0))),
+                });
                 prepared = preparing.map(|thread| thread.join().expect("a panic is our own mistake"));
-                finished
+                Ok(())
             })?;
-            *token = self.token(finished.outputs)?;
-            let answer = Step {
-                token: *token,
-                sent_bytes: conn.sent_bytes() - before.0,
-                received_bytes: conn.received_bytes() - before.1,
-                seconds: start.elapsed().as_secs_f64(),
-                material_tokens: material.map(|all| all - (number as u64 + 1).min(steps.unwrap_or(0))),
-            };
-            tell(answer);
         }
         unreachable!("a schedule has an end")
     }

@@ -59,7 +59,7 @@ pub use error::{RunError, chain};
 pub use material::Dealing;
 pub use parts::{Entropy, Os, Record, write_json};
 
-use parts::{Begin, GO_ON, Purpose, TAKEN, Watch};
+use parts::{Begin, GO_ON, Purpose, TAKEN, Watch, trace};
 pub use plan::{Due, Plan};
 pub use program::Loaded;
 pub use stock::{StockError, Stocks};

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::RunError;
 use super::material::Dealing;
 use crate::handshake::Session;
-use crate::meter::{Phases, Report};
+use crate::meter::{Phases, Report, Totals};
 use crate::net::Conn;
 use crate::prg::Seed;
 
@@ -99,6 +99,15 @@ impl Record {
     pub(super) fn new(session: Session, phases: Phases, setup_bytes: u64, conn: &Conn, online: Report) -> Record {
         let (socket_sent_bytes, socket_received_bytes) = (conn.sent_bytes(), conn.received_bytes());
         Record { session: session.to_string(), phases, setup_bytes, socket_sent_bytes, socket_received_bytes, online }
+    }
+}
+
+/// Logs where the time of a generation's step went, for `--log ssvm=trace`. There is no secret in a profile.
+pub(super) fn trace(number: u32, report: &Report) {
+    if tracing::enabled!(tracing::Level::TRACE) {
+        let (ahead, online) = (report.setup_seconds, report.online_seconds);
+        let profile = Totals::of([(report, Phases::default(), 0)]).profile();
+        tracing::trace!("step {number}: {ahead:.4} s ahead, {online:.4} s online\n{profile}");
     }
 }
 

@@ -16,7 +16,7 @@ use super::plan::{Due, Plan};
 use super::prepare::keep;
 use super::stream::Outgoing;
 use super::{
-    Begin, Entropy, GO_ON, Loaded, Purpose, Record, RunError, Stocks, TAKEN, Watch, accept, chain, write_json,
+    Begin, Entropy, GO_ON, Loaded, Purpose, Record, RunError, Stocks, TAKEN, Watch, accept, chain, trace, write_json,
 };
 use crate::handshake::{self, Hello, Mismatch, Role, Session, greet, hex};
 use crate::keys::MasterKey;
@@ -303,7 +303,7 @@ fn generate(
         }
         let mut machine = Machine::server(Step { entries, entry, number }, seed, &publics, weights)?;
         over(conn, |link| machine.prepare(link))?;
-        step(conn, delivery, machine, &mut cache, Vec::new())?;
+        trace(number, &step(conn, delivery, machine, &mut cache, Vec::new())?.report);
     }
     unreachable!("a context has an end")
 }
