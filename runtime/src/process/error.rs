@@ -44,6 +44,8 @@ pub enum RunError {
     Encode(#[from] CodecError),
     #[error(transparent)]
     Vm(#[from] VmError),
+    #[error("no threads: {0}")]
+    Threads(rayon::ThreadPoolBuildError),
     #[error(transparent)]
     Stock(#[from] StockError),
     #[error("there is no entry for {tokens} tokens after a prompt of {prefill} slots: at most {most} have room")]
@@ -89,6 +91,7 @@ impl RunError {
             RunError::Input(e) => e.hint(),
             RunError::Encode(_) => "values within the ranges that the program was compiled for".to_owned(),
             RunError::Vm(_) => "the same program on both sides; the other side's log may say more".to_owned(),
+            RunError::Threads(_) => "a larger process limit".to_owned(),
             RunError::Stock(_) => "`--state DIR` with a directory that can be written and has room".to_owned(),
             RunError::NoRoom { .. } => "fewer tokens, or a program that was compiled for more".to_owned(),
             RunError::NoPrefill { .. } => "`--prefill` with one of these".to_owned(),

@@ -2,7 +2,8 @@
 //!
 //! Threads  A session has a thread of its own, which holds its connections and runs its steps when asked. While a step
 //!          runs, a second thread does what the next one's input is not needed for: the client's products with the masked
-//!          weights, and the messages that go ahead, which are kept until the connection is free for them.
+//!          weights, and the messages that go ahead, which are kept until the connection is free for them. That work has
+//!          a pool of its own, half of the cores, so that the step that runs does not queue behind it.
 //! Memory   Material of two steps, the masked weights once for all sessions, and the openings of the session's slots.
 //! Ends     With the session's owner, on cancellation, or by a fault; the next session connects anew. What was dealt for
 //!          steps that did not run is forgotten.
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use ir::Party;
 use ir::noise::TEMPERATURE_BOUND;
 use ir::program::Encoding;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
@@ -46,6 +48,8 @@ struct Shared {
     timeout: Duration,
     /// Loaded by the first session.
     masked: Mutex<Option<Arc<Masked>>>,
+    /// For work ahead.
+    pool: ThreadPool,
     /// Held while a session offers a stock.
     offering: Mutex<()>,
 }
@@ -64,7 +68,10 @@ impl Generator {
             ends: plan.ends().to_vec(),
             temperature: if plan.noise() { TEMPERATURE_BOUND } else { 0.0 },
         };
+        let threads = (rayon::current_num_threads() / 2).max(1);
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build().map_err(RunError::Threads)?;
         Ok(Generator(Arc::new(Shared {
+            pool,
             client,
             plan,
             limits,
@@ -222,7 +229,7 @@ impl Job {
             let due = &schedule[number];
             let step = step::Step { entries, entry: due.entry, number: number as u32 };
             let (mut machine, mut ahead) = (Machine::client(step, seed, &due.publics, masked)?, Ahead::default());
-            machine.prepare(&mut ahead)?;
+            self.shared.pool.install(|| machine.prepare(&mut ahead))?;
             Ok((machine, ahead))
         };
         let tell = |answer| answers.send(Ok(answer)).is_ok();
