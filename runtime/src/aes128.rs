@@ -1,8 +1,8 @@
 //! AES-128 on many blocks at once, for the generator and for comparison keys.
 //!
 //! With VAES and AVX-512 thirty-two blocks are in flight, which is several times as fast as the `aes` crate's general
-//! interface, and blocks become elements without leaving the registers; elsewhere that crate does the work, with AES-NI or in constant-time software. Both are tested against
-//! each other.
+//! interface, and blocks become elements without leaving the registers; elsewhere that crate does the work, with AES-NI or in constant-time
+//! software. Both are tested against each other.
 
 use crate::cpu::Cpu;
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
@@ -35,6 +35,12 @@ impl Aes128 {
             wide = Some(round_keys);
         }
         Aes128 { portable: aes::Aes128::new(&Array::from(*key)), wide }
+    }
+
+    /// Round keys for [`wide`]: that they are there proves that VAES and all of [`crate::cpu::Level::Icelake`] may be used.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn wide_keys(&self) -> Option<&[Block; 11]> {
+        self.wide.as_ref()
     }
 
     /// Blocks `first ..` of counter mode: the encrypted little-endian counter.
@@ -106,7 +112,7 @@ impl Aes128 {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod wide {
+pub(crate) mod wide {
     use super::Block;
     use std::arch::x86_64::*;
 
@@ -137,7 +143,7 @@ mod wide {
 
     /// A round key in each of the four lanes.
     #[target_feature(enable = "avx512f")]
-    fn broadcast(keys: &[Block; 11]) -> [__m512i; 11] {
+    pub(crate) fn broadcast(keys: &[Block; 11]) -> [__m512i; 11] {
         // Loops here rather than `map`: a closure does not inherit the target features and might not be inlined.
         let mut wide = [_mm512_setzero_si512(); 11];
         for (wide, key) in wide.iter_mut().zip(keys) {
@@ -151,7 +157,7 @@ mod wide {
     /// Encrypts vectors of four blocks.
     #[target_feature(enable = "vaes,avx512f")]
     #[inline]
-    fn encrypt<const N: usize>(keys: &[__m512i; 11], x: [__m512i; N]) -> [__m512i; N] {
+    pub(crate) fn encrypt<const N: usize>(keys: &[__m512i; 11], x: [__m512i; N]) -> [__m512i; N] {
         let mut x = x;
         for x in &mut x {
             *x = _mm512_xor_si512(*x, keys[0]);

@@ -11,6 +11,8 @@ const UNSAFE: &[&str] = &[
     "runtime/src/aes128.rs",
     "runtime/src/cpu.rs",
     "runtime/src/mapped.rs",
+    "runtime/src/protocol/dcf/whole.rs",
+    "runtime/src/protocol/dcf/wide.rs",
     "runtime/src/ring/matmul/few.rs",
     "runtime/src/ring/matmul/limbs.rs",
     "runtime/src/ring/matmul/wide.rs",

@@ -19,9 +19,15 @@
 
 mod deal;
 mod evaluate;
+mod lanes;
+mod paths;
 mod payload;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod whole;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 pub use deal::deal;
 pub use evaluate::evaluate;
@@ -98,10 +104,6 @@ struct Nodes {
 }
 
 impl Nodes {
-    fn len(&self) -> usize {
-        self.low.len()
-    }
-
     fn resize(&mut self, n: usize) {
         for x in [&mut self.low, &mut self.high, &mut self.control] {
             x.resize(n, 0);

@@ -1,0 +1,81 @@
+//! How the paths of one element's points branch.
+
+use super::evaluate::refill;
+use super::lanes::Lanes;
+use ir::dcf::Layout;
+
+/// How the paths of one element's points branch. A run of neighbouring points that agree in the bits so far has one node.
+/// A point that differs from the point before it from some level on gets a node of its own there, a copy of the run's.
+/// Nodes are numbered in the order in which they appear.
+#[derive(Default)]
+pub struct Paths {
+    /// For each point, its node.
+    numbers: Vec<u32>,
+    /// For each node, its point, and the node that it is a copy of.
+    points: Vec<u64>,
+    parents: Vec<u32>,
+    /// For each level, and beyond the last one, the nodes there are.
+    ends: Vec<u32>,
+    /// For each point the level at which it appears, from 1; the first has 0.
+    levels: Vec<u8>,
+    /// Points that the next one may branch from, by ascending level.
+    stack: Vec<u32>,
+}
+
+impl Paths {
+    /// Points that ascend or descend, cyclically, share most.
+    pub fn sort(&mut self, layout: Layout, points: &[u64]) {
+        let levels = usize::from(layout.levels);
+        let level_of = |pair: &[u64]| {
+            let difference = (pair[0] ^ pair[1]) >> layout.leaf_log2;
+            (levels + 1 - (64 - difference.leading_zeros() as usize)) as u8
+        };
+        refill(&mut self.levels, std::iter::once(0).chain(points.windows(2).map(level_of)));
+        // Counted, `ends[level]` begins as the first number of the level.
+        let mut counts = [0u32; 66];
+        self.levels.iter().for_each(|&level| counts[usize::from(level)] += 1);
+        self.ends.clear();
+        let mut before = 0;
+        for count in &counts[..levels + 2] {
+            self.ends.push(before);
+            before += count;
+        }
+        self.numbers.resize(points.len(), 0);
+        self.points.resize(points.len(), 0);
+        self.parents.resize(points.len(), 0);
+        self.stack.clear();
+        for (p, (&level, &y)) in self.levels.iter().zip(points).enumerate() {
+            let end = &mut self.ends[usize::from(level)];
+            let number = *end;
+            *end += 1;
+            // The run that it leaves begins with the last point of a lower level.
+            while self.stack.last().is_some_and(|&q| self.levels[q as usize] >= level) {
+                self.stack.pop();
+            }
+            let parent = self.stack.last().map_or(0, |&q| self.numbers[q as usize]);
+            (self.numbers[p], self.points[number as usize]) = (number, y);
+            self.parents[number as usize] = parent;
+            self.stack.push(p as u32);
+        }
+    }
+
+    /// The points by their nodes.
+    pub fn points(&self) -> &[u64] {
+        &self.points
+    }
+
+    /// For each point, its node.
+    pub fn numbers(&self) -> &[u32] {
+        &self.numbers
+    }
+
+    /// Appends the nodes that appear at a level to the element's lanes, from lane `first` on, and says how many there are.
+    pub fn branch(&self, level: usize, lanes: &mut Lanes, first: usize) -> usize {
+        let start = if level == 0 { 1 } else { self.ends[level] as usize };
+        let end = self.ends[level + 1] as usize;
+        for (new, &parent) in (first + start..).zip(&self.parents[start..end]) {
+            lanes.copy(first + parent as usize, new);
+        }
+        end
+    }
+}
