@@ -194,13 +194,19 @@ fn expand<const LOG2: u32>(
             (control[q], cleared[q]) = (controls(x), _mm512_andnot_si512(low, x));
             sum[q] = repeat::<LOG2>(add_halves(load(&sums[2 * leaf + q])));
         }
-        for (block, last) in last.as_chunks::<2>().0.iter().enumerate() {
-            let number = _mm512_maskz_set1_epi64(LOW, block as i64);
-            let x = [_mm512_xor_si512(cleared[0], number), _mm512_xor_si512(cleared[1], number)];
+        // Two blocks at a time; a leaf of one block has it twice.
+        for block in (0..blocks).step_by(2) {
+            let numbers = [block, (block + 1).min(blocks - 1)];
+            let mut x = [low; 4];
+            for (i, x) in x.iter_mut().enumerate() {
+                let number = _mm512_maskz_set1_epi64(LOW, numbers[i / 2] as i64);
+                *x = _mm512_xor_si512(cleared[i % 2], number);
+            }
             let hashes = encrypt(&keys.leaf, x);
-            for q in 0..2 {
-                let hash = _mm512_xor_si512(hashes[q], x[q]);
-                let word = _mm512_maskz_mov_epi64(control[q], load(&last[q]));
+            for i in 0..4 {
+                let (q, block) = (i % 2, numbers[i / 2]);
+                let hash = _mm512_xor_si512(hashes[i], x[i]);
+                let word = _mm512_maskz_mov_epi64(control[q], load(&last[2 * block + q]));
                 let share = add::<LOG2>(add::<LOG2>(hash, sum[q]), word);
                 let share = _mm512_and_si512(add::<LOG2>(_mm512_xor_si512(share, sign), plus), in_width);
                 let mut halves = [0; 8];
