@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn rates_are_seconds_over_units() {
-        let program = ir::parse(include_str!("../../tests/ir/predict/product.ssir")).unwrap_or_else(|e| panic!("{e}"));
+        let program = ir::parse(include_str!("product.ssir")).unwrap_or_else(|e| panic!("{e}"));
         let work = work::work(&program);
         // Two seconds a unit at the client, three at the server.
         let client: Vec<f64> = work.iter().map(|w| 2.0 * w.client).collect();

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     /// One product, one round of an opening, one reveal.
-    const PROGRAM: &str = include_str!("../../tests/ir/predict/product.ssir");
+    const PROGRAM: &str = include_str!("product.ssir");
 
     fn program() -> Program {
         let program = ir::parse(PROGRAM).unwrap_or_else(|e| panic!("{e}"));
