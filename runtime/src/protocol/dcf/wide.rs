@@ -174,8 +174,14 @@ fn side_by_side<const N: usize>(x: &mut [__m512i; N], y: &mut [__m512i; N]) {
         unsafe {
             std::arch::asm!(
                 "/* {0} {1} {2} {3} {4} {5} {6} {7} */",
-                inout(zmm_reg) *x0, inout(zmm_reg) *x1, inout(zmm_reg) *x2, inout(zmm_reg) *x3,
-                inout(zmm_reg) *y0, inout(zmm_reg) *y1, inout(zmm_reg) *y2, inout(zmm_reg) *y3,
+                inout(zmm_reg) * x0,
+                inout(zmm_reg) * x1,
+                inout(zmm_reg) * x2,
+                inout(zmm_reg) * x3,
+                inout(zmm_reg) * y0,
+                inout(zmm_reg) * y1,
+                inout(zmm_reg) * y2,
+                inout(zmm_reg) * y3,
                 options(nomem, nostack, preserves_flags),
             );
         }
