@@ -5,7 +5,7 @@
 //!           whole periods and do no harm, and an opening of more than b bits serves as well.
 //! Shapes    That of the opening. Result scale: public scale + dealt scale, width N.
 //! Dealt     cos kwr and sin kwr for k = 1 ..= K of every element, N bits each, rounded to the dealt scale, in the order
-//!           [group of 64 elements][k][cos, sin][element of the group]; in blocks of [`super::BLOCK`] elements.
+//!           `[group of 64 elements][k][cos, sin][element of the group]`; in blocks of [`super::BLOCK`] elements.
 //! Online    Local. Errors: the fit, and the roundings of p, q and of the dealt cosines.
 //!
 //! The dealer evaluates cosines by a polynomial and the rotation formula, in plain f64 operations without fused steps:
