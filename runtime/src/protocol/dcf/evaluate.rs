@@ -130,7 +130,7 @@ pub fn evaluate_with<T: Send>(
         scratch.out[..layout.components()].iter_mut().for_each(|o| o.resize(roots.len() * per_element, 0));
         scratch.words.load(key, elements.start + first, roots.len());
         let block = Block { wide, party, layout, shape: Shape::new(layout), per_element };
-        let words = scratch.words.view(key, elements.start + first, roots.len());
+        let words = scratch.words.view();
         let Scratch { points, out: shares, state, .. } = scratch;
         match way {
             Way::Across => block.across(&words, roots, points, shares, state),
@@ -148,6 +148,8 @@ pub fn evaluate_with<T: Send>(
 /// Correction words of a block of elements, as far as they have to be unpacked: see [`Words`].
 #[derive(Default)]
 struct Unpacked {
+    /// Copied, so that they come from memory in order.
+    seeds: Vec<[u8; 16]>,
     controls: Vec<u64>,
     payloads: Components,
     last: Components,
@@ -157,6 +159,9 @@ impl Unpacked {
     fn load(&mut self, key: &Key, first: usize, count: usize) {
         let layout = key.layout;
         let (levels, leaf) = (usize::from(layout.levels), layout.leaf_size());
+        let (seeds, _) = key.seeds.as_chunks();
+        self.seeds.clear();
+        self.seeds.extend_from_slice(&seeds[first * levels..(first + count) * levels]);
         self.controls.resize(count * levels, 0);
         unpack_range(key.controls, 2, first * levels, &mut self.controls);
         for (c, &width) in layout.widths().iter().enumerate() {
@@ -167,10 +172,9 @@ impl Unpacked {
         }
     }
 
-    fn view<'a>(&'a self, key: &'a Key, first: usize, count: usize) -> Words<'a> {
-        let levels = usize::from(key.layout.levels);
+    fn view(&self) -> Words<'_> {
         Words {
-            seeds: &key.seeds.as_chunks().0[first * levels..(first + count) * levels],
+            seeds: &self.seeds,
             controls: &self.controls,
             payloads: self.payloads.each_ref().map(|x| &x[..]),
             last: self.last.each_ref().map(|x| &x[..]),
@@ -257,7 +261,7 @@ impl Block<'_> {
         let vectors = count.div_ceil(VECTOR);
         let row = vectors * VECTOR;
         let State { lanes, items, .. } = &mut *state;
-        lanes.clear(self.shape, self.per_element * row);
+        lanes.resize(self.shape, self.per_element * row);
         for point in 0..self.per_element {
             for (e, &root) in roots.iter().enumerate() {
                 lanes.set_root(self.party, point * row + e, root);
@@ -284,7 +288,7 @@ impl Block<'_> {
         let (count, levels) = (roots.len(), usize::from(self.layout.levels));
         let row = self.per_element.next_multiple_of(VECTOR);
         let State { lanes, paths, .. } = &mut *state;
-        lanes.clear(self.shape, count * row);
+        lanes.resize(self.shape, count * row);
         paths.resize_with(count.max(paths.len()), Default::default);
         for (e, &root) in roots.iter().enumerate() {
             lanes.set_root(self.party, e * row, root);

@@ -28,22 +28,21 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// So many lanes of zeros.
-    pub fn clear(&mut self, shape: Shape, count: usize) {
-        let third = if shape.components() == 3 { count } else { 0 };
-        self.seeds.clear();
+    /// As many lanes, whose content does not matter.
+    pub fn resize(&mut self, shape: Shape, count: usize) {
         self.seeds.resize(count, 0);
-        self.sums.clear();
         self.sums.resize(count, [0; 2]);
-        self.third.clear();
-        self.third.resize(third, [0; 2]);
-        self.points.clear();
+        self.third.resize(if shape.components() == 3 { count } else { 0 }, [0; 2]);
         self.points.resize(count, 0);
     }
 
     /// Sets a lane to a party's root: its control bit is the party's number.
     pub fn set_root(&mut self, party: Party, lane: usize, root: u128) {
         self.seeds[lane] = root & !1 | party.index() as u128;
+        self.sums[lane] = [0; 2];
+        if let Some(third) = self.third.get_mut(lane) {
+            *third = [0; 2];
+        }
     }
 
     /// Makes `to` the node of lane `from`. Its point stays.
@@ -68,7 +67,7 @@ pub struct Item {
 
 /// Correction words of a block of elements.
 pub struct Words<'a> {
-    /// `[element][level]`, read in place.
+    /// `[element][level]`.
     pub seeds: &'a [Block],
     /// Of both sides: left in the lowest bit, right in the next.
     pub controls: &'a [u64],

@@ -4,8 +4,7 @@
 use super::lanes::{VECTOR, Words};
 use super::payload::Shape;
 use super::signs;
-use super::wide::{Keys, LOW, add_halves, controls, load, seed_words, spread, store};
-use crate::aes128::wide::encrypt;
+use super::wide::{Keys, LOW, add_halves, controls, encrypt_together, load, seed_words, spread, store};
 use crate::ring::mask;
 use ir::Party;
 use ir::dcf::Layout;
@@ -153,8 +152,9 @@ fn expand<const LOG2: u32>(
             let y = [load(&sums[2 * node]), load(&sums[2 * node + 1])];
             let cleared = [_mm512_andnot_si512(low, x[0]), _mm512_andnot_si512(low, x[1])];
             let sided = [_mm512_or_si512(cleared[0], low), _mm512_or_si512(cleared[1], low)];
-            let hashes = encrypt(&keys.child, [cleared[0], cleared[1], sided[0], sided[1]]);
-            let payloads = encrypt(&keys.payload, cleared);
+            let (child, values) = (&keys.child, &keys.payload);
+            let inputs = [cleared[0], cleared[1], sided[0], sided[1], cleared[0], cleared[1]];
+            let hashes = encrypt_together([child, child, child, child, values, values], inputs);
             let children: &mut [[u64; 8]; 4] = seeds[4 * node..].first_chunk_mut().expect("two children");
             let child_sums: &mut [[u64; 8]; 4] = sums[4 * node..].first_chunk_mut().expect("two children");
             for q in 0..2 {
@@ -163,7 +163,7 @@ fn expand<const LOG2: u32>(
                 store(&mut children[q], _mm512_mask_xor_epi64(child, control, child, left[q]));
                 let child = _mm512_xor_si512(hashes[2 + q], sided[q]);
                 store(&mut children[2 + q], _mm512_mask_xor_epi64(child, control, child, right[q]));
-                let hash = _mm512_xor_si512(payloads[q], cleared[q]);
+                let hash = _mm512_xor_si512(hashes[4 + q], cleared[q]);
                 let hash = _mm512_mask_add_epi64(hash, control, hash, payload[q]);
                 store(&mut child_sums[q], _mm512_mask_add_epi64(y[q], LOW, y[q], hash));
                 store(&mut child_sums[2 + q], _mm512_mask_add_epi64(y[q], !LOW, y[q], hash));
@@ -202,7 +202,7 @@ fn expand<const LOG2: u32>(
                 let number = _mm512_maskz_set1_epi64(LOW, numbers[i / 2] as i64);
                 *x = _mm512_xor_si512(cleared[i % 2], number);
             }
-            let hashes = encrypt(&keys.leaf, x);
+            let hashes = encrypt_together([&keys.leaf; 4], x);
             for i in 0..4 {
                 let (q, block) = (i % 2, numbers[i / 2]);
                 let hash = _mm512_xor_si512(hashes[i], x[i]);

@@ -45,19 +45,23 @@ impl Keys {
         shift: u32,
         lanes: &mut Lanes,
     ) {
+        let alike = shared && items.iter().all(|item| item.at[0] == items[0].at[0]);
         macro_rules! with {
             ($($kind:ident),*) => {
-                match (shape.kind, shared) {
+                match shape.kind {
                     $(
                         // SAFETY: `self` proves that the features are there.
                         #[allow(unsafe_code)]
-                        (Kind::$kind, true) => unsafe {
-                            step::<{ Kind::$kind as u8 }, true>(self, shape, words, items, level, shift, lanes)
-                        },
-                        // SAFETY: as above.
-                        #[allow(unsafe_code)]
-                        (Kind::$kind, false) => unsafe {
-                            step::<{ Kind::$kind as u8 }, false>(self, shape, words, items, level, shift, lanes)
+                        Kind::$kind => unsafe {
+                            match (shared, alike) {
+                                (_, true) => {
+                                    step::<{ Kind::$kind as u8 }, ALIKE>(self, shape, words, items, level, shift, lanes)
+                                }
+                                (true, _) => {
+                                    step::<{ Kind::$kind as u8 }, ITEM>(self, shape, words, items, level, shift, lanes)
+                                }
+                                _ => step::<{ Kind::$kind as u8 }, LANE>(self, shape, words, items, level, shift, lanes),
+                            }
                         },
                     )*
                 }
@@ -83,6 +87,11 @@ impl Keys {
         }
     }
 }
+
+/// Which words are the same: in all items, in the lanes of each item, or none.
+const ALIKE: u8 = 0;
+const ITEM: u8 = 1;
+const LANE: u8 = 2;
 
 const ONE: u8 = Kind::One as u8;
 const SPARE: u8 = Kind::Spare as u8;
@@ -165,61 +174,71 @@ pub unsafe fn seed_words<const SHARED: bool>(words: &[Block], at: [usize; VECTOR
 
 /// Makes the compiler have all of these in registers at this point. It would put one hash after the other, in as few
 /// registers as it can.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn side_by_side<const N: usize>(x: &mut [__m512i; N], y: &mut [__m512i; N]) {
-    if let ([x0, x1, x2, x3], [y0, y1, y2, y3]) = (&mut x[..], &mut y[..]) {
+macro_rules! side_by_side {
+    ($($x:ident)*) => {
         // SAFETY: no instructions.
-        #[allow(unsafe_code)]
         unsafe {
             std::arch::asm!(
-                "/* {0} {1} {2} {3} {4} {5} {6} {7} */",
-                inout(zmm_reg) * x0,
-                inout(zmm_reg) * x1,
-                inout(zmm_reg) * x2,
-                inout(zmm_reg) * x3,
-                inout(zmm_reg) * y0,
-                inout(zmm_reg) * y1,
-                inout(zmm_reg) * y2,
-                inout(zmm_reg) * y3,
+                $(concat!("/* {", stringify!($x), "} */"),)*
+                $($x = inout(zmm_reg) *$x,)*
                 options(nomem, nostack, preserves_flags),
             );
         }
+    };
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+#[allow(unsafe_code)]
+fn side_by_side(x: &mut [__m512i]) {
+    match x {
+        [a, b, c, d] => side_by_side!(a b c d),
+        [a, b, c, d, e, f] => side_by_side!(a b c d e f),
+        [a, b, c, d, e, f, g, h] => side_by_side!(a b c d e f g h),
+        _ => {}
     }
 }
 
-/// Encrypts vectors of four blocks with either key, all side by side.
+/// Encrypts vectors of four blocks, each with its own key, side by side: 4, 6 or 8 of them.
 #[target_feature(enable = "vaes,avx512f")]
 #[inline]
-pub fn encrypt_both<const N: usize>(
-    x_keys: &[__m512i; 11],
+pub fn encrypt_together<const N: usize>(keys: [&[__m512i; 11]; N], x: [__m512i; N]) -> [__m512i; N] {
+    let mut x = x;
+    for i in 0..N {
+        x[i] = _mm512_xor_si512(x[i], keys[i][0]);
+    }
+    side_by_side(&mut x);
+    for round in 1..10 {
+        for i in 0..N {
+            x[i] = _mm512_aesenc_epi128(x[i], keys[i][round]);
+        }
+        if round % 3 == 0 {
+            side_by_side(&mut x);
+        }
+    }
+    for i in 0..N {
+        x[i] = _mm512_aesenclast_epi128(x[i], keys[i][10]);
+    }
+    side_by_side(&mut x);
+    x
+}
+
+/// Encrypts with either key, all side by side if there are [`TOGETHER`].
+#[target_feature(enable = "vaes,avx512f")]
+#[inline]
+fn encrypt_both<const N: usize>(
+    x_key: &[__m512i; 11],
     x: [__m512i; N],
-    y_keys: &[__m512i; 11],
+    y_key: &[__m512i; 11],
     y: [__m512i; N],
 ) -> ([__m512i; N], [__m512i; N]) {
     let (mut x, mut y) = (x, y);
-    for i in 0..N {
-        x[i] = _mm512_xor_si512(x[i], x_keys[0]);
-        y[i] = _mm512_xor_si512(y[i], y_keys[0]);
+    if let ([x0, x1, x2, x3], [y0, y1, y2, y3]) = (&mut x[..], &mut y[..]) {
+        let keys = [x_key, x_key, x_key, x_key, y_key, y_key, y_key, y_key];
+        [*x0, *x1, *x2, *x3, *y0, *y1, *y2, *y3] = encrypt_together(keys, [*x0, *x1, *x2, *x3, *y0, *y1, *y2, *y3]);
+        return (x, y);
     }
-    side_by_side(&mut x, &mut y);
-    for round in 1..10 {
-        for x in &mut x {
-            *x = _mm512_aesenc_epi128(*x, x_keys[round]);
-        }
-        for y in &mut y {
-            *y = _mm512_aesenc_epi128(*y, y_keys[round]);
-        }
-        if round % 3 == 0 {
-            side_by_side(&mut x, &mut y);
-        }
-    }
-    for i in 0..N {
-        x[i] = _mm512_aesenclast_epi128(x[i], x_keys[10]);
-        y[i] = _mm512_aesenclast_epi128(y[i], y_keys[10]);
-    }
-    side_by_side(&mut x, &mut y);
-    (x, y)
+    (encrypt(x_key, x), encrypt(y_key, y))
 }
 
 /// Where the control bits of nodes are set: both halves.
@@ -230,13 +249,58 @@ pub fn controls(x: __m512i) -> __mmask8 {
 }
 
 /// Panics where an item's lanes or words are not there; `before` is added to the places of words.
-fn check(shape: Shape, items: &[Item], lanes: &Lanes, before: usize, seeds: Option<usize>, words: &[&[u64]]) {
-    let vector = items.iter().fold(0, |most, item| most.max(item.vector as usize));
-    let at = items.iter().flat_map(|item| item.at).fold(0, u32::max) as usize + before;
-    let end = VECTOR * (vector + 1);
+#[inline]
+fn check<const WORDS: u8>(
+    shape: Shape,
+    items: &[Item],
+    lanes: &Lanes,
+    before: usize,
+    seeds: Option<usize>,
+    words: &[&[u64]],
+) {
+    let (mut vector, mut at) = (0, 0);
+    for item in items {
+        vector = vector.max(item.vector);
+        at = at.max(if WORDS == LANE { item.at.into_iter().fold(0, u32::max) } else { item.at[0] });
+    }
+    let (end, at) = (VECTOR * (vector as usize + 1), at as usize + before);
     assert!(lanes.seeds.len() >= end && lanes.sums.len() >= end && lanes.points.len() >= end, "lanes of an item");
     assert!(shape.components() < 3 || lanes.third.len() >= end, "lanes of an item");
     assert!(words.iter().all(|words| at < words.len()) && seeds.is_none_or(|n| at < n), "words of an item");
+}
+
+/// Correction words of a vector's lanes.
+#[derive(Clone, Copy)]
+struct VectorWords {
+    /// Of seeds, by side, with the control bit of that side lowest.
+    left: __m512i,
+    right: __m512i,
+    /// Component 0 in both halves, or components 0 and 1.
+    payload: __m512i,
+    third: __m512i,
+}
+
+/// The words at these places, of which the caller has checked that they are there.
+#[target_feature(enable = "avx512f,avx512vl")]
+#[inline]
+#[allow(unsafe_code)]
+unsafe fn vector_words<const KIND: u8, const SHARED: bool>(words: &Words, at: [usize; VECTOR]) -> VectorWords {
+    let low = _mm512_maskz_set1_epi64(LOW, 1);
+    // SAFETY: by contract.
+    unsafe {
+        let seed = seed_words::<SHARED>(words.seeds, at);
+        let bits = spread::<SHARED>(words.controls, at);
+        VectorWords {
+            left: _mm512_ternarylogic_epi64::<0xca>(low, bits, seed),
+            right: _mm512_ternarylogic_epi64::<0xca>(low, _mm512_srli_epi64::<1>(bits), seed),
+            payload: if KIND == ONE {
+                spread::<SHARED>(words.payloads[0], at)
+            } else {
+                pair::<SHARED>([words.payloads[0], words.payloads[1]], at)
+            },
+            third: if KIND == SPARE || KIND == OWN { spread::<SHARED>(words.payloads[2], at) } else { low },
+        }
+    }
 }
 
 /// How the bits of components 0 and 1 move into component 2, see [`Shape::spare`]: down, then up.
@@ -259,7 +323,7 @@ fn spare(payloads: __m512i, [down, up]: [__m512i; 2]) -> __m512i {
 }
 
 #[target_feature(enable = "vaes,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
-fn step<const KIND: u8, const SHARED: bool>(
+fn step<const KIND: u8, const WORDS: u8>(
     keys: &Keys,
     shape: Shape,
     words: &Words,
@@ -270,21 +334,27 @@ fn step<const KIND: u8, const SHARED: bool>(
 ) {
     let &Words { seeds, controls, payloads, .. } = words;
     let [p0, p1, p2] = payloads;
-    check(shape, items, lanes, level, Some(seeds.len()), &[controls, p0, p1, p2][..1 + shape.components()]);
+    if items.is_empty() {
+        return;
+    }
+    check::<WORDS>(shape, items, lanes, level, Some(seeds.len()), &[controls, p0, p1, p2][..1 + shape.components()]);
     let spare = spare_shifts(shape);
+    // SAFETY: words of all items were checked.
+    #[allow(unsafe_code)]
+    let alike = unsafe { vector_words::<KIND, true>(words, [items[0].at[0] as usize + level; VECTOR]) };
     let (groups, rest) = items.as_chunks::<TOGETHER>();
     for items in groups {
         // SAFETY: lanes and words of all items were checked.
         #[allow(unsafe_code)]
         unsafe {
-            step_items::<KIND, SHARED, TOGETHER>(keys, spare, words, items, level, shift, lanes)
+            step_items::<KIND, WORDS, TOGETHER>(keys, spare, words, alike, items, level, shift, lanes)
         }
     }
     for item in rest {
         // SAFETY: as above.
         #[allow(unsafe_code)]
         unsafe {
-            step_items::<KIND, SHARED, 1>(keys, spare, words, &[*item], level, shift, lanes)
+            step_items::<KIND, WORDS, 1>(keys, spare, words, alike, &[*item], level, shift, lanes)
         }
     }
 }
@@ -294,10 +364,11 @@ fn step<const KIND: u8, const SHARED: bool>(
 #[target_feature(enable = "vaes,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
 #[inline]
 #[allow(unsafe_code)]
-unsafe fn step_items<const KIND: u8, const SHARED: bool, const N: usize>(
+unsafe fn step_items<const KIND: u8, const WORDS: u8, const N: usize>(
     keys: &Keys,
     spare_shifts: [__m512i; 2],
     words: &Words,
+    alike: VectorWords,
     items: &[Item; N],
     level: usize,
     shift: u32,
@@ -333,9 +404,12 @@ unsafe fn step_items<const KIND: u8, const SHARED: bool, const N: usize>(
         let half = LOW ^ right;
         // SAFETY: the item's lanes and words are there by contract, and loads and stores need no alignment.
         unsafe {
-            let bits = _mm512_srlv_epi64(spread::<SHARED>(words.controls, at), _mm512_maskz_set1_epi64(right, 1));
-            // The seed's word, with the control bit of that side lowest.
-            let word = _mm512_ternarylogic_epi64::<0xca>(low, bits, seed_words::<SHARED>(words.seeds, at));
+            let words = match WORDS {
+                ALIKE => alike,
+                ITEM => vector_words::<KIND, true>(words, at),
+                _ => vector_words::<KIND, false>(words, at),
+            };
+            let word = _mm512_mask_blend_epi64(right, words.left, words.right);
             let x = _mm512_xor_si512(children[i], child[i]);
             _mm512_storeu_si512(seeds.add(first).cast(), _mm512_mask_xor_epi64(x, control, x, word));
 
@@ -343,13 +417,11 @@ unsafe fn step_items<const KIND: u8, const SHARED: bool, const N: usize>(
             let sum = sums.add(first).cast::<__m512i>();
             let y = _mm512_loadu_si512(sum);
             if KIND == ONE {
-                let word = spread::<SHARED>(words.payloads[0], at);
-                let corrected = _mm512_mask_add_epi64(x, control, x, word);
+                let corrected = _mm512_mask_add_epi64(x, control, x, words.payload);
                 _mm512_storeu_si512(sum, _mm512_mask_add_epi64(y, half, y, corrected));
             } else {
-                let word = pair::<SHARED>([words.payloads[0], words.payloads[1]], at);
                 let y = _mm512_add_epi64(y, x);
-                _mm512_storeu_si512(sum, _mm512_mask_add_epi64(y, control, y, word));
+                _mm512_storeu_si512(sum, _mm512_mask_add_epi64(y, control, y, words.payload));
             }
             if KIND == SPARE || KIND == OWN {
                 let sum = third_sums.add(first).cast::<__m512i>();
@@ -359,8 +431,7 @@ unsafe fn step_items<const KIND: u8, const SHARED: bool, const N: usize>(
                 } else {
                     _mm512_mask_add_epi64(y, half, y, _mm512_xor_si512(thirds[i], third[i]))
                 };
-                let word = spread::<SHARED>(words.payloads[2], at);
-                _mm512_storeu_si512(sum, _mm512_mask_add_epi64(y, control & LOW, y, word));
+                _mm512_storeu_si512(sum, _mm512_mask_add_epi64(y, control & LOW, y, words.third));
             }
         }
     }
@@ -388,7 +459,7 @@ fn finish(keys: &Keys, party: Party, shape: Shape, words: &Words, items: &[Item]
     }
     let spare_shifts = spare_shifts(shape);
     let [l0, l1, l2] = words.last;
-    check(shape, items, lanes, shape.inside() as usize, None, &[l0, l1, l2][..shape.components()]);
+    check::<LANE>(shape, items, lanes, shape.inside() as usize, None, &[l0, l1, l2][..shape.components()]);
     assert!(out.iter().take(shape.components()).all(|out| out.len() >= lanes.seeds.len()), "a share a lane");
     let shares = out.each_mut().map(|out| out.as_mut_ptr());
     for item in items {
