@@ -165,13 +165,13 @@ impl Scratch {
         self.kept_bit.resize(n, 0);
         self.gains.resize(n, 0);
         self.controls.resize(n * levels, 0);
-        for c in 0..components {
+        for (c, betas) in betas.iter().enumerate() {
             self.totals[c].clear();
             self.totals[c].resize(n, 0);
             self.payloads[c].resize(n * levels, 0);
             self.last[c].resize(n * layout.leaf_size(), 0);
             self.betas[c].clear();
-            self.betas[c].extend_from_slice(&betas[c][elements.clone()]);
+            self.betas[c].extend_from_slice(&betas[elements.clone()]);
         }
         let alphas = &alphas[elements];
 
