@@ -8,10 +8,9 @@ use super::lanes::{self, Hashes, Item, Lanes, VECTOR, Words};
 use super::paths::Paths;
 use super::payload::{Components, Shape};
 #[cfg(target_arch = "x86_64")]
-use super::{
-    whole::{self, Trees},
-    wide::Keys,
-};
+use super::whole::{self, Trees};
+#[cfg(target_arch = "x86_64")]
+pub use super::wide::Keys;
 use crate::ring::{mask, unpack_range};
 use ir::Party;
 use ir::dcf::{Layout, MAX_COMPONENTS};
@@ -21,6 +20,14 @@ use std::ops::Range;
 /// Where there are no wide kernels there are no keys for them.
 #[cfg(not(target_arch = "x86_64"))]
 pub enum Keys {}
+
+/// For the wide kernels, where they can be used.
+pub fn wide_keys() -> Option<Keys> {
+    #[cfg(target_arch = "x86_64")]
+    return Keys::get();
+    #[cfg(not(target_arch = "x86_64"))]
+    None
+}
 
 /// Which nodes are evaluated side by side.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -58,6 +65,8 @@ impl Way {
         {
             return Way::Whole;
         }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (wide, layout);
         if per_element < POINTS_ALONG { Way::Across } else { Way::Along }
     }
 
@@ -89,11 +98,7 @@ pub fn evaluate<T: Send>(
     out: &mut [T],
     read: impl Fn(usize, [&[u64]; MAX_COMPONENTS], &mut [T]) + Sync,
 ) {
-    #[cfg(target_arch = "x86_64")]
-    let wide = Keys::get();
-    #[cfg(not(target_arch = "x86_64"))]
-    let wide = None;
-    evaluate_with(wide.as_ref(), party, key, elements, roots, per_element, points, out, read);
+    evaluate_with(wide_keys().as_ref(), party, key, elements, roots, per_element, points, out, read);
 }
 
 /// [`evaluate`] with the wide kernels or without.

@@ -34,13 +34,29 @@ impl Batch {
     }
 
     fn evaluate(&self, party: Party, range: Range<usize>, points: &[u64]) -> Vec<Vec<u64>> {
+        let wide = evaluate::wide_keys();
+        let shares = self.evaluate_with(wide.as_ref(), party, range.clone(), points);
+        if wide.is_some() {
+            let portable = self.evaluate_with(None, party, range, points);
+            assert!(shares == portable, "the kernels agree: {:?}", self.layout);
+        }
+        shares
+    }
+
+    fn evaluate_with(
+        &self,
+        wide: Option<&evaluate::Keys>,
+        party: Party,
+        range: Range<usize>,
+        points: &[u64],
+    ) -> Vec<Vec<u64>> {
         let key = Key::parse(self.layout, self.alphas.len(), &self.words).unwrap();
         let per_element = points.len().checked_div(range.len()).unwrap_or(0);
         // Rows of shares by component: one array an element and point.
         let mut out = vec![[u64::MAX; MAX_COMPONENTS]; points.len()];
         let row = |i: usize, row: &mut [u64]| row.copy_from_slice(&points[i * per_element..(i + 1) * per_element]);
         let roots = &self.roots[party.index()][range.clone()];
-        evaluate(party, &key, range, roots, per_element, row, &mut out, |_, shares, out| {
+        evaluate::evaluate_with(wide, party, &key, range, roots, per_element, row, &mut out, |_, shares, out| {
             for (p, out) in out.iter_mut().enumerate() {
                 *out = shares.map(|s| s.get(p).copied().unwrap_or_default());
             }
@@ -109,6 +125,22 @@ fn random_points_of_large_trees() {
         for p in 0..2 {
             for c in 0..widths.len() {
                 assert!(part[p][c] == shares[p][c][12 * 70..12 * 131]);
+            }
+        }
+    }
+}
+
+/// Numbers of points and elements that fill no vector, by every way through the tree.
+#[test]
+fn odd_sizes() {
+    for (bits, widths) in [(6, &[9][..]), (8, &[9]), (5, &[33]), (7, &[3]), (24, &[46, 46, 21]), (14, &[64; 3])] {
+        let layout = Layout::new(bits, widths);
+        for n in [1, 2, 7, 9, 13] {
+            let alphas: Vec<u64> = test_elements(n as u64, n).iter().map(|x| x & mask(bits)).collect();
+            let batch = Batch::new(layout, alphas, 5);
+            for per_element in [1, 2, 3, 5, 7, 8, 11, 12, 13, 37, 85] {
+                let points: Vec<u64> = test_elements(6, n * per_element).iter().map(|x| x & mask(bits)).collect();
+                batch.check(0..n, &points);
             }
         }
     }

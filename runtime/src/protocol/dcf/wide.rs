@@ -209,8 +209,8 @@ pub fn encrypt_together<const N: usize>(keys: [&[__m512i; 11]; N], x: [__m512i; 
     }
     side_by_side(&mut x);
     for round in 1..10 {
-        for i in 0..N {
-            x[i] = _mm512_aesenc_epi128(x[i], keys[i][round]);
+        for (x, keys) in x.iter_mut().zip(keys) {
+            *x = _mm512_aesenc_epi128(*x, keys[round]);
         }
         if round % 3 == 0 {
             side_by_side(&mut x);
@@ -363,7 +363,7 @@ fn step<const KIND: u8, const WORDS: u8>(
 /// hash after the other, and not side by side.
 #[target_feature(enable = "vaes,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
 #[inline]
-#[allow(unsafe_code)]
+#[allow(unsafe_code, clippy::too_many_arguments)]
 unsafe fn step_items<const KIND: u8, const WORDS: u8, const N: usize>(
     keys: &Keys,
     spare_shifts: [__m512i; 2],
