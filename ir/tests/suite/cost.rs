@@ -61,13 +61,15 @@ fn small() {
     let ge = 24;
     let ge_key =
         21 * 14 * 16 + (21u64 * 14 * 2).div_ceil(8) + (21u64 * 14 * 9).div_ceil(8) + (21u64 * 16 * 9).div_ceil(8);
-    // Top bits and m·r at 31 bits. Three components of 31 bits: 17 levels and leaves of 2, 17·223 + 186 = 3977 bits (16
-    // and 4: 3940; 15 and 8: 4089), so 16 levels.
+    // Top bits and m·r at 31 bits. Components of 31, 31 and 31 - 19 bits: 16 levels and leaves of 4 payloads are the least,
+    // 16·204 + 4·74 = 3560 bits (17 and 2: 3616; 15 and 8: 3652).
     let spline = 2 * 82;
     let spline_key = 21 * 16 * 16
         + (21u64 * 16 * 2).div_ceil(8)
-        + (3 * 21u64 * 16 * 31).div_ceil(8)
-        + (3 * 21u64 * 4 * 31).div_ceil(8);
+        + 2 * (21u64 * 16 * 31).div_ceil(8)
+        + (21u64 * 16 * 12).div_ceil(8)
+        + 2 * (21u64 * 4 * 31).div_ceil(8)
+        + (21u64 * 4 * 12).div_ceil(8);
     // A·B: 21 elements at 21 bits, 6 at 30 bits.
     let linear = 56 + 23;
     assert_eq!(got.client_material_bytes, ge_key + spline_key);

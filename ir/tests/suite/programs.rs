@@ -84,6 +84,8 @@ pub fn every_op() -> Program {
     let sign = op(Op::Slice { x, axis: 1, from: 0, to: 1 });
     let sign = op(Op::Reshape { x: sign, shape: shape(&[3]) });
     let sign = op(Op::Open { x: sign, width: 20, whole: false });
+    let pair = op(Op::Slice { x, axis: 1, from: 0, to: 2 });
+    let pair = op(Op::Open { x: pair, width: 30, whole: true });
     op(Op::Round {});
     let lifted = op(Op::Lift { x: o, width: 48 }); // 48.12
     let square = op(Op::Square { x: o, width: 48 }); // 48.24
@@ -94,7 +96,7 @@ pub fn every_op() -> Program {
     let product = op(Op::Narrow { x: product, width: 48 });
     let product = op(Op::Add { x: product, y: square });
     let scores = op(Op::Sddmm { x: whole, y: whole, pattern: causal }); // 30.24 [6]
-    let chosen = op(Op::Select { d: sign, y: whole, width: 28 }); // 28.12 [3,4]
+    let chosen = op(Op::Select { d: sign, y: pair, width: 28 }); // 28.12 [3,2]
     let cached = op(Op::Cache { x: whole, state: rows, capacity: 5 }); // 30.12 [5,4]
     let rows = op(Op::RowSum { x: scores, pattern: causal, axis: 0 }); // [3]
     let spread = op(Op::Spread { x: rows, pattern: causal, axis: 0 }); // [6]
