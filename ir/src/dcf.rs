@@ -13,6 +13,8 @@
 //! 2. control bits, `[element][level]`, 2 bits: left, then right;
 //! 3. payload words of each component, `[element][level]`, its width;
 //! 4. last words of each component, `[element][2^leaf_log2]`, its width.
+//!
+//! Where few bits are compared, a table of the result at every point is smaller than two keys: see [`Comparison`].
 
 use crate::wire::packed_bytes;
 
@@ -122,9 +124,49 @@ impl Layout {
     }
 }
 
+/// Greatest width of a table's values: a word at any bit of a byte has all of one.
+const MAX_TABLE_WIDTH: u8 = 56;
+
+/// How a `ge` is dealt: by what is smaller, where a table counts for two thirds of its size, since reading it takes a
+/// fraction of the time that it takes to evaluate a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Comparison {
+    /// Shares of the comparison at each of 2^`input_bits` points: a correlation, which the server alone receives.
+    Table {
+        /// Bits of a point.
+        input_bits: u8,
+    },
+    /// Shares of the mask's top bit, and a key for both parties.
+    Key(Layout),
+}
+
+impl Comparison {
+    /// Of a `ge` of result width `width` on an opening of `opening` bits: the mask without its top bit is compared.
+    pub fn new(opening: u8, width: u8) -> Comparison {
+        let layout = Layout::ge(opening, width);
+        let keys = u128::from(2 * layout.key_bits() + u64::from(width));
+        let table = u128::from(width) << layout.input_bits;
+        if width <= MAX_TABLE_WIDTH && 2 * table <= 3 * keys {
+            Comparison::Table { input_bits: layout.input_bits }
+        } else {
+            Comparison::Key(layout)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_bits_are_compared_by_a_table() {
+        // 64·9 bits against 2·422 + 9; 256·6 against 2·600 + 6; 512·9 against 2·776 + 9.
+        assert_eq!(Comparison::new(7, 9), Comparison::Table { input_bits: 6 });
+        assert_eq!(Comparison::new(9, 6), Comparison::Table { input_bits: 8 });
+        assert_eq!(Comparison::new(10, 9), Comparison::Key(Layout::ge(10, 9)));
+        assert_eq!(Comparison::new(64, 64), Comparison::Key(Layout::ge(64, 64)));
+        assert_eq!(Comparison::new(2, 1), Comparison::Table { input_bits: 1 });
+    }
 
     #[test]
     fn the_leaf_is_the_cheapest() {

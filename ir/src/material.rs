@@ -5,7 +5,7 @@
 //! listed in stream order, which is the order of the correlations in the protocols' files. Those of zero bits vanish.
 //! The pieces of a key are listed as bytes, since `dcf` packs them.
 
-use crate::dcf::Layout;
+use crate::dcf::{Comparison, Layout};
 use crate::op::Op;
 use crate::program::Program;
 use crate::types::*;
@@ -126,11 +126,14 @@ pub fn pieces(program: &Program, index: usize, lift_bits: &[u8]) -> Vec<Piece> {
             corrections(own, n);
             out.extend(key(program.ty(*x), Layout::spline(program.ty(*x).width, ty.width)));
         }
-        // m, then the key.
-        Op::Ge { x, .. } => {
-            corrections(elements(x), n);
-            out.extend(key(program.ty(*x), Layout::ge(program.ty(*x).width, ty.width)));
-        }
+        // The comparison at every point; or m, then the key.
+        Op::Ge { x, .. } => match Comparison::new(program.ty(*x).width, ty.width) {
+            Comparison::Table { input_bits } => corrections(elements(x) << input_bits, n),
+            Comparison::Key(layout) => {
+                corrections(elements(x), n);
+                out.extend(key(program.ty(*x), layout));
+            }
+        },
         // m, m·q, then the key.
         Op::Select { d, y, .. } => {
             corrections(elements(d), n);

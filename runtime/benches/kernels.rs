@@ -313,7 +313,8 @@ fn comparisons(peaks: Peaks) {
         let layout = Layout::new(bits, widths);
         let low = ring::mask(bits);
         let alphas: Vec<u64> = elements(elements_count).iter().map(|x| x & low).collect();
-        let betas = vec![elements(elements_count); widths.len()];
+        let beta = elements(elements_count);
+        let betas = vec![&beta[..]; widths.len()];
         let roots: Vec<u128> = elements(elements_count).iter().map(|&x| u128::from(x) << 64 | 99).collect();
         let mut words = Vec::new();
         let time = seconds(|| {

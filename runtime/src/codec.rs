@@ -123,7 +123,7 @@ mod tests {
     fn encodes_both_kinds() {
         let ids = input(Encoding::OneHot { classes: 3 }, vec![2], 4, 0);
         let rows = encode(&ids, &Plain::Integers(vec![2, 0])).unwrap();
-        assert_eq!((rows.shape, rows.data), (vec![2, 3], vec![0, 0, 1, 1, 0, 0]));
+        assert_eq!((&rows.shape[..], &rows.data[..]), (&[2, 3][..], &[0, 0, 1, 1, 0, 0][..]));
         let reals = input(Encoding::Fixed, vec![3], 8, 4);
         let x = encode(&reals, &Plain::Reals(vec![1.5, -0.25, 7.9])).unwrap();
         let integers: Vec<i64> = x.data.iter().map(|&v| v as i64).collect();

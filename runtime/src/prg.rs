@@ -86,6 +86,11 @@ impl Stream {
         });
     }
 
+    /// The bytes of the stream from block `first` on: every element of `width` bits takes [`element_bytes`] of them.
+    pub fn fill_bytes(&self, first: u64, out: &mut [[u8; 16]]) {
+        self.0.counter(first.into(), out);
+    }
+
     /// Blocks `first ..` of the stream, as little-endian integers. They overlap with its elements: a domain is read
     /// either by blocks or by elements.
     pub fn fill_blocks(&self, first: u64, out: &mut [u128]) {
@@ -101,6 +106,11 @@ impl Stream {
             buffer.zeroize();
         });
     }
+}
+
+/// Bytes of a stream that an element of `width` bits takes.
+pub const fn element_bytes(width: u8) -> usize {
+    (width as usize).div_ceil(8).next_power_of_two()
 }
 
 /// Runs `f` on numbered chunks of [`TASK`] elements, in parallel if there is more than one.

@@ -123,7 +123,7 @@ fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], materi
     let take = |view: &mut View, bytes: &mut &[u8], count: u64, width: u8| {
         let (part, rest) = bytes.split_at((count * u64::from(width)).div_ceil(8) as usize);
         *bytes = rest;
-        view.extend(unpack(part, width, count as usize).into_iter().map(|v| (v, width)));
+        view.extend(unpack(part, width, count as usize).iter().map(|&v| (v, width)));
     };
     let count = |v: ir::Value| program.ty(v).shape.elements().unwrap();
     let mut messages = messages.iter();
@@ -253,7 +253,7 @@ fn halves(fault: impl Fn(&mut [u64]), whole: bool) -> Vec<View> {
         pack(&mask, WIDTH, &mut packed);
         let mask = Vector::Packed { bytes: packed.into(), bits: WIDTH };
         open::send(Party::Client, &x, &mask, WIDTH, whole, open::Dealt::default(), &mut message);
-        unpack(&message, WIDTH, x.len()).into_iter().map(|v| (v, WIDTH)).collect()
+        unpack(&message, WIDTH, x.len()).iter().map(|&v| (v, WIDTH)).collect()
     };
     (0..RUNS).map(half).collect()
 }

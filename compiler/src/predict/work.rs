@@ -12,7 +12,7 @@
 
 use ir::ahead::ahead;
 use ir::cost;
-use ir::dcf::Layout;
+use ir::dcf::{Comparison, Layout};
 use ir::{Op, Program, Table, Value, Width};
 
 /// Units of work of an instruction, by party.
@@ -59,7 +59,11 @@ pub fn work(program: &Program) -> Vec<Work> {
                 let Table::Spline { knots, .. } = program.table(*table) else { unreachable!("verified: a spline") };
                 both(own * f64::from(Layout::spline(opening(x), width).levels) * knots.len() as f64)
             }
-            Op::Ge { x, .. } => both(own * f64::from(Layout::ge(opening(x), width).levels)),
+            // A table is read in the time of a level.
+            Op::Ge { x, .. } => both(match Comparison::new(opening(x), width) {
+                Comparison::Table { .. } => own,
+                Comparison::Key(layout) => own * f64::from(layout.levels),
+            }),
             Op::Select { d, .. } => {
                 let components = (own / elements(*d)) as usize;
                 both(elements(*d) * f64::from(Layout::select(opening(d), components, width).levels))

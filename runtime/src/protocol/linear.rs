@@ -12,7 +12,7 @@ use super::{Dealing, Source, Use, kind};
 use crate::codec::dimensions;
 use crate::material::MaterialError;
 use crate::prg::{Seed, Stream};
-use crate::ring;
+use crate::ring::{self, Buffer};
 use crate::weights::Integers;
 use ir::{Program, Value, Weight, Width};
 use std::io::{self, Write};
@@ -41,7 +41,7 @@ impl Sizes {
 }
 
 /// A, reduced mod 2^width; the seed is the client's.
-fn input_mask(client: Use, sizes: Sizes, width: Width) -> Vec<u64> {
+fn input_mask(client: Use, sizes: Sizes, width: Width) -> Buffer {
     client.elements(kind::INPUT, 0..sizes.rows * sizes.k, width)
 }
 
@@ -94,7 +94,7 @@ pub fn deal(client: Use, mask: WeightMask, sizes: Sizes, width: Width, to: &mut 
     };
     let mut product = vec![0; sizes.rows * sizes.m];
     ring::matmul_add_filled(&a, fill, [sizes.rows, sizes.k, sizes.m], width, &mut product)?;
-    to.vector(0, 0, width, product)
+    to.vector(0, 0, width, &product)
 }
 
 /// The client's side, before its input is known: its share of the result. `masked` gives the elements of W - B from an
@@ -104,7 +104,7 @@ pub fn prepare<E: Send>(
     masked: impl Fn(usize, &mut [u64]) -> Result<(), E> + Sync,
     sizes: Sizes,
     width: Width,
-) -> Result<Vec<u64>, E> {
+) -> Result<Buffer, E> {
     let mut product = client.elements(kind::CORRELATION, 0..sizes.rows * sizes.m, width);
     let a = input_mask(client, sizes, width);
     ring::matmul_add_filled(&a, masked, [sizes.rows, sizes.k, sizes.m], width, &mut product)?;
@@ -112,14 +112,14 @@ pub fn prepare<E: Send>(
 }
 
 /// The client's message D: the elements for those of `x`, which begin at element `first`.
-pub fn send(client: Use, first: usize, x: &[u64], width: Width) -> Vec<u64> {
+pub fn send(client: Use, first: usize, x: &[u64], width: Width) -> Buffer {
     let mut message = client.elements(kind::INPUT, first..first + x.len(), width);
     ring::zip_assign(&mut message, x, |a, x| x.wrapping_sub(a));
     message
 }
 
 /// The server's share of A·B.
-pub struct Dealt(Vec<u64>);
+pub struct Dealt(Buffer);
 
 impl Dealt {
     /// Takes the server's material. The client's share of A·B is from its seed, see [`prepare`].
@@ -132,14 +132,14 @@ impl Dealt {
 pub struct Product {
     sizes: Sizes,
     width: Width,
-    x: Vec<u64>,
+    x: Buffer,
     /// The share of A·B, to which the rows' products are added.
-    result: Vec<u64>,
+    result: Buffer,
 }
 
 impl Product {
     /// Without any row of the message; `x` is the server's share of the operand.
-    pub fn new(x: Vec<u64>, dealt: Dealt, sizes: Sizes, width: Width) -> Product {
+    pub fn new(x: Buffer, dealt: Dealt, sizes: Sizes, width: Width) -> Product {
         Product { sizes, width, x, result: dealt.0 }
     }
 
@@ -158,7 +158,7 @@ impl Product {
     }
 
     /// The server's share, once every row was added.
-    pub fn complete(self) -> Vec<u64> {
+    pub fn complete(self) -> Buffer {
         self.result
     }
 }

@@ -11,7 +11,7 @@
 
 use super::{Dealing, Mask, Opening, Source, client_bits};
 use crate::material::MaterialError;
-use crate::ring::{self, Tensor};
+use crate::ring::{self, Buffer, Tensor};
 use ir::{Party, Pattern, Width};
 use rayon::prelude::*;
 use std::io;
@@ -149,14 +149,14 @@ impl Sizes<'_> {
 /// The dealer's side.
 pub fn deal(product: Product, x: &Mask, y: &Mask, pattern: &Pattern, width: Width, to: &mut Dealing) -> io::Result<()> {
     let sizes = Sizes::new(product, &x.r.shape, &y.r.shape, pattern, width);
-    let mut products = vec![0; sizes.shape.iter().product()];
+    let mut products = Buffer::zeros(sizes.shape.iter().product());
     sizes.add(&[(&x.r.data, &y.r.data)], &mut products);
-    to.vector(0, 0, width, products)
+    to.vector(0, 0, width, &products)
 }
 
 /// A party's share of the product of the masks.
 pub struct Dealt {
-    share: Vec<u64>,
+    share: Buffer,
     width: Width,
 }
 

@@ -36,7 +36,7 @@ mod vectors;
 
 use crate::material::{Material, MaterialError};
 use crate::prg::{Domain, Seed, Stream};
-use crate::ring::{self, Tensor};
+use crate::ring::{self, Buffer, Tensor};
 use bytes::Bytes;
 use ir::dcf::{Layout, MAX_COMPONENTS};
 use ir::{Party, Width};
@@ -64,8 +64,8 @@ fn times_power(v: u64, n: Width) -> u64 {
 }
 
 /// A vector computed element by element, in parallel.
-fn gather(elements: usize, f: impl Fn(usize) -> u64 + Sync) -> Vec<u64> {
-    let mut out = vec![0; elements];
+fn gather(elements: usize, f: impl Fn(usize) -> u64 + Sync) -> Buffer {
+    let mut out = Buffer::unset(elements);
     out.par_chunks_mut(TASK).enumerate().for_each(|(number, out)| {
         out.iter_mut().enumerate().for_each(|(i, out)| *out = f(number * TASK + i));
     });
@@ -78,8 +78,8 @@ fn compute<const N: usize>(
     dealt: [&Vector; N],
     elements: usize,
     f: impl Fn(Range<usize>, [&[u64]; N], &mut [u64]) + Sync,
-) -> Vec<u64> {
-    let mut out = vec![0; elements];
+) -> Buffer {
+    let mut out = Buffer::unset(elements);
     let buffers = || std::array::from_fn(|_| vec![0; TASK.min(elements)]);
     let chunk = |buffers: &mut [Vec<u64>; N], (number, out): (usize, &mut [u64])| {
         let range = number * TASK..number * TASK + out.len();
@@ -123,7 +123,7 @@ pub struct Opening {
     /// o, public, reduced mod 2^n.
     opened: Tensor,
     /// The party's share of r mod 2^n, reduced.
-    mask: Vec<u64>,
+    mask: Buffer,
     /// Shares of the carry c and of the top bit m, or none if no reader lifts.
     dealt: open::Dealt,
 }
@@ -280,8 +280,8 @@ impl Use<'_> {
     }
 
     /// Elements `range` of a stream, reduced mod 2^bits.
-    fn elements(self, kind: u8, range: Range<usize>, bits: Width) -> Vec<u64> {
-        let mut out = vec![0; range.len()];
+    fn elements(self, kind: u8, range: Range<usize>, bits: Width) -> Buffer {
+        let mut out = Buffer::unset(range.len());
         self.stream(kind).fill(range.start as u64, bits, &mut out);
         out
     }
@@ -356,17 +356,18 @@ impl<'a> Dealing<'a> {
     }
 
     /// Deals the elements from `first` on of correlation number `piece`: subtracts P0's share and sends the rest to P1.
-    pub fn vector(&mut self, piece: u8, first: usize, bits: Width, values: Vec<u64>) -> io::Result<()> {
+    pub fn vector(&mut self, piece: u8, first: usize, bits: Width, values: &[u64]) -> io::Result<()> {
         self.chunks(piece, first..first + values.len(), bits, TASK, |from, out| {
             out.copy_from_slice(&values[from - first..][..out.len()]);
         })
     }
 
     /// Deals the words of comparison keys for the elements `range`, to both parties.
-    fn keys(&mut self, layout: Layout, range: Range<usize>, alphas: &[u64], betas: &[Vec<u64>]) -> io::Result<()> {
+    fn keys(&mut self, layout: Layout, range: Range<usize>, alphas: &[u64], betas: &[Buffer]) -> io::Result<()> {
         let (client, server) = (self.client.roots(range.clone()), self.server.roots(range));
         self.packed.clear();
-        dcf::deal(layout, alphas, betas, &client, &server, &mut self.packed);
+        let betas: Vec<&[u64]> = betas.iter().map(|beta| &**beta).collect();
+        dcf::deal(layout, alphas, &betas, &client, &server, &mut self.packed);
         self.to_client.write_all(&self.packed)?;
         self.to_server.write_all(&self.packed)
     }
@@ -390,7 +391,7 @@ impl<'a> Source<'a> {
     }
 
     /// The party's share of elements `range` mod 2^bits of correlation number `piece`.
-    pub fn correlation(&mut self, piece: u8, range: Range<usize>, bits: Width) -> Result<Vec<u64>, MaterialError> {
+    pub fn correlation(&mut self, piece: u8, range: Range<usize>, bits: Width) -> Result<Buffer, MaterialError> {
         Ok(self.vector(piece, range.clone(), bits)?.all(range.len()))
     }
 
@@ -447,8 +448,8 @@ pub enum Vector {
 
 impl Vector {
     /// The first `count` elements.
-    pub fn all(&self, count: usize) -> Vec<u64> {
-        let mut out = vec![0; count];
+    pub fn all(&self, count: usize) -> Buffer {
+        let mut out = Buffer::unset(count);
         self.fill(0, &mut out);
         out
     }
@@ -464,7 +465,7 @@ impl Vector {
 }
 
 /// A party's comparison keys of one block.
-struct Keys {
+pub struct Keys {
     party: Party,
     layout: Layout,
     roots: Vec<u128>,

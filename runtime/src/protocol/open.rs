@@ -8,7 +8,7 @@
 
 use super::{Dealing, Mask, Opening, Source, TASK, Use, Vector, gather, if_client, kind};
 use crate::material::MaterialError;
-use crate::ring::{self, Tensor};
+use crate::ring::{self, Buffer, Tensor};
 use ir::{Party, Width};
 use rayon::prelude::*;
 use std::io;
@@ -17,8 +17,8 @@ use std::ops::Range;
 /// A party's shares of carry and top bit of a mask; empty if no reader lifts.
 #[derive(Default)]
 pub struct Dealt {
-    pub(super) carry: Vec<u64>,
-    pub(super) top: Vec<u64>,
+    pub(super) carry: Buffer,
+    pub(super) top: Buffer,
 }
 
 impl Dealt {
@@ -73,8 +73,8 @@ pub fn send(
     dealt: Dealt,
     message: &mut Vec<u8>,
 ) -> Half {
-    let (mut opened, mut share) = (vec![0; x.len()], vec![0; x.len()]);
-    let opening = Opening { width, whole, opened: Tensor::zeros(&[0]), mask: Vec::new(), dealt };
+    let (mut opened, mut share) = (Buffer::unset(x.len()), Buffer::unset(x.len()));
+    let opening = Opening { width, whole, opened: Tensor::zeros(&[0]), mask: Buffer::default(), dealt };
     let (offset, full) = (if_client(party, opening.offset()), ring::mask(width));
     let start = message.len();
     message.resize(start + ring::packed_len(x.len(), width), 0);

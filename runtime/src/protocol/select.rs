@@ -12,6 +12,7 @@
 
 use super::{Dealing, Keys, Mask, Opening, Source, gather, if_client};
 use crate::material::MaterialError;
+use crate::ring::Buffer;
 use ir::dcf::Layout;
 use ir::{Party, Width};
 use std::io;
@@ -31,15 +32,15 @@ pub fn deal(d: &Mask, y: &Mask, block: Range<usize>, width: Width, to: &mut Deal
     let alphas = gather(block.len(), |i| d.low(first + i));
     let sign = gather(block.len(), |i| 1u64.wrapping_sub(2 * d.top(first + i)));
     let signed = |j: usize| gather(block.len(), |i| sign[i].wrapping_mul(q[(first + i) * c + j]));
-    let mut payload: Vec<Vec<u64>> = (0..c).map(signed).collect();
+    let mut payload: Vec<Buffer> = (0..c).map(signed).collect();
     payload.insert(0, sign);
     to.keys(Layout::select(d.width, c, width), block, &alphas, &payload)
 }
 
 /// A party's material for a block.
 pub struct Dealt {
-    top: Vec<u64>,
-    top_mask: Vec<u64>,
+    top: Buffer,
+    top_mask: Buffer,
     keys: Keys,
 }
 

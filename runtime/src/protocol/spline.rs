@@ -14,6 +14,7 @@
 use super::{Dealing, Element, Keys, Mask, Opening, Source, gather, if_client};
 use crate::cpu::{Cpu, multiversion};
 use crate::material::MaterialError;
+use crate::ring::Buffer;
 use ir::dcf::Layout;
 use ir::{Party, Width};
 use std::io;
@@ -34,8 +35,8 @@ pub fn deal(x: &Mask, block: Range<usize>, width: Width, to: &mut Dealing) -> io
 
 /// A party's material for a block.
 pub struct Dealt {
-    top: Vec<u64>,
-    top_mask: Vec<u64>,
+    top: Buffer,
+    top_mask: Buffer,
     keys: Keys,
 }
 

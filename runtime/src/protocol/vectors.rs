@@ -110,7 +110,7 @@ impl Roles {
         };
         let (mut x, x1) = (party(Party::Client, client, to_client), party(Party::Server, server, to_server));
         ring::add_assign(&mut x, &x1);
-        (dealt, x)
+        (dealt, x.to_vec())
     }
 
     /// Opens a vector's integers under its mask, with random shares of both.
@@ -118,7 +118,7 @@ impl Roles {
         let (n, len) = (opened.width, opened.x.len());
         let split = |v: Vec<u64>, kind: u8| {
             let mut other = v;
-            let share = self.uses(index)[0].elements(kind, 0..len, 64);
+            let share = self.uses(index)[0].elements(kind, 0..len, 64).to_vec();
             ring::sub_assign(&mut other, &share);
             [share, other]
         };
@@ -143,12 +143,12 @@ impl Roles {
                 Tensor::zeros(&[0])
             },
         );
-        assert!(mask.r.data == opened.mask, "the dealer's mask is the parties'");
+        assert!(mask.r.data[..] == opened.mask, "the dealer's mask is the parties'");
         let halves: [(open::Half, Vec<u8>); 2] = halves.into_inner().try_into().ok().expect("one half a party");
         let [(client, of_client), (server, of_server)] = halves;
         let openings = [client.complete(&of_server), server.complete(&of_client)];
         for opening in &openings {
-            assert_eq!(opening.opened.data, opened.opened, "what both parties see");
+            assert_eq!(opening.opened.data[..], opened.opened, "what both parties see");
         }
         (mask, openings)
     }
@@ -288,7 +288,7 @@ fn linear_sum(roles: &Roles, v: &OfShares) -> Vec<u64> {
                 Party::Client => linear::prepare(client, fill, sizes, width).expect("memory gives all"),
                 Party::Server => {
                     let dealt = linear::Dealt::take(source, sizes, width).expect("dealt");
-                    let mut product = linear::Product::new(v.shares[1].clone(), dealt, sizes, width);
+                    let mut product = linear::Product::new(v.shares[1].clone().into(), dealt, sizes, width);
                     let (first, rest) = message.split_at(sizes.k);
                     product.add(0, first, weight);
                     product.add(1, rest, weight);

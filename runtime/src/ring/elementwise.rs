@@ -198,7 +198,7 @@ impl Spread {
 /// `f` of all pairs of elements, with broadcasting.
 pub fn broadcast(a: &Tensor, b: &Tensor, f: impl Fn(u64, u64) -> u64 + Copy + Send + Sync) -> Tensor {
     let Broadcast { shape, left, right } = Broadcast::new(&a.shape, &b.shape);
-    let mut out = Tensor::zeros(&shape);
+    let mut out = Tensor::unset(&shape);
     let cpu = Cpu::get();
     let chunk = |other: &mut Vec<u64>, (number, out): (usize, &mut [u64])| {
         let first = number * TASK;

@@ -4,11 +4,13 @@
 //! whatever the high bits hold; kernels whose result depends on high bits (`pack`, `down`) mask their input. Large
 //! inputs are spread over the current rayon pool. Lengths that do not fit are our own mistakes, so they panic.
 
+mod buffer;
 mod elementwise;
 mod matmul;
 mod pack;
 mod tensor;
 
+pub use buffer::Buffer;
 pub use elementwise::*;
 pub use matmul::*;
 pub use pack::*;

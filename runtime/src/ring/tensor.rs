@@ -1,5 +1,6 @@
 //! Tensors of ring elements and the operations that move elements or add them along an axis.
 
+use super::Buffer;
 use rayon::prelude::*;
 
 /// Elements from which work is spread over threads.
@@ -11,7 +12,7 @@ pub struct Tensor {
     /// Dimensions; a scalar has none.
     pub shape: Vec<usize>,
     /// As many elements as the product of the dimensions.
-    pub data: Vec<u64>,
+    pub data: Buffer,
 }
 
 /// Distance, in elements, between neighbours along each axis of a row-major tensor.
@@ -25,14 +26,20 @@ pub fn strides(shape: &[usize]) -> Vec<usize> {
 
 impl Tensor {
     /// A tensor of these elements; their number is the product of the dimensions.
-    pub fn new(shape: Vec<usize>, data: Vec<u64>) -> Tensor {
+    pub fn new(shape: Vec<usize>, data: impl Into<Buffer>) -> Tensor {
+        let data = data.into();
         assert_eq!(shape.iter().product::<usize>(), data.len(), "elements of a tensor of shape {shape:?}");
         Tensor { shape, data }
     }
 
     /// All zeros.
     pub fn zeros(shape: &[usize]) -> Tensor {
-        Tensor { shape: shape.to_vec(), data: vec![0; shape.iter().product()] }
+        Tensor { shape: shape.to_vec(), data: Buffer::zeros(shape.iter().product()) }
+    }
+
+    /// Elements of any value, all of which are about to be written.
+    pub fn unset(shape: &[usize]) -> Tensor {
+        Tensor { shape: shape.to_vec(), data: Buffer::unset(shape.iter().product()) }
     }
 
     /// Number of elements.
@@ -61,11 +68,11 @@ impl Tensor {
         assert!(from <= to && to <= along, "slice {from}..{to} of a dimension of {along}");
         let mut shape = self.shape.clone();
         shape[axis] = to - from;
-        let mut data = Vec::with_capacity(outer * (to - from) * inner);
+        let (row, mut part) = ((to - from) * inner, Tensor::unset(&shape));
         for i in 0..outer {
-            data.extend_from_slice(&self.data[(i * along + from) * inner..(i * along + to) * inner]);
+            part.data[i * row..(i + 1) * row].copy_from_slice(&self.data[(i * along + from) * inner..][..row]);
         }
-        Tensor { shape, data }
+        part
     }
 
     /// Zeroes the elements at every place i along `axis` but those that are to stay.
@@ -90,14 +97,16 @@ impl Tensor {
                 t.shape.len() == shape.len() && (0..shape.len()).all(|i| i == axis || t.shape[i] == shape[i]);
             assert!(others_equal, "shapes {:?} and {shape:?} cannot be joined along axis {axis}", t.shape);
         }
-        let mut data = Vec::with_capacity(shape.iter().product());
+        let mut joined = Tensor::unset(&shape);
+        let mut rest = &mut joined.data[..];
         for i in 0..parts[0].around(axis)[0] {
             for t in parts {
                 let [_, along, inner] = t.around(axis);
-                data.extend_from_slice(&t.data[i * along * inner..(i + 1) * along * inner]);
+                let place = rest.split_off_mut(..along * inner).expect("as many elements as the parts have");
+                place.copy_from_slice(&t.data[i * along * inner..(i + 1) * along * inner]);
             }
         }
-        Tensor { shape, data }
+        joined
     }
 
     /// Sum along `axis`, whose dimension becomes 1.
@@ -132,7 +141,7 @@ impl Tensor {
         let shape: Vec<usize> = perm.iter().map(|&p| self.shape[p]).collect();
         let from = strides(&self.shape);
         let steps: Vec<usize> = perm.iter().map(|&p| from[p]).collect();
-        let mut out = Tensor::zeros(&shape);
+        let mut out = Tensor::unset(&shape);
         if out.is_empty() {
             return out;
         }

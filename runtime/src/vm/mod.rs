@@ -26,7 +26,7 @@ use crate::meter::Report;
 use crate::prg::Seed;
 use crate::protocol::Use;
 use crate::protocol::cache::Openings;
-use crate::ring::Tensor;
+use crate::ring::{Buffer, Tensor};
 use crate::step::Step;
 use crate::weights::{MaskedWeights, ServerWeights};
 use bytes::Bytes;
@@ -179,7 +179,7 @@ impl<'a> Machine<'a> {
 
     fn constant(&self, table: TableId) -> Tensor {
         let Table::Const { shape, values, .. } = self.program.table(table) else { panic!("verified: a constant") };
-        Tensor::new(dimensions(shape), values.iter().map(|&v| v as u64).collect())
+        Tensor::new(dimensions(shape), values.iter().map(|&v| v as u64).collect::<Buffer>())
     }
 
     fn party(&self) -> Party {

@@ -90,7 +90,7 @@ fn in_blocks(
     per: usize,
     mut f: impl FnMut(Range<usize>, &mut [u64]) -> Result<(), MaterialError>,
 ) -> Result<Tensor, MaterialError> {
-    let mut out = Tensor::zeros(&shape);
+    let mut out = Tensor::unset(&shape);
     for block in blocks(out.len() / per) {
         let results = block.start * per..block.end * per;
         f(block, &mut out.data[results])?;

@@ -13,7 +13,7 @@ use crate::protocol::cache::{self, Openings};
 use crate::protocol::linear::{self, Sizes};
 use crate::protocol::open;
 use crate::protocol::{Source, reveal};
-use crate::ring::{self, Tensor};
+use crate::ring::{self, Buffer, Tensor};
 use crate::weights::ServerWeights;
 use bytes::Bytes;
 use ir::{InputId, Op, Party, Value, Weight, Width, liveness};
@@ -304,7 +304,7 @@ impl<'r, 'a> Run<'r, 'a> {
     }
 
     /// The next elements of a message.
-    fn unpacked(&mut self, message: &mut Incoming, count: usize, width: Width) -> Result<Vec<u64>, Cause> {
+    fn unpacked(&mut self, message: &mut Incoming, count: usize, width: Width) -> Result<Buffer, Cause> {
         let packed = message.take(self.link, ring::packed_len(count, width))?;
         let start = Instant::now();
         let elements = ring::unpack(&packed, width, count);

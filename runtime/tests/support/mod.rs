@@ -114,7 +114,7 @@ impl Case {
 pub fn encoded(program: &Program, inputs: &[Vec<i64>]) -> Vec<Tensor> {
     let encode = |(input, x): (&Input, &Vec<i64>)| {
         let shape = input.ty.shape.0.iter().map(|&d| d as usize).collect();
-        Tensor::new(shape, x.iter().map(|&v| v as u64).collect())
+        Tensor::new(shape, x.iter().map(|&v| v as u64).collect::<Vec<_>>())
     };
     program.inputs.iter().zip(inputs).map(encode).collect()
 }

@@ -18,7 +18,7 @@ const BLOCK: usize = 128;
 ///
 /// `betas` has a vector for each component. Alphas are taken mod 2^input_bits. `roots0` and `roots1` come from the
 /// seeds of the parties; their lowest bits are ignored.
-pub fn deal(layout: Layout, alphas: &[u64], betas: &[Vec<u64>], roots0: &[u128], roots1: &[u128], out: &mut Vec<u8>) {
+pub fn deal(layout: Layout, alphas: &[u64], betas: &[&[u64]], roots0: &[u128], roots1: &[u128], out: &mut Vec<u8>) {
     let n = alphas.len();
     assert!(roots0.len() == n && roots1.len() == n, "a root an element");
     assert!(betas.len() == layout.components() && betas.iter().all(|b| b.len() == n), "a payload an element");
@@ -144,7 +144,7 @@ impl Scratch {
         &mut self,
         layout: Layout,
         alphas: &[u64],
-        betas: &[Vec<u64>],
+        betas: &[&[u64]],
         roots: [&[u128]; 2],
         elements: Range<usize>,
         pieces: [&mut [u8]; 2 + 2 * MAX_COMPONENTS],

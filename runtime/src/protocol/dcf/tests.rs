@@ -28,7 +28,8 @@ impl Batch {
 
     fn with(layout: Layout, alphas: Vec<u64>, betas: Vec<Vec<u64>>, roots: [Vec<u128>; 2]) -> Batch {
         let mut words = vec![1, 2, 3];
-        deal(layout, &alphas, &betas, &roots[0], &roots[1], &mut words);
+        let slices: Vec<&[u64]> = betas.iter().map(|beta| &beta[..]).collect();
+        deal(layout, &alphas, &slices, &roots[0], &roots[1], &mut words);
         assert_eq!(words.drain(..3).collect::<Vec<_>>(), [1, 2, 3], "deal appends");
         Batch { layout, alphas, betas, roots, words }
     }

@@ -8,7 +8,7 @@
 #[cfg(target_arch = "x86_64")]
 mod vbmi;
 
-use super::mask;
+use super::{Buffer, mask};
 use crate::cpu::Cpu;
 use rayon::prelude::*;
 
@@ -45,8 +45,8 @@ pub fn pack_into(elements: &[u64], width: u8, out: &mut [u8]) {
 
 /// The `count` elements packed in `bytes`. Panics unless 1 <= `width` <= 64 and `bytes` has exactly [`packed_len`]
 /// bytes: callers check what they receive.
-pub fn unpack(bytes: &[u8], width: u8, count: usize) -> Vec<u64> {
-    let mut out = vec![0; count];
+pub fn unpack(bytes: &[u8], width: u8, count: usize) -> Buffer {
+    let mut out = Buffer::unset(count);
     assert_eq!(bytes.len(), packed_len(count, width), "length of the packed bytes");
     unpack_range(bytes, width, 0, &mut out);
     out
@@ -220,7 +220,7 @@ mod tests {
                 assert_eq!(bytes[0], 0xa5, "pack appends");
                 assert_eq!(bytes[1..], pack_plain(&x, width), "width {width}, count {count}");
                 let low: Vec<u64> = x.iter().map(|x| x & mask(width)).collect();
-                assert!(unpack(&bytes[1..], width, count) == low, "width {width}, count {count}");
+                assert!(unpack(&bytes[1..], width, count)[..] == low, "width {width}, count {count}");
             }
         }
     }
@@ -233,7 +233,7 @@ mod tests {
             pack(&x, width, &mut bytes);
             assert!(bytes == pack_plain(&x, width));
             let low: Vec<u64> = x.iter().map(|x| x & mask(width)).collect();
-            assert!(unpack(&bytes, width, x.len()) == low);
+            assert!(unpack(&bytes, width, x.len())[..] == low);
         }
     }
 
