@@ -8,7 +8,7 @@ use ir::cost::setup_bytes;
 use ir::{Party, Program};
 use ndarray::ArrayD;
 
-use super::material::{Dealing, Delivery, Office};
+use super::material::{AHEAD, Dealing, Delivery, Office};
 use super::online::run;
 use super::progress::Progress;
 use super::stream::receive;
@@ -109,7 +109,7 @@ impl Client {
         inputs: Vec<crate::ring::Tensor>,
     ) -> Result<Outcome, RunError> {
         let bytes = ir::cost::cost(program).client_material_bytes;
-        let (purpose, frames) = (Purpose::Run(self.dealing), self.dealing.frames(program, bytes));
+        let (purpose, frames) = (Purpose::Run(self.dealing), AHEAD);
         let ask = Ask { program, publics: &input.publics, purpose, frames, held: None, offer: None };
         let Opened { session, seed, masked, mut delivery, setup_bytes, mut phases, .. } =
             self.open(net, conn, &mut watch, ask)?;

@@ -1,7 +1,7 @@
 //! A party at the dealer: hands in its seeds and takes the session's material, step by step, as it comes or in full
 //! beforehand.
 //!
-//! Overlapped, at most [`AHEAD`] frames of a run wait; then the dealer does. All three processes take the instructions in
+//! At most [`AHEAD`] frames of a run wait to be taken; then the dealer does. All three processes take the instructions in
 //! one order and the dealer holds nothing back when it goes on to the next, so whoever waits, waits for one that can go on.
 //! In a generation the material of two steps may wait, so that a step's is at hand when the step begins.
 
@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ir::Program;
+use memmap2::MmapMut;
 use tokio::sync::watch;
 
 use super::RunError;
@@ -21,8 +22,8 @@ use crate::net::frame::{Kind, PAYLOAD};
 use crate::net::{Conn, Net, NetError, Options};
 use crate::prg::Seed;
 
-/// Frames of material that wait at a party when it is dealt during the run.
-const AHEAD: usize = 256;
+/// Frames of the material of a run that wait at a party.
+pub(super) const AHEAD: usize = 256;
 
 /// When material is dealt. The client chooses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,16 +32,6 @@ pub enum Dealing {
     First,
     /// During the online phase, just ahead of its use.
     Overlapped,
-}
-
-impl Dealing {
-    /// Frames that wait at a party at most, of a step with so many bytes of material.
-    pub(super) fn frames(self, program: &Program, bytes: u64) -> usize {
-        match self {
-            Dealing::First => frames(program, bytes),
-            Dealing::Overlapped => AHEAD,
-        }
-    }
 }
 
 /// Frames that the material of a step comes in at most: a frame is full, or ends an instruction.
@@ -167,12 +158,34 @@ impl Delivery {
         Ok(())
     }
 
-    /// Waits until all of the step is there.
+    /// Waits until all of the step is there, and lays it out in one piece: what crosses the ends of frames is not copied
+    /// when it is used, and the system maps it in large pages and unmaps it once, instead of frame by frame during the run.
     pub(super) fn complete(&mut self) -> Result<(), NetError> {
         let progress = Progress::bytes("material", self.coming as u64);
-        while self.coming > 0 {
-            progress.add(self.receive()?);
+        let mut whole = match MmapMut::map_anon(self.left) {
+            Ok(whole) if self.coming > 0 => whole,
+            // Nothing comes; or the system has no such region, and the frames will do.
+            _ => {
+                while self.coming > 0 {
+                    progress.add(self.receive()?);
+                }
+                return Ok(());
+            }
+        };
+        #[cfg(target_os = "linux")]
+        if let Err(refused) = whole.advise(memmap2::Advice::HugePage) {
+            tracing::debug!("material lies in small pages: {refused}");
         }
+        let mut place = &mut whole[..];
+        while !place.is_empty() {
+            if self.chunks.is_empty() {
+                progress.add(self.receive()?);
+            }
+            let chunk = self.chunks.pop_front().expect("a chunk has arrived");
+            let here = place.split_off_mut(..chunk.len()).expect("no more arrives than is coming");
+            here.copy_from_slice(&chunk);
+        }
+        self.chunks.push_back(Bytes::from_owner(whole));
         Ok(())
     }
 

@@ -36,13 +36,17 @@ fn phase_by_phase(
     watch: &mut Watch,
     phases: &mut Phases,
 ) -> Result<Finished, RunError> {
-    // Material arrives meanwhile.
-    over(conn, |link| machine.prepare(link))?;
-    phases.prepare_seconds = watch.lap();
-    if dealing == Dealing::First {
-        let delivered = delivery.complete();
-        in_full(conn, delivered)?;
-    }
+    // Material arrives meanwhile. If one fails the other soon does: the connection is shared, or the dealer told.
+    let delivered = std::thread::scope(|threads| {
+        let delivered = threads.spawn(|| match dealing {
+            Dealing::First => delivery.complete(),
+            Dealing::Overlapped => Ok(()),
+        });
+        over(conn, |link| machine.prepare(link))?;
+        phases.prepare_seconds = watch.lap();
+        Ok::<_, RunError>(delivered.join().expect("a delivery does not panic"))
+    })?;
+    in_full(conn, delivered)?;
     phases.dealing_seconds += watch.lap();
     meet(conn)?;
     watch.lap();

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use super::material::{Delivery, Office};
+use super::material::{AHEAD, Delivery, Office};
 use super::online::{over, run, step};
 use super::plan::{Due, Plan};
 use super::prepare::keep;
@@ -170,7 +170,7 @@ impl Desk {
         }
         let bytes = ir::cost::cost(program).server_material_bytes;
         let frames = match (begin.purpose, plan) {
-            (Purpose::Run(dealing), _) => dealing.frames(program, bytes),
+            (Purpose::Run(_), _) => AHEAD,
             (_, Some((plan, _))) => plan.frames(&loaded.module, step.entry, Party::Server),
             (_, None) => unreachable!("a generation has a plan"),
         };
