@@ -13,7 +13,7 @@ use ssvm::link::{Recording, pair};
 use ssvm::material::{Material, MaterialError, queue};
 use ssvm::protocol::cache::{Masks, Openings};
 use ssvm::protocol::{Use, Vector, open};
-use ssvm::ring::{Tensor, mask, pack, unpack};
+use ssvm::ring::{Tensor, mask, pack, packed_len, unpack};
 use ssvm::step::Step;
 use ssvm::vm::Machine;
 use ssvm::weights::{Packed, Resident};
@@ -249,7 +249,7 @@ fn halves(fault: impl Fn(&mut [u64]), whole: bool) -> Vec<View> {
         let seed = rng.seed();
         let mut mask = open::mask(Use { seed: &seed, step: 0, entry: 0, index: 0 }, WIDTH).all(x.len());
         fault(&mut mask);
-        let (mut packed, mut message) = (Vec::new(), Vec::new());
+        let (mut packed, mut message) = (Vec::new(), vec![0; packed_len(x.len(), WIDTH)]);
         pack(&mask, WIDTH, &mut packed);
         let mask = Vector::Packed { bytes: packed.into(), bits: WIDTH };
         open::send(Party::Client, &x, &mask, WIDTH, whole, open::Dealt::default(), &mut message);

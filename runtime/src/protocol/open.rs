@@ -63,7 +63,7 @@ pub fn deal(shape: &[usize], masks: [Vector; 2], width: Width, lift_bits: Width,
 /// An opening whose other half has not arrived.
 pub struct Half(Opening);
 
-/// A party's side, first part: its half of the opening, which is also appended to `message`, packed.
+/// A party's side, first part: its half of the opening, which also fills `message`, packed.
 pub fn send(
     party: Party,
     x: &Tensor,
@@ -71,13 +71,12 @@ pub fn send(
     width: Width,
     whole: bool,
     dealt: Dealt,
-    message: &mut Vec<u8>,
+    message: &mut [u8],
 ) -> Half {
     let (mut opened, mut share) = (Buffer::unset(x.len()), Buffer::unset(x.len()));
     let opening = Opening { width, whole, opened: Tensor::zeros(&[0]), mask: Buffer::default(), dealt };
     let (offset, full) = (if_client(party, opening.offset()), ring::mask(width));
-    let start = message.len();
-    message.resize(start + ring::packed_len(x.len(), width), 0);
+    assert_eq!(message.len(), ring::packed_len(x.len(), width), "length of a message");
     let bytes = TASK / 8 * usize::from(width);
     let chunk = |number: usize, half: &mut [u64], share: &mut [u64], packed: &mut [u8]| {
         mask.fill(number * TASK, share);
@@ -86,10 +85,10 @@ pub fn send(
         ring::pack_into(half, width, packed);
     };
     if x.len() <= TASK {
-        chunk(0, &mut opened, &mut share, &mut message[start..]);
+        chunk(0, &mut opened, &mut share, message);
     } else {
         let chunks = opened.par_chunks_mut(TASK).zip(share.par_chunks_mut(TASK));
-        let chunks = chunks.zip(message[start..].par_chunks_mut(bytes)).enumerate();
+        let chunks = chunks.zip(message.par_chunks_mut(bytes)).enumerate();
         chunks.for_each(|(number, ((half, share), packed))| chunk(number, half, share, packed));
     }
     Half(Opening { opened: Tensor::new(x.shape.clone(), opened), mask: share, ..opening })

@@ -33,20 +33,23 @@ impl Outgoing {
     ) -> Result<u64, LinkError> {
         let mut added = 0;
         for chunk in elements.chunks(CHUNK) {
-            let (start, length) = (self.buffer.len(), ring::packed_len(chunk.len(), width));
-            self.buffer.resize(start + length, 0);
-            ring::pack_into(chunk, width, &mut self.buffer[start..]);
-            added += length as u64;
-            if let Some(step) = step {
-                self.send(link, step, FRAME_PAYLOAD as usize)?;
-            }
+            let place = self.space(ring::packed_len(chunk.len(), width));
+            ring::pack_into(chunk, width, place);
+            added += place.len() as u64;
+            self.send_full(link, step)?;
         }
         Ok(added)
     }
 
-    /// Adds what an instruction packed, in full or up to a byte's end.
-    pub(super) fn append(&mut self, link: &mut dyn Link, step: Option<u32>, packed: &[u8]) -> Result<(), LinkError> {
-        self.buffer.extend_from_slice(packed);
+    /// Zeros at the end of the message, to be packed into.
+    pub(super) fn space(&mut self, length: usize) -> &mut [u8] {
+        let start = self.buffer.len();
+        self.buffer.resize(start + length, 0);
+        &mut self.buffer[start..]
+    }
+
+    /// Sends the frames that are full, if the message's `step` is given.
+    pub(super) fn send_full(&mut self, link: &mut dyn Link, step: Option<u32>) -> Result<(), LinkError> {
         step.map_or(Ok(()), |step| self.send(link, step, FRAME_PAYLOAD as usize))
     }
 

@@ -70,7 +70,8 @@ impl Machine<'_> {
             Op::Open { x, width, whole } if self.ahead.sent[i] => {
                 let x = values.share(x);
                 let mask = open::mask(own, width);
-                open::send(self.party(), x, &mask, width, whole, open::Dealt::default(), packed);
+                packed.resize(start + ring::packed_len(x.len(), width), 0);
+                open::send(self.party(), x, &mask, width, whole, open::Dealt::default(), &mut packed[start..]);
                 parts.push((i, start..packed.len()));
             }
             Op::Round {} | Op::Send {} if !parts.is_empty() => {

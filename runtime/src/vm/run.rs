@@ -180,7 +180,8 @@ impl<'r, 'a> Run<'r, 'a> {
     fn open(&mut self, i: usize, x: Value, width: Width, whole: bool) -> Result<(), Cause> {
         let early = self.machine.party() == Party::Client && self.machine.ahead.sent[i];
         let sent = if early { std::mem::take(&mut self.machine.early[i]) } else { Bytes::new() };
-        let mut packed = Vec::new();
+        let mut outgoing = std::mem::take(&mut self.outgoing);
+        let mut bytes = 0;
         let half = self.with_source(i, |source, machine, values| {
             let shape = machine.shape(x);
             let dealt = open::Dealt::take(source, shape.iter().product(), machine.lift_bits[i])?;
@@ -188,15 +189,16 @@ impl<'r, 'a> Run<'r, 'a> {
             Ok(if early {
                 open::resume(shape, &sent, &mask, width, whole, dealt)
             } else {
-                open::send(machine.party(), values.share(x), &mask, width, whole, dealt, &mut packed)
+                let message = outgoing.space(ring::packed_len(shape.iter().product(), width));
+                bytes = message.len() as u64;
+                open::send(machine.party(), values.share(x), &mask, width, whole, dealt, message)
             })
         })?;
-        if !early {
-            let (step, start) = (self.step_of(i), Instant::now());
-            self.outgoing.append(self.link, step, &packed)?;
-            self.packing += start.elapsed();
-            self.machine.report.instructions[i].sent_bytes += packed.len() as u64;
-        }
+        let (step, start) = (self.step_of(i), Instant::now());
+        outgoing.send_full(self.link, step)?;
+        self.outgoing = outgoing;
+        self.packing += start.elapsed();
+        self.machine.report.instructions[i].sent_bytes += bytes;
         self.waiting.push(i);
         self.values.put(i, Slot::Half(half));
         Ok(())
