@@ -11,6 +11,8 @@ mod wide;
 
 use crate::cpu::Cpu;
 use limbs::Limbs;
+use rayon::prelude::*;
+use std::cell;
 use std::convert::Infallible;
 use std::ops::Range;
 use wide::Wide;
@@ -78,24 +80,33 @@ impl Cell for [u8; 8] {
 
 /// out = a·b for a [m, k] and b [k, n], mod 2^`width`.
 pub fn matmul<B: Cell>(a: &[u64], b: &[B], m: usize, k: usize, n: usize, width: u8, out: &mut [u64]) {
-    out.fill(0);
-    matmul_add(a, b, m, k, n, width, out);
+    in_memory(Cpu::get(), a, b, false, [m, k, n], width, false, out);
 }
 
 /// out += a·b for a [m, k] and b [k, n], mod 2^`width`.
 pub fn matmul_add<B: Cell>(a: &[u64], b: &[B], m: usize, k: usize, n: usize, width: u8, out: &mut [u64]) {
-    in_memory(Cpu::get(), a, b, false, [m, k, n], width, out);
+    in_memory(Cpu::get(), a, b, false, [m, k, n], width, true, out);
 }
 
 /// out = a·bᵀ for a [m, k] and b [n, k], mod 2^`width`.
 pub fn matmul_nt<B: Cell>(a: &[u64], b: &[B], m: usize, k: usize, n: usize, width: u8, out: &mut [u64]) {
-    out.fill(0);
-    in_memory(Cpu::get(), a, b, true, [m, k, n], width, out);
+    in_memory(Cpu::get(), a, b, true, [m, k, n], width, false, out);
 }
 
-/// out += a·b for a [m, k] and b [k, n], mod 2^`width`. Elements of b from a row-major index on, as many as asked for,
-/// are made by `fill(first, elements)`, for neighbouring columns of a few rows at a time and on several threads: b is
-/// never in memory as a whole. Where `fill` fails, `out` is useless.
+/// out = a·b for a [m, k] and b [k, n], mod 2^`width`. Elements of b from a row-major index on, as many as asked for, are
+/// made by `fill(first, elements)`, for neighbouring columns of a few rows at a time and on several threads: b is never
+/// in memory as a whole. `elements` holds anything before. Where `fill` fails, `out` is useless.
+pub fn matmul_filled<E: Send>(
+    a: &[u64],
+    fill: impl Fn(usize, &mut [u64]) -> Result<(), E> + Sync,
+    [m, k, n]: [usize; 3],
+    width: u8,
+    out: &mut [u64],
+) -> Result<(), E> {
+    product(Cpu::get(), a, &Filled { fill, columns: n }, [m, k, n], width, false, out)
+}
+
+/// out += a·b, else as [`matmul_filled`].
 pub fn matmul_add_filled<E: Send>(
     a: &[u64],
     fill: impl Fn(usize, &mut [u64]) -> Result<(), E> + Sync,
@@ -103,9 +114,10 @@ pub fn matmul_add_filled<E: Send>(
     width: u8,
     out: &mut [u64],
 ) -> Result<(), E> {
-    product(Cpu::get(), a, &Filled { fill, columns: n }, [m, k, n], width, out)
+    product(Cpu::get(), a, &Filled { fill, columns: n }, [m, k, n], width, true, out)
 }
 
+#[allow(clippy::too_many_arguments)]
 fn in_memory<B: Cell>(
     cpu: Cpu,
     a: &[u64],
@@ -113,11 +125,12 @@ fn in_memory<B: Cell>(
     transposed: bool,
     [m, k, n]: [usize; 3],
     width: u8,
+    add: bool,
     out: &mut [u64],
 ) {
     assert!(b.len() == k * n, "right operand of a [{m}, {k}, {n}] product");
     let b = Matrix { cells: b, stride: if transposed { k } else { n }, transposed };
-    match product(cpu, a, &b, [m, k, n], width, out) {
+    match product(cpu, a, &b, [m, k, n], width, add, out) {
         Ok(()) => (),
         Err(never) => match never {},
     }
@@ -136,7 +149,7 @@ trait Operand: Sync {
         &'v self,
         rows: Range<usize>,
         columns: Range<usize>,
-        scratch: &'v mut Vec<Self::Cell>,
+        scratch: &'v mut Vec<u64>,
     ) -> Result<View<'v, Self::Cell>, Self::Error>;
 }
 
@@ -183,7 +196,7 @@ impl<B: Cell> Operand for Matrix<'_, B> {
         &'v self,
         rows: Range<usize>,
         columns: Range<usize>,
-        _: &'v mut Vec<B>,
+        _: &'v mut Vec<u64>,
     ) -> Result<View<'v, B>, Infallible> {
         let (outer, inner) = if self.transposed { (columns.start, rows.start) } else { (rows.start, columns.start) };
         let cells = &self.cells[outer * self.stride + inner..];
@@ -211,7 +224,7 @@ impl<E: Send, F: Fn(usize, &mut [u64]) -> Result<(), E> + Sync> Operand for Fill
         columns: Range<usize>,
         scratch: &'v mut Vec<u64>,
     ) -> Result<View<'v, u64>, E> {
-        scratch.resize(rows.len() * columns.len(), 0);
+        let scratch = at_least(scratch, rows.len() * columns.len(), 0);
         let first = rows.start * self.columns + columns.start;
         if columns.len() == self.columns {
             (self.fill)(first, scratch)?;
@@ -224,25 +237,69 @@ impl<E: Send, F: Fn(usize, &mut [u64]) -> Result<(), E> + Sync> Operand for Fill
     }
 }
 
+/// The first `count` elements of a buffer that is kept, whatever they hold; `fresh` where it must grow.
+fn at_least<T: Copy>(buffer: &mut Vec<T>, count: usize, fresh: T) -> &mut [T] {
+    if buffer.len() < count {
+        buffer.resize(count, fresh);
+    }
+    &mut buffer[..count]
+}
+
+thread_local! {
+    /// Where a thread has the parts of right operands made: see [`Operand::view`].
+    static SCRATCH: cell::Cell<Vec<u64>> = const { cell::Cell::new(Vec::new()) };
+}
+
+/// Calls `run` for each strip of at most `strip` columns of `out` [.., n], with its columns, its part of each row and a
+/// buffer for [`Operand::view`].
+fn strips<E: Send>(
+    out: &mut [u64],
+    n: usize,
+    strip: usize,
+    parallel: bool,
+    run: impl Fn(Range<usize>, &mut [&mut [u64]], &mut Vec<u64>) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let mut strips: Vec<Vec<&mut [u64]>> = (0..n.div_ceil(strip)).map(|_| Vec::with_capacity(out.len() / n)).collect();
+    for row in out.chunks_mut(n) {
+        strips.iter_mut().zip(row.chunks_mut(strip)).for_each(|(s, part)| s.push(part));
+    }
+    let run = |(s, rows): (usize, &mut Vec<&mut [u64]>)| {
+        let mut scratch = SCRATCH.take();
+        let result = run(s * strip..s * strip + rows[0].len(), rows, &mut scratch);
+        SCRATCH.set(scratch);
+        result
+    };
+    if parallel {
+        strips.par_iter_mut().enumerate().try_for_each(run)
+    } else {
+        strips.iter_mut().enumerate().try_for_each(run)
+    }
+}
+
+/// out = a·b, or out += a·b if `add`.
 fn product<O: Operand>(
     cpu: Cpu,
     a: &[u64],
     b: &O,
     [m, k, n]: [usize; 3],
     width: u8,
+    add: bool,
     out: &mut [u64],
 ) -> Result<(), O::Error> {
     assert!(a.len() == m * k && out.len() == m * n, "operands of a [{m}, {k}, {n}] product");
     if m * k * n == 0 {
+        if !add {
+            out.fill(0);
+        }
         return Ok(());
     }
     let threads = if m * k * n < 2 * PARALLEL { 1 } else { rayon::current_num_threads().min(m * k * n / PARALLEL) };
     if m <= FEW_ROWS {
-        return few::product(cpu, width, a, b, [k, n], out, threads);
+        return few::product(cpu, width, a, b, [k, n], add, out, threads);
     }
     match Limbs::new(width, O::Cell::BITS) {
-        Some(limbs) => tiled::product(cpu, limbs, a, b, [k, n], out, threads),
-        None => tiled::product(cpu, Wide(width <= 52), a, b, [k, n], out, threads),
+        Some(limbs) => tiled::product(cpu, limbs, a, b, [k, n], add, out, threads),
+        None => tiled::product(cpu, Wide(width <= 52), a, b, [k, n], add, out, threads),
     }
 }
 
@@ -292,14 +349,17 @@ mod tests {
                 let a = test_elements(1, m * k);
                 let b: Vec<B> = test_elements(2, k * n).into_iter().map(cast).collect();
                 let start = test_elements(3, m * n);
-                let mut want = start.clone();
-                plain(&a, &b, transposed, [m, k, n], &mut want);
+                let (mut sum, mut product) = (start.clone(), vec![0; m * n]);
+                plain(&a, &b, transposed, [m, k, n], &mut sum);
+                plain(&a, &b, transposed, [m, k, n], &mut product);
                 for cpu in Cpu::available() {
                     for &width in WIDTHS {
-                        let mut got = start.clone();
-                        in_memory(cpu, &a, &b, transposed, [m, k, n], width, &mut got);
-                        let case = format!("{} {m}x{k}x{n} of {width} bits, transposed: {transposed}", cpu.name());
-                        assert!(low(&got, width) == low(&want, width), "{case}");
+                        for (add, want) in [(true, &sum), (false, &product)] {
+                            let mut got = start.clone();
+                            in_memory(cpu, &a, &b, transposed, [m, k, n], width, add, &mut got);
+                            let case = format!("{} {m}x{k}x{n} of {width} bits, {transposed} {add}", cpu.name());
+                            assert!(low(&got, width) == low(want, width), "{case}");
+                        }
                     }
                 }
             }
@@ -325,7 +385,7 @@ mod tests {
                     for cpu in Cpu::available() {
                         for &width in WIDTHS {
                             let mut got = vec![0; m * 33];
-                            in_memory(cpu, &a, &b, false, [m, k, 33], width, &mut got);
+                            in_memory(cpu, &a, &b, false, [m, k, 33], width, true, &mut got);
                             assert!(low(&got, width) == low(&want, width), "{} {x:x} {y} {width}", cpu.name());
                         }
                     }
@@ -360,6 +420,10 @@ mod tests {
                     plain(&a, &elements, false, [m, k, n], &mut want);
                     pool.install(|| matmul_add_filled(&a, fill, [m, k, n], width, &mut got)).unwrap();
                     assert!(low(&got, width) == low(&want, width), "{m}x{k}x{n} filled, on {threads} threads");
+                    want.fill(0);
+                    plain(&a, &elements, false, [m, k, n], &mut want);
+                    pool.install(|| matmul_filled(&a, fill, [m, k, n], width, &mut got)).unwrap();
+                    assert!(low(&got, width) == low(&want, width), "{m}x{k}x{n} filled anew, on {threads} threads");
                 }
             }
         }
