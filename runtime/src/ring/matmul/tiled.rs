@@ -185,9 +185,18 @@ fn block<S: Scheme, O: Operand>(
                 let columns = first..columns.len().min(first + S::COLUMNS);
                 pack_right(cpu, scheme, view, columns, i % right_limbs, panel);
             }
+            // What is packed next: the rows below, or the first ones of the strip that this thread is likely to take.
+            let [next_rows, next_columns] = match to < depth.end {
+                true => [to..depth.end.min(to + STEPS * S::WORD), columns.clone()],
+                false => [
+                    depth.start..depth.end.min(depth.start + STEPS * S::WORD),
+                    columns.end..n.min(columns.end + strip),
+                ],
+            };
             let left = &left[number * left_limbs * tiles..(number + 1) * left_limbs * tiles];
             for (p, right) in right.chunks_exact(steps * right_limbs).take(panels).enumerate() {
                 for (t, rows) in rows.chunks_mut(TILE_ROWS).enumerate() {
+                    b.prefetch(next_rows.clone(), next_columns.clone(), p * tiles + t, panels * tiles);
                     for (term, sums) in scheme.terms().iter().zip(&mut sums) {
                         let right = &right[term.right * steps..(term.right + 1) * steps];
                         scheme.multiply(cpu, &left[term.left * tiles + t], right, sums);
