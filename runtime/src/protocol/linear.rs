@@ -93,7 +93,7 @@ pub fn deal(client: Use, mask: WeightMask, sizes: Sizes, width: Width, to: &mut 
         Ok(())
     };
     let mut product = vec![0; sizes.rows * sizes.m];
-    ring::matmul_add_filled(&a, fill, [sizes.rows, sizes.k, sizes.m], width, &mut product)?;
+    ring::matmul_filled(&a, fill, [sizes.rows, sizes.k, sizes.m], width, &mut product)?;
     to.vector(0, 0, width, product)
 }
 
@@ -148,13 +148,13 @@ impl Product {
         self.sizes
     }
 
-    /// Adds whole rows of the client's message, from row `first` on. Each row is added once.
-    pub fn add(&mut self, first: usize, message: &[u64], weight: Integers) {
+    /// Adds whole rows of the client's message, from row `first` on. Each row is added once. The sum D + x1 is made in the
+    /// message, which was just written: the share may be zeros that no page of memory stands for yet.
+    pub fn add(&mut self, first: usize, mut message: Vec<u64>, weight: Integers) {
         let Sizes { k, m, .. } = self.sizes;
         let rows = message.len() / k;
-        let masked = &mut self.x[first * k..][..rows * k];
-        ring::add_assign(masked, message);
-        weight.matmul_add(masked, rows, k, m, self.width, &mut self.result[first * m..][..rows * m]);
+        ring::add_assign(&mut message, &self.x[first * k..][..rows * k]);
+        weight.matmul_add(&message, rows, k, m, self.width, &mut self.result[first * m..][..rows * m]);
     }
 
     /// The server's share, once every row was added.

@@ -290,8 +290,8 @@ fn linear_sum(roles: &Roles, v: &OfShares) -> Vec<u64> {
                     let dealt = linear::Dealt::take(source, sizes, width).expect("dealt");
                     let mut product = linear::Product::new(v.shares[1].clone(), dealt, sizes, width);
                     let (first, rest) = message.split_at(sizes.k);
-                    product.add(0, first, weight);
-                    product.add(1, rest, weight);
+                    product.add(0, first.to_vec(), weight);
+                    product.add(1, rest.to_vec(), weight);
                     product.complete()
                 }
             };

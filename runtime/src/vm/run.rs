@@ -298,7 +298,7 @@ impl<'r, 'a> Run<'r, 'a> {
         for first in (0..rows).step_by(step) {
             let count = step.min(rows - first) * k;
             let masked = self.unpacked(message, count, width)?;
-            product.add(first, &masked, integers);
+            product.add(first, masked, integers);
         }
         Ok(Slot::Share(Tensor::new(self.machine.shape(Value(p as u32)), product.complete())))
     }

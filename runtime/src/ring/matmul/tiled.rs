@@ -188,10 +188,9 @@ fn block<S: Scheme, O: Operand>(
             // What is packed next: the rows below, or the first ones of the strip that this thread is likely to take.
             let [next_rows, next_columns] = match to < depth.end {
                 true => [to..depth.end.min(to + STEPS * S::WORD), columns.clone()],
-                false => [
-                    depth.start..depth.end.min(depth.start + STEPS * S::WORD),
-                    columns.end..n.min(columns.end + strip),
-                ],
+                false => {
+                    [depth.start..depth.end.min(depth.start + STEPS * S::WORD), columns.end..n.min(columns.end + strip)]
+                }
             };
             let left = &left[number * left_limbs * tiles..(number + 1) * left_limbs * tiles];
             for (p, right) in right.chunks_exact(steps * right_limbs).take(panels).enumerate() {
