@@ -92,8 +92,8 @@ pub fn deal(client: Use, mask: WeightMask, sizes: Sizes, width: Width, to: &mut 
         b.fill(first as u64, mask.width, out);
         Ok(())
     };
-    let mut product = vec![0; sizes.rows * sizes.m];
-    ring::matmul_add_filled(&a, fill, [sizes.rows, sizes.k, sizes.m], width, &mut product)?;
+    let mut product = Buffer::unset(sizes.rows * sizes.m);
+    ring::matmul_filled(&a, fill, [sizes.rows, sizes.k, sizes.m], width, &mut product)?;
     to.vector(0, 0, width, &product)
 }
 
@@ -132,14 +132,14 @@ impl Dealt {
 pub struct Product {
     sizes: Sizes,
     width: Width,
-    x: Buffer,
+    x: Option<Buffer>,
     /// The share of A·B, to which the rows' products are added.
     result: Buffer,
 }
 
 impl Product {
-    /// Without any row of the message; `x` is the server's share of the operand.
-    pub fn new(x: Buffer, dealt: Dealt, sizes: Sizes, width: Width) -> Product {
+    /// Without any row of the message; `x` is the server's share of the operand, unless that is zero.
+    pub fn new(x: Option<Buffer>, dealt: Dealt, sizes: Sizes, width: Width) -> Product {
         Product { sizes, width, x, result: dealt.0 }
     }
 
@@ -149,12 +149,13 @@ impl Product {
     }
 
     /// Adds whole rows of the client's message, from row `first` on. Each row is added once.
-    pub fn add(&mut self, first: usize, message: &[u64], weight: Integers) {
+    pub fn add(&mut self, first: usize, mut message: Buffer, weight: Integers) {
         let Sizes { k, m, .. } = self.sizes;
         let rows = message.len() / k;
-        let masked = &mut self.x[first * k..][..rows * k];
-        ring::add_assign(masked, message);
-        weight.matmul_add(masked, rows, k, m, self.width, &mut self.result[first * m..][..rows * m]);
+        if let Some(x) = &self.x {
+            ring::add_assign(&mut message, &x[first * k..][..rows * k]);
+        }
+        weight.matmul_add(&message, rows, k, m, self.width, &mut self.result[first * m..][..rows * m]);
     }
 
     /// The server's share, once every row was added.

@@ -288,10 +288,10 @@ fn linear_sum(roles: &Roles, v: &OfShares) -> Vec<u64> {
                 Party::Client => linear::prepare(client, fill, sizes, width).expect("memory gives all"),
                 Party::Server => {
                     let dealt = linear::Dealt::take(source, sizes, width).expect("dealt");
-                    let mut product = linear::Product::new(v.shares[1].clone().into(), dealt, sizes, width);
+                    let mut product = linear::Product::new(Some(v.shares[1].clone().into()), dealt, sizes, width);
                     let (first, rest) = message.split_at(sizes.k);
-                    product.add(0, first, weight);
-                    product.add(1, rest, weight);
+                    product.add(0, first.to_vec().into(), weight);
+                    product.add(1, rest.to_vec().into(), weight);
                     product.complete()
                 }
             };

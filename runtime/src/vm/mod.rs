@@ -147,7 +147,7 @@ impl<'a> Machine<'a> {
         cache.begin(self.step)?;
         self.prepare(link)?;
         let start = Instant::now();
-        let outputs = Run::new(&mut self, cache, inputs, link, material).all()?;
+        let outputs = rayon::scope(|_| Run::new(&mut self, cache, inputs, link, material).all())?;
         cache.end();
         self.report.finish(start.elapsed());
         Ok(Finished { outputs, report: self.report })

@@ -146,7 +146,12 @@ impl<'r, 'a> Run<'r, 'a> {
                     std::mem::replace(&mut self.inputs[input.index()], Tensor::zeros(&[0]))
                 }
             }
-            Party::Server => Tensor::zeros(&dimensions(&program.inputs[input.index()].ty.shape)),
+            // From the system, which gives no memory before it is touched, and most programs never do.
+            Party::Server => {
+                let shape = dimensions(&program.inputs[input.index()].ty.shape);
+                let zeros = vec![0; shape.iter().product()];
+                Tensor::new(shape, zeros)
+            }
         }
     }
 
@@ -167,10 +172,12 @@ impl<'r, 'a> Run<'r, 'a> {
                 }
             }
             Party::Server => {
-                let x = self.values.consume(x, frees);
+                // Its share of an input is zero.
+                let input = matches!(self.machine.program.instrs[x.index()].op, Op::Input { .. });
+                let x = (!input).then(|| self.values.consume(x, frees).data);
                 let dealt = self.with_source(i, |source, _, _| linear::Dealt::take(source, sizes, width))?;
                 self.waiting.push(i);
-                self.values.put(i, Slot::Product(linear::Product::new(x.data, dealt, sizes, width)));
+                self.values.put(i, Slot::Product(linear::Product::new(x, dealt, sizes, width)));
             }
         }
         Ok(())
@@ -300,7 +307,7 @@ impl<'r, 'a> Run<'r, 'a> {
         for first in (0..rows).step_by(step) {
             let count = step.min(rows - first) * k;
             let masked = self.unpacked(message, count, width)?;
-            product.add(first, &masked, integers);
+            product.add(first, masked, integers);
         }
         Ok(Slot::Share(Tensor::new(self.machine.shape(Value(p as u32)), product.complete())))
     }

@@ -5,7 +5,6 @@ use super::limbs::{Limbs, dot_pair};
 use super::tiled::STEPS;
 use super::{Cell, Operand, View};
 use crate::cpu::{Cpu, Level, multiversion};
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Columns of a strip: its sums stay in the first-level cache.
@@ -20,44 +19,39 @@ const COLUMNS: usize = 32;
 /// Sums of even columns, then of odd ones: a pair of rows is put together without moving elements across.
 type Sums = [[i32; COLUMNS / 2]; 2];
 
-/// out += a·b for a [m, k] and b [k, n], none of them empty, mod 2^`width`. By limbs if b's cells have 16 bits and limbs
-/// are enough, else whole.
+/// out = a·b, or out += a·b if `add`, for a [m, k] and b [k, n], none of them empty, mod 2^`width`. By limbs if b's cells
+/// have 16 bits and limbs are enough, else whole.
+#[allow(clippy::too_many_arguments)]
 pub fn product<O: Operand>(
     cpu: Cpu,
     width: u8,
     a: &[u64],
     b: &O,
     [k, n]: [usize; 2],
+    add: bool,
     out: &mut [u64],
     threads: usize,
 ) -> Result<(), O::Error> {
     // Strips of columns are independent; each thread gets a few.
     let strip = if threads == 1 { n } else { n.div_ceil(4 * threads).next_multiple_of(64) }.min(STRIP);
-    let mut strips: Vec<Vec<&mut [u64]>> = (0..n.div_ceil(strip)).map(|_| Vec::with_capacity(a.len() / k)).collect();
-    for row in out.chunks_mut(n) {
-        strips.iter_mut().zip(row.chunks_mut(strip)).for_each(|(s, part)| s.push(part));
-    }
-    let run = |(s, out): (usize, &mut Vec<&mut [u64]>)| {
-        let columns = s * strip..s * strip + out[0].len();
+    super::strips(out, n, strip, threads > 1, |columns, out, scratch| {
+        if !add {
+            out.iter_mut().for_each(|out| out.fill(0));
+        }
         if b.transposed() {
-            let mut scratch = Vec::new();
-            let view = b.view(0..k, columns, &mut scratch)?;
+            let view = b.view(0..k, columns, scratch)?;
             a.chunks_exact(k).zip(out).for_each(|(a, out)| dot_columns(cpu, a, view, out));
             return Ok(());
         }
         match Limbs::new(width, O::Cell::BITS).filter(|_| O::Cell::BITS == 16) {
-            Some(limbs) => by_limbs(cpu, limbs, a, b, k, columns, out),
-            None => whole(cpu, width <= 52, a, b, k, columns, out),
+            Some(limbs) => by_limbs(cpu, limbs, a, b, k, columns, out, scratch),
+            None => whole(cpu, width <= 52, a, b, k, columns, out, scratch),
         }
-    };
-    if threads == 1 {
-        strips.iter_mut().enumerate().try_for_each(run)
-    } else {
-        strips.par_iter_mut().enumerate().try_for_each(run)
-    }
+    })
 }
 
 /// Mod 2^64; mod 2^52 is enough if `short`.
+#[allow(clippy::too_many_arguments)]
 fn whole<O: Operand>(
     cpu: Cpu,
     short: bool,
@@ -66,11 +60,11 @@ fn whole<O: Operand>(
     k: usize,
     columns: Range<usize>,
     out: &mut [&mut [u64]],
+    scratch: &mut Vec<u64>,
 ) -> Result<(), O::Error> {
-    let mut scratch = Vec::new();
     for from in (0..k).step_by(GROUP) {
         let to = k.min(from + GROUP);
-        let view = b.view(from..to, columns.clone(), &mut scratch)?;
+        let view = b.view(from..to, columns.clone(), scratch)?;
         let rows = group(view, columns.len());
         for (a, out) in a.chunks_exact(k).zip(&mut *out) {
             let mut factors = [0; GROUP];
@@ -116,6 +110,7 @@ multiversion! {
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 fn by_limbs<O: Operand>(
     cpu: Cpu,
     limbs: Limbs,
@@ -124,17 +119,17 @@ fn by_limbs<O: Operand>(
     k: usize,
     columns: Range<usize>,
     out: &mut [&mut [u64]],
+    scratch: &mut Vec<u64>,
 ) -> Result<(), O::Error> {
     let parts = limbs.left();
     let mut sums = vec![Sums::default(); columns.len().div_ceil(COLUMNS) * parts.len() * out.len()];
     let row_sums = sums.len() / out.len();
-    let mut scratch = Vec::new();
     // As deep as sums of the first limb are exact.
     for start in (0..k).step_by(2 * STEPS) {
         let end = k.min(start + 2 * STEPS);
         for from in (start..end).step_by(GROUP) {
             let to = end.min(from + GROUP);
-            let view = b.view(from..to, columns.clone(), &mut scratch)?;
+            let view = b.view(from..to, columns.clone(), scratch)?;
             let rows = group(view, columns.len()).map(|row| O::Cell::narrow(row).expect("cells of 16 bits"));
             for (a, sums) in a.chunks_exact(k).zip(sums.chunks_exact_mut(row_sums)) {
                 let pair = |limb: usize, i: usize| {

@@ -5,16 +5,19 @@
 //! bits above the limb's weight are all that is needed, the sums may wrap. That serves widths up to 32; above them a first
 //! limb of 8 bits comes before, whose sums with 16-bit integers are short enough to be exact.
 
-use super::tiled::{Aligned, Left, STEPS, Scheme};
+use super::tiled::{Aligned, Buffers, Left, STEPS, Scheme, TILE_ROWS, Term};
 use super::{Cell, View};
 use crate::cpu::{Cpu, Level, multiversion};
+use std::cell;
 use std::ops::Range;
+use std::thread::LocalKey;
 
-/// Columns of a tile: with AVX-512, 24 of 32 registers for 8 rows.
+/// Columns of a tile: three vectors of AVX-512.
 const COLUMNS: usize = 48;
 
-/// Sums of a tile.
-type Tile = [[i32; COLUMNS]; super::tiled::TILE_ROWS];
+type Row = Aligned<[i32; COLUMNS]>;
+
+type Tile = [Row; TILE_ROWS];
 
 /// A limb: the low bits of (x + round) >> shift, as a signed integer.
 #[derive(Clone, Copy)]
@@ -38,14 +41,14 @@ impl Limb {
         let up = 16 - self.bits;
         ((x.wrapping_add(self.round) >> self.shift) as i16) << up >> up
     }
-}
 
-/// The product of two limbs and its weight.
-#[derive(Clone, Copy)]
-struct Term {
-    left: usize,
-    right: usize,
-    shift: u32,
+    /// The limbs of two neighbours, the first in the low half: a word. In 64-bit lanes, for the vectoriser's sake.
+    #[inline(always)]
+    fn pair(self, x: u64, y: u64) -> i32 {
+        let up = 64 - self.bits;
+        let limb = |x: u64| ((x.wrapping_add(self.round) >> self.shift << up) as i64 >> up) as u64;
+        (limb(x) & 0xffff | limb(y) << 16) as i32
+    }
 }
 
 /// Which limbs make up a product.
@@ -97,8 +100,8 @@ impl Limbs {
 impl Scheme for Limbs {
     /// Two neighbours, the first in the low half.
     type Word = i32;
-    type Row = Aligned<[i32; COLUMNS]>;
-    const ZERO: Self::Row = Aligned([0; COLUMNS]);
+    type Row = Row;
+    const ZERO: Row = Aligned([0; COLUMNS]);
     const COLUMNS: usize = COLUMNS;
     const WORD: usize = 2;
 
@@ -106,72 +109,66 @@ impl Scheme for Limbs {
         [self.left.len(), self.right.len()]
     }
 
+    fn terms(self) -> &'static [Term] {
+        self.terms
+    }
+
     fn pack_left(self, cpu: Cpu, row: &[u64], limb: usize, out: &mut [i32; STEPS]) {
         pair_row(cpu, row, self.left[limb], out);
     }
 
-    fn pack_right<B: Cell>(self, cpu: Cpu, b: View<B>, columns: Range<usize>, limb: usize, out: &mut [Self::Row]) {
-        let limb = self.right[limb];
-        if columns.len() < COLUMNS {
-            out.fill(Self::ZERO);
-        }
-        if b.transposed {
-            for (c, column) in columns.enumerate() {
-                gather_column(cpu, b.column(column), limb, c, out);
-            }
-        } else {
-            pair_rows(cpu, b, columns, limb, out);
-        }
+    fn pack_rows<B: Cell>(self, cpu: Cpu, b: View<B>, columns: Range<usize>, limb: usize, out: &mut [Row]) {
+        pair_rows(cpu, b, columns, self.right[limb], out);
     }
 
-    fn add<'p>(
-        self,
-        cpu: Cpu,
-        left: impl Fn(usize) -> &'p Left<i32>,
-        right: impl Fn(usize) -> &'p [Self::Row],
-        rows: &mut [&mut [u64]],
-        from: usize,
-    ) {
-        for term in self.terms {
-            let mut tile = Aligned([[0; COLUMNS]; _]);
-            multiply(cpu, left(term.left), right(term.right), &mut tile.0);
-            add_tile(cpu, &tile.0, term.shift, rows, from);
-        }
+    fn pack_column<B: Cell>(self, cpu: Cpu, cells: &[B], limb: usize, c: usize, out: &mut [Row]) {
+        pair_column(cpu, cells, self.right[limb], c, out);
     }
-}
 
-#[inline(always)]
-fn pair(low: i16, high: i16) -> i32 {
-    i32::from(low as u16) | i32::from(high) << 16
+    fn multiply(self, cpu: Cpu, left: &Left<i32>, right: &[Row], tile: &mut Tile) {
+        multiply(cpu, left, right, tile);
+    }
+
+    fn buffers() -> &'static LocalKey<cell::Cell<Buffers<Limbs>>> {
+        thread_local!(static BUFFERS: cell::Cell<Buffers<Limbs>> = cell::Cell::default());
+        &BUFFERS
+    }
 }
 
 multiversion! {
     /// Limbs of a row, two a word; a last word may be half full.
     fn pair_row(row: &[u64], limb: Limb, out: &mut [i32]) {
         let (pairs, last) = row.as_chunks::<2>();
-        out.iter_mut().zip(pairs).for_each(|(out, [x, y])| *out = pair(limb.of(*x), limb.of(*y)));
+        out.iter_mut().zip(pairs).for_each(|(out, [x, y])| *out = limb.pair(*x, *y));
         if let [x] = last {
-            out[pairs.len()] = pair(limb.of(*x), 0);
+            out[pairs.len()] = limb.pair(*x, 0);
         }
     }
 }
 
 multiversion! {
-    fn pair_rows<B: Cell>(b: View<B>, columns: Range<usize>, limb: Limb, out: &mut [Aligned<[i32; COLUMNS]>]) {
-        let limb_of = |x: B| limb.of(x.widen());
+    /// Limbs of rows, two rows a step. Cells of 16 bits are the limbs.
+    fn pair_rows<B: Cell>(b: View<B>, columns: Range<usize>, limb: Limb, out: &mut [Row]) {
         for (step, out) in out.iter_mut().enumerate() {
             let x = b.row(2 * step, columns.clone());
             // The last step may have one row.
             let y = if 2 * step + 1 < b.rows { b.row(2 * step + 1, columns.clone()) } else { &[] };
             match (<&[B; COLUMNS]>::try_from(x), <&[B; COLUMNS]>::try_from(y)) {
-                (Ok(x), Ok(y)) => {
-                    for (out, (x, y)) in out.0.iter_mut().zip(x.iter().zip(y)) {
-                        *out = pair(limb_of(*x), limb_of(*y));
+                (Ok(x), Ok(y)) => match (B::narrow(x), B::narrow(y)) {
+                    (Some(x), Some(y)) => {
+                        for (out, (x, y)) in out.0.iter_mut().zip(x.iter().zip(y)) {
+                            *out = i32::from(u16::from_le_bytes(*x)) | i32::from(u16::from_le_bytes(*y)) << 16;
+                        }
                     }
-                }
+                    _ => {
+                        for (out, (x, y)) in out.0.iter_mut().zip(x.iter().zip(y)) {
+                            *out = limb.pair(x.widen(), y.widen());
+                        }
+                    }
+                },
                 _ => {
                     for (c, x) in x.iter().enumerate() {
-                        out.0[c] = pair(limb_of(*x), y.get(c).map_or(0, |y| limb_of(*y)));
+                        out.0[c] = limb.pair(x.widen(), y.get(c).map_or(0, |y| y.widen()));
                     }
                 }
             }
@@ -180,25 +177,15 @@ multiversion! {
 }
 
 multiversion! {
-    fn gather_column<B: Cell>(cells: &[B], limb: Limb, c: usize, panel: &mut [Aligned<[i32; COLUMNS]>]) {
+    /// Limbs of a column, two a step.
+    fn pair_column<B: Cell>(cells: &[B], limb: Limb, c: usize, panel: &mut [Row]) {
         for (out, x) in panel.iter_mut().zip(cells.chunks(2)) {
-            out.0[c] = pair(limb.of(x[0].widen()), x.get(1).map_or(0, |y| limb.of(y.widen())));
+            out.0[c] = limb.pair(x[0].widen(), x.get(1).map_or(0, |y| y.widen()));
         }
     }
 }
 
-multiversion! {
-    /// rows += tile · 2^shift.
-    fn add_tile(tile: &Tile, shift: u32, rows: &mut [&mut [u64]], from: usize) {
-        for (row, sums) in rows.iter_mut().zip(tile) {
-            for (x, &sum) in row[from..].iter_mut().zip(sums) {
-                *x = x.wrapping_add((i64::from(sum) as u64) << shift);
-            }
-        }
-    }
-}
-
-fn multiply(cpu: Cpu, left: &Left<i32>, right: &[Aligned<[i32; COLUMNS]>], tile: &mut Tile) {
+fn multiply(cpu: Cpu, left: &Left<i32>, right: &[Row], tile: &mut Tile) {
     match cpu.level() {
         // SAFETY: a `Cpu` of this level exists only if the features were detected; so in what follows.
         #[cfg(target_arch = "x86_64")]
@@ -223,64 +210,31 @@ pub fn dot_pair(acc: i32, x: i32, y: i32) -> i32 {
     acc.wrapping_add(low).wrapping_add((x >> 16) * (y >> 16))
 }
 
-fn multiply_portable(left: &Left<i32>, right: &[Aligned<[i32; COLUMNS]>], tile: &mut Tile) {
+fn multiply_portable(left: &Left<i32>, right: &[Row], tile: &mut Tile) {
     for (left, sums) in left.0.iter().zip(tile) {
+        *sums = Limbs::ZERO;
         for (&x, row) in left.iter().zip(right) {
-            sums.iter_mut().zip(&row.0).for_each(|(sum, &y)| *sum = dot_pair(*sum, x, y));
+            sums.0.iter_mut().zip(&row.0).for_each(|(sum, &y)| *sum = dot_pair(*sum, x, y));
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Aligned, COLUMNS, Left, STEPS, Tile};
+    use super::super::tiled::whole_tile;
+    use super::{COLUMNS, Left, Row, STEPS, TILE_ROWS, Tile};
     use std::arch::x86_64::*;
 
-    /// A kernel for the whole tile; written with intrinsics because the vectoriser, left alone, moves the accumulators
-    /// through memory.
-    macro_rules! whole_tile {
-        ($name:ident, $features:literal, $dot:expr) => {
-            #[target_feature(enable = $features)]
-            pub fn $name(left: &Left<i32>, right: &[Aligned<[i32; COLUMNS]>], tile: &mut Tile) {
-                whole_tile!(@ left right tile $dot;
-                    0 x0 y0 z0, 1 x1 y1 z1, 2 x2 y2 z2, 3 x3 y3 z3, 4 x4 y4 z4, 5 x5 y5 z5, 6 x6 y6 z6, 7 x7 y7 z7);
-            }
-        };
-        (@ $left:ident $right:ident $tile:ident $dot:expr; $($r:literal $x:ident $y:ident $z:ident),*) => {
-            $( let [mut $x, mut $y, mut $z] = [_mm512_setzero_si512(); 3]; )*
-            for (step, b) in $right[..$right.len().min(STEPS)].iter().enumerate() {
-                let b = b.0.as_ptr().cast::<__m512i>();
-                // SAFETY: `b` points to 48 elements, three vectors of sixteen, and the load needs no alignment.
-                #[allow(unsafe_code)]
-                let (b0, b1, b2) =
-                    unsafe { (_mm512_loadu_si512(b), _mm512_loadu_si512(b.add(1)), _mm512_loadu_si512(b.add(2))) };
-                $(
-                    let factor = _mm512_set1_epi32($left.0[$r][step]);
-                    $x = $dot($x, factor, b0);
-                    $y = $dot($y, factor, b1);
-                    $z = $dot($z, factor, b2);
-                )*
-            }
-            $(
-                let row = $tile[$r].as_mut_ptr().cast::<__m512i>();
-                // SAFETY: `row` points to 48 elements, three vectors of sixteen, and the store needs no alignment.
-                #[allow(unsafe_code)]
-                unsafe {
-                    _mm512_storeu_si512(row, $x);
-                    _mm512_storeu_si512(row.add(1), $y);
-                    _mm512_storeu_si512(row.add(2), $z);
-                }
-            )*
-        };
-    }
-
-    whole_tile!(multiply_vnni, "avx512f,avx512bw,avx512vnni", _mm512_dpwssd_epi32);
+    whole_tile!(multiply_vnni, "avx512f,avx512bw,avx512vnni", Row, i32, _mm512_set1_epi32, _mm512_dpwssd_epi32);
     // -2^15 · -2^15 · 2 is the one sum of a pair that wraps, as it should.
-    whole_tile!(multiply_avx512, "avx512f,avx512bw", |acc, x, y| _mm512_add_epi32(acc, _mm512_madd_epi16(x, y)));
+    whole_tile!(multiply_avx512, "avx512f,avx512bw", Row, i32, _mm512_set1_epi32, |acc, x, y| _mm512_add_epi32(
+        acc,
+        _mm512_madd_epi16(x, y)
+    ));
 
     /// In parts of 4 x 16 elements: sixteen registers.
     #[target_feature(enable = "avx2")]
-    pub fn multiply_avx2(left: &Left<i32>, right: &[Aligned<[i32; COLUMNS]>], tile: &mut Tile) {
+    pub fn multiply_avx2(left: &Left<i32>, right: &[Row], tile: &mut Tile) {
         macro_rules! part {
             ($r:ident $c:ident; $($i:literal $x:ident $y:ident),*) => {
                 $( let [mut $x, mut $y] = [_mm256_setzero_si256(); 2]; )*
@@ -296,7 +250,7 @@ mod x86 {
                     )*
                 }
                 $(
-                    let row = tile[$r + $i][$c..$c + 16].as_mut_ptr().cast::<__m256i>();
+                    let row = tile[$r + $i].0[$c..$c + 16].as_mut_ptr().cast::<__m256i>();
                     // SAFETY: `row` points to 16 elements, two vectors of eight, and the store needs no alignment.
                     #[allow(unsafe_code)]
                     unsafe {

@@ -11,6 +11,8 @@ mod wide;
 
 use crate::cpu::Cpu;
 use limbs::Limbs;
+use rayon::prelude::*;
+use std::cell;
 use std::convert::Infallible;
 use std::ops::Range;
 use wide::Wide;
@@ -78,24 +80,33 @@ impl Cell for [u8; 8] {
 
 /// out = a·b for a [m, k] and b [k, n], mod 2^`width`.
 pub fn matmul<B: Cell>(a: &[u64], b: &[B], m: usize, k: usize, n: usize, width: u8, out: &mut [u64]) {
-    out.fill(0);
-    matmul_add(a, b, m, k, n, width, out);
+    in_memory(Cpu::get(), a, b, false, [m, k, n], width, false, out);
 }
 
 /// out += a·b for a [m, k] and b [k, n], mod 2^`width`.
 pub fn matmul_add<B: Cell>(a: &[u64], b: &[B], m: usize, k: usize, n: usize, width: u8, out: &mut [u64]) {
-    in_memory(Cpu::get(), a, b, false, [m, k, n], width, out);
+    in_memory(Cpu::get(), a, b, false, [m, k, n], width, true, out);
 }
 
 /// out = a·bᵀ for a [m, k] and b [n, k], mod 2^`width`.
 pub fn matmul_nt<B: Cell>(a: &[u64], b: &[B], m: usize, k: usize, n: usize, width: u8, out: &mut [u64]) {
-    out.fill(0);
-    in_memory(Cpu::get(), a, b, true, [m, k, n], width, out);
+    in_memory(Cpu::get(), a, b, true, [m, k, n], width, false, out);
 }
 
-/// out += a·b for a [m, k] and b [k, n], mod 2^`width`. Elements of b from a row-major index on, as many as asked for,
-/// are made by `fill(first, elements)`, for neighbouring columns of a few rows at a time and on several threads: b is
-/// never in memory as a whole. Where `fill` fails, `out` is useless.
+/// out = a·b for a [m, k] and b [k, n], mod 2^`width`. Elements of b from a row-major index on, as many as asked for, are
+/// made by `fill(first, elements)`, for neighbouring columns of a few rows at a time and on several threads: b is never
+/// in memory as a whole. `elements` holds anything before. Where `fill` fails, `out` is useless.
+pub fn matmul_filled<E: Send>(
+    a: &[u64],
+    fill: impl Fn(usize, &mut [u64]) -> Result<(), E> + Sync,
+    [m, k, n]: [usize; 3],
+    width: u8,
+    out: &mut [u64],
+) -> Result<(), E> {
+    product(Cpu::get(), a, &Filled { fill, columns: n }, [m, k, n], width, false, out)
+}
+
+/// out += a·b, else as [`matmul_filled`].
 pub fn matmul_add_filled<E: Send>(
     a: &[u64],
     fill: impl Fn(usize, &mut [u64]) -> Result<(), E> + Sync,
@@ -103,9 +114,10 @@ pub fn matmul_add_filled<E: Send>(
     width: u8,
     out: &mut [u64],
 ) -> Result<(), E> {
-    product(Cpu::get(), a, &Filled { fill, columns: n }, [m, k, n], width, out)
+    product(Cpu::get(), a, &Filled { fill, columns: n }, [m, k, n], width, true, out)
 }
 
+#[allow(clippy::too_many_arguments)]
 fn in_memory<B: Cell>(
     cpu: Cpu,
     a: &[u64],
@@ -113,11 +125,12 @@ fn in_memory<B: Cell>(
     transposed: bool,
     [m, k, n]: [usize; 3],
     width: u8,
+    add: bool,
     out: &mut [u64],
 ) {
     assert!(b.len() == k * n, "right operand of a [{m}, {k}, {n}] product");
     let b = Matrix { cells: b, stride: if transposed { k } else { n }, transposed };
-    match product(cpu, a, &b, [m, k, n], width, out) {
+    match product(cpu, a, &b, [m, k, n], width, add, out) {
         Ok(()) => (),
         Err(never) => match never {},
     }
@@ -136,8 +149,12 @@ trait Operand: Sync {
         &'v self,
         rows: Range<usize>,
         columns: Range<usize>,
-        scratch: &'v mut Vec<Self::Cell>,
+        scratch: &'v mut Vec<u64>,
     ) -> Result<View<'v, Self::Cell>, Self::Error>;
+
+    /// Asks memory for share number `share` of `shares` of a part that will be viewed soon: while it comes, other work is
+    /// done. A view's rows are too short for the CPU to find out by itself what comes next.
+    fn prefetch(&self, _rows: Range<usize>, _columns: Range<usize>, _share: usize, _shares: usize) {}
 }
 
 /// A part of an operand. Neighbours of a row, or of a column if it is transposed, lie side by side, and `stride` is the
@@ -164,6 +181,19 @@ impl<'v, B> View<'v, B> {
     }
 }
 
+/// Fetches what will be read soon into the second-level cache.
+fn prefetch<T>(_cells: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in _cells.chunks(64 / size_of::<T>()) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint that reads nothing, on memory that is borrowed. Every x86-64 has the instruction.
+        #[allow(unsafe_code)]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast())
+        }
+    }
+}
+
 /// An operand in memory.
 struct Matrix<'a, B> {
     cells: &'a [B],
@@ -183,11 +213,19 @@ impl<B: Cell> Operand for Matrix<'_, B> {
         &'v self,
         rows: Range<usize>,
         columns: Range<usize>,
-        _: &'v mut Vec<B>,
+        _: &'v mut Vec<u64>,
     ) -> Result<View<'v, B>, Infallible> {
         let (outer, inner) = if self.transposed { (columns.start, rows.start) } else { (rows.start, columns.start) };
         let cells = &self.cells[outer * self.stride + inner..];
         Ok(View { cells, stride: self.stride, transposed: self.transposed, rows: rows.len() })
+    }
+
+    fn prefetch(&self, rows: Range<usize>, columns: Range<usize>, share: usize, shares: usize) {
+        let (outer, inner) = if self.transposed { (columns, rows) } else { (rows, columns) };
+        let end_of = |share: usize| outer.start + outer.len() * share / shares;
+        for i in end_of(share)..end_of(share + 1) {
+            prefetch(&self.cells[i * self.stride + inner.start..i * self.stride + inner.end]);
+        }
     }
 }
 
@@ -211,7 +249,7 @@ impl<E: Send, F: Fn(usize, &mut [u64]) -> Result<(), E> + Sync> Operand for Fill
         columns: Range<usize>,
         scratch: &'v mut Vec<u64>,
     ) -> Result<View<'v, u64>, E> {
-        scratch.resize(rows.len() * columns.len(), 0);
+        let scratch = at_least(scratch, rows.len() * columns.len(), 0);
         let first = rows.start * self.columns + columns.start;
         if columns.len() == self.columns {
             (self.fill)(first, scratch)?;
@@ -224,25 +262,69 @@ impl<E: Send, F: Fn(usize, &mut [u64]) -> Result<(), E> + Sync> Operand for Fill
     }
 }
 
+/// The first `count` elements of a buffer that is kept, whatever they hold; `fresh` where it must grow.
+fn at_least<T: Copy>(buffer: &mut Vec<T>, count: usize, fresh: T) -> &mut [T] {
+    if buffer.len() < count {
+        buffer.resize(count, fresh);
+    }
+    &mut buffer[..count]
+}
+
+thread_local! {
+    /// Where a thread has the parts of right operands made: see [`Operand::view`].
+    static SCRATCH: cell::Cell<Vec<u64>> = const { cell::Cell::new(Vec::new()) };
+}
+
+/// Calls `run` for each strip of at most `strip` columns of `out` [.., n], with its columns, its part of each row and a
+/// buffer for [`Operand::view`].
+fn strips<E: Send>(
+    out: &mut [u64],
+    n: usize,
+    strip: usize,
+    parallel: bool,
+    run: impl Fn(Range<usize>, &mut [&mut [u64]], &mut Vec<u64>) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let mut strips: Vec<Vec<&mut [u64]>> = (0..n.div_ceil(strip)).map(|_| Vec::with_capacity(out.len() / n)).collect();
+    for row in out.chunks_mut(n) {
+        strips.iter_mut().zip(row.chunks_mut(strip)).for_each(|(s, part)| s.push(part));
+    }
+    let run = |(s, rows): (usize, &mut Vec<&mut [u64]>)| {
+        let mut scratch = SCRATCH.take();
+        let result = run(s * strip..s * strip + rows[0].len(), rows, &mut scratch);
+        SCRATCH.set(scratch);
+        result
+    };
+    if parallel {
+        strips.par_iter_mut().enumerate().try_for_each(run)
+    } else {
+        strips.iter_mut().enumerate().try_for_each(run)
+    }
+}
+
+/// out = a·b, or out += a·b if `add`.
 fn product<O: Operand>(
     cpu: Cpu,
     a: &[u64],
     b: &O,
     [m, k, n]: [usize; 3],
     width: u8,
+    add: bool,
     out: &mut [u64],
 ) -> Result<(), O::Error> {
     assert!(a.len() == m * k && out.len() == m * n, "operands of a [{m}, {k}, {n}] product");
     if m * k * n == 0 {
+        if !add {
+            out.fill(0);
+        }
         return Ok(());
     }
     let threads = if m * k * n < 2 * PARALLEL { 1 } else { rayon::current_num_threads().min(m * k * n / PARALLEL) };
     if m <= FEW_ROWS {
-        return few::product(cpu, width, a, b, [k, n], out, threads);
+        return few::product(cpu, width, a, b, [k, n], add, out, threads);
     }
     match Limbs::new(width, O::Cell::BITS) {
-        Some(limbs) => tiled::product(cpu, limbs, a, b, [k, n], out, threads),
-        None => tiled::product(cpu, Wide(width <= 52), a, b, [k, n], out, threads),
+        Some(limbs) => tiled::product(cpu, limbs, a, b, [k, n], add, out, threads),
+        None => tiled::product(cpu, Wide(width <= 52), a, b, [k, n], add, out, threads),
     }
 }
 
@@ -292,14 +374,17 @@ mod tests {
                 let a = test_elements(1, m * k);
                 let b: Vec<B> = test_elements(2, k * n).into_iter().map(cast).collect();
                 let start = test_elements(3, m * n);
-                let mut want = start.clone();
-                plain(&a, &b, transposed, [m, k, n], &mut want);
+                let (mut sum, mut product) = (start.clone(), vec![0; m * n]);
+                plain(&a, &b, transposed, [m, k, n], &mut sum);
+                plain(&a, &b, transposed, [m, k, n], &mut product);
                 for cpu in Cpu::available() {
                     for &width in WIDTHS {
-                        let mut got = start.clone();
-                        in_memory(cpu, &a, &b, transposed, [m, k, n], width, &mut got);
-                        let case = format!("{} {m}x{k}x{n} of {width} bits, transposed: {transposed}", cpu.name());
-                        assert!(low(&got, width) == low(&want, width), "{case}");
+                        for (add, want) in [(true, &sum), (false, &product)] {
+                            let mut got = start.clone();
+                            in_memory(cpu, &a, &b, transposed, [m, k, n], width, add, &mut got);
+                            let case = format!("{} {m}x{k}x{n} of {width} bits, {transposed} {add}", cpu.name());
+                            assert!(low(&got, width) == low(want, width), "{case}");
+                        }
                     }
                 }
             }
@@ -325,7 +410,7 @@ mod tests {
                     for cpu in Cpu::available() {
                         for &width in WIDTHS {
                             let mut got = vec![0; m * 33];
-                            in_memory(cpu, &a, &b, false, [m, k, 33], width, &mut got);
+                            in_memory(cpu, &a, &b, false, [m, k, 33], width, true, &mut got);
                             assert!(low(&got, width) == low(&want, width), "{} {x:x} {y} {width}", cpu.name());
                         }
                     }
@@ -360,6 +445,10 @@ mod tests {
                     plain(&a, &elements, false, [m, k, n], &mut want);
                     pool.install(|| matmul_add_filled(&a, fill, [m, k, n], width, &mut got)).unwrap();
                     assert!(low(&got, width) == low(&want, width), "{m}x{k}x{n} filled, on {threads} threads");
+                    want.fill(0);
+                    plain(&a, &elements, false, [m, k, n], &mut want);
+                    pool.install(|| matmul_filled(&a, fill, [m, k, n], width, &mut got)).unwrap();
+                    assert!(low(&got, width) == low(&want, width), "{m}x{k}x{n} filled anew, on {threads} threads");
                 }
             }
         }

@@ -6,9 +6,11 @@
 //! high-performance matrix multiplication", ACM TOMS 34(3), 2008. What a tile multiplies is a [`Scheme`].
 
 use super::{Cell, Operand, View};
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, multiversion};
 use rayon::prelude::*;
+use std::cell;
 use std::ops::Range;
+use std::thread::LocalKey;
 
 /// Rows of a tile.
 pub const TILE_ROWS: usize = 8;
@@ -20,23 +22,67 @@ pub const STEPS: usize = 192;
 const PANELS: usize = 4;
 
 /// Rows of the left operand that are packed at once, and panels of each: some MB.
-const ROW_BLOCK: usize = 1024;
+const ROW_BLOCK: usize = 512;
 const DEPTH_BLOCK: usize = 8;
+
+/// Steps of a transposed panel that are written at once, so that they stay in the first-level cache.
+const TURNED: usize = 32;
+
+/// Most terms of a product.
+const TERMS: usize = 3;
 
 /// On the border of a cache line.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 pub struct Aligned<T>(pub T);
 
-/// A panel of the left operand, row by row; what lies beyond its end is zero.
+impl<T, const N: usize> AsRef<[T]> for Aligned<[T; N]> {
+    #[inline(always)]
+    fn as_ref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+/// A panel of the left operand, row by row; what lies beyond its end means nothing.
 pub type Left<W> = Aligned<[[W; STEPS]; TILE_ROWS]>;
 
+/// A product of limbs and its weight.
+#[derive(Clone, Copy)]
+pub struct Term {
+    /// Limb of the left operand.
+    pub left: usize,
+    /// Limb of the right operand.
+    pub right: usize,
+    /// The product counts 2^shift.
+    pub shift: u32,
+}
+
+/// A part of an element, or a sum of products of such parts.
+pub trait Word: Copy + Default + Send + Sync + 'static {
+    /// The sum as a ring element.
+    fn widen(self) -> u64;
+}
+
+impl Word for i32 {
+    #[inline(always)]
+    fn widen(self) -> u64 {
+        i64::from(self) as u64
+    }
+}
+
+impl Word for u64 {
+    #[inline(always)]
+    fn widen(self) -> u64 {
+        self
+    }
+}
+
 /// How elements are cut into words, and words multiplied. A word holds one element of the inner dimension or several.
-pub trait Scheme: Copy + Send + Sync {
-    /// A word of either operand.
-    type Word: Copy + Default + Send + Sync;
-    /// The words of a tile's columns at one step.
-    type Row: Copy + Send;
+pub trait Scheme: Copy + Send + Sync + 'static {
+    /// A word of either operand, or a sum.
+    type Word: Word;
+    /// The words of a tile's columns at one step, or the sums of one of its rows.
+    type Row: Copy + Send + AsRef<[Self::Word]>;
     /// A row of zeros.
     const ZERO: Self::Row;
     /// Columns of a tile.
@@ -47,92 +93,173 @@ pub trait Scheme: Copy + Send + Sync {
     /// Words of the left operand and of the right one that an element is cut into, each in a panel of its own.
     fn limbs(self) -> [usize; 2];
 
+    /// The products of limbs that make up a product: one to [`TERMS`].
+    fn terms(self) -> &'static [Term];
+
     /// Words number `limb` of at most `STEPS · WORD` elements of a row.
     fn pack_left(self, cpu: Cpu, row: &[u64], limb: usize, out: &mut [Self::Word; STEPS]);
 
-    /// Words number `limb` of the given columns of b; columns beyond the last are zero.
-    fn pack_right<B: Cell>(self, cpu: Cpu, b: View<B>, columns: Range<usize>, limb: usize, out: &mut [Self::Row]);
+    /// Words number `limb` of the given columns of b, which is not transposed.
+    fn pack_rows<B: Cell>(self, cpu: Cpu, b: View<B>, columns: Range<usize>, limb: usize, out: &mut [Self::Row]);
 
-    /// Adds the product of a tile to columns `from ..` of its rows. `left` and `right` give the panel of a limb.
-    fn add<'p>(
-        self,
-        cpu: Cpu,
-        left: impl Fn(usize) -> &'p Left<Self::Word>,
-        right: impl Fn(usize) -> &'p [Self::Row],
-        rows: &mut [&mut [u64]],
-        from: usize,
-    ) where
-        Self: 'p;
+    /// Words number `limb` of `cells`, which become column `c`.
+    fn pack_column<B: Cell>(self, cpu: Cpu, cells: &[B], limb: usize, c: usize, out: &mut [Self::Row]);
+
+    /// tile = left · right, for the panels of one limb each.
+    fn multiply(self, cpu: Cpu, left: &Left<Self::Word>, right: &[Self::Row], tile: &mut [Self::Row; TILE_ROWS]);
+
+    /// The memory that this thread's last product has left for the next.
+    fn buffers() -> &'static LocalKey<cell::Cell<Buffers<Self>>>;
 }
 
-/// out += a·b for a [m, k], b [k, n], none of them empty, on about `threads` threads.
+/// Memory for packed operands. A thread keeps it from product to product: fresh pages cost more than what is copied into
+/// them. At most some MB, see [`ROW_BLOCK`].
+pub struct Buffers<S: Scheme> {
+    left: Vec<Left<S::Word>>,
+    right: Vec<S::Row>,
+}
+
+impl<S: Scheme> Default for Buffers<S> {
+    fn default() -> Buffers<S> {
+        Buffers { left: Vec::new(), right: Vec::new() }
+    }
+}
+
+/// out = a·b, or out += a·b if `add`, for a [m, k], b [k, n], none of them empty, on about `threads` threads.
+#[allow(clippy::too_many_arguments)]
 pub fn product<S: Scheme, O: Operand>(
     cpu: Cpu,
     scheme: S,
     a: &[u64],
     b: &O,
     [k, n]: [usize; 2],
+    add: bool,
     out: &mut [u64],
     threads: usize,
 ) -> Result<(), O::Error> {
-    for (a, out) in a.chunks(ROW_BLOCK * k).zip(out.chunks_mut(ROW_BLOCK * n)) {
-        for from in (0..k).step_by(DEPTH_BLOCK * STEPS * S::WORD) {
-            let depth = from..k.min(from + DEPTH_BLOCK * STEPS * S::WORD);
-            block(cpu, scheme, a, b, [k, n], depth, out, threads)?;
-        }
-    }
-    Ok(())
-}
-
-/// The part of a product that the given part of the inner dimension makes.
-#[allow(clippy::too_many_arguments)]
-fn block<S: Scheme, O: Operand>(
-    cpu: Cpu,
-    scheme: S,
-    a: &[u64],
-    b: &O,
-    [k, n]: [usize; 2],
-    depth: Range<usize>,
-    out: &mut [u64],
-    threads: usize,
-) -> Result<(), O::Error> {
-    let m = a.len() / k;
-    let tiles = m.div_ceil(TILE_ROWS);
-    let left = pack_left(cpu, scheme, a, k, depth.clone(), threads > 1);
-    let [left_limbs, right_limbs] = scheme.limbs();
-    // Threads take strips of panels, two or more each, so that one that is held up does not hold up all.
-    let strip = (n.div_ceil(S::COLUMNS) / (2 * threads)).clamp(1, PANELS) * S::COLUMNS;
-    let mut strips: Vec<Vec<&mut [u64]>> = (0..n.div_ceil(strip)).map(|_| Vec::with_capacity(m)).collect();
-    for row in out.chunks_mut(n) {
-        strips.iter_mut().zip(row.chunks_mut(strip)).for_each(|(s, part)| s.push(part));
-    }
-    let run = |(s, rows): (usize, &mut Vec<&mut [u64]>)| {
-        let columns = rows[0].len();
-        let panels = columns.div_ceil(S::COLUMNS);
-        let mut right = vec![S::ZERO; panels * right_limbs * STEPS.min(depth.len().div_ceil(S::WORD))];
-        let mut scratch = Vec::new();
-        for (number, from) in depth.clone().step_by(STEPS * S::WORD).enumerate() {
-            let to = depth.end.min(from + STEPS * S::WORD);
-            let steps = (to - from).div_ceil(S::WORD);
-            let view = b.view(from..to, s * strip..s * strip + columns, &mut scratch)?;
-            for (i, panel) in right.chunks_exact_mut(steps).take(panels * right_limbs).enumerate() {
-                let first = i / right_limbs * S::COLUMNS;
-                scheme.pack_right(cpu, view, first..columns.min(first + S::COLUMNS), i % right_limbs, panel);
-            }
-            let left = &left[number * left_limbs * tiles..(number + 1) * left_limbs * tiles];
-            for (p, right) in right.chunks_exact(steps * right_limbs).take(panels).enumerate() {
-                for (t, rows) in rows.chunks_mut(TILE_ROWS).enumerate() {
-                    let right = |limb: usize| &right[limb * steps..(limb + 1) * steps];
-                    scheme.add(cpu, |limb| &left[limb * tiles + t], right, rows, p * S::COLUMNS);
-                }
+    // Not borrowed: while this thread waits for others, it may begin another product.
+    let mut left = S::buffers().take().left;
+    let mut blocks = || {
+        for (a, out) in a.chunks(ROW_BLOCK * k).zip(out.chunks_mut(ROW_BLOCK * n)) {
+            for from in (0..k).step_by(DEPTH_BLOCK * STEPS * S::WORD) {
+                let depth = from..k.min(from + DEPTH_BLOCK * STEPS * S::WORD);
+                pack_left(cpu, scheme, a, k, depth.clone(), threads > 1, &mut left);
+                block(cpu, scheme, &left, b, n, depth, add || from > 0, out, threads)?;
             }
         }
         Ok(())
     };
-    if threads == 1 {
-        strips.iter_mut().enumerate().try_for_each(run)
+    let result = blocks();
+    S::buffers().set(Buffers { left, ..S::buffers().take() });
+    result
+}
+
+/// The part of a product that the given part of the inner dimension makes, of rows whose part is packed.
+#[allow(clippy::too_many_arguments)]
+fn block<S: Scheme, O: Operand>(
+    cpu: Cpu,
+    scheme: S,
+    left: &[Left<S::Word>],
+    b: &O,
+    n: usize,
+    depth: Range<usize>,
+    add: bool,
+    out: &mut [u64],
+    threads: usize,
+) -> Result<(), O::Error> {
+    let tiles = (out.len() / n).div_ceil(TILE_ROWS);
+    let [left_limbs, right_limbs] = scheme.limbs();
+    // Threads take strips of panels, two or more each, so that one that is held up does not hold up all.
+    let strip = (n.div_ceil(S::COLUMNS) / (2 * threads)).clamp(1, PANELS) * S::COLUMNS;
+    super::strips(out, n, strip, threads > 1, |columns, rows, scratch| {
+        let panels = columns.len().div_ceil(S::COLUMNS);
+        let mut buffers = S::buffers().take();
+        let right = super::at_least(&mut buffers.right, panels * right_limbs * STEPS, S::ZERO);
+        let mut sums = [[S::ZERO; TILE_ROWS]; TERMS];
+        for (number, from) in depth.clone().step_by(STEPS * S::WORD).enumerate() {
+            let to = depth.end.min(from + STEPS * S::WORD);
+            let steps = (to - from).div_ceil(S::WORD);
+            let view = b.view(from..to, columns.clone(), scratch)?;
+            for (i, panel) in right.chunks_exact_mut(steps).take(panels * right_limbs).enumerate() {
+                let first = i / right_limbs * S::COLUMNS;
+                let columns = first..columns.len().min(first + S::COLUMNS);
+                pack_right(cpu, scheme, view, columns, i % right_limbs, panel);
+            }
+            // What is packed next: the rows below, or the first ones of the strip that this thread is likely to take.
+            let [next_rows, next_columns] = match to < depth.end {
+                true => [to..depth.end.min(to + STEPS * S::WORD), columns.clone()],
+                false => {
+                    [depth.start..depth.end.min(depth.start + STEPS * S::WORD), columns.end..n.min(columns.end + strip)]
+                }
+            };
+            let left = &left[number * left_limbs * tiles..(number + 1) * left_limbs * tiles];
+            for (p, right) in right.chunks_exact(steps * right_limbs).take(panels).enumerate() {
+                for (t, rows) in rows.chunks_mut(TILE_ROWS).enumerate() {
+                    b.prefetch(next_rows.clone(), next_columns.clone(), p * tiles + t, panels * tiles);
+                    for (term, sums) in scheme.terms().iter().zip(&mut sums) {
+                        let right = &right[term.right * steps..(term.right + 1) * steps];
+                        scheme.multiply(cpu, &left[term.left * tiles + t], right, sums);
+                    }
+                    put::<S>(cpu, &sums, scheme.terms(), rows, p * S::COLUMNS, add || number > 0);
+                }
+            }
+        }
+        S::buffers().set(Buffers { right: buffers.right, ..S::buffers().take() });
+        Ok(())
+    })
+}
+
+multiversion! {
+    /// Writes the weighted sums of a tile's terms to columns `from ..` of its rows, or adds them.
+    fn put<S: Scheme>(
+        sums: &[[S::Row; TILE_ROWS]; TERMS],
+        terms: &[Term],
+        rows: &mut [&mut [u64]],
+        from: usize,
+        add: bool,
+    ) {
+        for (r, row) in rows.iter_mut().enumerate() {
+            let columns = S::COLUMNS.min(row.len() - from);
+            let row = &mut row[from..from + columns];
+            for (number, (sums, term)) in sums.iter().zip(terms).enumerate() {
+                let (sums, add) = (sums[r].as_ref(), add || number > 0);
+                // The same twice, once with a length that the compiler knows.
+                if row.len() == S::COLUMNS {
+                    put_row(&mut row[..S::COLUMNS], &sums[..S::COLUMNS], term.shift, add);
+                } else {
+                    put_row(row, sums, term.shift, add);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn put_row<W: Word>(row: &mut [u64], sums: &[W], shift: u32, add: bool) {
+    if add {
+        row.iter_mut().zip(sums).for_each(|(x, sum)| *x = x.wrapping_add(sum.widen() << shift));
     } else {
-        strips.par_iter_mut().enumerate().try_for_each(run)
+        row.iter_mut().zip(sums).for_each(|(x, sum)| *x = sum.widen() << shift);
+    }
+}
+
+/// Words number `limb` of the given columns of b; columns beyond the last mean nothing.
+fn pack_right<S: Scheme, B: Cell>(
+    cpu: Cpu,
+    scheme: S,
+    b: View<B>,
+    columns: Range<usize>,
+    limb: usize,
+    panel: &mut [S::Row],
+) {
+    if !b.transposed {
+        return scheme.pack_rows(cpu, b, columns, limb, panel);
+    }
+    for (from, panel) in (0..).step_by(TURNED * S::WORD).zip(panel.chunks_mut(TURNED)) {
+        for (c, column) in columns.clone().enumerate() {
+            let cells = &b.column(column)[from..b.rows.min(from + TURNED * S::WORD)];
+            scheme.pack_column(cpu, cells, limb, c, panel);
+        }
     }
 }
 
@@ -144,11 +271,12 @@ fn pack_left<S: Scheme>(
     k: usize,
     depth: Range<usize>,
     parallel: bool,
-) -> Vec<Left<S::Word>> {
+    left: &mut Vec<Left<S::Word>>,
+) {
     let (panel, [limbs, _]) = (STEPS * S::WORD, scheme.limbs());
     let tiles = (a.len() / k).div_ceil(TILE_ROWS);
     let count = depth.len().div_ceil(panel) * limbs * tiles;
-    let mut left = vec![Aligned([[S::Word::default(); STEPS]; TILE_ROWS]); count];
+    let left = super::at_least(left, count, Aligned([[S::Word::default(); STEPS]; TILE_ROWS]));
     let pack = |(i, out): (usize, &mut Left<S::Word>)| {
         let (tile, limb, from) = (i % tiles, i / tiles % limbs, depth.start + i / tiles / limbs * panel);
         let rows = a[tile * TILE_ROWS * k..].chunks_exact(k);
@@ -161,5 +289,47 @@ fn pack_left<S: Scheme>(
     } else {
         left.iter_mut().enumerate().for_each(pack);
     }
-    left
 }
+
+/// Defines a kernel for a whole tile: `TILE_ROWS` rows of three vectors, 24 of 32 registers. Written with intrinsics
+/// because the vectoriser, left alone, moves the accumulators through memory.
+#[cfg(target_arch = "x86_64")]
+macro_rules! whole_tile {
+    ($name:ident, $features:literal, $row:ty, $word:ty, $broadcast:expr, $mul_add:expr) => {
+        #[target_feature(enable = $features)]
+        pub fn $name(left: &Left<$word>, right: &[$row], tile: &mut [$row; TILE_ROWS]) {
+            const { assert!(size_of::<$row>() == 3 * size_of::<__m512i>(), "three vectors") };
+            whole_tile!(@ left right tile $broadcast, $mul_add;
+                0 x0 y0 z0, 1 x1 y1 z1, 2 x2 y2 z2, 3 x3 y3 z3, 4 x4 y4 z4, 5 x5 y5 z5, 6 x6 y6 z6, 7 x7 y7 z7);
+        }
+    };
+    (@ $left:ident $right:ident $tile:ident $broadcast:expr, $mul_add:expr;
+        $($r:literal $x:ident $y:ident $z:ident),*) => {
+        $( let [mut $x, mut $y, mut $z] = [_mm512_setzero_si512(); 3]; )*
+        for (step, b) in $right[..$right.len().min(STEPS)].iter().enumerate() {
+            let b = b.0.as_ptr().cast::<__m512i>();
+            // SAFETY: `b` points to a row, three vectors, and the load needs no alignment.
+            #[allow(unsafe_code)]
+            let (b0, b1, b2) =
+                unsafe { (_mm512_loadu_si512(b), _mm512_loadu_si512(b.add(1)), _mm512_loadu_si512(b.add(2))) };
+            $(
+                let factor = $broadcast($left.0[$r][step]);
+                $x = $mul_add($x, factor, b0);
+                $y = $mul_add($y, factor, b1);
+                $z = $mul_add($z, factor, b2);
+            )*
+        }
+        $(
+            let row = $tile[$r].0.as_mut_ptr().cast::<__m512i>();
+            // SAFETY: `row` points to a row, three vectors, and the store needs no alignment.
+            #[allow(unsafe_code)]
+            unsafe {
+                _mm512_storeu_si512(row, $x);
+                _mm512_storeu_si512(row.add(1), $y);
+                _mm512_storeu_si512(row.add(2), $z);
+            }
+        )*
+    };
+}
+#[cfg(target_arch = "x86_64")]
+pub(super) use whole_tile;
