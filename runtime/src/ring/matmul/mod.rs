@@ -181,19 +181,6 @@ impl<'v, B> View<'v, B> {
     }
 }
 
-/// Fetches what will be read soon into the second-level cache.
-fn prefetch<T>(_cells: &[T]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in _cells.chunks(64 / size_of::<T>()) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a hint that reads nothing, on memory that is borrowed. Every x86-64 has the instruction.
-        #[allow(unsafe_code)]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast())
-        }
-    }
-}
-
 /// An operand in memory.
 struct Matrix<'a, B> {
     cells: &'a [B],
@@ -224,7 +211,7 @@ impl<B: Cell> Operand for Matrix<'_, B> {
         let (outer, inner) = if self.transposed { (columns, rows) } else { (rows, columns) };
         let end_of = |share: usize| outer.start + outer.len() * share / shares;
         for i in end_of(share)..end_of(share + 1) {
-            prefetch(&self.cells[i * self.stride + inner.start..i * self.stride + inner.end]);
+            limbs::prefetch(&self.cells[i * self.stride + inner.start..i * self.stride + inner.end]);
         }
     }
 }
