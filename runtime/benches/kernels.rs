@@ -348,6 +348,7 @@ fn comparisons(peaks: Peaks) {
         let mut out = vec![0; elements_count];
         let time = seconds(|| {
             dcf::evaluate(
+                dcf::wide_keys().as_ref(),
                 Party::Client,
                 &key,
                 0..elements_count,
