@@ -306,7 +306,7 @@ fn opaque<T>(x: &T) -> &T {
     // SAFETY: no instructions, so the pointer stays what it was.
     #[allow(unsafe_code)]
     unsafe {
-        std::arch::asm!("/* {} */", inout(reg) pointer, options(nomem, nostack, preserves_flags));
+        std::arch::asm!("/* {} */", inout(reg) pointer, options(readonly, nostack, preserves_flags));
         &*pointer
     }
 }
