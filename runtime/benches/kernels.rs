@@ -298,17 +298,26 @@ fn comparisons(peaks: Peaks) {
     let share_of_peak = |blocks: f64, time: f64| {
         peak.map_or(String::new(), |peak| format!("{:.0} % of the cipher's peak", 100.0 * blocks / time / peak))
     };
+    // Points at equal distances, or the knots of a spline: octaves of eight.
+    let even = |bits: u8| if bits < 16 { 4 } else { ring::mask(bits) / 1000 };
+    let knots = |count: usize, bits: u8| -> Vec<u64> {
+        let octave = |k: usize| (8 + k as u64 % 8) << (k / 8);
+        (0..count).map(|k| octave(k) << bits >> (4 + count.div_ceil(8))).collect()
+    };
     for (name, bits, widths, elements_count, points_count) in [
         ("row maximum", 6, &[9][..], 1 << 15, 12),
         ("row maximum", 8, &[9], 1 << 15, 12),
         ("row maximum", 9, &[10], 1 << 15, 45),
+        ("one component", 8, &[16], 1 << 14, 1),
+        ("one component", 16, &[32], 1 << 14, 1),
         ("one component", 32, &[32], 1 << 14, 1),
         ("one component", 32, &[32], 1 << 12, 8),
         ("one component", 32, &[32], 1 << 9, 64),
         ("one component", 32, &[32], 128, 256),
         ("three components", 32, &[46, 46, 21], 128, 256),
         ("three components", 32, &[64, 64, 64], 128, 256),
-        ("spline", 24, &[46, 46, 21], 1 << 9, 85),
+        ("spline", 22, &[45, 45, 22], 1 << 9, 80),
+        ("spline", 24, &[45, 45, 20], 1 << 9, 106),
     ] {
         let layout = Layout::new(bits, widths);
         let low = ring::mask(bits);
@@ -327,16 +336,20 @@ fn comparisons(peaks: Peaks) {
         let blocks = elements_count * (2 * usize::from(layout.levels) * (2 + payload_blocks) + 2);
         let share = share_of_peak(blocks as f64, time);
         row(&format!("{title}, deal"), elements_count as f64 / time / 1e6, "M keys/s", &share);
-        // Thresholds at equal distances, from a start that differs by element.
-        let step = if bits < 16 { 4 } else { low / 1000 };
+        // From a start that differs by element.
+        let distances = match name {
+            "spline" => knots(points_count, bits),
+            _ => (0..points_count as u64).map(|k| k * even(bits)).collect(),
+        };
         let start = elements(elements_count);
         let points = |i: usize, row: &mut [u64]| {
-            (0..).zip(row).for_each(|(k, y)| *y = start[i].wrapping_sub(k * step) & low);
+            row.iter_mut().zip(&distances).for_each(|(y, distance)| *y = start[i].wrapping_sub(*distance) & low);
         };
         let key = dcf::Key::parse(layout, elements_count, &words).expect("dealt words");
         let mut out = vec![0; elements_count];
         let time = seconds(|| {
             dcf::evaluate(
+                dcf::wide_keys().as_ref(),
                 Party::Client,
                 &key,
                 0..elements_count,

@@ -483,6 +483,7 @@ impl Keys {
     ) {
         let elements = self.roots.len();
         let key = dcf::Key::parse(self.layout, elements, &self.words).expect("as many bytes as the layout has");
-        dcf::evaluate(self.party, &key, 0..elements, &self.roots, per_element, points, out, read);
+        let (wide, roots) = (dcf::wide_keys(), &self.roots);
+        dcf::evaluate(wide.as_ref(), self.party, &key, 0..elements, roots, per_element, points, out, read);
     }
 }

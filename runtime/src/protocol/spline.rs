@@ -71,21 +71,19 @@ impl Steps<'_> {
 
 multiversion! {
     /// What the knots add to a result, from shares l·(1 - 2m), l·(1 - 2m)·r and l·m at each: see the module's head.
-    /// `above` is all ones where y has its top bit, `at` and `one` are e, w and the shares of r, m, m·r and 1.
+    /// `at` and `one` are e, w and the shares of r, m, m·r and 1; y = e - t has its top bit where `top_bit` has it.
     fn sum_terms(
-        a: &[u64], b: &[u64], above: &[u64], less: [&[u64]; 3], at: Element, mr: u64, one: u64,
+        steps: [&[u64]; 2], knots: &[i64], less: [&[u64]; 3], at: Element, mr: u64, one: u64, top_bit: u64,
     ) -> u64 {
-        let n = a.len();
-        let (b, above, less) = (&b[..n], &above[..n], less.map(|l| &l[..n]));
+        let n = knots.len();
+        let ([a, b], less) = (steps.map(|s| &s[..n]), less.map(|l| &l[..n]));
         let mut sum = 0u64;
         for i in 0..n {
             let (g, rg) = (at.m.wrapping_add(less[0][i]), mr.wrapping_add(less[1][i]));
             let mg = at.m.wrapping_sub(less[2][i]);
-            // g where `above`, else what is left of the whole.
-            let pick = |g: u64, whole: u64| {
-                let other = whole.wrapping_sub(g);
-                other ^ ((other ^ g) & above[i])
-            };
+            // g where y has its top bit, else what is left of the whole.
+            let above = at.e.wrapping_sub(knots[i] as u64) & top_bit != 0;
+            let pick = |g: u64, whole: u64| if above { g } else { whole.wrapping_sub(g) };
             let (h, rh, mh) = (pick(g, one), pick(rg, at.r), pick(mg, at.m));
             let hx = at.e.wrapping_mul(h).wrapping_sub(rh).wrapping_add(at.wrap.wrapping_mul(mh));
             sum = sum.wrapping_add(a[i].wrapping_mul(h)).wrapping_add(b[i].wrapping_mul(hx));
@@ -97,18 +95,17 @@ multiversion! {
 /// A party's side, for one block.
 pub fn read(party: Party, x: &Opening, block: Range<usize>, steps: &Steps, dealt: Dealt, out: &mut [u64]) {
     let (cpu, knots, first, one) = (Cpu::get(), steps.knots, block.start, if_client(party, 1));
+    let top_bit = 1 << (x.width - 1);
     let term_of_one = |at: Element| {
         let ex = at.e.wrapping_mul(one).wrapping_sub(at.r).wrapping_add(at.wrap.wrapping_mul(at.m));
         steps.a[0].wrapping_mul(one).wrapping_add(steps.b[0].wrapping_mul(ex))
     };
-    let none = vec![0; knots.len()];
     let points = |i: usize, points: &mut [u64]| x.points(first + i, knots, points);
-    dealt.keys.evaluate(knots.len(), points, out, |i, less, out| {
+    dealt.keys.evaluate(knots.len(), points, out, |i, [sign, signed, top], out| {
         let at = Element { m: dealt.top[i], ..x.element(first + i) };
-        let above: Vec<u64> = knots.iter().map(|&t| u64::from(x.compare(first + i, t).above).wrapping_neg()).collect();
-        // Without its component 2, w vanishes mod 2^N.
-        let less = less.map(|l| if l.is_empty() { &none[..] } else { l });
-        let sum = sum_terms(cpu, &steps.a[1..], &steps.b[1..], &above, less, at, dealt.top_mask[i], one);
+        // Without its component 2, w vanishes mod 2^N: any numbers serve.
+        let less = [sign, signed, if top.is_empty() { sign } else { top }];
+        let sum = sum_terms(cpu, [&steps.a[1..], &steps.b[1..]], knots, less, at, dealt.top_mask[i], one, top_bit);
         out[0] = term_of_one(at).wrapping_add(sum);
     });
 }

@@ -4,7 +4,7 @@
 //! depends on the number of points, see [`Way`]. Results go to their reader by blocks that fit the cache.
 
 use super::Key;
-use super::lanes::{self, Hashes, Item, Lanes, VECTOR, Words};
+use super::lanes::{self, GROUP, Hashes, Item, Items, Lanes, Run, VECTOR, Vectors, Words};
 use super::paths::Paths;
 use super::payload::{Components, Shape};
 #[cfg(target_arch = "x86_64")]
@@ -83,27 +83,13 @@ impl Way {
 
 /// Evaluates the keys of a range of elements at `per_element` points each and hands the shares to a reader.
 ///
+/// `wide` has the keys of the wide kernels, or the portable ones are taken: see [`wide_keys`].
 /// `roots` has the party's root of each element of the range. `points(i, row)` fills in the points of the range's element
 /// i, each below 2^input_bits. `read(i, shares, row)` gets the shares mod 2^width of beta·1{y < alpha} at these points, a
 /// slice for each component (empty for those that there are not), and the element's part of `out`. It costs least if
 /// the points of an element ascend or descend, cyclically: neighbours share what their paths have in common.
 #[allow(clippy::too_many_arguments)]
 pub fn evaluate<T: Send>(
-    party: Party,
-    key: &Key,
-    elements: Range<usize>,
-    roots: &[u128],
-    per_element: usize,
-    points: impl Fn(usize, &mut [u64]) + Sync,
-    out: &mut [T],
-    read: impl Fn(usize, [&[u64]; MAX_COMPONENTS], &mut [T]) + Sync,
-) {
-    evaluate_with(wide_keys().as_ref(), party, key, elements, roots, per_element, points, out, read);
-}
-
-/// [`evaluate`] with the wide kernels or without.
-#[allow(clippy::too_many_arguments)]
-pub fn evaluate_with<T: Send>(
     wide: Option<&Keys>,
     party: Party,
     key: &Key,
@@ -227,36 +213,23 @@ struct Block<'a> {
 }
 
 impl Block<'_> {
-    /// The items' lanes step down from a level. `shared`: the lanes of each item belong to one element.
-    fn step(self, words: &Words, shared: bool, level: usize, state: &mut State) {
+    /// The items' lanes step down from a level.
+    fn step(self, words: &Words, items: impl Items, level: usize, lanes: &mut Lanes, hashes: &mut Hashes) {
         let shift = u32::from(self.layout.input_bits) - 1 - level as u32;
-        let State { lanes, items, hashes, .. } = state;
         match self.wide {
             #[cfg(target_arch = "x86_64")]
-            Some(keys) => keys.step(self.shape, words, items, shared, level, shift, lanes),
+            Some(keys) => keys.step(self.shape, words, items, level, shift, lanes),
             _ => lanes::step(self.shape, words, items, level, shift, lanes, hashes),
         }
     }
 
-    /// Writes the shares, where `lane` says in which lane an element's point number p ended.
-    fn finish(
-        self,
-        words: &Words,
-        state: &mut State,
-        lane: impl Fn(&State, usize, usize) -> usize,
-        out: &mut Components,
-    ) {
-        let State { lanes, items, hashes, shares, .. } = state;
+    /// The shares of the items' lanes, by lane.
+    fn finish(self, words: &Words, items: impl Items, lanes: &Lanes, hashes: &mut Hashes, shares: &mut Components) {
         shares[..self.shape.components()].iter_mut().for_each(|x| x.resize(lanes.seeds.len(), 0));
         match self.wide {
             #[cfg(target_arch = "x86_64")]
             Some(keys) => keys.finish(self.party, self.shape, words, items, lanes, shares),
             _ => lanes::finish(self.party, self.shape, words, items, lanes, hashes, shares),
-        }
-        for (shares, out) in state.shares.iter().zip(out).take(self.shape.components()) {
-            for (e, out) in out.chunks_exact_mut(self.per_element).enumerate() {
-                out.iter_mut().enumerate().for_each(|(p, out)| *out = shares[lane(state, e, p)]);
-            }
         }
     }
 
@@ -265,12 +238,12 @@ impl Block<'_> {
         let (count, levels) = (roots.len(), usize::from(self.layout.levels));
         let vectors = count.div_ceil(VECTOR);
         let row = vectors * VECTOR;
-        let State { lanes, items, .. } = &mut *state;
+        let State { lanes, items, hashes, shares, .. } = state;
         lanes.resize(self.shape, self.per_element * row);
         for point in 0..self.per_element {
             for (e, &root) in roots.iter().enumerate() {
                 lanes.set_root(self.party, point * row + e, root);
-                lanes.points[point * row + e] = points[e * self.per_element + point];
+                lanes.points[point * row + e] = [points[e * self.per_element + point]; 2];
             }
         }
         let items_of = |stride: usize| {
@@ -282,50 +255,59 @@ impl Block<'_> {
         };
         refill(items, items_of(levels));
         for level in 0..levels {
-            self.step(words, false, level, state);
+            self.step(words, Vectors::<false>(items), level, lanes, hashes);
         }
-        refill(&mut state.items, items_of(self.layout.leaf_size()));
-        self.finish(words, state, |_, e, point| point * row + e, out);
+        refill(items, items_of(self.layout.leaf_size()));
+        self.finish(words, Vectors::<false>(items), lanes, hashes, shares);
+        for (shares, out) in shares.iter().zip(out).take(self.shape.components()) {
+            for (point, shares) in shares.chunks_exact(row).enumerate() {
+                let places = out[point..].iter_mut().step_by(self.per_element);
+                places.zip(shares).for_each(|(out, share)| *out = *share);
+            }
+        }
     }
 
     /// Follows the paths of each element's points, in vectors of its own.
     fn along(self, words: &Words, roots: &[u128], points: &[u64], out: &mut Components, state: &mut State) {
         let (count, levels) = (roots.len(), usize::from(self.layout.levels));
-        let row = self.per_element.next_multiple_of(VECTOR);
-        let State { lanes, paths, .. } = &mut *state;
+        let row = self.per_element.next_multiple_of(GROUP);
+        let State { lanes, items, hashes, paths, shares, .. } = state;
         lanes.resize(self.shape, count * row);
         paths.resize_with(count.max(paths.len()), Default::default);
-        for (e, &root) in roots.iter().enumerate() {
+        for (e, (&root, points)) in roots.iter().zip(points.chunks_exact(self.per_element)).enumerate() {
             lanes.set_root(self.party, e * row, root);
-            paths[e].sort(self.layout, &points[e * self.per_element..(e + 1) * self.per_element]);
-            lanes.points[e * row..][..self.per_element].copy_from_slice(paths[e].points());
+            paths[e].sort(self.layout, points, lanes, e * row);
         }
-        // Lets nodes branch and lists their vectors, with words of so many an element; says how many nodes there are.
-        let branch = |e: usize, level: usize, stride: usize, state: &mut State| {
-            let nodes = state.paths[e].branch(level, &mut state.lanes, e * row);
-            let (first, at) = ((e * row / VECTOR) as u32, [(e * stride) as u32; VECTOR]);
-            state.items.extend((first..).take(nodes.div_ceil(VECTOR)).map(|vector| Item { vector, at }));
-            nodes
+        // Lets nodes branch and says which vectors they have now, with words of so many an element.
+        let branch = |e: usize, level: usize, stride: usize, lanes: &mut Lanes| {
+            let nodes = paths[e].branch(level, lanes, e * row);
+            Run { first: (e * row / VECTOR) as u32, count: nodes.div_ceil(VECTOR) as u32, at: (e * stride) as u32 }
         };
         let (mut together, mut least) = (0, 0);
-        while together < levels && least < NODES_ALONE {
-            state.items.clear();
-            least = (0..count).map(|e| branch(e, together, levels, state)).min().unwrap_or_default();
-            self.step(words, true, together, state);
+        while together < levels && least < NODES_ALONE / VECTOR {
+            items.clear();
+            least = usize::MAX;
+            for e in 0..count {
+                let run = branch(e, together, levels, lanes);
+                least = least.min(run.len());
+                items.extend((0..run.len()).map(|i| run.get(i)));
+            }
+            self.step(words, Vectors::<true>(items), together, lanes, hashes);
             together += 1;
         }
-        for e in 0..count {
+        for (e, paths) in paths.iter().enumerate().take(count) {
             for level in together..levels {
-                state.items.clear();
-                branch(e, level, levels, state);
-                self.step(words, true, level, state);
+                let run = branch(e, level, levels, lanes);
+                self.step(words, run, level, lanes, hashes);
+            }
+            let run = branch(e, levels, self.layout.leaf_size(), lanes);
+            self.finish(words, run, lanes, hashes, shares);
+            for (shares, out) in shares.iter().zip(&mut *out).take(self.shape.components()) {
+                let shares = &shares[e * row..][..row];
+                let out = &mut out[e * self.per_element..][..self.per_element];
+                out.iter_mut().zip(paths.numbers()).for_each(|(out, &number)| *out = shares[number as usize]);
             }
         }
-        state.items.clear();
-        (0..count).for_each(|e| {
-            branch(e, levels, self.layout.leaf_size(), state);
-        });
-        self.finish(words, state, |state, e, point| e * row + state.paths[e].numbers()[point] as usize, out);
     }
 
     /// Works out every leaf.

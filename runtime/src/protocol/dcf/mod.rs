@@ -30,7 +30,7 @@ mod whole;
 mod wide;
 
 pub use deal::deal;
-pub use evaluate::evaluate;
+pub use evaluate::{Keys, evaluate, wide_keys};
 
 use crate::aes128::Aes128;
 use crate::cpu::Cpu;

@@ -11,8 +11,7 @@ use ir::dcf::Layout;
 pub struct Paths {
     /// For each point, its node.
     numbers: Vec<u32>,
-    /// For each node, its point, and the node that it is a copy of.
-    points: Vec<u64>,
+    /// For each node, the node that it is a copy of.
     parents: Vec<u32>,
     /// For each level, and beyond the last one, the nodes there are.
     ends: Vec<u32>,
@@ -23,8 +22,9 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Points that ascend or descend, cyclically, share most.
-    pub fn sort(&mut self, layout: Layout, points: &[u64]) {
+    /// Points that ascend or descend, cyclically, share most. The element's lanes, from `first` on, get
+    /// their points.
+    pub fn sort(&mut self, layout: Layout, points: &[u64], lanes: &mut Lanes, first: usize) {
         let levels = usize::from(layout.levels);
         let level_of = |pair: &[u64]| {
             let difference = (pair[0] ^ pair[1]) >> layout.leaf_log2;
@@ -41,7 +41,6 @@ impl Paths {
             before += count;
         }
         self.numbers.resize(points.len(), 0);
-        self.points.resize(points.len(), 0);
         self.parents.resize(points.len(), 0);
         self.stack.clear();
         for (p, (&level, &y)) in self.levels.iter().zip(points).enumerate() {
@@ -53,15 +52,10 @@ impl Paths {
                 self.stack.pop();
             }
             let parent = self.stack.last().map_or(0, |&q| self.numbers[q as usize]);
-            (self.numbers[p], self.points[number as usize]) = (number, y);
+            (self.numbers[p], lanes.points[first + number as usize]) = (number, [y; 2]);
             self.parents[number as usize] = parent;
             self.stack.push(p as u32);
         }
-    }
-
-    /// The points by their nodes.
-    pub fn points(&self) -> &[u64] {
-        &self.points
     }
 
     /// For each point, its node.

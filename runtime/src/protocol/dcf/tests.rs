@@ -35,29 +35,23 @@ impl Batch {
     }
 
     fn evaluate(&self, party: Party, range: Range<usize>, points: &[u64]) -> Vec<Vec<u64>> {
-        let wide = evaluate::wide_keys();
-        let shares = self.evaluate_with(wide.as_ref(), party, range.clone(), points);
+        let wide = wide_keys();
+        let shares = self.evaluate_by(wide.as_ref(), party, range.clone(), points);
         if wide.is_some() {
-            let portable = self.evaluate_with(None, party, range, points);
+            let portable = self.evaluate_by(None, party, range, points);
             assert!(shares == portable, "the kernels agree: {:?}", self.layout);
         }
         shares
     }
 
-    fn evaluate_with(
-        &self,
-        wide: Option<&evaluate::Keys>,
-        party: Party,
-        range: Range<usize>,
-        points: &[u64],
-    ) -> Vec<Vec<u64>> {
+    fn evaluate_by(&self, wide: Option<&Keys>, party: Party, range: Range<usize>, points: &[u64]) -> Vec<Vec<u64>> {
         let key = Key::parse(self.layout, self.alphas.len(), &self.words).unwrap();
         let per_element = points.len().checked_div(range.len()).unwrap_or(0);
         // Rows of shares by component: one array an element and point.
         let mut out = vec![[u64::MAX; MAX_COMPONENTS]; points.len()];
         let row = |i: usize, row: &mut [u64]| row.copy_from_slice(&points[i * per_element..(i + 1) * per_element]);
         let roots = &self.roots[party.index()][range.clone()];
-        evaluate::evaluate_with(wide, party, &key, range, roots, per_element, row, &mut out, |_, shares, out| {
+        super::evaluate(wide, party, &key, range, roots, per_element, row, &mut out, |_, shares, out| {
             for (p, out) in out.iter_mut().enumerate() {
                 *out = shares.map(|s| s.get(p).copied().unwrap_or_default());
             }

@@ -1,26 +1,27 @@
 //! The steps of [`super::lanes`] with VAES and AVX-512: a vector holds four nodes as whole blocks, which stay in
 //! registers from the hashes of children and payloads to the corrected child and its sums.
 
-use super::lanes::{Item, Lanes, VECTOR, Words};
+use super::lanes::{Alike, GROUP, Items, Lanes, VECTOR, Words};
 use super::payload::{Components, Kind, Shape};
 use super::{CHILD, LEAF, PAYLOAD, signs};
 use crate::aes128::Block;
-use crate::aes128::wide::{broadcast, encrypt};
+use crate::aes128::wide::broadcast;
 use crate::ring::mask;
 use ir::Party;
+use ir::dcf::MAX_COMPONENTS;
 use std::arch::x86_64::*;
 
 /// Low halves of blocks.
 pub const LOW: __mmask8 = 0x55;
 
 /// Vectors that take a step together: twice as many hashes are in flight.
-const TOGETHER: usize = 4;
+const TOGETHER: usize = GROUP / VECTOR;
 
 /// Round keys in every lane. Having them proves that the CPU has the features of this file's functions.
 pub struct Keys {
-    pub child: [__m512i; 11],
-    pub payload: [__m512i; 11],
-    pub leaf: [__m512i; 11],
+    pub(super) child: [__m512i; 11],
+    pub(super) payload: [__m512i; 11],
+    pub(super) leaf: [__m512i; 11],
 }
 
 impl Keys {
@@ -33,19 +34,9 @@ impl Keys {
         Some(keys)
     }
 
-    /// See [`super::lanes::step`]. `shared`: the lanes of each item belong to one element.
+    /// See [`super::lanes::step`].
     #[allow(clippy::too_many_arguments)]
-    pub fn step(
-        &self,
-        shape: Shape,
-        words: &Words,
-        items: &[Item],
-        shared: bool,
-        level: usize,
-        shift: u32,
-        lanes: &mut Lanes,
-    ) {
-        let alike = shared && items.iter().all(|item| item.at[0] == items[0].at[0]);
+    pub fn step(&self, shape: Shape, words: &Words, items: impl Items, level: usize, shift: u32, lanes: &mut Lanes) {
         macro_rules! with {
             ($($kind:ident),*) => {
                 match shape.kind {
@@ -53,15 +44,7 @@ impl Keys {
                         // SAFETY: `self` proves that the features are there.
                         #[allow(unsafe_code)]
                         Kind::$kind => unsafe {
-                            match (shared, alike) {
-                                (_, true) => {
-                                    step::<{ Kind::$kind as u8 }, ALIKE>(self, shape, words, items, level, shift, lanes)
-                                }
-                                (true, _) => {
-                                    step::<{ Kind::$kind as u8 }, ITEM>(self, shape, words, items, level, shift, lanes)
-                                }
-                                _ => step::<{ Kind::$kind as u8 }, LANE>(self, shape, words, items, level, shift, lanes),
-                            }
+                            step::<{ Kind::$kind as u8 }, _>(self, shape, words, items, level, shift, lanes)
                         },
                     )*
                 }
@@ -76,7 +59,7 @@ impl Keys {
         party: Party,
         shape: Shape,
         words: &Words,
-        items: &[Item],
+        items: impl Items,
         lanes: &Lanes,
         out: &mut Components,
     ) {
@@ -87,11 +70,6 @@ impl Keys {
         }
     }
 }
-
-/// Which words are the same: in all items, in the lanes of each item, or none.
-const ALIKE: u8 = 0;
-const ITEM: u8 = 1;
-const LANE: u8 = 2;
 
 const ONE: u8 = Kind::One as u8;
 const SPARE: u8 = Kind::Spare as u8;
@@ -115,16 +93,6 @@ pub fn store(out: &mut [u64; 8], x: __m512i) {
     unsafe {
         _mm512_storeu_si512(out.as_mut_ptr().cast(), x)
     }
-}
-
-/// Four elements, each in both halves of a block. The caller has checked that they are there.
-#[target_feature(enable = "avx512f,avx512vl")]
-#[inline]
-#[allow(unsafe_code)]
-unsafe fn load_doubled(x: *const u64) -> __m512i {
-    // SAFETY: 32 bytes by contract, and the load needs no alignment.
-    let x = unsafe { _mm256_loadu_si256(x.cast()) };
-    _mm512_permutexvar_epi64(_mm512_set_epi64(3, 3, 2, 2, 1, 1, 0, 0), _mm512_castsi256_si512(x))
 }
 
 /// The word of each lane in both halves. The caller has checked that they are there.
@@ -207,6 +175,19 @@ pub fn encrypt_together<const N: usize>(keys: [&[__m512i; 11]; N], x: [__m512i; 
     for i in 0..N {
         x[i] = _mm512_xor_si512(x[i], keys[i][0]);
     }
+    x = inner_rounds(keys, x);
+    for i in 0..N {
+        x[i] = _mm512_aesenclast_epi128(x[i], keys[i][10]);
+    }
+    side_by_side(&mut x);
+    x
+}
+
+/// All rounds but the first key and the last round, side by side.
+#[target_feature(enable = "vaes,avx512f")]
+#[inline]
+fn inner_rounds<const N: usize>(keys: [&[__m512i; 11]; N], x: [__m512i; N]) -> [__m512i; N] {
+    let mut x = x;
     side_by_side(&mut x);
     for round in 1..10 {
         for (x, keys) in x.iter_mut().zip(keys) {
@@ -216,17 +197,13 @@ pub fn encrypt_together<const N: usize>(keys: [&[__m512i; 11]; N], x: [__m512i; 
             side_by_side(&mut x);
         }
     }
-    for i in 0..N {
-        x[i] = _mm512_aesenclast_epi128(x[i], keys[i][10]);
-    }
-    side_by_side(&mut x);
     x
 }
 
-/// Encrypts with either key, all side by side if there are [`TOGETHER`].
+/// [`inner_rounds`] with either key, all side by side if there are [`TOGETHER`].
 #[target_feature(enable = "vaes,avx512f")]
 #[inline]
-fn encrypt_both<const N: usize>(
+fn inner_rounds_of_both<const N: usize>(
     x_key: &[__m512i; 11],
     x: [__m512i; N],
     y_key: &[__m512i; 11],
@@ -235,10 +212,10 @@ fn encrypt_both<const N: usize>(
     let (mut x, mut y) = (x, y);
     if let ([x0, x1, x2, x3], [y0, y1, y2, y3]) = (&mut x[..], &mut y[..]) {
         let keys = [x_key, x_key, x_key, x_key, y_key, y_key, y_key, y_key];
-        [*x0, *x1, *x2, *x3, *y0, *y1, *y2, *y3] = encrypt_together(keys, [*x0, *x1, *x2, *x3, *y0, *y1, *y2, *y3]);
+        [*x0, *x1, *x2, *x3, *y0, *y1, *y2, *y3] = inner_rounds(keys, [*x0, *x1, *x2, *x3, *y0, *y1, *y2, *y3]);
         return (x, y);
     }
-    (encrypt(x_key, x), encrypt(y_key, y))
+    (inner_rounds([x_key; N], x), inner_rounds([y_key; N], y))
 }
 
 /// Where the control bits of nodes are set: both halves.
@@ -248,22 +225,27 @@ pub fn controls(x: __m512i) -> __mmask8 {
     _mm512_test_epi64_mask(_mm512_unpacklo_epi64(x, x), _mm512_set1_epi64(1))
 }
 
+/// Vectors beyond a run of `count` that step with it: two or three left over take less time filled up than by
+/// themselves, as one hash is mostly waited for.
+fn padding(count: usize) -> usize {
+    match count % TOGETHER {
+        0 | 1 => 0,
+        rest => TOGETHER - rest,
+    }
+}
+
 /// Panics where an item's lanes or words are not there; `before` is added to the places of words.
 #[inline]
-fn check<const WORDS: u8>(
-    shape: Shape,
-    items: &[Item],
-    lanes: &Lanes,
-    before: usize,
-    seeds: Option<usize>,
-    words: &[&[u64]],
-) {
+fn check<I: Items>(shape: Shape, items: I, lanes: &Lanes, before: usize, seeds: Option<usize>, words: &[&[u64]]) {
     let (mut vector, mut at) = (0, 0);
-    for item in items {
+    // Those of a run ascend.
+    for i in if I::ALIKE == Alike::All { items.len() - 1 } else { 0 }..items.len() {
+        let item = items.get(i);
         vector = vector.max(item.vector);
-        at = at.max(if WORDS == LANE { item.at.into_iter().fold(0, u32::max) } else { item.at[0] });
+        at = at.max(if I::ALIKE == Alike::None { item.at.into_iter().fold(0, u32::max) } else { item.at[0] });
     }
-    let (end, at) = (VECTOR * (vector as usize + 1), at as usize + before);
+    let vectors = if I::ALIKE == Alike::All { vector as usize + 1 + padding(items.len()) } else { vector as usize + 1 };
+    let (end, at) = (VECTOR * vectors, at as usize + before);
     assert!(lanes.seeds.len() >= end && lanes.sums.len() >= end && lanes.points.len() >= end, "lanes of an item");
     assert!(shape.components() < 3 || lanes.third.len() >= end, "lanes of an item");
     assert!(words.iter().all(|words| at < words.len()) && seeds.is_none_or(|n| at < n), "words of an item");
@@ -316,120 +298,165 @@ fn spare_shifts(shape: Shape) -> [__m512i; 2] {
     [down, _mm512_maskz_set1_epi64(!LOW, place)]
 }
 
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn spare(payloads: __m512i, [down, up]: [__m512i; 2]) -> __m512i {
-    _mm512_sllv_epi64(_mm512_srlv_epi64(payloads, down), up)
+/// The same reference, of which the compiler knows nothing: else it would copy all round keys to the stack before a loop,
+/// and read them there, instead of reading them where they are.
+#[inline(always)]
+fn opaque<T>(x: &T) -> &T {
+    let mut pointer: *const T = x;
+    // SAFETY: no instructions, so the pointer stays what it was.
+    #[allow(unsafe_code)]
+    unsafe {
+        std::arch::asm!("/* {} */", inout(reg) pointer, options(readonly, nostack, preserves_flags));
+        &*pointer
+    }
+}
+
+/// Constants of a level's steps.
+struct Level<'a> {
+    keys: &'a Keys,
+    words: &'a Words<'a>,
+    level: usize,
+    /// The bit of a point that chooses a side.
+    bit: __m512i,
+    /// See [`spare_shifts`]: down.
+    down: __m512i,
+    /// Where all words are alike.
+    alike: VectorWords,
 }
 
 #[target_feature(enable = "vaes,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
-fn step<const KIND: u8, const WORDS: u8>(
+fn step<const KIND: u8, I: Items>(
     keys: &Keys,
     shape: Shape,
     words: &Words,
-    items: &[Item],
+    items: I,
     level: usize,
     shift: u32,
     lanes: &mut Lanes,
 ) {
     let &Words { seeds, controls, payloads, .. } = words;
     let [p0, p1, p2] = payloads;
-    if items.is_empty() {
+    if items.len() == 0 {
         return;
     }
-    check::<WORDS>(shape, items, lanes, level, Some(seeds.len()), &[controls, p0, p1, p2][..1 + shape.components()]);
-    let spare = spare_shifts(shape);
+    check(shape, items, lanes, level, Some(seeds.len()), &[controls, p0, p1, p2][..1 + shape.components()]);
+    let [down, _] = spare_shifts(shape);
     // SAFETY: words of all items were checked.
     #[allow(unsafe_code)]
-    let alike = unsafe { vector_words::<KIND, true>(words, [items[0].at[0] as usize + level; VECTOR]) };
-    let (groups, rest) = items.as_chunks::<TOGETHER>();
-    for items in groups {
+    let alike = unsafe { vector_words::<KIND, true>(words, [items.get(0).at[0] as usize + level; VECTOR]) };
+    let constants = Level { keys, words, level, bit: _mm512_set1_epi64(1 << shift), down, alike };
+    let count = items.len() + if I::ALIKE == Alike::All { padding(items.len()) } else { 0 };
+    let mut i = 0;
+    while i + TOGETHER <= count {
         // SAFETY: lanes and words of all items were checked.
         #[allow(unsafe_code)]
         unsafe {
-            step_items::<KIND, WORDS, TOGETHER>(keys, spare, words, alike, items, level, shift, lanes)
+            step_items::<KIND, I, TOGETHER>(&constants, items, i, lanes)
         }
+        i += TOGETHER;
     }
-    for item in rest {
+    while i < count {
         // SAFETY: as above.
         #[allow(unsafe_code)]
         unsafe {
-            step_items::<KIND, WORDS, 1>(keys, spare, words, alike, &[*item], level, shift, lanes)
+            step_items::<KIND, I, 1>(&constants, items, i, lanes)
         }
+        i += 1;
     }
 }
 
-/// Steps of a few items whose lanes and words the caller has checked: without branches, or the compiler would put one
-/// hash after the other, and not side by side.
+/// Steps of `N` items from number `from` on, whose lanes and words the caller has checked: without branches, or the
+/// compiler would put one hash after the other, and not side by side. The key of a hash's last round has its input added,
+/// and the seed's word where the control bit is set.
 #[target_feature(enable = "vaes,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
 #[inline]
-#[allow(unsafe_code, clippy::too_many_arguments)]
-unsafe fn step_items<const KIND: u8, const WORDS: u8, const N: usize>(
-    keys: &Keys,
-    spare_shifts: [__m512i; 2],
-    words: &Words,
-    alike: VectorWords,
-    items: &[Item; N],
-    level: usize,
-    shift: u32,
+#[allow(unsafe_code)]
+unsafe fn step_items<const KIND: u8, I: Items, const N: usize>(
+    constants: &Level,
+    items: I,
+    from: usize,
     lanes: &mut Lanes,
 ) {
-    let zero = _mm512_setzero_si512();
-    let (low, bit) = (_mm512_maskz_set1_epi64(LOW, 1), _mm512_set1_epi64(1 << shift));
+    let &Level { keys, words, level, bit, down, alike } = constants;
+    let Keys { child: child_key, payload: payload_key, .. } = opaque(keys);
+    let (zero, low) = (_mm512_setzero_si512(), _mm512_maskz_set1_epi64(LOW, 1));
+    let second = _mm512_slli_epi64::<1>(low);
+    // (x & !low) ^ key
+    const CLEARED: i32 = 0x9a;
+    let [child_first, child_last] = [child_key[0], child_key[10]];
+    let [payload_first, payload_last] = [payload_key[0], payload_key[10]];
+    let child_right = _mm512_xor_si512(child_first, low);
+    let to_last = _mm512_xor_si512(child_first, child_last);
+    // From the whitened input of the child's hash to that of a payload of the same input, and to its last key.
+    let to_payload = _mm512_xor_si512(child_first, payload_first);
+    let to_payload_last = _mm512_xor_si512(child_first, payload_last);
     let (seeds, points) = (lanes.seeds.as_mut_ptr(), lanes.points.as_ptr());
     let (sums, third_sums) = (lanes.sums.as_mut_ptr(), lanes.third.as_mut_ptr());
     let (mut child, mut payload, mut third) = ([zero; N], [zero; N], [zero; N]);
-    let (mut right, mut control) = ([0; N], [0; N]);
-    for (i, item) in items.iter().enumerate() {
-        let first = VECTOR * item.vector as usize;
-        // SAFETY: the item's lanes are there by contract, and the load needs no alignment.
-        let (x, points) = unsafe { (_mm512_loadu_si512(seeds.add(first).cast()), load_doubled(points.add(first))) };
+    let (mut right, mut control, mut firsts, mut places) = ([0; N], [0; N], [0; N], [[0; VECTOR]; N]);
+    for i in 0..N {
+        let item = items.get(from + i);
+        firsts[i] = VECTOR * item.vector as usize;
+        for (place, at) in places[i].iter_mut().zip(item.at) {
+            *place = at as usize + level;
+        }
+        // SAFETY: the item's lanes are there by contract, and the loads need no alignment.
+        let (x, points) = unsafe {
+            (_mm512_loadu_si512(seeds.add(firsts[i]).cast()), _mm512_loadu_si512(points.add(firsts[i]).cast()))
+        };
         right[i] = _mm512_test_epi64_mask(points, bit);
         control[i] = controls(x);
-        let cleared = _mm512_andnot_si512(low, x);
-        child[i] = _mm512_mask_or_epi64(cleared, right[i], cleared, low);
-        payload[i] = if KIND == ONE { cleared } else { child[i] };
-        third[i] = _mm512_xor_si512(cleared, _mm512_slli_epi64::<1>(low));
-    }
-    let (children, payloads) = encrypt_both(&keys.child, child, &keys.payload, payload);
-    let thirds = if KIND == OWN { encrypt(&keys.payload, third) } else { third };
-    for (i, item) in items.iter().enumerate() {
-        let first = VECTOR * item.vector as usize;
-        let mut at = item.at.map(|at| at as usize);
-        for at in &mut at {
-            *at += level;
+        let key = _mm512_mask_blend_epi64(right[i] & LOW, child_first, child_right);
+        child[i] = _mm512_ternarylogic_epi64::<CLEARED>(x, low, key);
+        payload[i] = if KIND == ONE {
+            _mm512_ternarylogic_epi64::<CLEARED>(x, low, payload_first)
+        } else {
+            _mm512_xor_si512(child[i], to_payload)
+        };
+        if KIND == OWN {
+            third[i] = _mm512_ternarylogic_epi64::<CLEARED>(x, low, _mm512_xor_si512(payload_first, second));
         }
-        let (right, control) = (right[i], control[i]);
+    }
+    let (children, payloads) = inner_rounds_of_both(child_key, child, payload_key, payload);
+    let thirds = if KIND == OWN { inner_rounds([payload_key; N], third) } else { third };
+    for i in 0..N {
+        let (first, right, control) = (firsts[i], right[i], control[i]);
         // The half of a payload that belongs to the side.
         let half = LOW ^ right;
         // SAFETY: the item's lanes and words are there by contract, and loads and stores need no alignment.
         unsafe {
-            let words = match WORDS {
-                ALIKE => alike,
-                ITEM => vector_words::<KIND, true>(words, at),
-                _ => vector_words::<KIND, false>(words, at),
+            let words = match I::ALIKE {
+                Alike::All => alike,
+                Alike::Item => vector_words::<KIND, true>(words, places[i]),
+                Alike::None => vector_words::<KIND, false>(words, places[i]),
             };
             let word = _mm512_mask_blend_epi64(right, words.left, words.right);
-            let x = _mm512_xor_si512(children[i], child[i]);
-            _mm512_storeu_si512(seeds.add(first).cast(), _mm512_mask_xor_epi64(x, control, x, word));
+            let key = _mm512_xor_si512(child[i], to_last);
+            let key = _mm512_mask_xor_epi64(key, control, key, word);
+            _mm512_storeu_si512(seeds.add(first).cast(), _mm512_aesenclast_epi128(children[i], key));
 
-            let x = _mm512_xor_si512(payloads[i], payload[i]);
             let sum = sums.add(first).cast::<__m512i>();
             let y = _mm512_loadu_si512(sum);
-            if KIND == ONE {
+            let x = if KIND == ONE {
+                let key = _mm512_xor_si512(payload[i], _mm512_xor_si512(payload_first, payload_last));
+                let x = _mm512_aesenclast_epi128(payloads[i], key);
                 let corrected = _mm512_mask_add_epi64(x, control, x, words.payload);
                 _mm512_storeu_si512(sum, _mm512_mask_add_epi64(y, half, y, corrected));
+                x
             } else {
+                let x = _mm512_aesenclast_epi128(payloads[i], _mm512_xor_si512(child[i], to_payload_last));
                 let y = _mm512_add_epi64(y, x);
                 _mm512_storeu_si512(sum, _mm512_mask_add_epi64(y, control, y, words.payload));
-            }
+                x
+            };
             if KIND == SPARE || KIND == OWN {
                 let sum = third_sums.add(first).cast::<__m512i>();
                 let y = _mm512_loadu_si512(sum);
                 let y = if KIND == SPARE {
-                    _mm512_add_epi64(y, spare(x, spare_shifts))
+                    _mm512_add_epi64(y, _mm512_srlv_epi64(x, down))
                 } else {
-                    _mm512_mask_add_epi64(y, half, y, _mm512_xor_si512(thirds[i], third[i]))
+                    let key = _mm512_xor_si512(third[i], _mm512_xor_si512(payload_first, payload_last));
+                    _mm512_mask_add_epi64(y, half, y, _mm512_aesenclast_epi128(thirds[i], key))
                 };
                 _mm512_storeu_si512(sum, _mm512_mask_add_epi64(y, control & LOW, y, words.third));
             }
@@ -444,84 +471,146 @@ pub fn add_halves(x: __m512i) -> __m512i {
     _mm512_add_epi64(x, _mm512_shuffle_epi32::<0x4e>(x))
 }
 
+/// The last words of one element's leaf, if a vector holds them. The caller has checked that they are there.
+#[target_feature(enable = "avx512f")]
+#[inline]
+#[allow(unsafe_code)]
+unsafe fn leaf_words(words: &[u64], at: usize, leaf_size: u64) -> __m512i {
+    let there = (1u16 << leaf_size.min(8)) - 1;
+    // SAFETY: the mask lets words of the leaf alone be read, which are there by contract.
+    unsafe { _mm512_maskz_loadu_epi64(there as u8, words.as_ptr().add(at).cast()) }
+}
+
 #[target_feature(enable = "vaes,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
-fn finish(keys: &Keys, party: Party, shape: Shape, words: &Words, items: &[Item], lanes: &Lanes, out: &mut Components) {
+fn finish<I: Items>(
+    keys: &Keys,
+    party: Party,
+    shape: Shape,
+    words: &Words,
+    items: I,
+    lanes: &Lanes,
+    out: &mut Components,
+) {
     let (low, sign) = (_mm512_maskz_set1_epi64(LOW, 1), _mm512_set1_epi64(signs(party) as i64));
     let inside = _mm512_set1_epi64(shape.inside() as i64);
     let per_block = _mm_cvtsi32_si128(shape.per_block_log2 as i32);
     let slot = _mm_cvtsi32_si128(shape.slot_log2 as i32);
     let in_block = _mm512_set1_epi64(mask(shape.per_block_log2 as u8) as i64);
     let parts = _mm_cvtsi32_si128(shape.parts() as i32 - 1);
-    let widths = shape.widths();
+    let components = shape.components();
     let mut in_width = [_mm512_setzero_si512(); 3];
-    for (in_width, width) in in_width.iter_mut().zip(widths) {
+    for (in_width, width) in in_width.iter_mut().zip(shape.widths()) {
         *in_width = _mm512_set1_epi64(mask(width) as i64);
     }
-    let spare_shifts = spare_shifts(shape);
+    let [down, up] = spare_shifts(shape);
     let [l0, l1, l2] = words.last;
-    check::<LANE>(shape, items, lanes, shape.inside() as usize, None, &[l0, l1, l2][..shape.components()]);
-    assert!(out.iter().take(shape.components()).all(|out| out.len() >= lanes.seeds.len()), "a share a lane");
+    if items.len() == 0 {
+        return;
+    }
+    check(shape, items, lanes, shape.inside() as usize, None, &[l0, l1, l2][..components]);
+    assert!(out.iter().take(components).all(|out| out.len() >= lanes.seeds.len()), "a share a lane");
     let shares = out.each_mut().map(|out| out.as_mut_ptr());
-    for item in items {
-        let first = VECTOR * item.vector as usize;
-        // SAFETY: lanes of all items were checked, and the loads need no alignment.
-        #[allow(unsafe_code)]
-        let (x, points, sum) = unsafe {
-            let x = _mm512_loadu_si512(lanes.seeds.as_ptr().add(first).cast());
-            let sum = _mm512_loadu_si512(lanes.sums.as_ptr().add(first).cast());
-            (x, load_doubled(lanes.points.as_ptr().add(first)), sum)
-        };
-        let control = controls(x);
-        let index = _mm512_and_si512(points, inside);
-        let mut at = item.at.map(|at| at as usize);
-        for (at, y) in at.iter_mut().zip(&lanes.points[first..]) {
-            *at += (y & shape.inside()) as usize;
-        }
-        // SAFETY: words of all items were checked, up to the last one of a leaf.
-        #[allow(unsafe_code)]
-        let word = |c: usize| unsafe { spread::<false>(words.last[c], at) };
-        let block = _mm512_sll_epi64(_mm512_srl_epi64(index, per_block), parts);
-        let cleared = _mm512_andnot_si512(low, x);
-        let x = _mm512_mask_xor_epi64(cleared, LOW, cleared, block);
-        let [y] = encrypt(&keys.leaf, [x]);
-        let payloads = _mm512_xor_si512(x, y);
-        // Writes the shares that the low or the high halves hold.
-        let put = |c: usize, half: i64, sum: __m512i| {
-            let x = _mm512_sub_epi64(_mm512_xor_si512(sum, sign), sign);
-            let x = _mm512_and_si512(x, in_width[c]);
-            let order = _mm512_set_epi64(0, 0, 0, 0, 6 + half, 4 + half, 2 + half, half);
-            let x = _mm512_castsi512_si256(_mm512_permutexvar_epi64(order, x));
-            // SAFETY: there is a share for each lane, and the store needs no alignment.
+    // A leaf that all have in common stays in registers.
+    let in_vector = I::ALIKE == Alike::All && shape.inside() < 8;
+    let mut leaf = [low; MAX_COMPONENTS];
+    if in_vector {
+        for (leaf, words) in leaf.iter_mut().zip(words.last).take(components) {
+            // SAFETY: words of all items were checked, up to the last one of a leaf.
             #[allow(unsafe_code)]
-            unsafe {
-                _mm256_storeu_si256(shares[c].add(first).cast(), x)
-            }
-        };
-        if shape.kind == Kind::One {
-            let place = _mm512_sll_epi64(_mm512_and_si512(index, in_block), slot);
-            let half = LOW ^ _mm512_test_epi64_mask(place, _mm512_set1_epi64(64));
-            let place = _mm512_and_si512(place, _mm512_set1_epi64(63));
-            let sum = _mm512_add_epi64(sum, _mm512_maskz_srlv_epi64(half, payloads, place));
-            put(0, 0, add_halves(_mm512_mask_add_epi64(sum, control & LOW, sum, word(0))));
-            continue;
+            let words = unsafe { leaf_words(words, items.get(0).at[0] as usize, shape.inside() + 1) };
+            *leaf = words;
         }
-        let sum = _mm512_add_epi64(sum, payloads);
-        let sum = _mm512_mask_add_epi64(sum, control, sum, _mm512_mask_blend_epi64(LOW, word(1), word(0)));
-        put(0, 0, sum);
-        put(1, 1, sum);
-        let value = match shape.kind {
-            Kind::One | Kind::Two => continue,
-            Kind::Spare => spare(payloads, spare_shifts),
-            Kind::Own => {
-                let x = _mm512_xor_si512(x, low);
-                let [y] = encrypt(&keys.leaf, [x]);
-                _mm512_maskz_xor_epi64(LOW, x, y)
+    }
+    let mut from = 0;
+    while from < items.len() {
+        // The last one again, where there are no more.
+        let (mut firsts, mut places) = ([0; TOGETHER], [[0; VECTOR]; TOGETHER]);
+        let (mut control, mut index, mut x) = ([0; TOGETHER], [low; TOGETHER], [low; TOGETHER]);
+        for i in 0..TOGETHER {
+            let item = items.get((from + i).min(items.len() - 1));
+            firsts[i] = VECTOR * item.vector as usize;
+            // SAFETY: lanes of all items were checked, and the loads need no alignment.
+            #[allow(unsafe_code)]
+            let (seeds, points) = unsafe {
+                let seeds = _mm512_loadu_si512(lanes.seeds.as_ptr().add(firsts[i]).cast());
+                (seeds, _mm512_loadu_si512(lanes.points.as_ptr().add(firsts[i]).cast()))
+            };
+            control[i] = controls(seeds);
+            index[i] = _mm512_and_si512(points, inside);
+            let block = _mm512_sll_epi64(_mm512_srl_epi64(index[i], per_block), parts);
+            let cleared = _mm512_andnot_si512(low, seeds);
+            x[i] = _mm512_mask_xor_epi64(cleared, LOW, cleared, block);
+            if !in_vector {
+                for (lane, (place, at)) in (firsts[i]..).zip(places[i].iter_mut().zip(item.at)) {
+                    *place = at as usize + (lanes.points[lane][0] & shape.inside()) as usize;
+                }
             }
-        };
-        // SAFETY: as above.
-        #[allow(unsafe_code)]
-        let sum = unsafe { _mm512_loadu_si512(lanes.third.as_ptr().add(first).cast()) };
-        let sum = _mm512_add_epi64(sum, value);
-        put(2, 0, add_halves(_mm512_mask_add_epi64(sum, control & LOW, sum, word(2))));
+        }
+        let hashes = encrypt_together([&keys.leaf; TOGETHER], x);
+        let mut next = x;
+        if shape.kind == Kind::Own {
+            for x in &mut next {
+                *x = _mm512_xor_si512(*x, low);
+            }
+            let inputs = next;
+            next = encrypt_together([&keys.leaf; TOGETHER], inputs);
+            for (next, input) in next.iter_mut().zip(inputs) {
+                *next = _mm512_maskz_xor_epi64(LOW, *next, input);
+            }
+        }
+        for i in 0..TOGETHER {
+            let (first, control, index) = (firsts[i], control[i], index[i]);
+            let payloads = _mm512_xor_si512(hashes[i], x[i]);
+            let word = |c: usize| {
+                if in_vector {
+                    return _mm512_permutexvar_epi64(index, leaf[c]);
+                }
+                // SAFETY: words of all items were checked, up to the last one of a leaf.
+                #[allow(unsafe_code)]
+                unsafe {
+                    spread::<false>(words.last[c], places[i])
+                }
+            };
+            // Writes the shares that the low or the high halves hold.
+            let put = |c: usize, half: i64, sum: __m512i| {
+                let x = _mm512_sub_epi64(_mm512_xor_si512(sum, sign), sign);
+                let x = _mm512_and_si512(x, in_width[c]);
+                let order = _mm512_set_epi64(0, 0, 0, 0, 6 + half, 4 + half, 2 + half, half);
+                let x = _mm512_castsi512_si256(_mm512_permutexvar_epi64(order, x));
+                // SAFETY: there is a share for each lane, and the store needs no alignment.
+                #[allow(unsafe_code)]
+                unsafe {
+                    _mm256_storeu_si256(shares[c].add(first).cast(), x)
+                }
+            };
+            // SAFETY: lanes of all items were checked, and the load needs no alignment.
+            #[allow(unsafe_code)]
+            let sum = unsafe { _mm512_loadu_si512(lanes.sums.as_ptr().add(first).cast()) };
+            if shape.kind == Kind::One {
+                let place = _mm512_sll_epi64(_mm512_and_si512(index, in_block), slot);
+                let half = LOW ^ _mm512_test_epi64_mask(place, _mm512_set1_epi64(64));
+                let place = _mm512_and_si512(place, _mm512_set1_epi64(63));
+                let sum = _mm512_add_epi64(sum, _mm512_maskz_srlv_epi64(half, payloads, place));
+                put(0, 0, add_halves(_mm512_mask_add_epi64(sum, control & LOW, sum, word(0))));
+                continue;
+            }
+            let sum = _mm512_add_epi64(sum, payloads);
+            let sum = _mm512_mask_add_epi64(sum, control, sum, _mm512_mask_blend_epi64(LOW, word(1), word(0)));
+            put(0, 0, sum);
+            put(1, 1, sum);
+            if components < 3 {
+                continue;
+            }
+            // SAFETY: as above.
+            #[allow(unsafe_code)]
+            let sum = unsafe { _mm512_loadu_si512(lanes.third.as_ptr().add(first).cast()) };
+            let sum = if shape.kind == Kind::Spare {
+                _mm512_sllv_epi64(_mm512_add_epi64(sum, _mm512_srlv_epi64(payloads, down)), up)
+            } else {
+                _mm512_add_epi64(sum, next[i])
+            };
+            put(2, 0, add_halves(_mm512_mask_add_epi64(sum, control & LOW, sum, word(2))));
+        }
+        from += TOGETHER;
     }
 }
