@@ -10,10 +10,11 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use super::material::{Delivery, Office};
+use super::material::{Dealt, Delivery, Office};
 use super::online::{over, run, step};
 use super::plan::{Due, Plan};
 use super::prepare::keep;
+use super::stock::Stock;
 use super::stream::Outgoing;
 use super::{
     Begin, Entropy, GO_ON, Loaded, Purpose, Record, RunError, Stocks, TAKEN, Watch, accept, chain, trace, write_json,
@@ -161,9 +162,9 @@ impl Desk {
         }
         phases.setup_seconds = watch.lap();
 
-        let (session, seed) = match &stock {
-            Some(stock) => (theirs.session, stock.seed.clone()),
-            None => (session, entropy.seed()?),
+        let (session, seed, stock) = match stock {
+            Some(Stock { seed, entries, material, .. }) => (theirs.session, seed, Some(Dealt { entries, material })),
+            None => (session, entropy.seed()?, None),
         };
         if begin.purpose != Purpose::Prepare {
             ledger.burn(Party::Server, &session)?;
