@@ -21,6 +21,7 @@ use zeroize::Zeroize;
 
 use crate::handshake::{Session, hex};
 use crate::ledger::sync_directory;
+use crate::mapped::map_part;
 use crate::prg::Seed;
 
 /// Greatest manifest that is read, in bytes.
@@ -75,6 +76,8 @@ pub(super) struct Stock {
 /// A file of a stock, read step by step.
 pub(super) struct Part {
     file: File,
+    /// Bytes of the steps so far.
+    used: u64,
     path: PathBuf,
 }
 
@@ -106,7 +109,7 @@ impl Stocks {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             renamed => renamed.map_err(failed)?,
         }
-        let open = |name| io::Result::Ok(Part { file: File::open(taken.join(name))?, path: place.clone() });
+        let open = |name| io::Result::Ok(Part { file: File::open(taken.join(name))?, used: 0, path: place.clone() });
         let read = self.manifest(&taken).and_then(|manifest| Ok((manifest, open(MATERIAL)?, open(PRODUCTS)?)));
         std::fs::remove_dir_all(&taken).and_then(|()| sync_directory(&self.directory)).map_err(failed)?;
         let (manifest, material, products) = read.map_err(failed)?;
@@ -177,14 +180,18 @@ impl Stocks {
 }
 
 impl Part {
-    /// The bytes of the next step, which has so many.
+    /// The bytes of the next step, which has so many: mapped, and not copied before they are used.
     pub(super) fn read(&mut self, bytes: usize) -> Result<Bytes, StockError> {
-        // Read by pieces, since a file that was cut short should cost no more than it has.
-        let mut step = Vec::new();
-        let read = (&self.file).take(bytes as u64).read_to_end(&mut step);
-        let whole = read.and_then(|n| if n == bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) });
-        whole.map_err(|source| StockError { path: self.path.clone(), source })?;
-        Ok(step.into())
+        let end = self.used + bytes as u64;
+        let map = map_part(&self.file, self.used..end);
+        let map = map.map_err(|source| StockError { path: self.path.clone(), source })?;
+        self.used = end;
+        // The disk reads on while this step runs. The next one is as long, as a rule; it is no fault if it is not.
+        #[cfg(unix)]
+        if let Ok(next) = map_part(&self.file, end..end + bytes as u64) {
+            let _ = next.advise(memmap2::Advice::WillNeed);
+        }
+        Ok(Bytes::from_owner(map))
     }
 }
 
