@@ -290,21 +290,29 @@ fn generate(
         {
             delivery.ask(number, first.entry)?;
         }
+        // Made while the client looks at the token before.
+        let ready = match &due {
+            Some(Due { entry, publics }) => {
+                let step = Step { entries, entry: *entry, number };
+                Some((*entry, Machine::server(step, seed, publics, weights)?))
+            }
+            None => None,
+        };
         if !goes_on(conn)? {
             return Ok(number);
         }
-        let Some(Due { entry, publics }) = due else {
+        let Some((entry, mut machine)) = ready else {
             return Err(Mismatch::Session { what: "a step beyond the context was asked for" }.into());
         };
         delivery.turn(number, entry, plan.material_bytes(entry, Party::Server), conn)?;
         // Dealt while this one runs.
-        due = plan.due(&loaded.module, prompt, number + 1);
-        if let Some(next) = &due {
+        let next = plan.due(&loaded.module, prompt, number + 1);
+        if let Some(next) = &next {
             delivery.ask(number + 1, next.entry)?;
         }
-        let mut machine = Machine::server(Step { entries, entry, number }, seed, &publics, weights)?;
         over(conn, |link| machine.prepare(link))?;
         trace(number, &step(conn, delivery, machine, &mut cache, Vec::new())?.report);
+        due = next;
     }
     unreachable!("a context has an end")
 }
