@@ -2,14 +2,18 @@
 
 mod support;
 
+use bytes::Bytes;
 use ir::bytecode::Module;
 use ir::eval::{self, Arguments};
 use ir::verify::Limits;
 use ir::{Program, cost, parse, verify_module};
 use ssvm::dealer::Seeds;
+use ssvm::link::{Link, LinkError};
 use ssvm::ring::packed_len;
 use ssvm::simulate::Session;
-use ssvm::weights::{Resident, masked};
+use ssvm::step::Step;
+use ssvm::vm::{Machine, Products, products, products_len};
+use ssvm::weights::{Packed, Resident, masked};
 use support::{Rng, check_cost, encoded};
 
 const PREFILL: u32 = 0;
@@ -70,6 +74,52 @@ fn steps_give_what_the_reference_gives() {
             let expected = r#"entry "decode" has room for 12 rows of state "k": 12 are filled, 1 more were to come"#;
             assert_eq!(full.to_string(), expected);
         }
+    }
+}
+
+/// Frames that a client sends ahead.
+#[derive(Default)]
+struct Frames(Vec<(u32, Bytes)>);
+
+impl Link for Frames {
+    fn send(&mut self, step: u32, frame: Bytes) -> Result<(), LinkError> {
+        self.0.push((step, frame));
+        Ok(())
+    }
+
+    fn receive(&mut self, _: u32, _: usize) -> Result<Bytes, LinkError> {
+        Err(LinkError::Closed)
+    }
+}
+
+/// Products that were made for many steps at once are those of each, and a client that has them reads no weight.
+#[test]
+fn products_made_beforehand_stand_in_for_the_weights() {
+    let entries = entries();
+    let mut rng = Rng::new(63);
+    let weights = weights(&mut rng, &entries);
+    let resident = Resident::new(weights.iter().map(|w| &w[..]));
+    let (client, masks) = (rng.seed(), rng.seed());
+    let (masked, nothing) = (Packed::mask(&entries, &masks, &resident), Packed::default());
+    let steps: Vec<Step> = (0..4)
+        .map(|number| Step { entries: &entries, entry: if number == 0 { PREFILL } else { DECODE }, number })
+        .collect();
+    let all = products(&steps, &client, &masked).unwrap();
+    for (&step, packed) in steps.iter().zip(&all) {
+        assert_eq!(packed, &products(&[step], &client, &masked).unwrap()[0]);
+        assert_eq!(packed.len(), products_len(step.program()));
+        let publics = match step.number {
+            0 => vec![2],
+            number => decode_publics(3, number).to_vec(),
+        };
+        let machine = |weights| Machine::client(step, &client, &publics, weights).unwrap();
+        let [mut with, mut without] = [Frames::default(), Frames::default()];
+        machine(&masked).prepare(&mut without).unwrap();
+        assert!(machine(&nothing).prepare(&mut with).is_err(), "there is a product");
+        let made = Products::new(step.program(), packed.clone().into()).expect("of this step");
+        machine(&nothing).with_products(made).prepare(&mut with).unwrap();
+        assert!(!with.0.is_empty() && with.0 == without.0, "step {}", step.number);
+        assert!(Products::new(step.program(), packed[1..].to_vec().into()).is_none(), "a byte is missing");
     }
 }
 

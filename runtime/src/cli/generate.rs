@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use clap::Args;
 use indicatif::DecimalBytes;
@@ -141,9 +142,15 @@ pub(super) fn prepare(options: &PrepareOptions) -> Result<(), CliError> {
         .map_err(|what| RunError::NotForGeneration { path: options.program.clone(), what })?;
     with_net(&options.client.net, |net| {
         for number in 1..=options.sessions.get() {
-            let bytes = client.prepare(net, &plan, options.prefill, options.tokens.get())?;
-            let (bytes, left) = (DecimalBytes(bytes), client.stocks().tokens());
-            say(&format!("stock {number} of {}: {bytes} here; material for {left} tokens\n", options.sessions));
+            let start = Instant::now();
+            let made = client.prepare(net, &plan, options.prefill, options.tokens.get())?;
+            let (material, products) = (DecimalBytes(made.material_bytes), DecimalBytes(made.products_bytes));
+            let (seconds, left) = (start.elapsed().as_secs_f64(), client.stocks().tokens());
+            say(&format!(
+                "stock {number} of {}: {material} of material and {products} of products here, made in {seconds:.1} s; \
+                 material for {left} tokens\n",
+                options.sessions
+            ));
         }
         Ok(())
     })

@@ -228,6 +228,7 @@ fn report(text: &str, finish: Finish, totals: &Totals) -> String {
         "prompt_tokens": totals.prompt_tokens,
         "completion_tokens": totals.tokens,
         "seconds": totals.seconds,
+        "first_seconds": totals.first_seconds,
         "sent_bytes": totals.sent_bytes,
         "received_bytes": totals.received_bytes,
         "material_tokens": totals.material_tokens,
@@ -258,6 +259,7 @@ mod tests {
             sent_bytes: 6_000_000,
             received_bytes: 2_000_000,
             seconds: 2.0,
+            first_seconds: 0.8,
             material_tokens: Some(7),
         };
         assert_eq!(summary(&totals), "trusted dealer; 4 tokens, 2.00 tokens/s, 2.00 MB/token, material for 7 more");

@@ -52,6 +52,8 @@ pub struct Totals {
     pub received_bytes: u64,
     /// Wall time of the steps.
     pub seconds: f64,
+    /// Of the first, which reads the prompt.
+    pub first_seconds: f64,
     /// For how many tokens there is material left, if that is known.
     pub material_tokens: Option<u64>,
 }
@@ -118,6 +120,9 @@ impl<'a> Generation<'a> {
         self.totals.sent_bytes += step.sent_bytes;
         self.totals.received_bytes += step.received_bytes;
         self.totals.seconds += step.seconds;
+        if self.totals.tokens == 1 {
+            self.totals.first_seconds = step.seconds;
+        }
         self.totals.material_tokens = step.material_tokens;
         let text = &self.language.text;
         let ended = self.language.ends.contains(&step.token) || self.limits.ends.contains(&step.token);

@@ -8,9 +8,10 @@ use ir::cost::setup_bytes;
 use ir::{Party, Program};
 use ndarray::ArrayD;
 
-use super::material::{AHEAD, Dealing, Delivery, Office};
+use super::material::{AHEAD, Dealing, Dealt, Delivery, Office};
 use super::online::run;
 use super::progress::Progress;
+use super::stock::{Part, Stock};
 use super::stream::receive;
 use super::{Begin, Entropy, Loaded, Purpose, Record, RunError, Stocks, TAKEN, Watch};
 use crate::handshake::{Hello, Mismatch, Role, Session, greet};
@@ -67,6 +68,8 @@ pub(super) struct Opened {
     pub(super) delivery: Delivery,
     /// Steps that the stock lasts for, if there is one.
     pub(super) steps: Option<u64>,
+    /// The products of these steps.
+    pub(super) products: Option<Part>,
     pub(super) setup_bytes: u64,
     pub(super) phases: Phases,
 }
@@ -168,9 +171,11 @@ impl Client {
         };
         phases.setup_seconds = watch.lap();
 
-        let (session, seed) = match (&stock, offer) {
-            (Some(stock), Some(offer)) => (offer, stock.seed.clone()),
-            _ => (theirs.session, self.entropy.seed()?),
+        let (session, seed, stock, products) = match (stock, offer) {
+            (Some(Stock { seed, entries, material, products }), Some(offer)) => {
+                (offer, seed, Some(Dealt { entries, material }), Some(products))
+            }
+            _ => (theirs.session, self.entropy.seed()?, None, None),
         };
         if purpose != Purpose::Prepare {
             self.ledger.burn(Party::Client, &session)?;
@@ -180,7 +185,7 @@ impl Client {
         let steps = stock.as_ref().map(|stock| stock.entries.len() as u64);
         let delivery = Delivery::begin(office, stock, conn)?;
         phases.dealing_seconds = watch.lap();
-        Ok(Opened { session, seed, masked, delivery, steps, setup_bytes, phases })
+        Ok(Opened { session, seed, masked, delivery, steps, products, setup_bytes, phases })
     }
 
     /// Material that was dealt beforehand.

@@ -14,6 +14,7 @@ use crate::npz::NpzError;
 use crate::protocol::cache::SessionError;
 use crate::setup::CacheError;
 use crate::vm::VmError;
+use crate::weights::WeightsError;
 use crate::weights_file::WeightsFileError;
 
 /// See the module head. Texts name the place and hold no secret.
@@ -44,6 +45,8 @@ pub enum RunError {
     Encode(#[from] CodecError),
     #[error(transparent)]
     Vm(#[from] VmError),
+    #[error(transparent)]
+    Masked(#[from] WeightsError),
     #[error("no threads: {0}")]
     Threads(rayon::ThreadPoolBuildError),
     #[error(transparent)]
@@ -91,6 +94,7 @@ impl RunError {
             RunError::Input(e) => e.hint(),
             RunError::Encode(_) => "values within the ranges that the program was compiled for".to_owned(),
             RunError::Vm(_) => "the same program on both sides; the other side's log may say more".to_owned(),
+            RunError::Masked(_) => "the same program on both sides".to_owned(),
             RunError::Threads(_) => "a larger process limit".to_owned(),
             RunError::Stock(_) => "`--state DIR` with a directory that can be written and has room".to_owned(),
             RunError::NoRoom { .. } => "fewer tokens, or a program that was compiled for more".to_owned(),

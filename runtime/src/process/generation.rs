@@ -2,7 +2,7 @@
 //!
 //! Threads  A session has a thread of its own, which holds its connections and runs its steps when asked. While a step
 //!          runs, a second thread does what the next one's input is not needed for: the client's products with the masked
-//!          weights, and the messages that go ahead, which are kept until the connection is free for them. That work has
+//!          weights, unless a stock has them, and the messages that go ahead, which are kept until the connection is free for them. That work has
 //!          a pool of its own, half of the cores, so that the step that runs does not queue behind it.
 //! Memory   Material of two steps, the masked weights once for all sessions, and the openings of the session's slots.
 //! Ends     With the session's owner, on cancellation, or by a fault; the next session connects anew. What was dealt for
@@ -22,7 +22,7 @@ use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
 use super::client::{Ask, Client, Opened};
-use super::online::step;
+use super::online::{Threads, step};
 use super::{Due, GO_ON, Plan, Purpose, RunError, Watch, trace};
 use crate::codec::dimensions;
 use crate::generate::{Cancel, GenerateError, Limits, Model, Noise, Session, Step};
@@ -34,7 +34,7 @@ use crate::protocol::cache::Openings;
 use crate::ring::Tensor;
 use crate::setup::Masked;
 use crate::step;
-use crate::vm::{Machine, VmError};
+use crate::vm::{Machine, Products, products_len};
 
 /// A model that runs as a client of a server and a dealer.
 pub struct Generator(Arc<Shared>);
@@ -223,12 +223,18 @@ impl Job {
         answers: &Sender<Answer>,
     ) -> Result<(), RunError> {
         let (plan, entries) = (&self.shared.plan, &self.shared.client.loaded.module.entries);
-        let Opened { seed, masked, delivery, steps, .. } = opened;
+        let Opened { seed, masked, delivery, steps, products, .. } = opened;
+        let steps = steps.unwrap_or(0);
         let (seed, masked) = (&*seed, &**masked);
-        let prepare = |number: usize| -> Result<(Machine<'_>, Ahead), VmError> {
+        let mut prepare = |number: usize| -> Result<(Machine<'_>, Ahead), RunError> {
             let due = &schedule[number];
             let step = step::Step { entries, entry: due.entry, number: number as u32 };
             let (mut machine, mut ahead) = (Machine::client(step, seed, &due.publics, masked)?, Ahead::default());
+            if let Some(products) = products.as_mut().filter(|_| (number as u64) < steps) {
+                let packed = products.read(products_len(step.program()))?;
+                machine =
+                    machine.with_products(Products::new(step.program(), packed).expect("as many bytes as asked for"));
+            }
             self.shared.pool.install(|| machine.prepare(&mut ahead))?;
             Ok((machine, ahead))
         };
@@ -236,7 +242,7 @@ impl Job {
         tell(Step { token: 0, sent_bytes: 0, received_bytes: 0, seconds: 0.0, material_tokens: None });
         let (mut cache, mut token) = (Openings::default(), Zeroizing::new(0));
         delivery.ask(0, schedule[0].entry)?;
-        let mut prepared = Some(prepare(0));
+        let (threads, mut prepared) = (Threads::new()?, Some(prepare(0)));
         for number in 0.. {
             // The owner of a session that has ended is gone.
             if asked.recv().is_err() {
@@ -256,7 +262,7 @@ impl Job {
                 let (machine, ahead) = prepared.take().expect("prepared while the step before ran")?;
                 let preparing = next.map(|_| scope.spawn(|| prepare(number + 1)));
                 ahead.0.into_iter().try_for_each(|(step, frame)| conn.send_frame(Kind::Online, step, frame))?;
-                let finished = step(conn, delivery, machine, &mut cache, inputs)?;
+                let finished = step(&threads, conn, delivery, machine, &mut cache, inputs)?;
                 trace(number as u32, &finished.report);
                 *token = self.token(finished.outputs)?;
                 // Before the next step is prepared in full: its owner may look at the token meanwhile.
@@ -265,7 +271,7 @@ impl Job {
                     sent_bytes: conn.sent_bytes() - before.0,
                     received_bytes: conn.received_bytes() - before.1,
                     seconds: start.elapsed().as_secs_f64(),
-                    material_tokens: material.map(|all| all - (number as u64 + 1).min(steps.unwrap_or(0))),
+                    material_tokens: material.map(|all| all - (number as u64 + 1).min(steps)),
                 });
                 prepared = preparing.map(|thread| thread.join().expect("a panic is our own mistake"));
                 Ok(())

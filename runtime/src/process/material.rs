@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::RunError;
 use super::progress::Progress;
-use super::stock::Stock;
+use super::stock::Part;
 use crate::handshake::{Hello, Mismatch, Role, greet};
 use crate::material::{Material, MaterialError};
 use crate::net::frame::{Kind, PAYLOAD};
@@ -79,11 +79,18 @@ impl Office {
     }
 }
 
+/// The material of a stock.
+pub(super) struct Dealt {
+    /// The entry of each step.
+    pub(super) entries: Vec<u32>,
+    pub(super) material: Part,
+}
+
 /// A session's material on its way, from a stock as far as that lasts, else from the dealer. Chunks are dropped as they are
 /// used up.
 pub(super) struct Delivery {
     office: Office,
-    stock: Option<Stock>,
+    stock: Option<Dealt>,
     /// None while a stock lasts.
     conn: Option<Conn>,
     /// The step whose material comes.
@@ -100,7 +107,7 @@ pub(super) struct Delivery {
 
 impl Delivery {
     /// With a stock, or from the dealer, to whom it connects. Waits end when the connection to the other party is lost.
-    pub(super) fn begin(office: Office, stock: Option<Stock>, peer: &mut Conn) -> Result<Delivery, RunError> {
+    pub(super) fn begin(office: Office, stock: Option<Dealt>, peer: &mut Conn) -> Result<Delivery, RunError> {
         let conn = match stock {
             Some(_) => None,
             None => Some(office.visit(peer)?),
@@ -126,7 +133,7 @@ impl Delivery {
         let Some(stock) = &mut self.stock else { return Ok(()) };
         match stock.entries.get(step as usize) {
             Some(&kept) if kept == entry => {
-                let kept = stock.read(total)?;
+                let kept = stock.material.read(total)?;
                 self.coming = 0;
                 self.chunks.extend((total > 0).then_some(kept));
             }

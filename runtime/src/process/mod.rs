@@ -61,5 +61,6 @@ pub use parts::{Entropy, Os, Record, write_json};
 
 use parts::{Begin, GO_ON, Purpose, TAKEN, Watch, trace};
 pub use plan::{Due, Plan};
+pub use prepare::Made;
 pub use program::Loaded;
 pub use stock::{StockError, Stocks};

@@ -1,6 +1,7 @@
 //! A run over a connection, from what is done ahead of the input to the output: the same for both parties.
 
 use bytes::Bytes;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::link::PeerLink;
 use super::material::{Dealing, Delivery};
@@ -11,6 +12,17 @@ use crate::net::{Conn, NetError};
 use crate::protocol::cache::Openings;
 use crate::ring::Tensor;
 use crate::vm::{Finished, Machine, VmError};
+
+/// The threads of one session. The machine runs in one of them and hands work to the others without waking a thread for
+/// every instruction. Not those of the process: the machine waits for its peer, and would keep others' work waiting.
+pub(super) struct Threads(ThreadPool);
+
+impl Threads {
+    pub(super) fn new() -> Result<Threads, RunError> {
+        let pool = ThreadPoolBuilder::new().num_threads(rayon::current_num_threads()).build();
+        Ok(Threads(pool.map_err(RunError::Threads)?))
+    }
+}
 
 /// Runs a machine over a connection, with material from a delivery, and says how long each phase took since `watch` was read.
 pub(super) fn run(
@@ -36,6 +48,7 @@ fn phase_by_phase(
     watch: &mut Watch,
     phases: &mut Phases,
 ) -> Result<Finished, RunError> {
+    let threads = Threads::new()?;
     // Material arrives meanwhile. If one fails the other soon does: the connection is shared, or the dealer told.
     let delivered = std::thread::scope(|threads| {
         let delivered = threads.spawn(|| match dealing {
@@ -50,20 +63,21 @@ fn phase_by_phase(
     phases.dealing_seconds += watch.lap();
     meet(conn)?;
     watch.lap();
-    let finished = step(conn, delivery, machine, &mut Openings::default(), inputs);
+    let finished = step(&threads, conn, delivery, machine, &mut Openings::default(), inputs);
     phases.online_seconds = watch.lap();
     finished
 }
 
 /// Runs one step of a session, after what goes ahead if that was not done.
 pub(super) fn step(
+    threads: &Threads,
     conn: &mut Conn,
     delivery: &mut Delivery,
     machine: Machine<'_>,
     cache: &mut Openings,
     inputs: Vec<Tensor>,
 ) -> Result<Finished, RunError> {
-    let finished = over(conn, |link| machine.run(cache, inputs, link, delivery));
+    let finished = over(conn, |link| threads.0.install(|| machine.run(cache, inputs, link, delivery)));
     let delivered = delivery.fault().map_or(Ok(()), Err);
     in_full(conn, delivered)?;
     finished

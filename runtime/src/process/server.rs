@@ -10,10 +10,11 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use super::material::{AHEAD, Delivery, Office};
-use super::online::{over, run, step};
+use super::material::{AHEAD, Dealt, Delivery, Office};
+use super::online::{Threads, over, run, step};
 use super::plan::{Due, Plan};
 use super::prepare::keep;
+use super::stock::Stock;
 use super::stream::Outgoing;
 use super::{
     Begin, Entropy, GO_ON, Loaded, Purpose, Record, RunError, Stocks, TAKEN, Watch, accept, chain, trace, write_json,
@@ -161,9 +162,9 @@ impl Desk {
         }
         phases.setup_seconds = watch.lap();
 
-        let (session, seed) = match &stock {
-            Some(stock) => (theirs.session, stock.seed.clone()),
-            None => (session, entropy.seed()?),
+        let (session, seed, stock) = match stock {
+            Some(Stock { seed, entries, material, .. }) => (theirs.session, seed, Some(Dealt { entries, material })),
+            None => (session, entropy.seed()?, None),
         };
         if begin.purpose != Purpose::Prepare {
             ledger.burn(Party::Server, &session)?;
@@ -280,7 +281,7 @@ fn generate(
     seed: &Seed,
     weights: &EntryWeights<'_>,
 ) -> Result<u32, RunError> {
-    let entries = &loaded.module.entries;
+    let (entries, threads) = (&loaded.module.entries, Threads::new()?);
     let mut cache = Openings::default();
     let mut due = plan.due(&loaded.module, prompt, 0);
     for number in 0.. {
@@ -289,21 +290,29 @@ fn generate(
         {
             delivery.ask(number, first.entry)?;
         }
+        // Made while the client looks at the token before.
+        let ready = match &due {
+            Some(Due { entry, publics }) => {
+                let step = Step { entries, entry: *entry, number };
+                Some((*entry, Machine::server(step, seed, publics, weights)?))
+            }
+            None => None,
+        };
         if !goes_on(conn)? {
             return Ok(number);
         }
-        let Some(Due { entry, publics }) = due else {
+        let Some((entry, mut machine)) = ready else {
             return Err(Mismatch::Session { what: "a step beyond the context was asked for" }.into());
         };
         delivery.turn(number, entry, plan.material_bytes(entry, Party::Server), conn)?;
         // Dealt while this one runs.
-        due = plan.due(&loaded.module, prompt, number + 1);
-        if let Some(next) = &due {
+        let next = plan.due(&loaded.module, prompt, number + 1);
+        if let Some(next) = &next {
             delivery.ask(number + 1, next.entry)?;
         }
-        let mut machine = Machine::server(Step { entries, entry, number }, seed, &publics, weights)?;
         over(conn, |link| machine.prepare(link))?;
-        trace(number, &step(conn, delivery, machine, &mut cache, Vec::new())?.report);
+        trace(number, &step(&threads, conn, delivery, machine, &mut cache, Vec::new())?.report);
+        due = next;
     }
     unreachable!("a context has an end")
 }

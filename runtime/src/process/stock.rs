@@ -1,8 +1,9 @@
 //! Stocks: material of sessions that was dealt beforehand, on disk until a generation takes it.
 //!
-//! Files     `stock/ROLE-SESSION/` in the state directory has `manifest`, what the session begins with, and `material`, the
-//!           dealt bytes of its steps one after another. It is made under another name, made durable and renamed, and is
-//!           private: the manifest has the party's seed.
+//! Files     `stock/ROLE-SESSION/` in the state directory has `manifest`, what the session begins with, and, of its steps one
+//!           after another, `material`, the dealt bytes, and at the client `products`, its shares of the products with weights
+//!           ([`crate::vm::products`]). It is made under another name, made durable and renamed, and is private: the manifest
+//!           has the party's seed, and the products tell as much. One of another version is passed over.
 //! Once      Whoever takes a stock renames and removes its directory before it reads a byte, and keeps the open file: no
 //!           other process finds it, and a crash leaves nothing behind. The session is burnt in the ledger besides.
 //! Sequence  The entries of the steps are fixed when they are dealt. They follow from the size of the prefill, not from
@@ -20,10 +21,17 @@ use zeroize::Zeroize;
 
 use crate::handshake::{Session, hex};
 use crate::ledger::sync_directory;
+use crate::mapped::map_part;
 use crate::prg::Seed;
 
 /// Greatest manifest that is read, in bytes.
 const MOST: u64 = 1 << 20;
+
+/// Of the files and what they hold: 2 has products.
+const VERSION: u32 = 2;
+
+const MATERIAL: &str = "material";
+const PRODUCTS: &str = "products";
 
 /// A stock that cannot be used or made.
 #[derive(thiserror::Error, Debug)]
@@ -37,6 +45,7 @@ pub struct StockError {
 
 #[derive(Serialize, Deserialize)]
 struct Manifest {
+    version: u32,
     program: [u8; 32],
     entries: Vec<u32>,
     seed: [u8; 32],
@@ -60,7 +69,15 @@ pub(super) struct Stock {
     pub(super) seed: Seed,
     /// The entry of each step.
     pub(super) entries: Vec<u32>,
-    material: File,
+    pub(super) material: Part,
+    pub(super) products: Part,
+}
+
+/// A file of a stock, read step by step.
+pub(super) struct Part {
+    file: File,
+    /// Bytes of the steps so far.
+    used: u64,
     path: PathBuf,
 }
 
@@ -92,14 +109,15 @@ impl Stocks {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             renamed => renamed.map_err(failed)?,
         }
-        let read = self.manifest(&taken).and_then(|manifest| Ok((manifest, File::open(taken.join("material"))?)));
+        let open = |name| io::Result::Ok(Part { file: File::open(taken.join(name))?, used: 0, path: place.clone() });
+        let read = self.manifest(&taken).and_then(|manifest| Ok((manifest, open(MATERIAL)?, open(PRODUCTS)?)));
         std::fs::remove_dir_all(&taken).and_then(|()| sync_directory(&self.directory)).map_err(failed)?;
-        let (manifest, material) = read.map_err(failed)?;
+        let (manifest, material, products) = read.map_err(failed)?;
         if manifest.program != self.program {
             return Ok(None);
         }
         let (seed, entries) = (Seed::new(manifest.seed), manifest.entries.clone());
-        Ok(Some(Stock { seed, entries, material, path: place }))
+        Ok(Some(Stock { seed, entries, material, products }))
     }
 
     /// Begins to make a stock.
@@ -107,8 +125,9 @@ impl Stocks {
         let begin = || {
             std::fs::create_dir_all(&self.directory)?;
             let folder = TempDir::with_prefix_in("making-", &self.directory)?;
-            let material = BufWriter::with_capacity(1 << 20, private(&folder.path().join("material"))?);
-            Ok(Making { folder, material, entries: Vec::new() })
+            let part = |name| io::Result::Ok(BufWriter::with_capacity(1 << 20, private(&folder.path().join(name))?));
+            let [material, products] = [part(MATERIAL)?, part(PRODUCTS)?];
+            Ok(Making { folder, material, products, entries: Vec::new() })
         };
         begin().map_err(|source| StockError { path: self.directory.clone(), source })
     }
@@ -116,9 +135,12 @@ impl Stocks {
     /// Makes a stock durable under its session's name.
     pub(super) fn keep(&self, made: Making, session: Session, seed: &Seed) -> Result<(), StockError> {
         let place = self.place(session);
-        let manifest = Manifest { program: self.program, entries: made.entries, seed: *seed.expose() };
+        let manifest =
+            Manifest { version: VERSION, program: self.program, entries: made.entries, seed: *seed.expose() };
         let keep = || {
-            made.material.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+            for part in [made.material, made.products] {
+                part.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+            }
             let mut file = private(&made.folder.path().join("manifest"))?;
             file.write_all(&serde_json::to_vec(&manifest)?)?;
             file.sync_all()?;
@@ -149,19 +171,27 @@ impl Stocks {
     fn manifest(&self, stock: &Path) -> io::Result<Manifest> {
         let mut text = zeroize::Zeroizing::new(Vec::new());
         File::open(stock.join("manifest"))?.take(MOST).read_to_end(&mut text)?;
-        Ok(serde_json::from_slice(&text)?)
+        let manifest: Manifest = serde_json::from_slice(&text)?;
+        match manifest.version {
+            VERSION => Ok(manifest),
+            other => Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has version {other}, not {VERSION}"))),
+        }
     }
 }
 
-impl Stock {
-    /// The bytes of the next step, which takes so many.
+impl Part {
+    /// The bytes of the next step, which has so many: mapped, and not copied before they are used.
     pub(super) fn read(&mut self, bytes: usize) -> Result<Bytes, StockError> {
-        // Read by pieces, since a file that was cut short should cost no more than it has.
-        let mut step = Vec::new();
-        let read = (&self.material).take(bytes as u64).read_to_end(&mut step);
-        let whole = read.and_then(|n| if n == bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) });
-        whole.map_err(|source| StockError { path: self.path.clone(), source })?;
-        Ok(step.into())
+        let end = self.used + bytes as u64;
+        let map = map_part(&self.file, self.used..end);
+        let map = map.map_err(|source| StockError { path: self.path.clone(), source })?;
+        self.used = end;
+        // The disk reads on while this step runs. The next one is as long, as a rule; it is no fault if it is not.
+        #[cfg(unix)]
+        if let Ok(next) = map_part(&self.file, end..end + bytes as u64) {
+            let _ = next.advise(memmap2::Advice::WillNeed);
+        }
+        Ok(Bytes::from_owner(map))
     }
 }
 
@@ -169,6 +199,7 @@ impl Stock {
 pub(super) struct Making {
     folder: TempDir,
     material: BufWriter<File>,
+    products: BufWriter<File>,
     entries: Vec<u32>,
 }
 
@@ -178,9 +209,18 @@ impl Making {
         self.entries.push(entry);
     }
 
-    /// Appends bytes of the step.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), StockError> {
-        self.material.write_all(bytes).map_err(|source| StockError { path: self.folder.path().to_owned(), source })
+    /// Appends material of the step.
+    pub(super) fn material(&mut self, bytes: &[u8]) -> Result<(), StockError> {
+        self.material.write_all(bytes).map_err(|source| self.failed(source))
+    }
+
+    /// Appends products of the next step that has none yet.
+    pub(super) fn products(&mut self, bytes: &[u8]) -> Result<(), StockError> {
+        self.products.write_all(bytes).map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> StockError {
+        StockError { path: self.folder.path().to_owned(), source }
     }
 }
 
@@ -219,7 +259,8 @@ mod tests {
             let mut making = stocks.make().unwrap();
             for entry in (0..u32::from(n)).map(|i| 3 + i) {
                 making.step(entry);
-                making.write(&[n, entry as u8]).unwrap();
+                making.material(&[n, entry as u8]).unwrap();
+                making.products(&[entry as u8]).unwrap();
             }
             stocks.keep(making, id(n), &Seed::new([n; 32])).unwrap();
         }
@@ -234,10 +275,15 @@ mod tests {
         let mut stock = stocks.take(id(3)).unwrap().expect("it is there");
         assert!(stocks.take(id(3)).unwrap().is_none(), "it was taken");
         assert_eq!((stock.entries.clone(), stock.seed.expose()), (vec![3, 4, 5], &[3; 32]));
-        assert_eq!(stock.read(2).unwrap()[..], [3, 3]);
-        assert_eq!(stock.read(4).unwrap()[..], [3, 4, 3, 5]);
-        assert!(stock.read(1).is_err(), "it has an end");
+        assert_eq!(stock.material.read(2).unwrap()[..], [3, 3]);
+        assert_eq!(stock.material.read(4).unwrap()[..], [3, 4, 3, 5]);
+        assert_eq!(stock.products.read(3).unwrap()[..], [3, 4, 5]);
+        assert!(stock.material.read(1).is_err() && stock.products.read(1).is_err(), "they have an end");
         assert_eq!(stocks.tokens(), 3);
+        let manifest = state.path().join(format!("stock/client-{}/manifest", id(2)));
+        let older = std::fs::read_to_string(&manifest).unwrap().replace(r#""version":2"#, r#""version":1"#);
+        std::fs::write(&manifest, older).unwrap();
+        assert_eq!((stocks.offer(3), stocks.tokens()), ((Some(id(1)), 1), 1));
         assert_eq!(std::fs::read_dir(state.path().join("stock")).unwrap().count(), 2);
     }
 

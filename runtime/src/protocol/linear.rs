@@ -97,18 +97,47 @@ pub fn deal(client: Use, mask: WeightMask, sizes: Sizes, width: Width, to: &mut 
     to.vector(0, 0, width, &product)
 }
 
-/// The client's side, before its input is known: its share of the result. `masked` gives the elements of W - B from an
-/// index on.
+/// A use of a weight by the client: its product in one instruction of one step.
+#[derive(Clone, Copy)]
+pub struct Factor<'a> {
+    /// The instruction.
+    pub client: Use<'a>,
+    /// Sizes of the product.
+    pub sizes: Sizes,
+    /// Its width.
+    pub width: Width,
+}
+
+/// The client's side, before its input is known: its shares of the results of several uses of one weight, which is read
+/// once for all of them. `masked` gives the elements of W - B from an index on.
 pub fn prepare<E: Send>(
-    client: Use,
+    factors: &[Factor],
     masked: impl Fn(usize, &mut [u64]) -> Result<(), E> + Sync,
-    sizes: Sizes,
-    width: Width,
-) -> Result<Buffer, E> {
-    let mut product = client.elements(kind::CORRELATION, 0..sizes.rows * sizes.m, width);
-    let a = input_mask(client, sizes, width);
-    ring::matmul_add_filled(&a, masked, [sizes.rows, sizes.k, sizes.m], width, &mut product)?;
-    Ok(product)
+) -> Result<Vec<Buffer>, E> {
+    let Some(&Factor { sizes: Sizes { k, m, .. }, .. }) = factors.first() else { return Ok(Vec::new()) };
+    assert!(factors.iter().all(|f| (f.sizes.k, f.sizes.m) == (k, m)), "uses of one weight");
+    let rows = factors.iter().map(|f| f.sizes.rows).sum();
+    // Bits above a factor's width mean nothing, so the greatest serves all.
+    let width = factors.iter().map(|f| f.width).max().expect("there is a first");
+    let (mut a, mut product) = (Buffer::unset(rows * k), Buffer::unset(rows * m));
+    let mut rest = (&mut a[..], &mut product[..]);
+    for &Factor { client, sizes, width } in factors {
+        let of_a = rest.0.split_off_mut(..sizes.rows * k).expect("rows of all factors");
+        let share = rest.1.split_off_mut(..sizes.rows * m).expect("rows of all factors");
+        client.stream(kind::INPUT).fill(0, width, of_a);
+        client.stream(kind::CORRELATION).fill(0, width, share);
+    }
+    ring::matmul_add_filled(&a, masked, [rows, k, m], width, &mut product)?;
+    if factors.len() == 1 {
+        return Ok(vec![product]);
+    }
+    let mut rest = &product[..];
+    let products = factors.iter().map(|f| {
+        let mut product = Buffer::unset(f.sizes.rows * m);
+        product.copy_from_slice(rest.split_off(..f.sizes.rows * m).expect("rows of all factors"));
+        product
+    });
+    Ok(products.collect())
 }
 
 /// The client's message D: the elements for those of `x`, which begin at element `first`.

@@ -285,7 +285,10 @@ fn linear_sum(roles: &Roles, v: &OfShares) -> Vec<u64> {
         |to| linear::deal(client, mask, sizes, width, to),
         |party, source| {
             let share = match party {
-                Party::Client => linear::prepare(client, fill, sizes, width).expect("memory gives all"),
+                Party::Client => {
+                    let factors = [linear::Factor { client, sizes, width }];
+                    linear::prepare(&factors, fill).expect("memory gives all").remove(0)
+                }
                 Party::Server => {
                     let dealt = linear::Dealt::take(source, sizes, width).expect("dealt");
                     let mut product = linear::Product::new(Some(v.shares[1].clone().into()), dealt, sizes, width);

@@ -4,7 +4,8 @@
 //!           the next message, `round` and `send` exchange it and complete what waits for the peer.
 //! Ahead     [`Machine::prepare`] does what does not depend on the input: the client's half of every product with a weight
 //!           and of every opening that follows from it, which it sends. A run counts as online from its first
-//!           instruction.
+//!           instruction. The products depend on nothing but the seed, so they can be made long before, for many steps at
+//!           once ([`products`]).
 //! Messages  leave frame by frame as they are packed and are used as they arrive.
 //! Memory    A value is dropped after its last reader.
 //! Errors    A peer, dealer or file that does not do its part. They name the instruction and the ONNX node, never a value.
@@ -13,11 +14,13 @@ mod error;
 mod local;
 mod message;
 mod prepare;
+mod products;
 mod read;
 mod run;
 mod values;
 
 pub use error::{Cause, Failure, VmError};
+pub use products::{Products, products, products_len};
 
 use crate::codec::dimensions;
 use crate::link::Link;
@@ -53,6 +56,8 @@ pub struct Machine<'a> {
     lift_bits: Vec<u8>,
     prepared: bool,
     ahead: Ahead,
+    /// The client's products with weights, if they were made beforehand.
+    products: Option<Products>,
     /// The client's shares that are known before the input.
     values: Values,
     /// The client's parts of messages that went ahead, packed, by instruction.
@@ -77,6 +82,11 @@ impl<'a> Machine<'a> {
         weights: &'a dyn MaskedWeights,
     ) -> Result<Machine<'a>, VmError> {
         Machine::new(step, seed, publics, Role::Client(weights))
+    }
+
+    /// Takes the client's products with weights from those made beforehand for this step under this seed.
+    pub fn with_products(self, products: Products) -> Machine<'a> {
+        Machine { products: Some(products), ..self }
     }
 
     /// The server. `seed` is its seed of the session.
@@ -113,6 +123,7 @@ impl<'a> Machine<'a> {
             lift_bits: material::lift_bits(program),
             prepared: false,
             ahead: ahead(program),
+            products: None,
             values: Values::new(program.instrs.len()),
             early: vec![Bytes::new(); program.instrs.len()],
             report: Report::new(program, party),
@@ -147,7 +158,7 @@ impl<'a> Machine<'a> {
         cache.begin(self.step)?;
         self.prepare(link)?;
         let start = Instant::now();
-        let outputs = rayon::scope(|_| Run::new(&mut self, cache, inputs, link, material).all())?;
+        let outputs = Run::new(&mut self, cache, inputs, link, material).all()?;
         cache.end();
         self.report.finish(start.elapsed());
         Ok(Finished { outputs, report: self.report })

@@ -6,7 +6,7 @@ use super::message::{self, Incoming};
 use super::values::{Slot, Values};
 use super::{Cause, Machine, Role, VmError};
 use crate::link::Link;
-use crate::protocol::linear::{self, Sizes};
+use crate::protocol::linear::{self, Factor, Sizes};
 use crate::protocol::open;
 use crate::ring::{self, Tensor};
 use crate::weights::MaskedWeights;
@@ -63,8 +63,13 @@ impl Machine<'_> {
                     ring::pack(&linear::send(own, 0, &values.share(x).data, width), width, packed);
                     parts.push((i, start..packed.len()));
                 }
-                let masked = |first: usize, out: &mut [u64]| weights.fill(weight, first, out);
-                let product = linear::prepare(own, masked, sizes, width)?;
+                let product = match &mut self.products {
+                    Some(products) => products.take(sizes.rows * sizes.m, width),
+                    None => {
+                        let masked = |first: usize, out: &mut [u64]| weights.fill(weight, first, out);
+                        linear::prepare(&[Factor { client: own, sizes, width }], masked)?.remove(0)
+                    }
+                };
                 values.put(i, Slot::Share(Tensor::new(self.shape(Value(i as u32)), product)));
             }
             Op::Open { x, width, whole } if self.ahead.sent[i] => {

@@ -12,7 +12,7 @@ use sscc::predict::{fit, rates::Rate, work};
 use tests::measure::pass::{Model, Sizes, Taken, Way};
 use tests::measure::peers::{self, PEERS};
 use tests::measure::table::Table;
-use tests::measure::{document, place};
+use tests::measure::{document, generation, place};
 use tests::processes::{build_binaries, repository};
 
 /// Measures private passes of GPT-2-shaped models with made-up weights.
@@ -51,6 +51,10 @@ struct Arguments {
     /// Only measure what a unit of each op's work takes, and write it into the compiler for `sscc cost --link`
     #[arg(long, conflicts_with_all = ["peers", "markdown", "overlap", "links"])]
     fit: bool,
+    /// Only measure generation: texts of so many tokens, each from a stock
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..=112),
+          conflicts_with_all = ["peers", "markdown", "overlap", "links", "tokens", "fit"])]
+    generate: Option<u32>,
 }
 
 impl Arguments {
@@ -72,7 +76,11 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::parse();
     arguments.tokens.sort_unstable();
     arguments.tokens.dedup();
-    let done = if arguments.fit { fit_rates(&arguments) } else { measure(&arguments) };
+    let done = match arguments.generate {
+        Some(tokens) => generate(&arguments, tokens),
+        None if arguments.fit => fit_rates(&arguments),
+        None => measure(&arguments),
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -80,6 +88,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Generation alone.
+fn generate(arguments: &Arguments, tokens: u32) -> Result<(), String> {
+    let (machine, binaries) = (place::describe(), build_binaries()?);
+    let sizes = arguments.sizes(arguments.layers, tokens);
+    let table = generation::measure(sizes, tokens, arguments.runs, &binaries)?;
+    print!("{machine}. Median of {} runs.\n\n{}", arguments.runs, table.print());
+    Ok(())
 }
 
 /// One model and what its passes took, in the order of [`Arguments::ways`].

@@ -38,8 +38,8 @@ fn a_stock_needs_no_dealer_and_is_continued_by_one() {
     let client = world.party(server, dealer, 1);
     let plan = Plan::of(&client.loaded.module).unwrap();
     for (size, tokens) in [(4, 6), (8, 3), (4, 2)] {
-        let bytes = client.prepare(&world.net, &plan, Some(size), tokens).unwrap();
-        assert!(bytes > 100_000);
+        let made = client.prepare(&world.net, &plan, Some(size), tokens).unwrap();
+        assert!(made.material_bytes > 100_000 && made.products_bytes > 10_000);
     }
     assert_eq!(left(&world), [11, 11]);
     // The greater of two; without a dealer.
@@ -56,6 +56,27 @@ fn a_stock_needs_no_dealer_and_is_continued_by_one() {
         assert_eq!(got.last().unwrap().1, material);
     }
     assert_eq!(left(&world), [2, 2]);
+}
+
+#[test]
+fn a_stock_without_its_products_is_of_no_use() {
+    let mut world = World::new(TIMEOUT);
+    let dealer = world.dealer();
+    let server = world.server(dealer, 1);
+    let client = world.party(server, dealer, 1);
+    let plan = Plan::of(&client.loaded.module).unwrap();
+    let made = client.prepare(&world.net, &plan, Some(4), 3).unwrap();
+    let stocks = std::fs::read_dir(world.folder.path().join("client/stock")).unwrap();
+    let products = stocks.map(|stock| stock.unwrap().path().join("products")).next().expect("one was made");
+    let file = std::fs::File::options().write(true).open(products).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), made.products_bytes);
+    #[cfg(unix)]
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions()) & 0o777, 0o600);
+    // The last step's are cut short.
+    file.set_len(made.products_bytes - 1).unwrap();
+    let error = generate(&world.client(server, dealer, 1), &[1, 2], 3).unwrap_err().to_string();
+    assert!(error.contains("stock"), "{error}");
+    assert_eq!(left(&world), [0, 0]);
 }
 
 #[test]
