@@ -173,9 +173,9 @@ fn shift_and_clip(
     let bits = draft.ge(coarse, thresholds);
 
     // How many scores of a row reach each threshold.
-    let reach = draft.slice(bits, 2, 1, count - 1);
-    let reach = keep_filled(step, draft, reach);
+    let reach = keep_filled(step, draft, bits);
     let reach = draft.row_sum(reach, table, 1);
+    let reach = draft.slice(reach, 2, 1, count - 1);
     let longest = pattern.rows.iter().map(|&(from, to)| to - from).max().unwrap_or(1);
     let counts = draft.open_to_compare(reach, f64::from(longest), 0.0);
     let one = draft.table("one", Table::Thresholds(vec![1]));

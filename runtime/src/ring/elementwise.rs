@@ -4,6 +4,7 @@ use super::{PARALLEL, Tensor, mask, strides};
 use crate::cpu::{Cpu, multiversion};
 use ir::Party;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Elements of a parallel task; a slice of this many fits in the second-level cache.
 const TASK: usize = 1 << 13;
@@ -12,6 +13,14 @@ multiversion! {
     fn map2_kernel<F: Pair>(x: &mut [u64], y: &[u64], f: F) {
         for (x, y) in x.iter_mut().zip(y) {
             *x = f.apply(*x, *y);
+        }
+    }
+}
+
+multiversion! {
+    fn zip_kernel<F: Pair>(out: &mut [u64], x: &[u64], y: &[u64], f: F) {
+        for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
+            *out = f.apply(*x, *y);
         }
     }
 }
@@ -173,6 +182,16 @@ impl Spread {
         self.steps == strides(&self.dims)
     }
 
+    /// Elements of `x` for elements `range` of the result: its own, or copies.
+    fn elements<'a>(&self, x: &'a [u64], range: Range<usize>, copies: &'a mut Vec<u64>) -> &'a [u64] {
+        if self.is_identity() {
+            return &x[range];
+        }
+        copies.resize(range.len(), 0);
+        self.copy(x, range.start, copies);
+        copies
+    }
+
     /// Elements of `x` for the elements of the result from number `first` on, as many as `out` has.
     pub fn copy(&self, x: &[u64], first: usize, out: &mut [u64]) {
         let (&run, outer) = self.dims.split_last().expect("merged axes are never empty");
@@ -200,20 +219,15 @@ pub fn broadcast(a: &Tensor, b: &Tensor, f: impl Fn(u64, u64) -> u64 + Copy + Se
     let Broadcast { shape, left, right } = Broadcast::new(&a.shape, &b.shape);
     let mut out = Tensor::unset(&shape);
     let cpu = Cpu::get();
-    let chunk = |other: &mut Vec<u64>, (number, out): (usize, &mut [u64])| {
-        let first = number * TASK;
-        left.copy(&a.data, first, out);
-        if right.is_identity() {
-            return map2_kernel(cpu, out, &b.data[first..first + out.len()], f);
-        }
-        other.resize(out.len(), 0);
-        right.copy(&b.data, first, other);
-        map2_kernel(cpu, out, other, f);
+    let chunk = |copies: &mut [Vec<u64>; 2], (number, out): (usize, &mut [u64])| {
+        let range = number * TASK..number * TASK + out.len();
+        let [of_a, of_b] = copies;
+        zip_kernel(cpu, out, left.elements(&a.data, range.clone(), of_a), right.elements(&b.data, range, of_b), f);
     };
     if out.len() < PARALLEL {
-        out.data.chunks_mut(TASK).enumerate().for_each(|task| chunk(&mut Vec::new(), task));
+        out.data.chunks_mut(TASK).enumerate().for_each(|task| chunk(&mut Default::default(), task));
     } else {
-        out.data.par_chunks_mut(TASK).enumerate().for_each_init(Vec::new, chunk);
+        out.data.par_chunks_mut(TASK).enumerate().for_each_init(Default::default, chunk);
     }
     out
 }
