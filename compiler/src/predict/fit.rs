@@ -5,7 +5,7 @@ use std::fmt::Write;
 use ir::Program;
 
 use super::rates::Rate;
-use super::work;
+use super::{Cores, work};
 
 /// Seconds that each instruction of a run took a party, in program order.
 pub struct Measured<'a> {
@@ -33,9 +33,18 @@ pub fn fit(program: &Program, measured: &Measured<'_>) -> Vec<Rate> {
     ir::op::OPS.iter().filter_map(rate).collect()
 }
 
-/// The table in `rates.rs`, from its marker line on; `origin` says where and when it was measured.
-pub fn print(rates: &[Rate], origin: &str) -> String {
-    let mut out = format!("{MARKER}\n/// {origin}\npub const RATES: &[Rate] = &[\n");
+/// Seconds of a message besides its bytes and its way, from a run that took `online_seconds` on a link that costs next to
+/// nothing; see [`super::rates::MESSAGE`].
+pub fn message_seconds(program: &Program, online_seconds: f64, cores: Cores, rates: &[Rate]) -> f64 {
+    let cost = ir::cost::cost(program);
+    let messages = cost.rounds + cost.one_way_messages;
+    (online_seconds - super::work_seconds(program, cores, rates)).max(0.0) / messages.max(1) as f64
+}
+
+/// What `rates.rs` has from its marker line on; `origin` says where and when it was measured.
+pub fn print(rates: &[Rate], message: f64, origin: &str) -> String {
+    let mut out = format!("{MARKER}\n{MESSAGE}\npub const MESSAGE: f64 = {message:.2e};\n\n");
+    let _ = write!(out, "/// {origin}\npub const RATES: &[Rate] = &[\n");
     for rate in rates {
         let _ = writeln!(
             out,
@@ -46,6 +55,9 @@ pub fn print(rates: &[Rate], origin: &str) -> String {
     out.push_str("];\n");
     out
 }
+
+const MESSAGE: &str = "/// Seconds of a message besides its bytes and its way: what a pass of parties that share the \
+    cores takes beyond their work.";
 
 /// The line of `rates.rs` from which the rest is made.
 pub const MARKER: &str = "// All below is made by `cargo measure-gpt2 --fit`.";
@@ -69,11 +81,14 @@ mod tests {
             let expected = if rate.op == "down" { 0.0 } else { 2.0 };
             assert_eq!((rate.client, rate.server), (expected, 3.0), "{}", rate.op);
         }
-        let printed = print(&rates[..1], "Somewhere.");
+        let printed = print(&rates[..1], 0.5, "Somewhere.");
         assert_eq!(
             printed.lines().collect::<Vec<_>>(),
             [
                 MARKER,
+                MESSAGE,
+                "pub const MESSAGE: f64 = 5.00e-1;",
+                "",
                 "/// Somewhere.",
                 "pub const RATES: &[Rate] = &[",
                 "    Rate { op: \"input\", client: 2.00e0, server: 3.00e0 },",

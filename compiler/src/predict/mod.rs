@@ -5,7 +5,7 @@
 //! takes half a round-trip time and its bytes over the rate; both directions have a rate of their own. It travels as
 //! frames, and what `open` and `linear` do with it begins with the first. What the client does and sends ahead of its
 //! input ([`ir::ahead`]) costs nothing. Work is [`work`] (a count, from the program) times [`rates`] (seconds of one core,
-//! measured).
+//! measured). A message takes [`rates::MESSAGE`] besides: threads that wake, calls of the system.
 //!
 //! What is not modelled: contention of caches and memory, the start of TCP on a long link.
 
@@ -72,14 +72,25 @@ pub struct Prediction {
 /// Predicts a scheduled program that passed the verifier.
 pub fn predict(program: &Program, link: Link, cores: Cores) -> Prediction {
     let (cost, work) = (cost::cost(program), work::work(program));
-    let walk = |link: Link, rates: &[Rate]| Clocks::default().walk(program, &cost, &work, link, cores, rates);
-    let (instant, unlimited) = (0.0, f64::INFINITY);
+    let walk = |link: Link, rates: &[Rate], message: f64| {
+        Clocks { message, ..Clocks::default() }.walk(program, &cost, &work, link, cores, rates)
+    };
     Prediction {
-        online_seconds: walk(link, rates::RATES),
-        latency_seconds: walk(Link { bits_per_second: unlimited, ..link }, &[]),
-        transfer_seconds: walk(Link { rtt_seconds: instant, ..link }, &[]),
-        compute_seconds: walk(Link { rtt_seconds: instant, bits_per_second: unlimited }, rates::RATES),
+        online_seconds: walk(link, rates::RATES, rates::MESSAGE),
+        latency_seconds: walk(Link { bits_per_second: UNLIMITED, ..link }, &[], 0.0),
+        transfer_seconds: walk(Link { rtt_seconds: 0.0, ..link }, &[], 0.0),
+        compute_seconds: walk(INSTANT, rates::RATES, rates::MESSAGE),
     }
+}
+
+const UNLIMITED: f64 = f64::INFINITY;
+
+/// A link that costs nothing.
+const INSTANT: Link = Link { rtt_seconds: 0.0, bits_per_second: UNLIMITED };
+
+/// Seconds that the parties' work takes on a link that costs nothing, and the handling of messages nothing.
+pub fn work_seconds(program: &Program, cores: Cores, rates: &[Rate]) -> f64 {
+    Clocks::default().walk(program, &cost::cost(program), &work::work(program), INSTANT, cores, rates)
 }
 
 /// Where the parties are, in seconds since the input: client, server.
@@ -94,6 +105,8 @@ struct Clocks {
     payload: [u64; 2],
     /// When the last message has left.
     left: [f64; 2],
+    /// What a message takes on any link.
+    message: f64,
 }
 
 impl Clocks {
@@ -148,9 +161,10 @@ impl Clocks {
                 let leaves = start[sender].max(self.left[sender]);
                 let seconds = |payload| message_bytes(payload) as f64 * 8.0 / link.bits_per_second;
                 self.left[sender] = leaves + seconds(payload);
-                let first = leaves + seconds(payload.min(FRAME_PAYLOAD)) + link.rtt_seconds / 2.0;
+                let distance = link.rtt_seconds / 2.0 + self.message;
+                let first = leaves + seconds(payload.min(FRAME_PAYLOAD)) + distance;
                 self.now[receiver] = self.now[receiver].max(first);
-                last[receiver] = last[receiver].max(self.left[sender] + link.rtt_seconds / 2.0);
+                last[receiver] = last[receiver].max(self.left[sender] + distance);
             }
         }
         self.work = std::mem::take(&mut self.after);

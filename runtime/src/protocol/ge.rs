@@ -103,7 +103,7 @@ fn read_tables(
     one: u64,
     out: &mut [u64],
 ) {
-    let task = (TASK * 4 >> input_bits).max(8);
+    let task = ((4 * TASK) >> input_bits).max(8);
     out.par_chunks_mut(task * thresholds.len()).enumerate().for_each_init(Vec::new, |bytes, (number, out)| {
         let elements = out.len() / thresholds.len();
         let cells = values.cells((number * task) << input_bits, elements << input_bits, bytes);

@@ -12,10 +12,14 @@ const LEAST: usize = 1 << 13;
 const MOST: usize = 1 << 26;
 
 /// A vector of elements of fixed length. Its memory has held other vectors and will hold others again.
+#[derive(Default)]
 pub struct Buffer {
     /// At least `len` elements.
     memory: Vec<u64>,
     len: usize,
+    /// Whether the memory is of a size class and goes to the pool. That of a vector does not, or the pool would grow with
+    /// every vector that comes from elsewhere.
+    pooled: bool,
 }
 
 /// Memory that nothing uses.
@@ -42,7 +46,7 @@ fn size_class(len: usize) -> usize {
 impl Buffer {
     /// `len` elements of any value: whoever asks writes all of them.
     pub fn unset(len: usize) -> Buffer {
-        let mut buffer = Buffer::taken(len).unwrap_or_else(|| Buffer { memory: vec![0; size_class(len)], len });
+        let mut buffer = Buffer::taken(len).unwrap_or_else(|| Buffer::fresh(len));
         if cfg!(debug_assertions) {
             buffer.fill(0xbad0_bad0_bad0_bad0);
         }
@@ -56,7 +60,15 @@ impl Buffer {
                 buffer.fill(0);
                 buffer
             }
-            None => Buffer { memory: vec![0; size_class(len)], len },
+            None => Buffer::fresh(len),
+        }
+    }
+
+    /// Zeros in memory from the allocator.
+    fn fresh(len: usize) -> Buffer {
+        match len < LEAST {
+            true => Buffer::from(vec![0; len]),
+            false => Buffer { memory: vec![0; size_class(len)], len, pooled: true },
         }
     }
 
@@ -68,17 +80,16 @@ impl Buffer {
         let mut pool = pool();
         let memory = pool.free.get_mut(&size_class(len))?.pop()?;
         pool.kept -= memory.len();
-        Some(Buffer { memory, len })
+        Some(Buffer { memory, len, pooled: true })
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let length = self.memory.len();
-        if length < LEAST || length != size_class(length) {
+        if !self.pooled {
             return;
         }
-        let mut pool = pool();
+        let (length, mut pool) = (self.memory.len(), pool());
         if pool.kept + length <= MOST {
             pool.kept += length;
             pool.free.entry(length).or_default().push(std::mem::take(&mut self.memory));
@@ -100,12 +111,6 @@ impl DerefMut for Buffer {
     }
 }
 
-impl Default for Buffer {
-    fn default() -> Buffer {
-        Buffer { memory: Vec::new(), len: 0 }
-    }
-}
-
 impl Clone for Buffer {
     fn clone(&self) -> Buffer {
         let mut copy = Buffer::unset(self.len);
@@ -124,7 +129,7 @@ impl Eq for Buffer {}
 
 impl From<Vec<u64>> for Buffer {
     fn from(memory: Vec<u64>) -> Buffer {
-        Buffer { len: memory.len(), memory }
+        Buffer { len: memory.len(), memory, pooled: false }
     }
 }
 
@@ -167,6 +172,11 @@ mod tests {
         let copy = zeros.clone();
         assert_ne!(copy.as_ptr(), place, "in use");
         assert!(copy == zeros);
+        drop((zeros, copy));
+        let vector = Buffer::from(vec![0; size_class(len)]);
+        let place = vector.as_ptr();
+        drop(vector);
+        assert!((0..3).map(|_| Buffer::unset(len)).all(|buffer| buffer.as_ptr() != place), "of a vector");
         assert_eq!(Buffer::from(vec![1, 2])[..], [1, 2]);
         assert!(Buffer::default().is_empty());
     }

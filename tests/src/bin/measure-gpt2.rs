@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::Value;
-use sscc::predict::{fit, rates::Rate, work};
+use sscc::predict::{Cores, fit, rates::Rate, work};
 use tests::measure::pass::{Model, Sizes, Taken, Way};
 use tests::measure::peers::{self, PEERS};
 use tests::measure::table::Table;
@@ -277,7 +277,7 @@ fn beside(peers: &[peers::Peer], whole: &Measured, way: &Way<'_>) -> Table {
     table
 }
 
-/// Measures the longest prompt with one thread a party, and writes the rates into the compiler.
+/// Measures the longest prompt with one thread a party and then with all, and writes the rates into the compiler.
 fn fit_rates(arguments: &Arguments) -> Result<(), String> {
     let machine = place::describe();
     let tokens = *arguments.tokens.last().ok_or("--tokens names no length")?;
@@ -286,17 +286,23 @@ fn fit_rates(arguments: &Arguments) -> Result<(), String> {
     let program = ir::bytecode::decode(&bytes).map_err(|e| e.to_string())?.entries.swap_remove(0);
     let way = Way { link: "loopback", overlap: false, one_thread: true };
     // The run with the least time in all is the one that was disturbed least.
-    let runs = (0..arguments.runs).map(|_| model.run(way, 1)).collect::<Result<Vec<_>, _>>()?;
-    let best = runs.iter().min_by(|a, b| a.online_seconds.total_cmp(&b.online_seconds)).ok_or("no runs")?;
+    let best = |way: Way| {
+        let runs = (0..arguments.runs).map(|_| model.run(way, 1)).collect::<Result<Vec<_>, _>>()?;
+        runs.into_iter().min_by(|a, b| a.online_seconds.total_cmp(&b.online_seconds)).ok_or("no runs".to_owned())
+    };
+    let together = best(Way { one_thread: false, ..way })?;
+    let best = best(way)?;
     let [client, server] = best.reports.each_ref().map(instruction_seconds);
     let measured = fit::Measured { client: &client, server: &server };
     let rates = fit::fit(&program, &measured);
     print!("{}", rate_table(&program, &measured, &rates).print());
+    let message = fit::message_seconds(&program, together.online_seconds, Cores::DEFAULT, &rates);
+    println!("\na message: {:.3} ms besides its bytes and its way", 1e3 * message);
     let origin = format!("{tokens} tokens, {} layers; {machine}.", arguments.layers);
     let path = repository().join("compiler/src/predict/rates.rs");
     let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let (kept, _) = text.split_once(fit::MARKER).ok_or_else(|| format!("{}: no marker line", path.display()))?;
-    fs::write(&path, format!("{kept}{}", fit::print(&rates, &origin)))
+    fs::write(&path, format!("{kept}{}", fit::print(&rates, message, &origin)))
         .map_err(|e| format!("{}: {e}", path.display()))?;
     println!("\n{} holds the new rates; build sscc anew to predict with them", path.display());
     Ok(())

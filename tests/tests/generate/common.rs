@@ -177,7 +177,7 @@ pub fn simulated(prompt: &[u32], count: usize, noise: &Noise, mark: u8) -> Vec<(
             one_hot.data[slot * classes + tokens.get(slot).copied().unwrap_or(0) as usize] = 1;
         }
         noise.fill(number as u32, program.inputs[1].ty.scale as u8, &mut added);
-        let inputs = vec![one_hot, Tensor::new(noisy, added.iter().map(|&x| x as u64).collect())];
+        let inputs = vec![one_hot, Tensor::new(noisy, added.iter().map(|&x| x as u64).collect::<Vec<_>>())];
         let [finished, _] = session.step(due.entry, inputs, &due.publics).unwrap();
         let token = finished.outputs[0].as_ref().unwrap()[0] as u32;
         given.push((token, finished.report.sent_bytes, finished.report.received_bytes));
