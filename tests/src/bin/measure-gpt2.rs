@@ -277,26 +277,32 @@ fn beside(peers: &[peers::Peer], whole: &Measured, way: &Way<'_>) -> Table {
     table
 }
 
-/// Measures the longest prompt with one thread a party and then with all, and writes the rates into the compiler.
+/// Measures the longest prompt with one thread a party, for work, and the shortest with all, for what a message takes, and
+/// writes the rates into the compiler.
 fn fit_rates(arguments: &Arguments) -> Result<(), String> {
     let machine = place::describe();
     let tokens = *arguments.tokens.last().ok_or("--tokens names no length")?;
-    let model = Model::compile(arguments.sizes(arguments.layers, tokens), &build_binaries()?)?;
-    let bytes = fs::read(model.program()).map_err(|e| e.to_string())?;
-    let program = ir::bytecode::decode(&bytes).map_err(|e| e.to_string())?.entries.swap_remove(0);
+    let binaries = build_binaries()?;
+    let compile = |tokens: u32| -> Result<(Model, ir::Program), String> {
+        let model = Model::compile(arguments.sizes(arguments.layers, tokens), &binaries)?;
+        let bytes = fs::read(model.program()).map_err(|e| e.to_string())?;
+        let program = ir::bytecode::decode(&bytes).map_err(|e| e.to_string())?.entries.swap_remove(0);
+        Ok((model, program))
+    };
+    let (model, program) = compile(tokens)?;
     let way = Way { link: "loopback", overlap: false, one_thread: true };
     // The run with the least time in all is the one that was disturbed least.
-    let best = |way: Way| {
+    let best = |model: &Model, way: Way| {
         let runs = (0..arguments.runs).map(|_| model.run(way, 1)).collect::<Result<Vec<_>, _>>()?;
         runs.into_iter().min_by(|a, b| a.online_seconds.total_cmp(&b.online_seconds)).ok_or("no runs".to_owned())
     };
-    let together = best(Way { one_thread: false, ..way })?;
-    let best = best(way)?;
-    let [client, server] = best.reports.each_ref().map(instruction_seconds);
+    let [client, server] = best(&model, way)?.reports.each_ref().map(instruction_seconds);
     let measured = fit::Measured { client: &client, server: &server };
     let rates = fit::fit(&program, &measured);
     print!("{}", rate_table(&program, &measured, &rates).print());
-    let message = fit::message_seconds(&program, together.online_seconds, Cores::DEFAULT, &rates);
+    let (model, short) = compile(arguments.tokens[0])?;
+    let together = best(&model, Way { one_thread: false, ..way })?;
+    let message = fit::message_seconds(&short, together.online_seconds, Cores::DEFAULT, &rates);
     println!("\na message: {:.3} ms besides its bytes and its way", 1e3 * message);
     let origin = format!("{tokens} tokens, {} layers; {machine}.", arguments.layers);
     let path = repository().join("compiler/src/predict/rates.rs");
