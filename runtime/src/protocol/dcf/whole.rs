@@ -29,7 +29,7 @@ impl Keys {
     /// The shares of at most [`ELEMENTS`] elements at their `points`, `[element][point]`. `first` is the number of the
     /// first one among those that `words` are of. Panics unless there is one component.
     #[allow(clippy::too_many_arguments)]
-    pub fn whole(
+    pub(super) fn whole(
         &self,
         party: Party,
         layout: Layout,

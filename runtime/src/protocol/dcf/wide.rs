@@ -36,7 +36,15 @@ impl Keys {
 
     /// See [`super::lanes::step`].
     #[allow(clippy::too_many_arguments)]
-    pub fn step(&self, shape: Shape, words: &Words, items: impl Items, level: usize, shift: u32, lanes: &mut Lanes) {
+    pub(super) fn step(
+        &self,
+        shape: Shape,
+        words: &Words,
+        items: impl Items,
+        level: usize,
+        shift: u32,
+        lanes: &mut Lanes,
+    ) {
         macro_rules! with {
             ($($kind:ident),*) => {
                 match shape.kind {
@@ -54,7 +62,7 @@ impl Keys {
     }
 
     /// See [`super::lanes::finish`].
-    pub fn finish(
+    pub(super) fn finish(
         &self,
         party: Party,
         shape: Shape,
