@@ -1,5 +1,5 @@
 //! Speed of the kernels a core: `cargo bench -p ssvm --bench kernels [-- GROUP]`, a group being products, gpt2, packing,
-//! generator, comparisons, openings or series. Peaks are measured in the same run, by loops of one instruction.
+//! generator, comparisons, tables, openings or series. Peaks are measured in the same run, by loops of one instruction.
 //!
 //! `RAYON_NUM_THREADS` sets the number of threads and `SSVM_CPU` forces an instruction set. Where the kernel accounts for
 //! it (Linux), time is processor time, averaged over runs, so that other work on the machine disturbs it little; else it
@@ -13,7 +13,7 @@ use ssvm::material::{Material, MaterialError};
 use ssvm::prg::{Domain, Seed};
 use ssvm::protocol::open::{self, Half};
 use ssvm::protocol::series::{self, Terms};
-use ssvm::protocol::{Dealing, Source, Use, blocks, dcf};
+use ssvm::protocol::{BLOCK, Dealing, Source, Use, blocks, dcf, ge};
 use ssvm::ring::{self, Tensor};
 use std::hint::black_box;
 use std::time::Instant;
@@ -195,14 +195,14 @@ fn products(peaks: Peaks) {
             ring::unpack_range(&packed, width, first, out);
             Ok(())
         };
-        let time = seconds(|| ring::matmul_add_filled(&a, fill, [1, k, n], width, &mut out).expect("it fills"));
+        let time = seconds(|| ring::matmul_filled(&a, fill, [1, k, n], width, true, &mut out).expect("it fills"));
         rate(&format!("one row {k} x {n}, {width} bits, packed"), packed.len() as f64 / time, "GB/s", peaks.memory);
         let stream = Seed::new([1; 32]).stream(Domain { step: 0, entry: 0, index: 0, kind: 0 });
         let fill = |first: usize, out: &mut [u64]| -> Result<(), ()> {
             stream.fill(first as u64, width, out);
             Ok(())
         };
-        let time = seconds(|| ring::matmul_add_filled(&a, fill, [1, k, n], width, &mut out).expect("it fills"));
+        let time = seconds(|| ring::matmul_filled(&a, fill, [1, k, n], width, true, &mut out).expect("it fills"));
         row(&format!("one row {k} x {n}, {width} bits, generated"), (k * n) as f64 / time / 1e9, "G MAC/s", "");
     }
     let time = seconds(|| ring::matmul_nt(&a, &narrow, 1, k, n, 64, &mut out));
@@ -237,7 +237,7 @@ fn gpt2(peaks: Peaks) {
             };
             let product = || match who {
                 0 => ring::matmul(&a, &narrow, m, k, n, width, &mut out),
-                _ => ring::matmul_add_filled(&a, fill, [m, k, n], width, &mut out).expect("it fills"),
+                _ => ring::matmul_filled(&a, fill, [m, k, n], width, true, &mut out).expect("it fills"),
             };
             seconds(product) / rayon::current_num_threads() as f64
         });
@@ -305,9 +305,7 @@ fn comparisons(peaks: Peaks) {
         (0..count).map(|k| octave(k) << bits >> (4 + count.div_ceil(8))).collect()
     };
     for (name, bits, widths, elements_count, points_count) in [
-        ("row maximum", 6, &[9][..], 1 << 15, 12),
-        ("row maximum", 8, &[9], 1 << 15, 12),
-        ("row maximum", 9, &[10], 1 << 15, 45),
+        ("row maximum", 9, &[10][..], 1 << 15, 45),
         ("one component", 8, &[16], 1 << 14, 1),
         ("one component", 16, &[32], 1 << 14, 1),
         ("one component", 32, &[32], 1 << 14, 1),
@@ -384,9 +382,48 @@ const PARTIES: [(&str, Party); 2] = [("client", Party::Client), ("server", Party
 
 /// A party's half of an opening, and the bytes that it sends.
 fn half(party: Party, own: Use, x: &Tensor, width: Width) -> (Half, Vec<u8>) {
-    let mut bytes = Vec::new();
+    let mut bytes = vec![0; ring::packed_len(x.len(), width)];
     let half = open::send(party, x, &open::mask(own, width), width, true, open::Dealt::default(), &mut bytes);
     (half, bytes)
+}
+
+/// Comparisons that are dealt as tables: scores against every step, and counts against one.
+fn tables(_: Peaks) {
+    for (name, opened, width, thresholds) in [("row maximum", 7, 9, 13), ("counts", 9, 6, 1)] {
+        let count = 1 << 17;
+        let seeds = [Seed::new([3; 32]), Seed::new([4; 32])];
+        let own = seeds.each_ref().map(|seed| Use { seed, step: 0, entry: 0, index: 1 });
+        let (mut nothing, mut unsent, mut bytes) = (std::io::sink(), std::io::sink(), Vec::new());
+        let masks = own.map(|own| open::mask(own, opened));
+        let mask = open::deal(&[count], masks, opened, 0, &mut Dealing::new(own[0], own[1], &mut nothing, &mut unsent))
+            .expect("nothing is written");
+        let time = seconds(|| {
+            bytes.clear();
+            let mut to = Dealing::new(own[0], own[1], &mut nothing, &mut bytes);
+            blocks(count).try_for_each(|block| ge::deal(&mask, block, width, &mut to)).expect("memory takes all");
+        });
+        let title = format!("{name}: {opened} bits opened, {thresholds} thresholds");
+        let per = |time: f64| time * 1e9 / count as f64;
+        row(&format!("{title}, deal"), per(time), "ns", &format!("{:.1} bytes", bytes.len() as f64 / count as f64));
+        let thresholds: Vec<i64> = (0..thresholds).map(|t| t - 6).collect();
+        let mut out = vec![0; count * thresholds.len()];
+        for (party_name, party) in PARTIES {
+            let own = own[party.index()];
+            let (half, message) = half(party, own, &Tensor::new(vec![count], elements(count)), opened);
+            let opening = half.complete(&message);
+            let time = seconds(|| {
+                let mut material = Bytes(&bytes);
+                let mut source = Source::new(party, own, &mut material);
+                let rows = blocks(count).zip(out.chunks_mut(BLOCK * thresholds.len()));
+                for (block, out) in rows {
+                    let dealt = ge::Dealt::take(&mut source, &opening, block.clone(), width).expect("dealt");
+                    ge::read(party, &opening, block, &thresholds, dealt, out);
+                }
+            });
+            let note = format!("{:.2} ns a threshold", per(time) / thresholds.len() as f64);
+            row(&format!("{title}, {party_name}"), per(time), "ns", &note);
+        }
+    }
 }
 
 fn openings(_: Peaks) {
@@ -403,7 +440,7 @@ fn openings(_: Peaks) {
         let stream = seed.stream(Domain { step: 0, entry: 0, index: 0, kind: 0 });
         let mut out = vec![0; count];
         let bound = seconds(|| stream.fill(0, width, &mut out)) + seconds(|| ring::add_assign(&mut out, &x.data));
-        for (name, time) in [("send", send), ("complete", both - send)] {
+        for (name, time) in [("send", send), ("send and complete", both)] {
             let note = format!("{:.1} x generator and sum", time / bound);
             row(&format!("open at {width} bits, {name}"), time * 1e9 / count as f64, "ns", &note);
         }
@@ -484,12 +521,13 @@ fn main() {
     let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
     let peaks = Peaks::measure();
     peaks.print();
-    let groups: [Group; 7] = [
+    let groups: [Group; 8] = [
         ("products", products),
         ("gpt2", gpt2),
         ("packing", packing),
         ("generator", generator),
         ("comparisons", comparisons),
+        ("tables", tables),
         ("openings", openings),
         ("series", serieses),
     ];
