@@ -16,6 +16,7 @@ const UNSAFE: &[&str] = &[
     "runtime/src/ring/matmul/few.rs",
     "runtime/src/ring/matmul/limbs.rs",
     "runtime/src/ring/matmul/wide.rs",
+    "runtime/src/ring/matmul/x86.rs",
     "runtime/src/ring/pack/mod.rs",
     "runtime/src/ring/pack/vbmi.rs",
 ];

@@ -93,7 +93,7 @@ pub fn deal(client: Use, mask: WeightMask, sizes: Sizes, width: Width, to: &mut 
         Ok(())
     };
     let mut product = Buffer::unset(sizes.rows * sizes.m);
-    ring::matmul_filled(&a, fill, [sizes.rows, sizes.k, sizes.m], width, &mut product)?;
+    ring::matmul_filled(&a, fill, [sizes.rows, sizes.k, sizes.m], width, false, &mut product)?;
     to.vector(0, 0, width, &product)
 }
 
@@ -127,7 +127,7 @@ pub fn prepare<E: Send>(
         client.stream(kind::INPUT).fill(0, width, of_a);
         client.stream(kind::CORRELATION).fill(0, width, share);
     }
-    ring::matmul_add_filled(&a, masked, [rows, k, m], width, &mut product)?;
+    ring::matmul_filled(&a, masked, [rows, k, m], width, true, &mut product)?;
     if factors.len() == 1 {
         return Ok(vec![product]);
     }

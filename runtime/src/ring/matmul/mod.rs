@@ -8,6 +8,8 @@ mod few;
 mod limbs;
 mod tiled;
 mod wide;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use crate::cpu::Cpu;
 use limbs::Limbs;
@@ -93,7 +95,7 @@ pub fn matmul_nt<B: Cell>(a: &[u64], b: &[B], m: usize, k: usize, n: usize, widt
     in_memory(Cpu::get(), a, b, true, [m, k, n], width, false, out);
 }
 
-/// out = a·b for a [m, k] and b [k, n], mod 2^`width`. Elements of b from a row-major index on, as many as asked for, are
+/// out = a·b, or out += a·b if `add`, for a [m, k] and b [k, n], mod 2^`width`. Elements of b from a row-major index on, as many as asked for, are
 /// made by `fill(first, elements)`, for neighbouring columns of a few rows at a time and on several threads: b is never
 /// in memory as a whole. `elements` holds anything before. Where `fill` fails, `out` is useless.
 pub fn matmul_filled<E: Send>(
@@ -101,20 +103,10 @@ pub fn matmul_filled<E: Send>(
     fill: impl Fn(usize, &mut [u64]) -> Result<(), E> + Sync,
     [m, k, n]: [usize; 3],
     width: u8,
+    add: bool,
     out: &mut [u64],
 ) -> Result<(), E> {
-    product(Cpu::get(), a, &Filled { fill, columns: n }, [m, k, n], width, false, out)
-}
-
-/// out += a·b, else as [`matmul_filled`].
-pub fn matmul_add_filled<E: Send>(
-    a: &[u64],
-    fill: impl Fn(usize, &mut [u64]) -> Result<(), E> + Sync,
-    [m, k, n]: [usize; 3],
-    width: u8,
-    out: &mut [u64],
-) -> Result<(), E> {
-    product(Cpu::get(), a, &Filled { fill, columns: n }, [m, k, n], width, true, out)
+    product(Cpu::get(), a, &Filled { fill, columns: n }, [m, k, n], width, add, out)
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -207,11 +199,12 @@ impl<B: Cell> Operand for Matrix<'_, B> {
         Ok(View { cells, stride: self.stride, transposed: self.transposed, rows: rows.len() })
     }
 
+    #[cfg(target_arch = "x86_64")]
     fn prefetch(&self, rows: Range<usize>, columns: Range<usize>, share: usize, shares: usize) {
         let (outer, inner) = if self.transposed { (columns, rows) } else { (rows, columns) };
         let end_of = |share: usize| outer.start + outer.len() * share / shares;
         for i in end_of(share)..end_of(share + 1) {
-            limbs::prefetch(&self.cells[i * self.stride + inner.start..i * self.stride + inner.end]);
+            x86::prefetch(&self.cells[i * self.stride + inner.start..i * self.stride + inner.end]);
         }
     }
 }
@@ -430,11 +423,11 @@ mod tests {
                     }
                     let (mut want, mut got) = (vec![5; m * n], vec![5; m * n]);
                     plain(&a, &elements, false, [m, k, n], &mut want);
-                    pool.install(|| matmul_add_filled(&a, fill, [m, k, n], width, &mut got)).unwrap();
+                    pool.install(|| matmul_filled(&a, fill, [m, k, n], width, true, &mut got)).unwrap();
                     assert!(low(&got, width) == low(&want, width), "{m}x{k}x{n} filled, on {threads} threads");
                     want.fill(0);
                     plain(&a, &elements, false, [m, k, n], &mut want);
-                    pool.install(|| matmul_filled(&a, fill, [m, k, n], width, &mut got)).unwrap();
+                    pool.install(|| matmul_filled(&a, fill, [m, k, n], width, false, &mut got)).unwrap();
                     assert!(low(&got, width) == low(&want, width), "{m}x{k}x{n} filled anew, on {threads} threads");
                 }
             }
@@ -445,7 +438,7 @@ mod tests {
     fn a_failure_of_fill_ends_the_product() {
         for m in [1, 8] {
             let fill = |first: usize, _: &mut [u64]| if first < 100 { Ok(()) } else { Err(first) };
-            let failed = matmul_add_filled(&vec![1; m * 500], fill, [m, 500, 10], 64, &mut vec![0; m * 10]);
+            let failed = matmul_filled(&vec![1; m * 500], fill, [m, 500, 10], 64, true, &mut vec![0; m * 10]);
             assert!(failed.is_err_and(|first| first >= 100));
         }
     }

@@ -94,7 +94,7 @@ fn multiply(cpu: Cpu, wide: Wide, left: &Left<u64>, right: &[Row], tile: &mut Ti
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::super::limbs::whole_tile;
+    use super::super::x86::whole_tile;
     use super::{Left, Row, STEPS, TILE_ROWS};
     use std::arch::x86_64::*;
 
