@@ -77,10 +77,10 @@ impl Stream {
         spread(out, |(i, out): (usize, &mut [u64])| {
             let first = first + (i * TASK) as u64;
             let low = mask(width);
-            match width {
-                1..=8 => self.0.elements::<1>(first, low, out),
-                9..=16 => self.0.elements::<2>(first, low, out),
-                17..=32 => self.0.elements::<4>(first, low, out),
+            match element_bytes(width) {
+                1 => self.0.elements::<1>(first, low, out),
+                2 => self.0.elements::<2>(first, low, out),
+                4 => self.0.elements::<4>(first, low, out),
                 _ => self.0.elements::<8>(first, low, out),
             }
         });

@@ -2,8 +2,9 @@
 //!
 //! Threads  A session has a thread of its own, which holds its connections and runs its steps when asked. While a step
 //!          runs, a second thread does what the next one's input is not needed for: the client's products with the masked
-//!          weights, unless a stock has them, and the messages that go ahead, which are kept until the connection is free for them. That work has
-//!          a pool of its own, half of the cores, so that the step that runs does not queue behind it.
+//!          weights, unless a stock has them, and the messages that go ahead, which are kept until the connection is free
+//!          for them. That work has a pool of its own, half of the cores, so that the step that runs does not queue behind
+//!          it.
 //! Memory   Material of two steps, the masked weights once for all sessions, and the openings of the session's slots.
 //! Ends     With the session's owner, on cancellation, or by a fault; the next session connects anew. What was dealt for
 //!          steps that did not run is forgotten.

@@ -50,8 +50,8 @@ fn phase_by_phase(
 ) -> Result<Finished, RunError> {
     let threads = Threads::new()?;
     // Material arrives meanwhile. If one fails the other soon does: the connection is shared, or the dealer told.
-    let delivered = std::thread::scope(|threads| {
-        let delivered = threads.spawn(|| match dealing {
+    let delivered = std::thread::scope(|scope| {
+        let delivered = scope.spawn(|| match dealing {
             Dealing::First => delivery.complete(),
             Dealing::Overlapped => Ok(()),
         });

@@ -43,45 +43,36 @@ pub fn deal(x: &Mask, block: Range<usize>, width: Width, to: &mut Dealing) -> io
 }
 
 /// A party's material for a block.
-pub enum Dealt {
-    /// The comparison at every point.
-    Table {
-        /// `[element][point]`.
-        values: Vector,
-        /// log2 of the points.
-        input_bits: u8,
-    },
-    /// A key for each element.
-    Key {
-        /// The top bits of the mask.
-        top: Buffer,
-        /// The keys.
-        keys: Keys,
-    },
+pub struct Dealt(Form);
+
+/// g of each element: at every point, `[element][point]`; or as the mask's top bit and a key.
+enum Form {
+    Table { values: Vector, input_bits: u8 },
+    Key { top: Buffer, keys: Keys },
 }
 
 impl Dealt {
     /// Takes a party's material for a block.
     pub fn take(source: &mut Source, x: &Opening, block: Range<usize>, width: Width) -> Result<Dealt, MaterialError> {
-        Ok(match Comparison::new(x.width, width) {
+        Ok(Dealt(match Comparison::new(x.width, width) {
             Comparison::Table { input_bits } => {
                 let points = block.start << input_bits..block.end << input_bits;
-                Dealt::Table { values: source.vector(0, points, width)?, input_bits }
+                Form::Table { values: source.vector(0, points, width)?, input_bits }
             }
             Comparison::Key(layout) => {
                 let top = source.correlation(0, block.clone(), width)?;
-                Dealt::Key { top, keys: source.keys(layout, block)? }
+                Form::Key { top, keys: source.keys(layout, block)? }
             }
-        })
+        }))
     }
 }
 
 /// A party's side, for one block: `out` is `[element][threshold]`.
 pub fn read(party: Party, x: &Opening, block: Range<usize>, thresholds: &[i64], dealt: Dealt, out: &mut [u64]) {
     let one = if_client(party, 1);
-    match dealt {
-        Dealt::Table { values, input_bits } => read_tables(x, block.start, thresholds, &values, input_bits, one, out),
-        Dealt::Key { top, keys } => {
+    match dealt.0 {
+        Form::Table { values, input_bits } => read_tables(x, block.start, thresholds, &values, input_bits, one, out),
+        Form::Key { top, keys } => {
             let points = |i: usize, points: &mut [u64]| x.points(block.start + i, thresholds, points);
             keys.evaluate(thresholds.len(), points, out, |i, [less, ..], out| {
                 for ((out, &less), &t) in out.iter_mut().zip(less).zip(thresholds) {

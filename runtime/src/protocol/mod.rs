@@ -465,7 +465,7 @@ impl Vector {
 }
 
 /// A party's comparison keys of one block.
-pub struct Keys {
+struct Keys {
     party: Party,
     layout: Layout,
     roots: Vec<u128>,
