@@ -119,9 +119,8 @@ fn demo(arguments: &Arguments) -> Result<(), String> {
         "  MB a token, both ways            {:>8.3}",
         (figure("sent_bytes") + figure("received_bytes")) / count / 1e6
     );
-    println!(
-        "  seconds for {count} tokens, with start and set-up  {seconds:.2}; for compiling, once  {compile_seconds:.2}"
-    );
+    println!("  seconds, with start and set-up   {seconds:>8.2}");
+    println!("  seconds for compiling, once      {compile_seconds:>8.2}");
     println!();
     println!("{}", rule("check"));
     let checked = check(&model, &text, &prompt, &said, count as usize)?;
