@@ -13,7 +13,9 @@ use crate::lower::Reveal;
 use crate::lower::variant::Link;
 use crate::pass::Logits;
 use crate::pipeline::{self, Compiled, Options};
-use crate::predict::Cores;
+use crate::predict::rates::Speed;
+use crate::predict::{Cores, fit, reports};
+use crate::report::Place;
 use crate::{graph, report};
 
 /// Compiles ONNX transformers to programs that two parties run on secret-shared values.
@@ -50,6 +52,10 @@ struct Cost {
     /// Cores of each party's machine [default: both parties share a machine of two]
     #[arg(long, value_name = "N", requires = "link", value_parser = clap::value_parser!(u16).range(1..=1024))]
     cores: Option<u16>,
+    /// Predict with the speed of a machine on which the program ran once: reports of both parties, one thread each
+    /// [default: the machine of BENCHMARKS.md]
+    #[arg(long, value_names = ["CLIENT.json", "SERVER.json"], num_args = 2, requires = "link")]
+    reports: Option<Vec<PathBuf>>,
 }
 
 #[derive(Args)]
@@ -175,7 +181,18 @@ pub fn main() -> ExitCode {
 
 fn cost(arguments: &Cost) -> Result<(), Diagnostic> {
     let module = load(&arguments.program)?;
-    let place = arguments.link.map(|link| (link, arguments.cores.map_or(Cores::DEFAULT, Cores::Each)));
+    let speed = match (arguments.reports.as_deref(), &module.entries[..]) {
+        (Some([client, server]), [entry]) => fit::fit(entry, &reports::read(entry, client, server)?),
+        (Some(_), _) => {
+            return Err(Diagnostic::new("reports tell of one entry, and this program has several")
+                .at(arguments.program.display().to_string())
+                .help("leave out --reports, or compile the model for one length without entries for generation"));
+        }
+        _ => Speed::built_in(),
+    };
+    let cores = arguments.cores.map_or(Cores::DEFAULT, Cores::Each);
+    let place = arguments.link.map(|link| Place { link, cores, speed });
+    let place = place.as_ref();
     print(&if arguments.json { report::cost_json(&module, place) } else { report::cost(&module, place) })
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::lower::variant::Link;
 use crate::pipeline::Compiled;
+use crate::predict::rates::Speed;
 use crate::predict::{Cores, predict};
 
 /// The summary that `sscc compile` prints.
@@ -82,8 +83,18 @@ fn summary(entries: &[Program]) -> String {
     out
 }
 
-/// What `sscc cost` prints, with a prediction for a link and processors.
-pub fn cost(module: &Module, place: Option<(Link, Cores)>) -> String {
+/// Where a run is predicted.
+pub struct Place {
+    /// Between the parties.
+    pub link: Link,
+    /// The parties'.
+    pub cores: Cores,
+    /// Of a core.
+    pub speed: Speed,
+}
+
+/// What `sscc cost` prints, with a prediction for a place.
+pub fn cost(module: &Module, place: Option<&Place>) -> String {
     let mut out = String::new();
     if module.entries.len() > 1 {
         out.push_str(&summary(&module.entries));
@@ -95,8 +106,8 @@ pub fn cost(module: &Module, place: Option<(Link, Cores)>) -> String {
         if module.entries.len() == 1 {
             out.push_str(&totals(&cost));
         }
-        if let Some((link, cores)) = place {
-            let p = predict(entry, link, cores);
+        if let Some(Place { link, cores, speed }) = place {
+            let p = predict(entry, *link, *cores, speed);
             let _ = writeln!(
                 out,
                 "online   about {:.2} s on {link}, {cores}: alone, latency takes {:.2} s, bytes {:.2} s, computing {:.2} s",
@@ -120,7 +131,7 @@ pub fn cost(module: &Module, place: Option<(Link, Cores)>) -> String {
 }
 
 /// The same as JSON.
-pub fn cost_json(module: &Module, place: Option<(Link, Cores)>) -> String {
+pub fn cost_json(module: &Module, place: Option<&Place>) -> String {
     let entries: Vec<Value> = module
         .entries
         .iter()
@@ -144,8 +155,8 @@ pub fn cost_json(module: &Module, place: Option<(Link, Cores)>) -> String {
                     })
                 })
                 .collect();
-            let predicted = place.map(|(link, cores)| {
-                let p = predict(entry, link, cores);
+            let predicted = place.map(|Place { link, cores, speed }| {
+                let p = predict(entry, *link, *cores, speed);
                 json!({
                     "rtt_seconds": link.rtt_seconds,
                     "bits_per_second": link.bits_per_second,

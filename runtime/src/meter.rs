@@ -140,6 +140,8 @@ pub struct Phases {
 /// Sums over the runs of one party, as a report file starts with them.
 #[derive(Clone, Serialize)]
 pub struct Totals {
+    /// Threads of the party.
+    threads: usize,
     rounds: u64,
     one_way_messages: u64,
     sent_bytes: u64,
@@ -159,6 +161,7 @@ impl Totals {
     /// Adds up runs of one program: what each took, its phases and its bytes of masked weights.
     pub fn of<'a>(runs: impl IntoIterator<Item = (&'a Report, Phases, u64)>) -> Totals {
         let mut totals = Totals {
+            threads: rayon::current_num_threads(),
             rounds: 0,
             one_way_messages: 0,
             sent_bytes: 0,

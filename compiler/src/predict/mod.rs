@@ -4,13 +4,15 @@
 //! are ready and sets each to when the other's message is there, a `send` or `reveal` sets the receiver's alone. A message
 //! takes half a round-trip time and its bytes over the rate; both directions have a rate of their own. It travels as
 //! frames, and what `open` and `linear` do with it begins with the first. What the client does and sends ahead of its
-//! input ([`ir::ahead`]) costs nothing. Work is [`work`] (a count, from the program) times [`rates`] (seconds of one core,
-//! measured). A message takes [`rates::MESSAGE`] besides: threads that wake, calls of the system.
+//! input ([`ir::ahead`]) costs nothing. Work is [`work`] (a count, from the program) times seconds of one core, and a
+//! message takes some time besides: threads that wake, calls of the system. Both are the [`Speed`] of a machine:
+//! [`rates`] has one, and the [`reports`] of a run tell another.
 //!
-//! What is not modelled: contention of caches and memory, the start of TCP on a long link.
+//! What is not modelled: the start of TCP on a long link.
 
 pub mod fit;
 pub mod rates;
+pub mod reports;
 pub mod work;
 
 use std::fmt;
@@ -21,7 +23,7 @@ use ir::wire::{FRAME_PAYLOAD, message_bytes};
 use ir::{Op, Program};
 
 use crate::lower::variant::Link;
-use rates::Rate;
+use rates::{Rate, Speed};
 use work::Work;
 
 /// The processors that the parties compute on.
@@ -70,16 +72,16 @@ pub struct Prediction {
 }
 
 /// Predicts a scheduled program that passed the verifier.
-pub fn predict(program: &Program, link: Link, cores: Cores) -> Prediction {
+pub fn predict(program: &Program, link: Link, cores: Cores, speed: &Speed) -> Prediction {
     let (cost, work) = (cost::cost(program), work::work(program));
     let walk = |link: Link, rates: &[Rate], message: f64| {
         Clocks { message, ..Clocks::default() }.walk(program, &cost, &work, link, cores, rates)
     };
     Prediction {
-        online_seconds: walk(link, rates::RATES, rates::MESSAGE),
+        online_seconds: walk(link, &speed.rates, speed.message),
         latency_seconds: walk(Link { bits_per_second: UNLIMITED, ..link }, &[], 0.0),
         transfer_seconds: walk(Link { rtt_seconds: 0.0, ..link }, &[], 0.0),
-        compute_seconds: walk(INSTANT, rates::RATES, rates::MESSAGE),
+        compute_seconds: walk(INSTANT, &speed.rates, speed.message),
     }
 }
 
@@ -189,7 +191,7 @@ mod tests {
     #[test]
     fn latency_and_bytes_add_up() {
         let (program, link) = (program(), Link { rtt_seconds: 2.0, bits_per_second: 8.0 });
-        let (cost, predicted) = (cost::cost(&program), predict(&program, link, Cores::DEFAULT));
+        let (cost, predicted) = (cost::cost(&program), predict(&program, link, Cores::DEFAULT, &Speed::built_in()));
         assert_eq!((cost.rounds, cost.one_way_messages), (1, 2));
         // The client's part of the round went ahead, since it is known without the input: the server waits for the product
         // alone, half a round-trip time, and the client for the server's part and the answer, which come one behind the other.
@@ -207,7 +209,7 @@ mod tests {
     fn a_better_link_and_more_cores_are_never_slower() {
         let program = program();
         let seconds = |rtt_seconds, bits_per_second, cores| {
-            predict(&program, Link { rtt_seconds, bits_per_second }, cores).online_seconds
+            predict(&program, Link { rtt_seconds, bits_per_second }, cores, &Speed::built_in()).online_seconds
         };
         let one = Cores::Each(1);
         assert!(seconds(0.001, 1e9, one) < seconds(0.002, 1e9, one));

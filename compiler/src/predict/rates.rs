@@ -13,6 +13,22 @@ pub struct Rate {
     pub server: f64,
 }
 
+/// What work and messages take on a machine.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Speed {
+    /// By op, each at most once.
+    pub rates: Vec<Rate>,
+    /// Seconds of a message besides its bytes and its way.
+    pub message: f64,
+}
+
+impl Speed {
+    /// That of the machine where the project is measured.
+    pub fn built_in() -> Speed {
+        Speed { rates: RATES.to_vec(), message: MESSAGE }
+    }
+}
+
 /// Seconds per unit of an op by a table, client and server; an op that the table lacks takes no time.
 pub(super) fn of(rates: &[Rate], op: &Op) -> [f64; 2] {
     // The pass has no `select`. It evaluates keys as `spline` does, at one point each, which shares less.
@@ -22,11 +38,11 @@ pub(super) fn of(rates: &[Rate], op: &Op) -> [f64; 2] {
 }
 
 // All below is made by `cargo measure-gpt2 --fit`.
-/// Seconds of a message besides its bytes and its way: what a pass of parties that share the cores takes beyond their work.
-pub const MESSAGE: f64 = 5.60e-4;
+/// Seconds of a message besides its bytes and its way: what a pass takes beyond work and waiting for it.
+const MESSAGE: f64 = 5.60e-4;
 
 /// 128 tokens, 12 layers; AMD EPYC, 2 cores with avx512f, 25 GB; load before the start 1.38; 2026-11-24, commit 0dd06fa-dirty.
-pub const RATES: &[Rate] = &[
+const RATES: &[Rate] = &[
     Rate { op: "input", client: 7.54e-13, server: 2.85e-12 },
     Rate { op: "narrow", client: 2.22e-10, server: 2.26e-10 },
     Rate { op: "down", client: 1.19e-10, server: 1.01e-10 },

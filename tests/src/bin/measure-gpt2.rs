@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::Value;
-use sscc::predict::{Cores, fit, rates::Rate, work};
+use sscc::predict::{fit, rates::Rate, work};
 use tests::measure::pass::{Model, Sizes, Taken, Way};
 use tests::measure::peers::{self, PEERS};
 use tests::measure::table::Table;
@@ -99,11 +99,17 @@ fn generate(arguments: &Arguments, tokens: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// One model and what its passes took, in the order of [`Arguments::ways`].
+/// One model and what its passes took.
 struct Measured {
     model: Model,
+    /// In the order of [`Arguments::ways`].
     taken: Vec<Taken>,
+    /// With one thread a party.
+    alone: Taken,
 }
+
+/// How the speed of a core is measured.
+const ALONE: Way<'static> = Way { link: "loopback", overlap: false, one_thread: true };
 
 fn measure(arguments: &Arguments) -> Result<(), String> {
     let machine = place::describe();
@@ -113,7 +119,8 @@ fn measure(arguments: &Arguments) -> Result<(), String> {
         eprintln!("{layers} layers, {tokens} tokens");
         let model = Model::compile(arguments.sizes(layers, tokens), &binaries)?;
         let taken = ways.iter().map(|&way| model.run(way, arguments.runs)).collect::<Result<_, _>>()?;
-        Ok(Measured { model, taken })
+        let alone = model.run(ALONE, arguments.runs)?;
+        Ok(Measured { model, taken, alone })
     };
     let longest = *arguments.tokens.last().ok_or("--tokens names no length")?;
     let mut measured = Vec::new();
@@ -159,10 +166,10 @@ fn seconds(measured: &[Measured], ways: &[Way<'_>]) -> Result<Table, String> {
     let columns =
         ["tokens, link", "dealing", "ahead", "online", "all three", "online, predicted", "predicted / measured"];
     let mut table = Table::new("Seconds of a pass:", &columns);
-    for Measured { model, taken } in measured {
+    for Measured { model, taken, alone } in measured {
         for (way, taken) in ways.iter().zip(taken) {
             // What is predicted is a pass whose material is there.
-            let predicted = if way.overlap { None } else { Some(model.predicted_seconds(way.link)?) };
+            let predicted = if way.overlap { None } else { Some(model.predicted_seconds(way.link, alone)?) };
             let shown = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.2}"));
             let overlapped = if way.overlap { ", dealing overlapped" } else { "" };
             table.row([
@@ -195,7 +202,7 @@ fn sizes(measured: &[Measured]) -> Table {
         "dealer, GB",
     ];
     let mut table = Table::new("Messages, bytes of both ways and parties, and peak memory:", &columns);
-    for Measured { model, taken } in measured {
+    for Measured { model, taken, .. } in measured {
         let first = &taken[0];
         let [client, server, dealer] = first.memory_bytes.map(gigabytes);
         table.row([
@@ -277,38 +284,25 @@ fn beside(peers: &[peers::Peer], whole: &Measured, way: &Way<'_>) -> Table {
     table
 }
 
-/// Measures the longest prompt with one thread a party, for work, and the shortest with all, for what a message takes, and
-/// writes the rates into the compiler.
+/// Measures the longest prompt with one thread a party, and writes the speed that it tells into the compiler.
 fn fit_rates(arguments: &Arguments) -> Result<(), String> {
     let machine = place::describe();
     let tokens = *arguments.tokens.last().ok_or("--tokens names no length")?;
-    let binaries = build_binaries()?;
-    let compile = |tokens: u32| -> Result<(Model, ir::Program), String> {
-        let model = Model::compile(arguments.sizes(arguments.layers, tokens), &binaries)?;
-        let bytes = fs::read(model.program()).map_err(|e| e.to_string())?;
-        let program = ir::bytecode::decode(&bytes).map_err(|e| e.to_string())?.entries.swap_remove(0);
-        Ok((model, program))
-    };
-    let (model, program) = compile(tokens)?;
-    let way = Way { link: "loopback", overlap: false, one_thread: true };
-    // The run with the least time in all is the one that was disturbed least.
-    let best = |model: &Model, way: Way| {
-        let runs = (0..arguments.runs).map(|_| model.run(way, 1)).collect::<Result<Vec<_>, _>>()?;
-        runs.into_iter().min_by(|a, b| a.online_seconds.total_cmp(&b.online_seconds)).ok_or("no runs".to_owned())
-    };
-    let [client, server] = best(&model, way)?.reports.each_ref().map(instruction_seconds);
-    let measured = fit::Measured { client: &client, server: &server };
-    let rates = fit::fit(&program, &measured);
-    print!("{}", rate_table(&program, &measured, &rates).print());
-    let (model, short) = compile(arguments.tokens[0])?;
-    let together = best(&model, Way { one_thread: false, ..way })?;
-    let message = fit::message_seconds(&short, together.online_seconds, Cores::DEFAULT, &rates);
-    println!("\na message: {:.3} ms besides its bytes and its way", 1e3 * message);
+    let model = Model::compile(arguments.sizes(arguments.layers, tokens), &build_binaries()?)?;
+    let bytes = fs::read(model.program()).map_err(|e| e.to_string())?;
+    let program = ir::bytecode::decode(&bytes).map_err(|e| e.to_string())?.entries.swap_remove(0);
+    let taken = model.run(ALONE, arguments.runs)?;
+    let [client, server] = taken.reports.each_ref().map(instruction_seconds);
+    let online_seconds = taken.reports[0]["online_seconds"].as_f64().unwrap_or(f64::NAN);
+    let measured = fit::Measured { client, server, online_seconds };
+    let speed = fit::fit(&program, &measured);
+    print!("{}", rate_table(&program, &measured, &speed.rates).print());
+    println!("\na message: {:.3} ms besides its bytes and its way", 1e3 * speed.message);
     let origin = format!("{tokens} tokens, {} layers; {machine}.", arguments.layers);
     let path = repository().join("compiler/src/predict/rates.rs");
     let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let (kept, _) = text.split_once(fit::MARKER).ok_or_else(|| format!("{}: no marker line", path.display()))?;
-    fs::write(&path, format!("{kept}{}", fit::print(&rates, message, &origin)))
+    fs::write(&path, format!("{kept}{}", fit::print(&speed, &origin)))
         .map_err(|e| format!("{}: {e}", path.display()))?;
     println!("\n{} holds the new rates; build sscc anew to predict with them", path.display());
     Ok(())
@@ -320,7 +314,7 @@ fn instruction_seconds(report: &Value) -> Vec<f64> {
     rows.iter().map(|row| row["compute_seconds"].as_f64().unwrap_or(f64::NAN)).collect()
 }
 
-fn rate_table(program: &ir::Program, measured: &fit::Measured<'_>, rates: &[Rate]) -> Table {
+fn rate_table(program: &ir::Program, measured: &fit::Measured, rates: &[Rate]) -> Table {
     let columns = ["op", "units, client", "s", "ns a unit", "units, server", "s", "ns a unit"];
     let mut table = Table::new("Work of an op, one thread a party:", &columns);
     let mut sums: BTreeMap<&str, [f64; 4]> = BTreeMap::new();

@@ -68,7 +68,7 @@ pub struct Taken {
     pub ahead_bytes: f64,
     /// Greatest resident memory: client, server, dealer.
     pub memory_bytes: [f64; 3],
-    /// The client's and the server's last report.
+    /// The client's and the server's report of the median run, by its online seconds.
     pub reports: [Value; 2],
 }
 
@@ -112,13 +112,19 @@ impl Model {
         self.cost[name].as_f64().unwrap_or(f64::NAN)
     }
 
-    /// The online seconds that `sscc cost` predicts on a link.
-    pub fn predicted_seconds(&self, link: &str) -> Result<f64, String> {
-        let cost = self.entry_cost(&["--link", link])?;
+    /// The online seconds that `sscc cost` predicts on a link, at the speed that a run with one thread a party tells.
+    pub fn predicted_seconds(&self, link: &str, alone: &Taken) -> Result<f64, String> {
+        let mut options = vec!["--link".to_owned(), link.to_owned(), "--reports".to_owned()];
+        for (name, report) in ["client", "server"].iter().zip(&alone.reports) {
+            let path = self.folder.path().join(format!("{name}.alone.json"));
+            fs::write(&path, report.to_string()).map_err(|e| e.to_string())?;
+            options.push(path.display().to_string());
+        }
+        let cost = self.entry_cost(&options)?;
         cost["predicted"]["online_seconds"].as_f64().ok_or_else(|| "`sscc cost --link` predicts nothing".to_owned())
     }
 
-    fn entry_cost(&self, options: &[&str]) -> Result<Value, String> {
+    fn entry_cost(&self, options: &[String]) -> Result<Value, String> {
         let mut command = Command::new(self.binaries.join("sscc"));
         let said = output(command.args(["cost", "--json"]).args(options).arg(self.program()))?;
         let said: Value = serde_json::from_str(&said).map_err(|e| e.to_string())?;
@@ -145,6 +151,8 @@ impl Model {
         let (Some([first, _]), Some(last)) = (reports.first(), reports.last()) else {
             return Err("no runs".to_owned());
         };
+        let mut by_time: Vec<&[Value; 2]> = reports.iter().collect();
+        by_time.sort_by(|[a, _], [b, _]| number(a, "online_seconds").total_cmp(&number(b, "online_seconds")));
         Ok(Taken {
             setup_seconds: number(first, "setup_seconds"),
             dealing_seconds: seconds("dealing_seconds"),
@@ -157,7 +165,7 @@ impl Model {
                 server.peak_rss_bytes().map_or(f64::NAN, |bytes| bytes as f64),
                 dealer.peak_rss_bytes().map_or(f64::NAN, |bytes| bytes as f64),
             ],
-            reports: last.clone(),
+            reports: by_time[by_time.len() / 2].clone(),
         })
     }
 
