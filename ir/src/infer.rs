@@ -248,14 +248,15 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
             shared(x.width.min(y.width), scale_sum(x.scale, y.scale)?, append(batch, &[kept]))
         }
         Op::Spmm { x, y, pattern: table } => {
-            let (x, y, (p, kept)) = (whole(opened(x)?)?, whole(opened(y)?)?, pattern(program, *table)?);
+            let (x, y, (p, kept)) = (opened(x)?, whole(opened(y)?)?, pattern(program, *table)?);
             let ([batch @ .., packed], [batch_y @ .., columns, k]) = (&x.shape.0[..], &y.shape.0[..]) else {
                 return fault(Code::Shape, format!("no product of {} and {}: too few axes", x.shape, y.shape));
             };
             equal_batches(batch, batch_y)?;
             equal_dims("last axis of x", *packed, "kept elements", kept)?;
             equal_dims("rows of y", *columns, "columns of the pattern", p.columns)?;
-            shared(x.width.min(y.width), scale_sum(x.scale, y.scale)?, append(batch, &[p.rows.len() as u32, *k]))
+            let width = if x.is_whole() { x.width.min(y.width) } else { y.width };
+            shared(width, scale_sum(x.scale, y.scale)?, append(batch, &[p.rows.len() as u32, *k]))
         }
         Op::Series { x, table, width } => {
             let x = opened(x)?;

@@ -52,13 +52,14 @@ pub struct Dealt {
 pub fn lift_bits(program: &Program) -> Vec<u8> {
     let mut bits = vec![0u8; program.instrs.len()];
     for instr in &program.instrs {
-        let (Op::Lift { width, .. }
-        | Op::Square { width, .. }
-        | Op::SumSquares { width, .. }
-        | Op::Mul { width, .. }
-        | Op::Spline { width, .. }) = instr.op
-        else {
-            continue;
+        // A product with a whole opening has no use for them.
+        let width = match (&instr.op, &instr.ty) {
+            (
+                Op::Lift { .. } | Op::Square { .. } | Op::SumSquares { .. } | Op::Mul { .. } | Op::Spline { .. },
+                Some(ty),
+            ) => ty.width,
+            (Op::Spmm { x, .. }, Some(ty)) if !program.ty(*x).is_whole() => ty.width,
+            _ => continue,
         };
         for x in instr.op.operands() {
             let lift = &mut bits[x.index()];
@@ -114,7 +115,15 @@ pub fn pieces(program: &Program, index: usize, lift_bits: &[u8]) -> Vec<Piece> {
             corrections(own, n - width(x));
             corrections(own, n - width(x) - width(y));
         }
-        Op::Linear { .. } | Op::Sddmm { .. } | Op::Spmm { .. } => corrections(own, n),
+        Op::Linear { .. } | Op::Sddmm { .. } => corrections(own, n),
+        // A·B, then m·B if the left operand is narrow.
+        Op::Spmm { x, y, .. } => {
+            corrections(own, n);
+            if !program.ty(*x).is_whole() {
+                let k = program.ty(*y).shape.0.last().map_or(0, |&k| u64::from(k));
+                corrections(elements(x) * k, n - width(x));
+            }
+        }
         // Cosines and sines, 2·K for every element.
         Op::Series { table, .. } => {
             let Table::Series { cos, .. } = program.table(*table) else { unreachable!("verified") };

@@ -151,8 +151,8 @@ op_table! {
     /// Kept elements of x·yᵀ: x [.., rows, k], y [.., columns, k] -> [.., kept]. Both opened whole; the width is the lesser
     /// of theirs, scales add. Sampled dense-dense matrix multiplication. Local.
     sddmm = 0x44 Sddmm { x: Value, y: Value, pattern: TableId }
-    /// A packed matrix times a dense one: x [.., kept], y [.., columns, k] -> [.., rows, k]. Both opened whole; the width is
-    /// the lesser of theirs, scales add. Local.
+    /// A packed matrix times a dense one: x [.., kept], y [.., columns, k] -> [.., rows, k]. Opened whole, both, of the lesser
+    /// width of theirs; or y whole and x with the spare bit, of y's width. Scales add. Local.
     spmm = 0x45 Spmm { x: Value, y: Value, pattern: TableId }
     /// A smooth function by a trigonometric series, of the low period_log2 + scale bits of the opening: the function has
     /// the ring's own period, so no claim is needed (the offset of one is taken off first). Local.

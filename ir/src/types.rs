@@ -159,6 +159,13 @@ pub struct Type {
     pub shape: Shape,
 }
 
+impl Type {
+    /// Whether it is an opening without a claim.
+    pub fn is_whole(&self) -> bool {
+        self.kind == Kind::Opened { whole: true }
+    }
+}
+
 impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {

@@ -8,7 +8,7 @@
 pub const FRAME_HEADER: u64 = 16;
 
 /// Greatest payload of a frame in bytes.
-pub const FRAME_PAYLOAD: u64 = 1 << 20;
+pub const FRAME_PAYLOAD: u64 = 1 << 18;
 
 /// Bytes on the socket for a message of `payload` bytes. An empty message sends nothing.
 pub fn message_bytes(payload: u64) -> u64 {

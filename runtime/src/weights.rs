@@ -7,6 +7,7 @@ use crate::ring;
 use ir::material::masked_weights;
 use ir::{Program, Weight, Width};
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// A tensor of signed little-endian integers as they lie in a file, row-major.
 #[derive(Clone, Copy)]
@@ -30,7 +31,16 @@ macro_rules! with_cells {
     };
 }
 
-impl Integers<'_> {
+impl<'a> Integers<'a> {
+    /// Some neighbouring elements.
+    pub fn range(self, range: Range<usize>) -> Integers<'a> {
+        match self {
+            Integers::Two(cells) => Integers::Two(&cells[range]),
+            Integers::Four(cells) => Integers::Four(&cells[range]),
+            Integers::Eight(cells) => Integers::Eight(&cells[range]),
+        }
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         with_cells!(self, cells => cells.len())

@@ -166,12 +166,16 @@ fn products_of_two_secrets() {
             let x = whole(&mut t, &mut rng, &shape(&[rows, k]), n_x);
             let y = whole(&mut t, &mut rng, &shape(&[columns, k]), n_y);
             let packed = whole(&mut t, &mut rng, &shape(&[kept]), n_x);
+            let n = claimed_width(&mut rng);
+            let narrow = t.claimed(&mut rng, &shape(&[kept]), n);
             t.round();
             let pattern = t.b.table("pattern", Table::Pattern(pattern));
             let scores = push(&mut t.b, Op::Sddmm { x, y, pattern });
             let mixed = push(&mut t.b, Op::Spmm { x: packed, y, pattern });
+            let narrow = push(&mut t.b, Op::Spmm { x: narrow, y, pattern });
             t.reveal(scores);
             t.reveal(mixed);
+            t.reveal(narrow);
             t.finish().check_exact(&mut rng);
         }
     }

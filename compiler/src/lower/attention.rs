@@ -134,7 +134,13 @@ pub fn lower(
     let longest = pattern.rows.iter().map(|&(from, to)| to - from).max().unwrap_or(1);
     let greatest_sum = f64::from(longest) * (HEAD + 0.1).exp();
     let sum = draft.reshape(sum, &[batch * heads as u32, rows, 1]);
-    let (open_e, open_v) = (draft.open_whole(e, LATER), draft.open_whole(v, LATER));
+    // A step that looks back at many tokens sends least if E, new in every step, is opened narrow; where E has a row for
+    // every token, what the dealer has to give for that would be too much.
+    let open_e = match context.step {
+        Step::Once | Step::Prefill => draft.open_whole(e, LATER),
+        Step::Decode { .. } => draft.open_within(e, (HEAD + 0.1).exp()),
+    };
+    let open_v = draft.open_whole(v, LATER);
     let open_v = keep_open(context.step, draft, open_v, "values", pattern);
     let open_sum = draft.open_within(sum, greatest_sum);
     let result = draft.spmm(open_e, open_v, table);
@@ -197,14 +203,13 @@ fn shift_and_clip(
     };
     let (above_low, above_high) = (bit(draft, 0), bit(draft, count - 1));
     let inside = draft.sub(above_low, above_high);
-    let (inside, above_low) = (draft.open_within(inside, 1.0), draft.open_within(above_low, 1.0));
+    let open_inside = draft.open_within(inside, 1.0);
     // Whole: nothing above the width that the exponential reads is needed of the product.
     let score = draft.open_whole(score, LATER);
-    let kept_scores = draft.mul(score, inside);
+    let kept_scores = draft.mul(score, open_inside);
     // above_high = above_low - inside, so the two ends are low + (high - low)·above_low - high·inside.
     let width = draft.constant("clip_width", grid.high - grid.low, 0);
     let high = draft.constant("clip_high", grid.high, 0);
-    let (above_low, inside) = (draft.lift(above_low), draft.lift(inside));
     let (above_low, inside) = (draft.mul_public(above_low, width), draft.mul_public(inside, high));
     let ends = draft.sub(above_low, inside);
     let ends = draft.up_to(ends, SCORE_SCALE);

@@ -104,7 +104,11 @@ schedule @products {
   o11 = open v9 {width=20, whole} : whole<20.8>[2,6]
   round
   v13 = spmm o11, o4, @causal : share<20.12>[2,3,4]
-  reveal v13, out0 {to=client}
+  o14 = open v9 {width=13} : opened<13.8>[2,6]
+  round
+  v16 = spmm o14, o4, @causal : share<20.12>[2,3,4]
+  v17 = add v13, v16 : share<20.12>[2,3,4]
+  reveal v17, out0 {to=client}
 }
 "#,
     )
@@ -123,24 +127,30 @@ schedule @products {
     assert_eq!(of(9), [(12, 20)]);
     assert_eq!(of(10), [(144, 27)]);
     assert_eq!(of(13), [(24, 20)]);
+    // A·B, then m·B for every kept element and column; of the opening, carry and top bit.
+    assert_eq!(of(16), [(24, 20), (48, 7)]);
+    assert_eq!((of(14), lift[14]), (vec![(12, 7), (12, 7)], 7));
 
     let got = cost(&p);
-    // First round: 24·10 + 8·13 + 24·20 + 24·8 bits; second: 12·20 bits.
-    let opened = 16 + 30 + 13 + 60 + 24 + 16 + 30;
+    // First round: 24·10 + 8·13 + 24·20 + 24·8 bits; second: 12·20 bits; third: 12·13 bits.
+    let opened = 16 + 30 + 13 + 60 + 24 + 16 + 30 + 16 + 20;
     assert_eq!(got.client_sent_bytes, opened);
     assert_eq!(got.server_sent_bytes, opened + 16 + 60);
     assert_eq!(got.client_material_bytes, 0);
-    assert_eq!(got.server_material_bytes, 2 * 45 + 2 * 12 + (75 + 36 + 45 + 6) + 30 + 30 + 2 * 243 + 60);
-    // [2] batches of 6 kept elements times 4, twice.
-    assert_eq!(got.macs, 2 * 6 * 4 * 2);
+    assert_eq!(
+        got.server_material_bytes,
+        2 * 45 + 2 * 12 + (75 + 36 + 45 + 6) + 30 + 30 + 2 * 243 + 60 + 2 * 11 + 60 + 42
+    );
+    // [2] batches of 6 kept elements times 4, three times.
+    assert_eq!(got.macs, 2 * 6 * 4 * 3);
 }
 
 #[test]
 fn frames_have_headers() {
     let mut b = Builder::new("frames");
     b.scheduled();
-    let input = b.input(fixed_input("x", share(64, 0, &[1 << 17]))); // Exactly 2^20 bytes: one frame.
-    let more = b.input(fixed_input("y", share(64, 0, &[(1 << 17) + 1]))); // 8 bytes more: two frames.
+    let input = b.input(fixed_input("x", share(64, 0, &[1 << 15]))); // Exactly 2^18 bytes: one frame.
+    let more = b.input(fixed_input("y", share(64, 0, &[(1 << 15) + 1]))); // 8 bytes more: two frames.
     let y = b.output(Output { name: "z".to_owned(), shape: shape(&[1]), to: Party::Client });
     for input in [input, more] {
         let x = b.push(Op::Input { input }, None).unwrap();
@@ -155,7 +165,7 @@ fn frames_have_headers() {
     let p = b.finish();
     verify(&p, &Limits::default()).unwrap();
     let got = cost(&p);
-    let both = (1 << 20) + 16 + (1 << 20) + 8 + 32;
+    let both = (1 << 18) + 16 + (1 << 18) + 8 + 32;
     assert_eq!((got.client_sent_bytes, got.server_sent_bytes), (both, both + 16 + 1));
     // A lift to one bit needs neither carry nor top bit.
     assert_eq!((got.client_material_bytes, got.server_material_bytes), (0, 0));

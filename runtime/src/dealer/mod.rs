@@ -109,7 +109,8 @@ fn product(
     to: &mut Dealing,
 ) -> io::Result<()> {
     let Table::Pattern(pattern) = program.table(pattern) else { panic!("verified: a pattern") };
-    matmul::deal(product, x, y, pattern, program.ty(Value(index as u32)).width, to)
+    let narrow = program.instrs[index].op.operands().next().is_some_and(|x| !program.ty(x).is_whole());
+    matmul::deal(product, (x, narrow), y, pattern, program.ty(Value(index as u32)).width, to)
 }
 
 /// Bytes that a step takes from the dealer.

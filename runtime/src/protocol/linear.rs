@@ -5,8 +5,8 @@
 //!           (Vector-matrix triples whose matrix part is reused; the client never learns A·B, nor the server A.)
 //! Shapes    x [.., k], W [k, m] -> [.., m]. Scales add, the width N stays.
 //! Dealt     A: nothing, it comes from the client's seed. A·B at N bits for every element of the result.
-//! Online    One message, client to server: D at N bits. y0 does not depend on x and is computed before the input is
-//!           known.
+//! Online    One message, client to server: D at N bits, in blocks of columns, see [`Sizes::blocks`]. y0 does not depend
+//!           on x and is computed before the input is known.
 
 use super::{Dealing, Source, Use, kind};
 use crate::codec::dimensions;
@@ -14,11 +14,17 @@ use crate::material::MaterialError;
 use crate::prg::{Seed, Stream};
 use crate::ring::{self, Buffer};
 use crate::weights::Integers;
+use ir::wire::FRAME_PAYLOAD;
 use ir::{Program, Value, Weight, Width};
+use rayon::prelude::*;
 use std::io::{self, Write};
+use std::ops::Range;
 
 /// Elements that are masked at one time. A multiple of 8.
 const CHUNK: usize = 1 << 22;
+
+/// Columns of a block at least: each block's product is added to all elements of the result.
+const BLOCK: usize = 256;
 
 /// Sizes of a product.
 #[derive(Clone, Copy)]
@@ -37,6 +43,16 @@ impl Sizes {
         let (x, w) = (dimensions(&program.ty(x).shape), dimensions(&program.weights[weight.index()].shape));
         let [k, m] = w[..] else { panic!("verified: a weight of a product is a matrix") };
         Sizes { rows: x[..x.len() - 1].iter().product(), k, m }
+    }
+
+    /// Columns of D that travel together, in their order: all rows of a block lie behind each other, `[row][column]`. The
+    /// server multiplies a block, with the rows of W that belong to it, while the next is on its way. All but the last have
+    /// a multiple of 8 columns.
+    pub fn blocks(self, width: Width) -> impl Iterator<Item = Range<usize>> {
+        let bytes = ring::packed_len(self.rows * self.k, width);
+        let count = bytes.div_ceil(FRAME_PAYLOAD as usize).min(self.k / BLOCK).max(1);
+        let columns = self.k.div_ceil(count).next_multiple_of(8);
+        (0..self.k).step_by(columns).map(move |from| from..self.k.min(from + columns))
     }
 }
 
@@ -140,10 +156,15 @@ pub fn prepare<E: Send>(
     Ok(products.collect())
 }
 
-/// The client's message D: the elements for those of `x`, which begin at element `first`.
-pub fn send(client: Use, first: usize, x: &[u64], width: Width) -> Buffer {
-    let mut message = client.elements(kind::INPUT, first..first + x.len(), width);
-    ring::zip_assign(&mut message, x, |a, x| x.wrapping_sub(a));
+/// The client's message D: a block of columns of `x`, `[row][column]`.
+pub fn send(client: Use, sizes: Sizes, columns: Range<usize>, x: &[u64], width: Width) -> Buffer {
+    let mask = client.stream(kind::INPUT);
+    let mut message = Buffer::unset(sizes.rows * columns.len());
+    message.par_chunks_mut(columns.len()).enumerate().for_each(|(row, out)| {
+        let from = row * sizes.k + columns.start;
+        mask.fill(from as u64, width, out);
+        out.iter_mut().zip(&x[from..]).for_each(|(out, x)| *out = x.wrapping_sub(*out));
+    });
     message
 }
 
@@ -157,17 +178,17 @@ impl Dealt {
     }
 }
 
-/// The server's side: its share of the result, row by row as the client's message arrives.
+/// The server's side: its share of the result, block by block as the client's message arrives.
 pub struct Product {
     sizes: Sizes,
     width: Width,
     x: Option<Buffer>,
-    /// The share of A·B, to which the rows' products are added.
+    /// The share of A·B, to which the blocks' products are added.
     result: Buffer,
 }
 
 impl Product {
-    /// Without any row of the message; `x` is the server's share of the operand, unless that is zero.
+    /// Without any block of the message; `x` is the server's share of the operand, unless that is zero.
     pub fn new(x: Option<Buffer>, dealt: Dealt, sizes: Sizes, width: Width) -> Product {
         Product { sizes, width, x, result: dealt.0 }
     }
@@ -177,18 +198,43 @@ impl Product {
         self.sizes
     }
 
-    /// Adds whole rows of the client's message, from row `first` on. Each row is added once.
-    pub fn add(&mut self, first: usize, mut message: Buffer, weight: Integers) {
-        let Sizes { k, m, .. } = self.sizes;
-        let rows = message.len() / k;
+    /// Adds a block of columns of the client's message. Each is added once.
+    pub fn add(&mut self, columns: Range<usize>, mut message: Buffer, weight: Integers) {
+        let Sizes { rows, k, m } = self.sizes;
         if let Some(x) = &self.x {
-            ring::add_assign(&mut message, &x[first * k..][..rows * k]);
+            let rows = message.par_chunks_mut(columns.len()).zip(x.par_chunks(k));
+            rows.for_each(|(out, x)| {
+                out.iter_mut().zip(&x[columns.clone()]).for_each(|(out, x)| *out = out.wrapping_add(*x))
+            });
         }
-        weight.matmul_add(&message, rows, k, m, self.width, &mut self.result[first * m..][..rows * m]);
+        let weight = weight.range(columns.start * m..columns.end * m);
+        weight.matmul_add(&message, rows, columns.len(), m, self.width, &mut self.result);
     }
 
-    /// The server's share, once every row was added.
+    /// The server's share, once every block was added.
     pub fn complete(self) -> Buffer {
         self.result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_make_up_the_message() {
+        let blocks = |rows, k, width| Sizes { rows, k, m: 5 }.blocks(width).collect::<Vec<_>>();
+        // A row, and a message of one frame.
+        assert_eq!(blocks(1, 50_257, 16), [0..50_257]);
+        assert_eq!(blocks(128, 500, 32), [0..500]);
+        // 565 KB would be three frames; a block has 256 columns at least.
+        assert_eq!(blocks(128, 768, 46), [0..256, 256..512, 512..768]);
+        assert_eq!(blocks(128, 700, 46), [0..352, 352..700]);
+        for (rows, k, width) in [(128, 50_257, 16), (3, 1 << 20, 64), (1000, 3073, 33), (1, 1, 1), (7, 300, 64)] {
+            let blocks = blocks(rows, k, width);
+            assert_eq!(blocks.iter().flat_map(Clone::clone).collect::<Vec<_>>(), (0..k).collect::<Vec<_>>());
+            let (last, others) = blocks.split_last().expect("a block at least");
+            assert!(others.iter().all(|b| b.len() % 8 == 0 && b.len() >= BLOCK && b.len() >= last.len()), "{blocks:?}");
+        }
     }
 }

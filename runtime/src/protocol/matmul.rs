@@ -1,15 +1,20 @@
-//! `sddmm` and `spmm`: matrix products of two secrets that were opened whole, of which a pattern keeps a part.
+//! `sddmm` and `spmm`: matrix products of two secrets that were opened, of which a pattern keeps a part.
 //!
-//! Identity  X = X' - A, Y = Y' - B with X', Y' opened and A, B their masks:
+//! Identity  X = X' - A, Y = Y' - B with X', Y' opened whole and A, B their masks:
 //!           X·Y = X'·(Y' - B) - A·Y' + [A·B], so with shares A0 + A1, B0 + B1 of the masks
 //!           z0 = X'·(Y' - B0) - A0·Y' + C0,  z1 = X'·(-B1) - A1·Y' + C1,  C0 + C1 = A·B.
 //!           (Beaver, CRYPTO 1991, with masks that belong to the operands: one opening serves every product.)
+//!           With x = e - r + v·m opened narrow, v = k·2^n public for each element (see the head of [`super`]), the shares
+//!           of x are known by [`super::lift`], and x·Y = x·Y' - e·B + [r·B] - v·[m·B].
 //! Shapes    `sddmm`: x [.., rows, k], y [.., columns, k] -> kept elements of x·yᵀ. `spmm`: packed x [.., kept],
-//!           y [.., columns, k] -> [.., rows, k]. Width N is the lesser of both openings', scales add.
-//! Dealt     The same product of the masks, N bits for every element of the result.
-//! Online    Local. Exact mod 2^N.
+//!           y [.., columns, k] -> [.., rows, k]. Width N is the lesser of both openings', that of y if x is narrow; scales
+//!           add.
+//! Dealt     The same product of the masks, N bits for every element of the result. For a narrow x also m·B, N - n bits for
+//!           every kept element and every column of its row of y: v differs from element to element, so these products
+//!           cannot be added up before.
+//! Online    Local. Exact mod 2^N, within the claim of a narrow x.
 
-use super::{Dealing, Mask, Opening, Source, client_bits};
+use super::{Dealing, Mask, Opening, Source, Vector, client_bits, lift, times_power};
 use crate::material::MaterialError;
 use crate::ring::{self, Buffer, Tensor};
 use ir::{Party, Pattern, Width};
@@ -146,34 +151,103 @@ impl Sizes<'_> {
     }
 }
 
-/// The dealer's side.
-pub fn deal(product: Product, x: &Mask, y: &Mask, pattern: &Pattern, width: Width, to: &mut Dealing) -> io::Result<()> {
+impl Sizes<'_> {
+    /// out -= v·m·B, of which `wraps` has the party's shares of m·B. Whether v is zero is public.
+    fn subtract_wraps(&self, x: &Opening, wraps: &Vector, out: &mut [u64]) {
+        let (k, power) = (self.k, times_power(1, x.width));
+        out.par_chunks_mut(self.result).enumerate().for_each_init(Vec::new, |of_row, (batch, out)| {
+            let mut first = batch * self.x;
+            for (out, &(from, to)) in out.chunks_exact_mut(k).zip(&self.pattern.rows) {
+                let opened = &x.opened.data[first..first + (to - from) as usize];
+                of_row.resize(opened.len() * k, 0);
+                wraps.fill(first * k, of_row);
+                for (opened, products) in opened.iter().zip(of_row.chunks_exact(k)) {
+                    if opened >> (x.width - 1) == 0 {
+                        out.iter_mut()
+                            .zip(products)
+                            .for_each(|(out, p)| *out = out.wrapping_sub(power.wrapping_mul(*p)));
+                    }
+                }
+                first += opened.len();
+            }
+        });
+    }
+}
+
+/// The dealer's side. `narrow` tells that x has a claim.
+pub fn deal(
+    product: Product,
+    (x, narrow): (&Mask, bool),
+    y: &Mask,
+    pattern: &Pattern,
+    width: Width,
+    to: &mut Dealing,
+) -> io::Result<()> {
     let sizes = Sizes::new(product, &x.r.shape, &y.r.shape, pattern, width);
     let mut products = Buffer::zeros(sizes.shape.iter().product());
     sizes.add(&[(&x.r.data, &y.r.data)], &mut products);
-    to.vector(0, 0, width, &products)
+    to.vector(0, 0, width, &products)?;
+    if !narrow {
+        return Ok(());
+    }
+    // For every kept element of a batch the row of y that it is multiplied with.
+    let rows: Vec<usize> = pattern.rows.iter().flat_map(|&(from, to)| from as usize..to as usize).collect();
+    to.correlation(1, 0..x.r.len() * sizes.k, bits_of_wraps(x.width, width), |i| {
+        let (element, column) = (i / sizes.k, i % sizes.k);
+        let row = element / sizes.x * (sizes.y / sizes.k) + rows[element % sizes.x];
+        x.top(element) * y.r.data[row * sizes.k + column]
+    })
 }
 
-/// A party's share of the product of the masks.
+/// Bits of m·B, which stands before a multiple of 2^n.
+fn bits_of_wraps(n: Width, width: Width) -> Width {
+    width.saturating_sub(n)
+}
+
+/// A party's shares of what is dealt.
 pub struct Dealt {
+    /// Of the product of the masks.
     share: Buffer,
+    /// Of m·B: `[batch][kept][column of y]`.
+    wraps: Vector,
     width: Width,
 }
 
 impl Dealt {
-    /// Takes a party's material.
-    pub fn take(source: &mut Source, elements: usize, width: Width) -> Result<Dealt, MaterialError> {
-        Ok(Dealt { share: source.correlation(0, 0..elements, width)?, width })
+    /// Takes a party's material for a result of so many elements.
+    pub fn take(
+        source: &mut Source,
+        elements: usize,
+        x: &Opening,
+        y: &Opening,
+        width: Width,
+    ) -> Result<Dealt, MaterialError> {
+        let share = source.correlation(0, 0..elements, width)?;
+        let k = y.shape().last().copied().unwrap_or_default();
+        let bits = if x.whole { 0 } else { bits_of_wraps(x.width, width) };
+        Ok(Dealt { share, wraps: source.vector(1, 0..x.len() * k, bits)?, width })
     }
 }
 
 /// A party's side.
 pub fn read(party: Party, product: Product, x: &Opening, y: &Opening, pattern: &Pattern, dealt: Dealt) -> Tensor {
     let sizes = Sizes::new(product, x.shape(), y.shape(), pattern, dealt.width);
-    let (client, mut right, mut left) = (client_bits(party), y.opened.data.clone(), x.mask.clone());
-    ring::zip_assign(&mut right, &y.mask, move |opened, r| (opened & client).wrapping_sub(r));
-    ring::map_assign(&mut left, u64::wrapping_neg);
-    let mut out = dealt.share;
-    sizes.add(&[(&x.opened.data, &right), (&left, &y.opened.data)], &mut out);
+    let Dealt { share: mut out, wraps, width } = dealt;
+    let client = client_bits(party);
+    if x.whole {
+        let (mut right, mut left) = (y.opened.data.clone(), x.mask.clone());
+        ring::zip_assign(&mut right, &y.mask, move |opened, r| (opened & client).wrapping_sub(r));
+        ring::map_assign(&mut left, u64::wrapping_neg);
+        sizes.add(&[(&x.opened.data, &right), (&left, &y.opened.data)], &mut out);
+        return Tensor::new(sizes.shape, out);
+    }
+    let (share, mut public, mut right) = (lift::read(party, x), x.opened.data.clone(), y.mask.clone());
+    let offset = x.offset();
+    ring::map_assign(&mut public, move |opened| opened.wrapping_sub(offset));
+    ring::map_assign(&mut right, u64::wrapping_neg);
+    sizes.add(&[(&share.data, &y.opened.data), (&public, &right)], &mut out);
+    if bits_of_wraps(x.width, width) > 0 {
+        sizes.subtract_wraps(x, &wraps, &mut out);
+    }
     Tensor::new(sizes.shape, out)
 }

@@ -203,10 +203,11 @@ fn reads_give_the_same_integers() {
                 };
                 roles.run(
                     2,
-                    |to| matmul::deal(product, &mask, mask_y(), &pattern, width, to),
+                    |to| matmul::deal(product, (&mask, false), mask_y(), &pattern, width, to),
                     |party, source| {
-                        let dealt = matmul::Dealt::take(source, v.result.len(), width).expect("dealt");
-                        matmul::read(party, product, x(party), y(party), &pattern, dealt)
+                        let (x, y) = (x(party), y(party));
+                        let dealt = matmul::Dealt::take(source, v.result.len(), x, y, width).expect("dealt");
+                        matmul::read(party, product, x, y, &pattern, dealt)
                     },
                 )
             }
@@ -279,7 +280,6 @@ fn linear_sum(roles: &Roles, v: &OfShares) -> Vec<u64> {
         Ok(())
     };
     let client = roles.uses(0)[0];
-    let message = linear::send(client, 0, &v.shares[0], width);
     let (_, sum) = roles.run(
         0,
         |to| linear::deal(client, mask, sizes, width, to),
@@ -292,9 +292,10 @@ fn linear_sum(roles: &Roles, v: &OfShares) -> Vec<u64> {
                 Party::Server => {
                     let dealt = linear::Dealt::take(source, sizes, width).expect("dealt");
                     let mut product = linear::Product::new(Some(v.shares[1].clone().into()), dealt, sizes, width);
-                    let (first, rest) = message.split_at(sizes.k);
-                    product.add(0, first.to_vec().into(), weight);
-                    product.add(1, rest.to_vec().into(), weight);
+                    for columns in [0..1, 1..sizes.k] {
+                        let message = linear::send(client, sizes, columns.clone(), &v.shares[0], width);
+                        product.add(columns, message, weight);
+                    }
                     product.complete()
                 }
             };

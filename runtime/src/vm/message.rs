@@ -10,9 +10,9 @@ use ir::Width;
 use ir::wire::FRAME_PAYLOAD;
 use std::time::{Duration, Instant};
 
-/// Elements that are packed or unpacked at a time: a multiple of 8, so that they end on a byte, and enough to occupy all
+/// Elements that are packed at a time: a multiple of 8, so that they end on a byte, and enough to occupy all
 /// cores.
-pub(super) const CHUNK: usize = 1 << 18;
+const CHUNK: usize = 1 << 18;
 
 /// A message that leaves as it is written.
 #[derive(Default)]

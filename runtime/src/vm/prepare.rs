@@ -60,7 +60,9 @@ impl Machine<'_> {
             Op::Linear { x, weight } => {
                 let (sizes, width) = (Sizes::of(program, x, weight), program.ty(x).width);
                 if self.ahead.sent[i] {
-                    ring::pack(&linear::send(own, 0, &values.share(x).data, width), width, packed);
+                    for columns in sizes.blocks(width) {
+                        ring::pack(&linear::send(own, sizes, columns, &values.share(x).data, width), width, packed);
+                    }
                     parts.push((i, start..packed.len()));
                 }
                 let product = match &mut self.products {

@@ -26,8 +26,9 @@ pub(super) fn read(
     let product = |source: &mut Source, product, x: &Value, y: &Value, pattern: &TableId| {
         let ty = program.ty(Value(i as u32));
         let elements = dimensions(&ty.shape).iter().product();
-        let dealt = matmul::Dealt::take(source, elements, ty.width)?;
-        Ok(matmul::read(party, product, opening(x), opening(y), machine.pattern(*pattern), dealt))
+        let (x, y) = (opening(x), opening(y));
+        let dealt = matmul::Dealt::take(source, elements, x, y, ty.width)?;
+        Ok(matmul::read(party, product, x, y, machine.pattern(*pattern), dealt))
     };
     let shape = || machine.shape(Value(i as u32));
     match op {

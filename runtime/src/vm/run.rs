@@ -2,7 +2,7 @@
 
 use super::error::{Cause, VmError};
 use super::local::local;
-use super::message::{CHUNK, Incoming, Outgoing};
+use super::message::{Incoming, Outgoing};
 use super::read::read;
 use super::values::{Slot, Values};
 use super::{Machine, Role};
@@ -18,9 +18,6 @@ use crate::weights::ServerWeights;
 use bytes::Bytes;
 use ir::{InputId, Op, Party, Value, Weight, Width, liveness};
 use std::time::{Duration, Instant};
-
-/// Rows of a `linear` that the server multiplies at a time, at least: the kernel copies the weight once for all of them.
-const ROWS: usize = 128;
 
 /// The state of a run.
 pub(super) struct Run<'r, 'a> {
@@ -163,8 +160,8 @@ impl<'r, 'a> Run<'r, 'a> {
             Party::Client => {
                 let (step, own) = (self.step_of(i), self.machine.own(i));
                 let x = &self.values.share(x).data;
-                for first in (0..x.len()).step_by(CHUNK) {
-                    let message = linear::send(own, first, &x[first..x.len().min(first + CHUNK)], width);
+                for columns in sizes.blocks(width) {
+                    let message = linear::send(own, sizes, columns, x, width);
                     let start = Instant::now();
                     let bytes = self.outgoing.add(self.link, step, &message, width)?;
                     self.packing += start.elapsed();
@@ -301,13 +298,10 @@ impl<'r, 'a> Run<'r, 'a> {
     ) -> Result<Slot, Cause> {
         let Op::Linear { x, weight } = self.machine.program.instrs[p].op else { panic!("a product is a `linear`") };
         let (width, integers) = (self.machine.program.ty(x).width, weights.integers(weight));
-        let Sizes { rows, k, .. } = product.sizes();
-        // A multiple of 8 rows ends on a byte.
-        let step = rows.div_ceil((rows * k / CHUNK).max(1)).max(ROWS).next_multiple_of(8);
-        for first in (0..rows).step_by(step) {
-            let count = step.min(rows - first) * k;
-            let masked = self.unpacked(message, count, width)?;
-            product.add(first, masked, integers);
+        let sizes = product.sizes();
+        for columns in sizes.blocks(width) {
+            let masked = self.unpacked(message, sizes.rows * columns.len(), width)?;
+            product.add(columns, masked, integers);
         }
         Ok(Slot::Share(Tensor::new(self.machine.shape(Value(p as u32)), product.complete())))
     }
