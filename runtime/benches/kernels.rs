@@ -383,7 +383,7 @@ const PARTIES: [(&str, Party); 2] = [("client", Party::Client), ("server", Party
 /// A party's half of an opening, and the bytes that it sends.
 fn half(party: Party, own: Use, x: &Tensor, width: Width) -> (Half, Vec<u8>) {
     let mut bytes = vec![0; ring::packed_len(x.len(), width)];
-    let half = open::send(party, x, &open::mask(own, width), width, true, open::Dealt::default(), &mut bytes);
+    let half = open::send(party, x, open::mask(own, width), width, true, open::Dealt::default(), &mut bytes);
     (half, bytes)
 }
 

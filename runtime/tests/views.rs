@@ -252,7 +252,7 @@ fn halves(fault: impl Fn(&mut [u64]), whole: bool) -> Vec<View> {
         let (mut packed, mut message) = (Vec::new(), vec![0; packed_len(x.len(), WIDTH)]);
         pack(&mask, WIDTH, &mut packed);
         let mask = Vector::Packed { bytes: packed.into(), bits: WIDTH };
-        open::send(Party::Client, &x, &mask, WIDTH, whole, open::Dealt::default(), &mut message);
+        open::send(Party::Client, &x, mask, WIDTH, whole, open::Dealt::default(), &mut message);
         unpack(&message, WIDTH, x.len()).iter().map(|&v| (v, WIDTH)).collect()
     };
     (0..RUNS).map(half).collect()

@@ -8,7 +8,7 @@
 //! Errors    More rows than the entry has room for, a step out of order, a step after one that failed. They are told
 //!           before the step has sent anything.
 
-use super::{Mask, Opening, open};
+use super::{Mask, Opening, Vector, open};
 use crate::codec::dimensions;
 use crate::ring::Tensor;
 use crate::step::Step;
@@ -95,8 +95,8 @@ impl<const PARTS: usize> Cache<PARTS> {
 
 /// A party's side; `all` is the type of the result.
 pub fn read(cache: &mut Openings, state: StateId, x: &Opening, all: &Type) -> Opening {
-    let [opened, mask] = cache.append(state, [&x.opened.data, &x.mask], all);
-    Opening { width: x.width, whole: x.whole, opened, mask: mask.data, dealt: open::Dealt::default() }
+    let [opened, mask] = cache.append(state, [&x.opened.data, &x.mask.all(x.len())], all);
+    Opening { width: x.width, whole: x.whole, opened, mask: Vector::Kept(mask.data), dealt: open::Dealt::default() }
 }
 
 /// The dealer's side.

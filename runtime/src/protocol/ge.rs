@@ -126,7 +126,7 @@ impl Vector {
     /// Elements from number `from` on, a multiple of 8·16, unexpanded, in memory that `bytes` lends.
     fn cells<'a>(&self, from: usize, count: usize, bytes: &'a mut Vec<[u8; 16]>) -> Cells<'a> {
         let (stride, width) = match self {
-            Vector::Zero => panic!("a table has values"),
+            Vector::Zero | Vector::Kept(_) => panic!("a table is dealt, and has values"),
             Vector::Seed { stream, first, bits } => {
                 let (size, first) = (element_bytes(*bits), *first as usize + from);
                 assert!((first * size).is_multiple_of(16), "tables of whole blocks");

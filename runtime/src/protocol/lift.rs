@@ -12,7 +12,8 @@ use ir::Party;
 
 /// A party's side.
 pub fn read(party: Party, x: &Opening) -> Tensor {
-    let lifted = compute([], x.len(), |range, [], out| lift(Cpu::get(), x.view(range), client_bits(party), out));
+    let client = client_bits(party);
+    let lifted = compute([], x.len(), |range, [], [parts, _], out| lift(Cpu::get(), x.view(range, parts), client, out));
     Tensor::new(x.shape().to_vec(), lifted)
 }
 

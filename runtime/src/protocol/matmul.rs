@@ -235,13 +235,13 @@ pub fn read(party: Party, product: Product, x: &Opening, y: &Opening, pattern: &
     let Dealt { share: mut out, wraps, width } = dealt;
     let client = client_bits(party);
     if x.whole {
-        let (mut right, mut left) = (y.opened.data.clone(), x.mask.clone());
-        ring::zip_assign(&mut right, &y.mask, move |opened, r| (opened & client).wrapping_sub(r));
+        let (mut right, mut left) = (y.opened.data.clone(), x.mask.all(x.len()));
+        ring::zip_assign(&mut right, &y.mask.all(y.len()), move |opened, r| (opened & client).wrapping_sub(r));
         ring::map_assign(&mut left, u64::wrapping_neg);
         sizes.add(&[(&x.opened.data, &right), (&left, &y.opened.data)], &mut out);
         return Tensor::new(sizes.shape, out);
     }
-    let (share, mut public, mut right) = (lift::read(party, x), x.opened.data.clone(), y.mask.clone());
+    let (share, mut public, mut right) = (lift::read(party, x), x.opened.data.clone(), y.mask.all(y.len()));
     let offset = x.offset();
     ring::map_assign(&mut public, move |opened| opened.wrapping_sub(offset));
     ring::map_assign(&mut right, u64::wrapping_neg);

@@ -73,18 +73,19 @@ fn gather(elements: usize, f: impl Fn(usize) -> u64 + Sync) -> Buffer {
 }
 
 /// A vector computed chunk by chunk, in parallel. For a range of elements, `f` gets the same elements of the vectors that
-/// were dealt and fills the result; each chunk is expanded, used and finished while it is in the cache.
+/// were dealt, room for the parts of two openings, and the result to be filled; each chunk is expanded, used and finished
+/// while it is in the cache.
 fn compute<const N: usize>(
     dealt: [&Vector; N],
     elements: usize,
-    f: impl Fn(Range<usize>, [&[u64]; N], &mut [u64]) + Sync,
+    f: impl Fn(Range<usize>, [&[u64]; N], &mut [Parts; 2], &mut [u64]) + Sync,
 ) -> Buffer {
     let mut out = Buffer::unset(elements);
-    let buffers = || std::array::from_fn(|_| vec![0; TASK.min(elements)]);
-    let chunk = |buffers: &mut [Vec<u64>; N], (number, out): (usize, &mut [u64])| {
+    let buffers = || (std::array::from_fn(|_| vec![0; TASK.min(elements)]), Default::default());
+    let chunk = |(buffers, parts): &mut ([Vec<u64>; N], [Parts; 2]), (number, out): (usize, &mut [u64])| {
         let range = number * TASK..number * TASK + out.len();
         buffers.iter_mut().zip(dealt).for_each(|(buffer, dealt)| dealt.fill(range.start, &mut buffer[..out.len()]));
-        f(range, buffers.each_ref().map(|buffer| &buffer[..out.len()]), out);
+        f(range, buffers.each_ref().map(|buffer| &buffer[..out.len()]), parts, out);
     };
     if elements <= TASK {
         chunk(&mut buffers(), (0, &mut out));
@@ -123,10 +124,14 @@ pub struct Opening {
     /// o, public, reduced mod 2^n.
     opened: Tensor,
     /// The party's share of r mod 2^n, reduced.
-    mask: Buffer,
+    mask: Vector,
     /// Shares of the carry c and of the top bit m, or none if no reader lifts.
     dealt: open::Dealt,
 }
+
+/// A party's shares of masks, carries and top bits of neighbouring elements, expanded by the reader that uses them.
+#[derive(Default)]
+struct Parts([Vec<u64>; 3]);
 
 /// One element of an opening with a claim, in the terms of the module's head. `r` and `m` are the party's shares at any
 /// width that the opening was dealt for; `wrap` is k·2^n, public.
@@ -165,17 +170,26 @@ impl Opening {
         self.opened.data[i].wrapping_sub(self.offset())
     }
 
-    /// Element `i`.
-    #[inline(always)]
-    fn element(&self, i: usize) -> Element {
-        self.view(i..i + 1).element(0)
+    /// The party's shares of masks, carries and top bits.
+    fn vectors(&self) -> [&Vector; 3] {
+        [&self.mask, &self.dealt.carry, &self.dealt.top]
     }
 
-    /// Elements `range`, at most [`TASK`].
-    fn view(&self, range: Range<usize>) -> View<'_> {
-        let [carry, top] = self.dealt.at(range.clone());
-        let (opened, mask) = (&self.opened.data[range.clone()], &self.mask[range]);
-        View { width: self.width, offset: self.offset(), opened, mask, carry, top }
+    /// Elements `range`, at most [`BLOCK`].
+    fn view<'a>(&'a self, range: Range<usize>, parts: &'a mut Parts) -> View<'a> {
+        static ZEROS: [u64; BLOCK] = [0; BLOCK];
+        let (width, offset, opened) = (self.width, self.offset(), &self.opened.data[range.clone()]);
+        let mut expanded = [&ZEROS[..range.len()]; 3];
+        for ((expanded, part), vector) in expanded.iter_mut().zip(&mut parts.0).zip(self.vectors()) {
+            // Without readers that lift, carry and top bit stand before a multiple of 2^n that is zero in every result.
+            if !matches!(vector, Vector::Zero) {
+                part.resize(range.len(), 0);
+                vector.fill(range.start, part);
+                *expanded = part;
+            }
+        }
+        let [mask, carry, top] = expanded;
+        View { width, offset, opened, mask, carry, top }
     }
 }
 
@@ -425,9 +439,13 @@ impl<'a> Source<'a> {
 
 /// A party's share of a mask or of dealt elements, in the form in which it came. A reader expands it chunk by chunk, where it uses it:
 /// written out as a whole, it would pass through memory twice.
+#[derive(Default)]
 pub enum Vector {
     /// Correlations of no bits are zero.
+    #[default]
     Zero,
+    /// Shares of masks that a session keeps.
+    Kept(Buffer),
     /// P0's: elements of a stream, from element `first` on.
     Seed {
         /// The stream.
@@ -458,6 +476,7 @@ impl Vector {
     pub fn fill(&self, from: usize, out: &mut [u64]) {
         match self {
             Vector::Zero => out.fill(0),
+            Vector::Kept(shares) => out.copy_from_slice(&shares[from..][..out.len()]),
             Vector::Seed { stream, first, bits } => stream.fill(first + from as u64, *bits, out),
             Vector::Packed { bytes, bits } => ring::unpack_range(bytes, *bits, from, out),
         }

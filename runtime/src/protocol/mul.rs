@@ -7,10 +7,10 @@
 //! Dealt     For every element of the result: r·q at N bits, r·l at N - n', m·q at N - n, m·l at N - n - n'.
 //! Online    Local. Exact mod 2^N within both claims.
 
-use super::{Dealing, Mask, Opening, Source, TASK, Vector, View, client_bits, compute};
+use super::{Dealing, Mask, Opening, Parts, Source, TASK, Vector, View, client_bits, compute};
 use crate::cpu::{Cpu, multiversion};
 use crate::material::MaterialError;
-use crate::ring::{Broadcast, Spread, Tensor};
+use crate::ring::{Broadcast, Buffer, Spread, Tensor};
 use ir::{Party, Width};
 use std::io;
 use std::ops::Range;
@@ -65,29 +65,41 @@ impl Dealt {
 /// A party's side.
 pub fn read(party: Party, x: &Opening, y: &Opening, dealt: Dealt) -> Tensor {
     let Broadcast { shape, left, right } = Broadcast::new(x.shape(), y.shape());
+    let (x, y) = (Operand::new(x, &left), Operand::new(y, &right));
     let dealt = [&dealt.rq, &dealt.rl, &dealt.mq, &dealt.ml];
-    let product = compute(dealt, shape.iter().product(), |range, dealt, out| {
-        let (mut of_x, mut of_y) = Default::default();
-        let (x, y) = (spread(x, &left, range.clone(), &mut of_x), spread(y, &right, range, &mut of_y));
+    let product = compute(dealt, shape.iter().product(), |range, dealt, [of_x, of_y], out| {
+        let mut copies = <[Vec<u64>; 2]>::default();
+        let [opened_x, opened_y] = &mut copies;
+        let (x, y) = (x.view(range.clone(), of_x, opened_x), y.view(range, of_y, opened_y));
         products(Cpu::get(), x, y, dealt, client_bits(party), out);
     });
     Tensor::new(shape, product)
 }
 
-/// The elements of an operand that elements `range` of the result combine: its own, or copies.
-fn spread<'a>(x: &'a Opening, to: &Spread, range: Range<usize>, copies: &'a mut [Vec<u64>; 4]) -> View<'a> {
-    if to.is_identity() {
-        return x.view(range);
+/// An operand and where its elements stand in the result.
+struct Operand<'a> {
+    x: &'a Opening,
+    spread: &'a Spread,
+    /// If they are copied, its parts: they are few beside the result.
+    all: Option<[Buffer; 3]>,
+}
+
+impl<'a> Operand<'a> {
+    fn new(x: &'a Opening, spread: &'a Spread) -> Self {
+        let all = (!spread.is_identity()).then(|| x.vectors().map(|vector| vector.all(x.len())));
+        Operand { x, spread, all }
     }
-    let parts = [&x.opened.data, &x.mask, &x.dealt.carry, &x.dealt.top];
-    for (copy, part) in copies.iter_mut().zip(parts) {
-        copy.resize(range.len(), 0);
-        if !part.is_empty() {
-            to.copy(part, range.start, copy);
+
+    /// The elements that elements `range` of the result combine: the operand's own, or copies.
+    fn view<'b>(&'b self, range: Range<usize>, parts: &'b mut Parts, opened: &'b mut Vec<u64>) -> View<'b> {
+        let (x, Some(all)) = (self.x, &self.all) else { return self.x.view(range, parts) };
+        for (copy, part) in parts.0.iter_mut().zip(all).chain([(&mut *opened, &x.opened.data)]) {
+            copy.resize(range.len(), 0);
+            self.spread.copy(part, range.start, copy);
         }
+        let [mask, carry, top] = parts.0.each_ref().map(|part| &part[..]);
+        View { width: x.width, offset: x.offset(), opened, mask, carry, top }
     }
-    let [opened, mask, carry, top] = copies;
-    View { width: x.width, offset: x.offset(), opened, mask, carry, top }
 }
 
 multiversion! {

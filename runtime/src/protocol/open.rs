@@ -12,35 +12,18 @@ use crate::ring::{self, Buffer, Tensor};
 use ir::{Party, Width};
 use rayon::prelude::*;
 use std::io;
-use std::ops::Range;
 
-/// A party's shares of carry and top bit of a mask; empty if no reader lifts.
+/// A party's shares of carry and top bit of a mask; zero if no reader lifts.
 #[derive(Default)]
 pub struct Dealt {
-    pub(super) carry: Buffer,
-    pub(super) top: Buffer,
+    pub(super) carry: Vector,
+    pub(super) top: Vector,
 }
 
 impl Dealt {
-    /// Shares of c and of m of at most [`TASK`] elements. Without readers that lift, both stand before a multiple of 2^n
-    /// that is zero in every result, so they may be zero.
-    pub(super) fn at(&self, range: Range<usize>) -> [&[u64]; 2] {
-        static ZEROS: [u64; TASK] = [0; TASK];
-        if self.carry.is_empty() {
-            return [&ZEROS[..range.len()]; 2];
-        }
-        [&self.carry[range.clone()], &self.top[range]]
-    }
-
     /// Takes a party's material for `elements` elements that are lifted by `lift_bits` at most.
     pub fn take(source: &mut Source, elements: usize, lift_bits: Width) -> Result<Dealt, MaterialError> {
-        if lift_bits == 0 {
-            return Ok(Dealt::default());
-        }
-        Ok(Dealt {
-            carry: source.correlation(0, 0..elements, lift_bits)?,
-            top: source.correlation(1, 0..elements, lift_bits)?,
-        })
+        Ok(Dealt { carry: source.vector(0, 0..elements, lift_bits)?, top: source.vector(1, 0..elements, lift_bits)? })
     }
 }
 
@@ -67,39 +50,38 @@ pub struct Half(Opening);
 pub fn send(
     party: Party,
     x: &Tensor,
-    mask: &Vector,
+    mask: Vector,
     width: Width,
     whole: bool,
     dealt: Dealt,
     message: &mut [u8],
 ) -> Half {
-    let (mut opened, mut share) = (Buffer::unset(x.len()), Buffer::unset(x.len()));
-    let opening = Opening { width, whole, opened: Tensor::zeros(&[0]), mask: Buffer::default(), dealt };
+    let mut opened = Buffer::unset(x.len());
+    let opening = Opening { width, whole, opened: Tensor::zeros(&[0]), mask, dealt };
     let (offset, full) = (if_client(party, opening.offset()), ring::mask(width));
     assert_eq!(message.len(), ring::packed_len(x.len(), width), "length of a message");
     let bytes = TASK / 8 * usize::from(width);
-    let chunk = |number: usize, half: &mut [u64], share: &mut [u64], packed: &mut [u8]| {
-        mask.fill(number * TASK, share);
+    let chunk = |share: &mut Vec<u64>, (number, (half, packed)): (usize, (&mut [u64], &mut [u8]))| {
+        share.resize(half.len(), 0);
+        opening.mask.fill(number * TASK, share);
         half.copy_from_slice(&x.data[number * TASK..][..half.len()]);
         ring::zip_assign(half, share, move |x, r| x.wrapping_add(r).wrapping_add(offset) & full);
         ring::pack_into(half, width, packed);
     };
     if x.len() <= TASK {
-        chunk(0, &mut opened, &mut share, message);
+        chunk(&mut Vec::new(), (0, (&mut opened, message)));
     } else {
-        let chunks = opened.par_chunks_mut(TASK).zip(share.par_chunks_mut(TASK));
-        let chunks = chunks.zip(message.par_chunks_mut(bytes)).enumerate();
-        chunks.for_each(|(number, ((half, share), packed))| chunk(number, half, share, packed));
+        let chunks = opened.par_chunks_mut(TASK).zip(message.par_chunks_mut(bytes));
+        chunks.enumerate().for_each_init(Vec::new, chunk);
     }
-    Half(Opening { opened: Tensor::new(x.shape.clone(), opened), mask: share, ..opening })
+    Half(Opening { opened: Tensor::new(x.shape.clone(), opened), ..opening })
 }
 
 /// The half that [`send`] gave when it went ahead: `sent` is the message then. The client's, whose share of what is dealt
 /// comes from its seed.
-pub fn resume(shape: Vec<usize>, sent: &[u8], mask: &Vector, width: Width, whole: bool, dealt: Dealt) -> Half {
-    let elements = shape.iter().product();
-    let opened = Tensor::new(shape, ring::unpack(sent, width, elements));
-    Half(Opening { width, whole, opened, mask: mask.all(elements), dealt })
+pub fn resume(shape: Vec<usize>, sent: &[u8], mask: Vector, width: Width, whole: bool, dealt: Dealt) -> Half {
+    let opened = ring::unpack(sent, width, shape.iter().product());
+    Half(Opening { width, whole, opened: Tensor::new(shape, opened), mask, dealt })
 }
 
 impl Half {

@@ -65,6 +65,8 @@ impl Dealt {
 pub fn read(party: Party, d: &Opening, y: &Opening, block: Range<usize>, dealt: Dealt, out: &mut [u64]) {
     let (c, first, one) = (y.len() / d.len(), block.start, if_client(party, 1));
     let points = |i: usize, points: &mut [u64]| d.points(first + i, &[0], points);
+    let mut masks = vec![0; block.len() * c];
+    y.mask.fill(first * c, &mut masks);
     dealt.keys.evaluate(1, points, out, |i, less, out| {
         let above = d.compare(first + i, 0).above;
         let g = dealt.top[i].wrapping_add(less[0][0]);
@@ -72,7 +74,7 @@ pub fn read(party: Party, d: &Opening, y: &Opening, block: Range<usize>, dealt: 
         for (j, out) in out.iter_mut().enumerate() {
             let at = (first + i) * c + j;
             let qg = dealt.top_mask[i * c + j].wrapping_add(less[1 + j][0]);
-            let qs = if above { qg } else { y.mask[at].wrapping_sub(qg) };
+            let qs = if above { qg } else { masks[i * c + j].wrapping_sub(qg) };
             *out = y.public(at).wrapping_mul(s).wrapping_sub(qs);
         }
     });

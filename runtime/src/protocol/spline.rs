@@ -11,7 +11,7 @@
 //!           n - 1 bits, components of N, N and N - n bits) to both parties.
 //! Online    Local. Exact within the claim |x| < 2^(n-2).
 
-use super::{Dealing, Element, Keys, Mask, Opening, Source, gather, if_client};
+use super::{Dealing, Element, Keys, Mask, Opening, Parts, Source, gather, if_client};
 use crate::cpu::{Cpu, multiversion};
 use crate::material::MaterialError;
 use crate::ring::Buffer;
@@ -101,8 +101,10 @@ pub fn read(party: Party, x: &Opening, block: Range<usize>, steps: &Steps, dealt
         steps.a[0].wrapping_mul(one).wrapping_add(steps.b[0].wrapping_mul(ex))
     };
     let points = |i: usize, points: &mut [u64]| x.points(first + i, knots, points);
+    let mut parts = Parts::default();
+    let view = x.view(block, &mut parts);
     dealt.keys.evaluate(knots.len(), points, out, |i, [sign, signed, top], out| {
-        let at = Element { m: dealt.top[i], ..x.element(first + i) };
+        let at = Element { m: dealt.top[i], ..view.element(i) };
         // Without its component 2, w vanishes mod 2^N: any numbers serve.
         let less = [sign, signed, if top.is_empty() { sign } else { top }];
         let sum = sum_terms(cpu, [&steps.a[1..], &steps.b[1..]], knots, less, at, dealt.top_mask[i], one, top_bit);

@@ -6,7 +6,7 @@
 //! Dealt     r² (for a row: Σ r²) at N bits, then m·r of every element at N - n - 1 bits, as it stands before 2^(n+1).
 //! Online    Local. Exact mod 2^N within the claim |x| < 2^(n-2).
 
-use super::{Dealing, Mask, Opening, Source, TASK, Vector, View, client_bits, compute};
+use super::{Dealing, Mask, Opening, Parts, Source, TASK, Vector, View, client_bits, compute};
 use crate::cpu::{Cpu, multiversion};
 use crate::material::MaterialError;
 use crate::ring::Tensor;
@@ -65,21 +65,23 @@ impl Dealt {
 pub fn read(party: Party, x: &Opening, over: Over, dealt: Dealt) -> Tensor {
     let (row, mut shape, client) = (over.row(x.shape()), x.shape().to_vec(), client_bits(party));
     let squares = match over {
-        Over::Elements => compute([&dealt.squares, &dealt.top_masks], x.len(), |range, [squares, top_masks], out| {
-            squares_of(Cpu::get(), x.view(range), squares, top_masks, client, out);
-        }),
+        Over::Elements => {
+            compute([&dealt.squares, &dealt.top_masks], x.len(), |range, [squares, top_masks], [parts, _], out| {
+                squares_of(Cpu::get(), x.view(range, parts), squares, top_masks, client, out);
+            })
+        }
         Over::Rows => {
             *shape.last_mut().expect("verified: a row has an axis") = 1;
             // A row at a time, in pieces that a view can have.
             let mut sums = dealt.squares.all(x.len() / row);
             sums.par_iter_mut().enumerate().with_min_len(TASK.div_ceil(row)).for_each_init(
-                || vec![0; TASK.min(row)],
-                |top_masks, (number, sum)| {
+                || (vec![0; TASK.min(row)], Parts::default()),
+                |(top_masks, parts), (number, sum)| {
                     for from in (number * row..(number + 1) * row).step_by(TASK) {
                         let range = from..(from + TASK).min((number + 1) * row);
                         let top_masks = &mut top_masks[..range.len()];
                         dealt.top_masks.fill(from, top_masks);
-                        *sum = sum.wrapping_add(sum_of_squares(Cpu::get(), x.view(range), top_masks, client));
+                        *sum = sum.wrapping_add(sum_of_squares(Cpu::get(), x.view(range, parts), top_masks, client));
                     }
                 },
             );

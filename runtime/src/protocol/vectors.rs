@@ -138,7 +138,7 @@ impl Roles {
                 let dealt = open::Dealt::take(source, len, lift_bits).expect("dealt");
                 let x = Tensor::new(opened.shape.clone(), x[i].clone());
                 let mut message = vec![0; ring::packed_len(len, n)];
-                let half = open::send(party, &x, &packed(&r[i]), n, whole, dealt, &mut message);
+                let half = open::send(party, &x, packed(&r[i]), n, whole, dealt, &mut message);
                 halves.borrow_mut().push((half, message));
                 Tensor::zeros(&[0])
             },

@@ -78,7 +78,7 @@ impl Machine<'_> {
                 let x = values.share(x);
                 let mask = open::mask(own, width);
                 packed.resize(start + ring::packed_len(x.len(), width), 0);
-                open::send(self.party(), x, &mask, width, whole, open::Dealt::default(), &mut packed[start..]);
+                open::send(self.party(), x, mask, width, whole, open::Dealt::default(), &mut packed[start..]);
                 parts.push((i, start..packed.len()));
             }
             Op::Round {} | Op::Send {} if !parts.is_empty() => {

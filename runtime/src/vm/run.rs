@@ -191,11 +191,11 @@ impl<'r, 'a> Run<'r, 'a> {
             let dealt = open::Dealt::take(source, shape.iter().product(), machine.lift_bits[i])?;
             let mask = open::mask(machine.own(i), width);
             Ok(if early {
-                open::resume(shape, &sent, &mask, width, whole, dealt)
+                open::resume(shape, &sent, mask, width, whole, dealt)
             } else {
                 let message = outgoing.space(ring::packed_len(shape.iter().product(), width));
                 bytes = message.len() as u64;
-                open::send(machine.party(), values.share(x), &mask, width, whole, dealt, message)
+                open::send(machine.party(), values.share(x), mask, width, whole, dealt, message)
             })
         })?;
         let (step, start) = (self.step_of(i), Instant::now());
