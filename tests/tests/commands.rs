@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::LazyLock;
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::processes::{build_binaries, repository};
 
@@ -101,13 +102,43 @@ fn bad_predictions() {
     insta::assert_snapshot!(said.map(|flags| fails(&folder, &format!("cost m.ssb {flags}"))).join("\n"));
 }
 
+/// What `ssvm run --report` writes, as far as `sscc` reads it: of a run that took each instruction `seconds`.
+fn report(folder: &TempDir, name: &str, seconds: f64, change: impl Fn(&mut Value)) {
+    let cost: Value = serde_json::from_str(&succeeds(folder, "cost --json m.ssb")).unwrap();
+    let rows = cost["entries"][0]["instructions"].as_array().unwrap();
+    let rows: Vec<Value> = rows.iter().map(|row| json!({"op": row["op"], "compute_seconds": seconds})).collect();
+    let mut report = json!({
+        "threads": 1,
+        "rounds": cost["entries"][0]["rounds"],
+        "online_seconds": 2.0 * seconds * rows.len() as f64,
+        "instructions": rows,
+    });
+    change(&mut report);
+    fs::write(folder.path().join(name), report.to_string()).unwrap();
+}
+
+#[test]
+fn bad_reports() {
+    let folder = folder(&[NANO]);
+    succeeds(&folder, "compile nanogpt__leg17.onnx --dim seq=4 -o m.ssb");
+    report(&folder, "good.json", 1e-3, |_| {});
+    report(&folder, "threads.json", 1e-3, |report| report["threads"] = json!(2));
+    report(&folder, "runs.json", 1e-3, |report| report["rounds"] = json!(3));
+    report(&folder, "other.json", 1e-3, |report| report["instructions"][0]["op"] = json!("open"));
+    fs::write(folder.path().join("none.json"), "[]").unwrap();
+    let said = ["missing.json", "none.json", "other.json", "runs.json", "threads.json"];
+    let said = said.map(|bad| fails(&folder, &format!("cost m.ssb --link lan --reports good.json {bad}")));
+    let alone = ["--reports good.json good.json", "--link lan --reports good.json"];
+    let alone = alone.map(|flags| fails(&folder, &format!("cost m.ssb {flags}")));
+    insta::assert_snapshot!(said.iter().chain(&alone).cloned().collect::<Vec<_>>().join("\n"));
+}
+
 #[test]
 fn predictions() {
     let folder = folder(&[NANO]);
     succeeds(&folder, "compile nanogpt__leg17.onnx --dim seq=4 -o m.ssb");
     let online = |flags: &str| {
-        let json: serde_json::Value =
-            serde_json::from_str(&succeeds(&folder, &format!("cost --json m.ssb {flags}"))).unwrap();
+        let json: Value = serde_json::from_str(&succeeds(&folder, &format!("cost --json m.ssb {flags}"))).unwrap();
         json["entries"][0]["predicted"]["online_seconds"].as_f64()
     };
     assert_eq!(online(""), None, "no link, no prediction");
@@ -115,6 +146,12 @@ fn predictions() {
     assert!(0.0 < loopback && loopback < lan && lan < wan, "{loopback} {lan} {wan}");
     assert_eq!(Some(wan), online("--link 40ms,100mbit"));
     assert!(online("--link lan --cores 8").unwrap() <= lan);
+    // At the speed of machines that are slower, the second twice as slow as the first.
+    let [first, second] = [1e-3, 2e-3].map(|seconds| {
+        report(&folder, "r.json", seconds, |_| {});
+        online("--link loopback --reports r.json r.json").unwrap()
+    });
+    assert!(loopback < first && (1.9..2.1).contains(&(second / first)), "{loopback} {first} {second}");
     let text = succeeds(&folder, "cost m.ssb --link wan");
     let line = format!("online   about {wan:.2} s on a link of 40 ms and 100 Mbit/s, 2 cores that both parties share");
     assert!(text.contains(&line), "{line} is missing in\n{text}");

@@ -163,23 +163,35 @@ fn gigabytes(bytes: f64) -> String {
 
 /// Seconds of every length and way.
 fn seconds(measured: &[Measured], ways: &[Way<'_>]) -> Result<Table, String> {
-    let columns =
-        ["tokens, link", "dealing", "ahead", "online", "all three", "online, predicted", "predicted / measured"];
+    let columns = [
+        "tokens, link",
+        "dealing",
+        "ahead",
+        "online",
+        "all three",
+        "predicted",
+        "predicted / online",
+        "online / sum of parts",
+    ];
     let mut table = Table::new("Seconds of a pass:", &columns);
     for Measured { model, taken, alone } in measured {
-        for (way, taken) in ways.iter().zip(taken) {
+        let unhindered = if ways[0].link == "loopback" { &taken[0] } else { alone };
+        for (way, pass) in ways.iter().zip(taken) {
             // What is predicted is a pass whose material is there.
-            let predicted = if way.overlap { None } else { Some(model.predicted_seconds(way.link, alone)?) };
+            let predicted = if way.overlap { None } else { Some(model.predict(way.link, alone)?) };
             let shown = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.2}"));
+            let parts =
+                predicted.filter(|_| way.link != "loopback").map(|p| p.link_seconds + unhindered.online_seconds);
             let overlapped = if way.overlap { ", dealing overlapped" } else { "" };
             table.row([
                 format!("{}, {}{overlapped}", model.sizes.tokens, way.link),
-                format!("{:.2}", taken.dealing_seconds),
-                format!("{:.2}", taken.ahead_seconds),
-                format!("{:.2}", taken.online_seconds),
-                format!("{:.2}", taken.whole_seconds()),
-                shown(predicted),
-                shown(predicted.map(|p| p / taken.online_seconds)),
+                format!("{:.2}", pass.dealing_seconds),
+                format!("{:.2}", pass.ahead_seconds),
+                format!("{:.2}", pass.online_seconds),
+                format!("{:.2}", pass.whole_seconds()),
+                shown(predicted.map(|p| p.online_seconds)),
+                shown(predicted.map(|p| p.online_seconds / pass.online_seconds)),
+                shown(parts.map(|parts| pass.online_seconds / parts)),
             ]);
         }
     }

@@ -72,6 +72,15 @@ pub struct Taken {
     pub reports: [Value; 2],
 }
 
+/// A prediction of a pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Predicted {
+    /// From input to output.
+    pub online_seconds: f64,
+    /// What distance and bytes take, each alone.
+    pub link_seconds: f64,
+}
+
 impl Taken {
     /// Dealing, work ahead and online: a pass of which nothing was done before.
     pub fn whole_seconds(&self) -> f64 {
@@ -112,16 +121,18 @@ impl Model {
         self.cost[name].as_f64().unwrap_or(f64::NAN)
     }
 
-    /// The online seconds that `sscc cost` predicts on a link, at the speed that a run with one thread a party tells.
-    pub fn predicted_seconds(&self, link: &str, alone: &Taken) -> Result<f64, String> {
+    /// What `sscc cost` predicts on a link, at the speed that a run with one thread a party tells.
+    pub fn predict(&self, link: &str, alone: &Taken) -> Result<Predicted, String> {
         let mut options = vec!["--link".to_owned(), link.to_owned(), "--reports".to_owned()];
         for (name, report) in ["client", "server"].iter().zip(&alone.reports) {
             let path = self.folder.path().join(format!("{name}.alone.json"));
             fs::write(&path, report.to_string()).map_err(|e| e.to_string())?;
             options.push(path.display().to_string());
         }
-        let cost = self.entry_cost(&options)?;
-        cost["predicted"]["online_seconds"].as_f64().ok_or_else(|| "`sscc cost --link` predicts nothing".to_owned())
+        let predicted = &self.entry_cost(&options)?["predicted"];
+        let seconds = |name: &str| number(predicted, name);
+        let link_seconds = seconds("latency_seconds") + seconds("transfer_seconds");
+        Ok(Predicted { online_seconds: seconds("online_seconds"), link_seconds })
     }
 
     fn entry_cost(&self, options: &[String]) -> Result<Value, String> {
