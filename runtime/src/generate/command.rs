@@ -173,20 +173,20 @@ impl Prepared {
                 out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CommandError::Output)?;
             }
             if let Some(line) = &shown {
-                line.0.set_message(summary(&generation.totals()));
+                line.0.set_message(summary(generation.totals()));
             }
             if let Some(finish) = advance.finish {
                 break finish;
             }
         };
         let totals = generation.totals();
-        let end = if self.json { report(&all, finish, &totals) } else { "\n".to_owned() };
+        let end = if self.json { report(&all, finish, totals) } else { "\n".to_owned() };
         out.write_all(end.as_bytes()).and_then(|()| out.flush()).map_err(CommandError::Output)?;
         if let Some(line) = shown {
             line.0.finish_and_clear();
-            eprintln!("{}", summary(&totals));
+            eprintln!("{}", summary(totals));
         }
-        Ok(totals)
+        Ok(totals.clone())
     }
 }
 
@@ -228,7 +228,7 @@ fn report(text: &str, finish: Finish, totals: &Totals) -> String {
         "prompt_tokens": totals.prompt_tokens,
         "completion_tokens": totals.tokens,
         "seconds": totals.seconds,
-        "first_seconds": totals.first_seconds,
+        "token_seconds": totals.token_seconds,
         "sent_bytes": totals.sent_bytes,
         "received_bytes": totals.received_bytes,
         "material_tokens": totals.material_tokens,
@@ -259,7 +259,7 @@ mod tests {
             sent_bytes: 6_000_000,
             received_bytes: 2_000_000,
             seconds: 2.0,
-            first_seconds: 0.8,
+            token_seconds: vec![0.8, 0.4, 0.4, 0.4],
             material_tokens: Some(7),
         };
         assert_eq!(summary(&totals), "trusted dealer; 4 tokens, 2.00 tokens/s, 2.00 MB/token, material for 7 more");

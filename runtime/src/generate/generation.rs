@@ -40,7 +40,7 @@ impl Finish {
 }
 
 /// What a generation has taken so far.
-#[derive(Clone, Copy, Default, Debug, Serialize)]
+#[derive(Clone, Default, Debug, Serialize)]
 pub struct Totals {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
@@ -52,8 +52,8 @@ pub struct Totals {
     pub received_bytes: u64,
     /// Wall time of the steps.
     pub seconds: f64,
-    /// Of the first, which reads the prompt.
-    pub first_seconds: f64,
+    /// Of each; the first reads the prompt.
+    pub token_seconds: Vec<f64>,
     /// For how many tokens there is material left, if that is known.
     pub material_tokens: Option<u64>,
 }
@@ -120,9 +120,7 @@ impl<'a> Generation<'a> {
         self.totals.sent_bytes += step.sent_bytes;
         self.totals.received_bytes += step.received_bytes;
         self.totals.seconds += step.seconds;
-        if self.totals.tokens == 1 {
-            self.totals.first_seconds = step.seconds;
-        }
+        self.totals.token_seconds.push(step.seconds);
         self.totals.material_tokens = step.material_tokens;
         let text = &self.language.text;
         let ended = self.language.ends.contains(&step.token) || self.limits.ends.contains(&step.token);
@@ -147,8 +145,8 @@ impl<'a> Generation<'a> {
     }
 
     /// What it has taken so far.
-    pub fn totals(&self) -> Totals {
-        self.totals
+    pub fn totals(&self) -> &Totals {
+        &self.totals
     }
 }
 

@@ -113,15 +113,15 @@ fn generate(
     let send = |event| events.blocking_send(Ok(event)).map_err(|_| GenerateError::Cancelled);
     send(Event::Begun)?;
     loop {
-        let before = generation.totals();
+        let before = generation.totals().clone();
         let step = generation.advance()?;
         let totals = generation.totals();
-        endpoint.metrics.advanced(&step, &before, &totals);
+        endpoint.metrics.advanced(&step, &before, totals);
         if !step.text.is_empty() {
             send(Event::Text(step.text))?;
         }
         if let Some(finish) = step.finish {
-            return Ok(Event::End(finish, totals));
+            return Ok(Event::End(finish, totals.clone()));
         }
     }
 }

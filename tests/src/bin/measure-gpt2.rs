@@ -53,7 +53,7 @@ struct Arguments {
     fit: bool,
     /// Only measure generation: texts of so many tokens, each from a stock
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..=112),
-          conflicts_with_all = ["peers", "markdown", "overlap", "links", "tokens", "fit"])]
+          conflicts_with_all = ["peers", "markdown", "overlap", "tokens", "fit"])]
     generate: Option<u32>,
 }
 
@@ -94,7 +94,7 @@ fn main() -> ExitCode {
 fn generate(arguments: &Arguments, tokens: u32) -> Result<(), String> {
     let (machine, binaries) = (place::describe(), build_binaries()?);
     let sizes = arguments.sizes(arguments.layers, tokens);
-    let table = generation::measure(sizes, tokens, arguments.runs, &binaries)?;
+    let table = generation::measure(sizes, tokens, &arguments.links, arguments.runs, &binaries)?;
     print!("{machine}. Median of {} runs.\n\n{}", arguments.runs, table.print());
     Ok(())
 }

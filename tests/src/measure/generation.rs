@@ -16,39 +16,56 @@ use crate::processes::{Server, output};
 /// Tokens of prompt and text together, at most. The prompt takes one prefill of 16 slots.
 const CONTEXT: u32 = 128;
 
-/// Makes a stock and a text of `tokens` tokens from it, several times; gives a table of medians.
-pub fn measure(sizes: Sizes, tokens: u32, runs: u16, binaries: &Path) -> Result<Table, String> {
+/// Slots of the prompt.
+const PREFILL: usize = 16;
+
+/// Makes a stock and a text of `tokens` tokens from it, several times on each link; gives a table of medians.
+pub fn measure(sizes: Sizes, tokens: u32, links: &[String], runs: u16, binaries: &Path) -> Result<Table, String> {
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     compile(sizes, folder.path(), binaries)?;
-    let ssvm = |command: &str| {
+    let ssvm = |command: &str, link: &str| {
         let mut ssvm = Command::new(binaries.join("ssvm"));
         ssvm.arg(command).args(["model.ssb", "--timeout", "300"]).current_dir(folder.path());
+        if command != "dealer" && link != "loopback" {
+            ssvm.args(["--shape", link]);
+        }
         ssvm
     };
-    let dealer = Server::start(ssvm("dealer").args(["--listen", "127.0.0.1:0"]))?;
-    let at_server = ["--party", "1", "--dealer", &dealer.address, "--state", "server", "--listen", "127.0.0.1:0"];
-    let server = Server::start(ssvm("run").args(at_server))?;
-    let at_client =
-        ["--connect", &server.address, "--dealer", &dealer.address, "--state", "client", "--cache", "cache"];
-    let count = tokens.to_string();
-    let mut taken: Vec<[f64; 4]> = Vec::new();
-    for _ in 0..runs {
-        let start = Instant::now();
-        output(ssvm("prepare").args(["--tokens", &count]).args(at_client))?;
-        let preparing = start.elapsed().as_secs_f64() / f64::from(tokens);
-        let stocks = [stored(&folder.path().join("client/stock")), stored(&folder.path().join("server/stock"))];
-        let asked = ["--prompt", "t1 t2 t3 t4", "--max-tokens", &count, "--json"];
-        let said: Value = serde_json::from_str(&output(ssvm("generate").args(asked).args(at_client))?)
-            .map_err(|e| format!("the report of a generation: {e}"))?;
-        let [seconds, first] = ["seconds", "first_seconds"].map(|name| said[name].as_f64().unwrap_or(f64::NAN));
-        let later = (seconds - first) / f64::from(tokens - 1);
-        taken.push([preparing, first, later, stocks.iter().sum::<u64>() as f64 / 1e6 / f64::from(tokens)]);
+    let title =
+        format!("Generation of {tokens} tokens from a stock, seconds of a token by the slots that it looks back at:");
+    let mut table = Table::new(title, &["link", "prepared", "first", "to 32", "to 64", "to 128", "stock, MB"]);
+    for link in links {
+        let dealer = Server::start(ssvm("dealer", link).args(["--listen", "127.0.0.1:0"]))?;
+        let at_server = ["--party", "1", "--dealer", &dealer.address, "--state", "server", "--listen", "127.0.0.1:0"];
+        let server = Server::start(ssvm("run", link).args(at_server))?;
+        let at_client =
+            ["--connect", &server.address, "--dealer", &dealer.address, "--state", "client", "--cache", "cache"];
+        let count = tokens.to_string();
+        let mut taken: Vec<[f64; 6]> = Vec::new();
+        for _ in 0..runs {
+            let start = Instant::now();
+            output(ssvm("prepare", link).args(["--tokens", &count]).args(at_client))?;
+            let preparing = start.elapsed().as_secs_f64() / f64::from(tokens);
+            let stocks = [stored(&folder.path().join("client/stock")), stored(&folder.path().join("server/stock"))];
+            let asked = ["--prompt", "t1 t2 t3 t4", "--max-tokens", &count, "--json"];
+            let said: Value = serde_json::from_str(&output(ssvm("generate", link).args(asked).args(at_client))?)
+                .map_err(|e| format!("the report of a generation: {e}"))?;
+            let seconds = said["token_seconds"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let seconds: Vec<f64> = seconds.iter().filter_map(Value::as_f64).collect();
+            // Token i, counted from zero, looks back at the prompt's slots and i more.
+            let up_to = |least: usize, most: usize| {
+                let slots = (1..seconds.len()).filter(|i| (least..=most).contains(&(PREFILL + i)));
+                median(slots.map(|i| seconds[i]))
+            };
+            let first = seconds.first().copied().unwrap_or(f64::NAN);
+            let stock = stocks.iter().sum::<u64>() as f64 / 1e6 / f64::from(tokens);
+            taken.push([preparing, first, up_to(1, 32), up_to(33, 64), up_to(65, 128), stock]);
+        }
+        let figure = |index: usize| median(taken.iter().map(|run| run[index]));
+        let [preparing, first] = [0, 1].map(|i| format!("{:.2}", figure(i)));
+        let [short, middle, long] = [2, 3, 4].map(|i| format!("{:.3}", figure(i)));
+        table.row([link.clone(), preparing, first, short, middle, long, format!("{:.1}", figure(5))]);
     }
-    let title = format!("Generation of {tokens} tokens from a stock on loopback, seconds of a token:");
-    let mut table = Table::new(title, &["", "prepared", "first", "later", "stock, MB"]);
-    let figure = |index: usize| median(taken.iter().map(|run| run[index]));
-    let cells = [format!("{:.2}", figure(0)), format!("{:.2}", figure(1)), format!("{:.3}", figure(2))];
-    table.row([format!("{} layers", sizes.layers)].into_iter().chain(cells).chain([format!("{:.1}", figure(3))]));
     Ok(table)
 }
 
@@ -60,7 +77,9 @@ fn compile(sizes: Sizes, folder: &Path, binaries: &Path) -> Result<(), String> {
     let file = File::create(at("model.onnx")).map_err(|e| e.to_string())?;
     gpt2::write(model.map_err(|e| e.to_string())?, &mut BufWriter::new(file)).map_err(|e| e.to_string())?;
     let mut compile = Command::new(binaries.join("sscc"));
-    compile.args(["compile", "model.onnx", "-o", "model.ssb", "--generate", "--prefill", "16"]).current_dir(folder);
+    compile
+        .args(["compile", "model.onnx", "-o", "model.ssb", "--generate", "--prefill", &PREFILL.to_string()])
+        .current_dir(folder);
     output(compile.args(["--max-context", &CONTEXT.to_string()]))?;
     let words: serde_json::Map<String, Value> =
         (0..vocabulary).map(|token| (format!("t{token}"), json!(token))).collect();
