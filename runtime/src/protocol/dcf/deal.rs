@@ -97,19 +97,25 @@ multiversion! {
         for i in 0..n {
             let taken = taken(kept[0][i], kept[1][i]);
             // A child that alpha does not take loses its difference.
-            let d: [u64; CHILDREN] = std::array::from_fn(|c| low[0][c][i] ^ low[1][c][i]);
-            let d_high: [u64; CHILDREN] = std::array::from_fn(|c| high[0][c][i] ^ high[1][c][i]);
+            let (mut word, mut word_high) = ([0; CHILDREN], [0; CHILDREN]);
+            for c in 0..CHILDREN {
+                word[c] = low[0][c][i] ^ low[1][c][i];
+                word_high[c] = high[0][c][i] ^ high[1][c][i];
+            }
             // The other one's word is the xor of theirs, but for the control bits, which are to differ.
-            let total = d[0] ^ d[1] ^ d[2] ^ d[3] | 1;
-            let total_high = d_high[0] ^ d_high[1] ^ d_high[2] ^ d_high[3];
-            let word: [u64; CHILDREN] = std::array::from_fn(|c| d[c] ^ (total & taken[c]));
-            let word_high: [u64; CHILDREN] = std::array::from_fn(|c| d_high[c] ^ (total_high & taken[c]));
+            let total = word[0] ^ word[1] ^ word[2] ^ word[3] | 1;
+            let total_high = word_high[0] ^ word_high[1] ^ word_high[2] ^ word_high[3];
+            let (mut kept, mut kept_above) = (0, 0);
+            for c in 0..CHILDREN {
+                word[c] ^= total & taken[c];
+                word_high[c] ^= total_high & taken[c];
+                kept |= word[c] & taken[c];
+                kept_above |= word_high[c] & taken[c];
+            }
             for c in 0..STEP_WORDS {
                 (seed_low[c][i], seed_high[c][i]) = (word[c], word_high[c]);
             }
-            last_bit[i] = word[3] & 1;
-            kept_low[i] = (0..CHILDREN).fold(0, |x, c| x | word[c] & taken[c]);
-            kept_high[i] = (0..CHILDREN).fold(0, |x, c| x | word_high[c] & taken[c]);
+            (last_bit[i], kept_low[i], kept_high[i]) = (word[3] & 1, kept, kept_above);
         }
     }
 }
@@ -126,10 +132,11 @@ multiversion! {
         for i in 0..n {
             let (taken, smaller) = (taken(kept[0][i], kept[1][i]), smaller(kept[0][i], kept[1][i]));
             // P0's payload less P1's is to become beta for what is smaller than alpha, and 0 for what is not.
-            let gain: [u64; CHILDREN] = std::array::from_fn(|c| {
+            let mut gain = [0u64; CHILDREN];
+            for c in 0..CHILDREN {
                 let difference = values[0][c][i].wrapping_sub(values[1][c][i]);
-                (beta[i] & smaller[c]).wrapping_sub(difference).wrapping_sub(totals[i])
-            });
+                gain[c] = (beta[i] & smaller[c]).wrapping_sub(difference).wrapping_sub(totals[i]);
+            }
             // Where alpha goes on there is no such aim: what words sum to is made zero there.
             let excess = gain[0].wrapping_add(gain[1]).wrapping_add(gain[2]).wrapping_sub(gain[3]);
             for c in 0..STEP_WORDS {
@@ -152,9 +159,12 @@ multiversion! {
         let (node_low, node_high) = (&mut node_low[..n], &mut node_high[..n]);
         for i in 0..n {
             let (taken, t) = (taken(kept[0][i], kept[1][i]), control[i]);
-            node_low[i] = (0..CHILDREN).fold(word[0][i] & t, |x, c| x ^ (low[c][i] & taken[c]));
-            node_high[i] = (0..CHILDREN).fold(word[1][i] & t, |x, c| x ^ (high[c][i] & taken[c]));
-            control[i] = (node_low[i] & 1).wrapping_neg();
+            let (mut x, mut above) = (word[0][i] & t, word[1][i] & t);
+            for c in 0..CHILDREN {
+                x ^= low[c][i] & taken[c];
+                above ^= high[c][i] & taken[c];
+            }
+            (node_low[i], node_high[i], control[i]) = (x, above, (x & 1).wrapping_neg());
         }
     }
 }

@@ -73,7 +73,7 @@ impl Way {
     /// Elements that are evaluated together: their state fits in the second-level cache, and fills whole vectors.
     fn block(self, per_element: usize) -> usize {
         match self {
-            Way::Across => 32,
+            Way::Across => 64,
             Way::Along => (1024 / per_element).clamp(4, 32),
             #[cfg(target_arch = "x86_64")]
             Way::Whole => 64,
@@ -136,6 +136,10 @@ pub fn evaluate<T: Send>(
     });
 }
 
+fn sum(a: u64, b: u64, c: u64) -> u64 {
+    a.wrapping_add(b).wrapping_add(c)
+}
+
 /// Correction words of a block of elements, unpacked and with those of last children: see [`Words`].
 #[derive(Default)]
 struct Unpacked {
@@ -143,9 +147,11 @@ struct Unpacked {
     payloads: Vec<Line<[u64; 2]>>,
     third: Vec<Line<[u64; 2]>>,
     last: Components,
-    /// Lowest bits of seed words, and words of one component, `[element][step]` and `[element][step][3]`.
+    /// Lowest bits of seed words, and words of payloads, `[element][step]` and `[element][step][3]`.
     controls: Vec<u64>,
-    packed: Vec<u64>,
+    packed: Components,
+    /// Words of seeds, copied first so that they come from memory in order, many at a time.
+    copied: Vec<[[u8; 16]; STEP_WORDS]>,
 }
 
 impl Unpacked {
@@ -155,33 +161,30 @@ impl Unpacked {
         self.controls.resize(count * steps, 0);
         unpack_range(key.controls, 1, first * steps, &mut self.controls);
         let (seeds, _) = key.seeds.as_chunks::<16>().0.as_chunks::<STEP_WORDS>();
-        let seeds = seeds[first * steps..][..count * steps].iter().zip(&self.controls);
+        self.copied.clear();
+        self.copied.extend_from_slice(&seeds[first * steps..][..count * steps]);
         refill(
             &mut self.seeds,
-            seeds.map(|(words, &control)| {
+            self.copied.iter().zip(&self.controls).map(|(words, &control)| {
                 let [a, b, c] = words.map(u128::from_le_bytes);
                 Line([a, b, c, (a ^ b ^ c) & !1 | u128::from(control)])
             }),
         );
-        let one = layout.components() == 1;
-        self.payloads.resize(count * steps, Line::default());
-        self.third.resize(if layout.components() == 3 { count * steps } else { 0 }, Line::default());
-        self.packed.resize(count * steps * STEP_WORDS, 0);
         for (component, &width) in layout.widths().iter().enumerate() {
-            unpack_range(key.payloads[component], width, first * steps * STEP_WORDS, &mut self.packed);
-            let (lines, place) = if component == 2 { (&mut self.third, 0) } else { (&mut self.payloads, component) };
-            for (line, &[a, b, c]) in lines.iter_mut().zip(self.packed.as_chunks().0) {
-                let words = [a, b, c, a.wrapping_add(b).wrapping_add(c)];
-                for (entry, word) in line.0.iter_mut().zip(words) {
-                    entry[place] = word;
-                    if one {
-                        entry[1] = word;
-                    }
-                }
-            }
+            self.packed[component].resize(count * steps * STEP_WORDS, 0);
+            unpack_range(key.payloads[component], width, first * steps * STEP_WORDS, &mut self.packed[component]);
             self.last[component].resize(count * leaf, 0);
             unpack_range(key.last[component], width, first * leaf, &mut self.last[component]);
         }
+        let [first, second, third] = self.packed.each_ref().map(|packed| packed.as_chunks::<STEP_WORDS>().0);
+        let second = if layout.components() == 1 { first } else { second };
+        refill(
+            &mut self.payloads,
+            first.iter().zip(second).map(|(&[a, b, c], &[d, e, f])| {
+                Line([[a, d], [b, e], [c, f], [sum(a, b, c), sum(d, e, f)]])
+            }),
+        );
+        refill(&mut self.third, third.iter().map(|&[a, b, c]| Line([[a, 0], [b, 0], [c, 0], [sum(a, b, c), 0]])));
     }
 
     fn view(&self) -> Words<'_> {

@@ -4,6 +4,9 @@ use super::evaluate::refill;
 use super::lanes::Lanes;
 use ir::dcf::Layout;
 
+/// Greatest number that `Paths::steps` has, and one: a point has at most 63 bits.
+const STEPS: usize = 33;
+
 /// How the paths of one element's points branch. A run of neighbouring points that agree in the bits so far has one node.
 /// A point that differs from the point before it from some step on gets a node of its own there, a copy of the run's.
 /// Nodes are numbered in the order in which they appear.
@@ -17,8 +20,6 @@ pub struct Paths {
     ends: Vec<u32>,
     /// For each point the step that it takes first, from 1; the first has 0.
     steps: Vec<u8>,
-    /// Points that the next one may branch from, by ascending step.
-    stack: Vec<u32>,
 }
 
 impl Paths {
@@ -31,31 +32,31 @@ impl Paths {
             (steps + 1 - (64 - difference.leading_zeros() as usize).div_ceil(2)) as u8
         };
         refill(&mut self.steps, std::iter::once(0).chain(points.windows(2).map(step_of)));
-        // Counted, `ends[step]` begins as the first number of the step.
-        let mut counts = [0u32; 34];
-        self.steps.iter().for_each(|&step| counts[usize::from(step)] += 1);
-        self.ends.clear();
+        // Counted by even and odd points, which need not wait for each other. `ends[step]` begins as the step's first number.
+        let mut counts = [[0u32; STEPS]; 2];
+        self.steps.iter().enumerate().for_each(|(p, &step)| counts[p % 2][usize::from(step)] += 1);
+        let mut ends = [0; STEPS];
         let mut before = 0;
-        for count in &counts[..steps + 2] {
-            self.ends.push(before);
-            before += count;
+        for (end, (even, odd)) in ends.iter_mut().zip(counts[0].iter().zip(counts[1])) {
+            *end = before;
+            before += even + odd;
         }
         self.numbers.resize(points.len(), 0);
         self.parents.resize(points.len(), 0);
-        self.stack.clear();
-        for (p, (&step, &y)) in self.steps.iter().zip(points).enumerate() {
-            let end = &mut self.ends[usize::from(step)];
-            let number = *end;
-            *end += 1;
+        // By step the last point's node, and a bit for each step whose last point has come after that of all lower ones.
+        let (mut last, mut steps_of_last) = ([0; STEPS], 1u64);
+        for ((number, &step), &y) in self.numbers.iter_mut().zip(&self.steps).zip(points) {
+            let step = usize::from(step);
+            *number = ends[step];
+            ends[step] += 1;
             // The run that it leaves begins with the last point of a lower step.
-            while self.stack.last().is_some_and(|&q| self.steps[q as usize] >= step) {
-                self.stack.pop();
-            }
-            let parent = self.stack.last().map_or(0, |&q| self.numbers[q as usize]);
-            (self.numbers[p], lanes.points[first + number as usize]) = (number, [y; 2]);
-            self.parents[number as usize] = parent;
-            self.stack.push(p as u32);
+            steps_of_last = steps_of_last & ((1 << step) - 1) | 1;
+            self.parents[*number as usize] = last[steps_of_last.ilog2() as usize];
+            lanes.points[first + *number as usize] = [y; 2];
+            last[step] = *number;
+            steps_of_last |= 1 << step;
         }
+        refill(&mut self.ends, ends[..steps + 2].iter().copied());
     }
 
     /// For each point, its node.

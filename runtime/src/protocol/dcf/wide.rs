@@ -134,13 +134,16 @@ unsafe fn line<T>(words: &[Line<T>], at: usize) -> __m512i {
 #[allow(unsafe_code)]
 pub unsafe fn words_of<T>(words: &[Line<T>], at: [(usize, usize); VECTOR]) -> __m512i {
     const { assert!(size_of::<Line<T>>() == 64) };
+    let words = words.as_ptr().cast::<__m128i>();
+    let place = |i: usize| CHILDREN * at[i].0 + at[i].1 % CHILDREN;
     // SAFETY: lines are within `words` by contract, a line has an entry of 16 bytes for each child, and the loads need no
     // alignment.
-    let [a, b, c, d] = at.map(|(line, child)| unsafe {
-        _mm_loadu_si128(words.as_ptr().add(line).cast::<__m128i>().add(child % CHILDREN))
-    });
-    let x = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(a), b);
-    _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(x, c), d)
+    unsafe {
+        let x = _mm512_castsi128_si512(_mm_loadu_si128(words.add(place(0))));
+        let x = _mm512_inserti32x4::<1>(x, _mm_loadu_si128(words.add(place(1))));
+        let x = _mm512_inserti32x4::<2>(x, _mm_loadu_si128(words.add(place(2))));
+        _mm512_inserti32x4::<3>(x, _mm_loadu_si128(words.add(place(3))))
+    }
 }
 
 /// Makes the compiler have all of these in registers at this point. It would put one hash after the other, in as few
@@ -381,15 +384,17 @@ unsafe fn lines<const KIND: u8>(words: &Words, at: usize) -> [__m512i; 3] {
 #[allow(unsafe_code)]
 unsafe fn chosen<const KIND: u8, I: Items>(constants: &Step, item: Item, lanes: &Lanes) -> Chosen {
     let &Step { words, number, shift, alike, .. } = constants;
-    let at = item.at.map(|at| at as usize + number);
+    let first = VECTOR * item.vector as usize;
     // SAFETY: by contract.
     unsafe {
         match I::ALIKE {
             Alike::All => Chosen::Lines(alike),
-            Alike::Item => Chosen::Lines(lines::<KIND>(words, at[0])),
+            Alike::Item => Chosen::Lines(lines::<KIND>(words, item.at[0] as usize + number)),
             Alike::None => {
-                let first = VECTOR * item.vector as usize;
-                let places = std::array::from_fn(|i| (at[i], (lanes.points[first + i][0] >> shift) as usize));
+                let mut places = [(0, 0); VECTOR];
+                for (i, place) in places.iter_mut().enumerate() {
+                    *place = (item.at[i] as usize + number, (lanes.points[first + i][0] >> shift) as usize);
+                }
                 let third = if KIND == SPARE || KIND == OWN { words_of(words.third, places) } else { alike[2] };
                 Chosen::Lanes([words_of(words.seeds, places), words_of(words.payloads, places), third])
             }
