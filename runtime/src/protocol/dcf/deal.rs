@@ -1,6 +1,6 @@
 //! The dealer's side: correction words.
 
-use super::payload::{Components, Shape, child_tweak, leaf_tweak};
+use super::payload::{Components, Kind, Shape, child_tweak, leaf_tweak};
 use super::{CHILD, CHILDREN, LEAF, Nodes, signed};
 use crate::aes128::Block;
 use crate::cpu::{Cpu, multiversion};
@@ -169,6 +169,25 @@ multiversion! {
     }
 }
 
+multiversion! {
+    /// Words of one component of payload `index` of leaves: figure 1, Gen, line 17. `values` are by party, shifted up by
+    /// some bits.
+    fn last_words(
+        inside: &[u64], index: u64, sign: &[u64], beta: &[u64], values: [&[u64]; 2], shift: u32, low_bits: u64,
+        totals: &[u64], out: &mut [u64],
+    ) {
+        let n = inside.len();
+        let (sign, beta, values) = (&sign[..n], &beta[..n], values.map(|x| &x[..n]));
+        let (totals, out) = (&totals[..n], &mut out[..n]);
+        for i in 0..n {
+            let smaller = (index.wrapping_sub(inside[i]) as i64 >> 63) as u64;
+            let difference = (values[0][i] >> shift).wrapping_sub(values[1][i] >> shift);
+            let gain = (beta[i] & smaller).wrapping_sub(difference).wrapping_sub(totals[i]);
+            out[i] = signed(sign[i], gain) & low_bits;
+        }
+    }
+}
+
 fn slices<const N: usize>(x: &[Vec<u64>; N]) -> [&[u64]; N] {
     x.each_ref().map(|x| &x[..])
 }
@@ -229,21 +248,22 @@ impl Scratch {
             let (seed_low, seed_high) = (slices_mut(&mut self.seed_low), slices_mut(&mut self.seed_high));
             let (kept_low, kept_high) = (&mut self.kept_low, &mut self.kept_high);
             seed_words(cpu, kept, low, high, seed_low, seed_high, &mut self.last_bit, kept_low, kept_high);
-            for (e, &bit) in self.last_bit.iter().enumerate() {
-                let at = e * steps + step;
-                for (word, seed) in seeds[STEP_WORDS * at..][..STEP_WORDS].iter_mut().enumerate() {
-                    *seed = (u128::from(self.seed_high[word][e]) << 64 | u128::from(self.seed_low[word][e])).to_le_bytes();
+            let places = self.controls.iter_mut().skip(step).step_by(steps);
+            places.zip(&self.last_bit).for_each(|(place, &bit)| *place = bit);
+            for (word, (low, high)) in self.seed_low.iter().zip(&self.seed_high).enumerate() {
+                let places = seeds.iter_mut().skip(step * STEP_WORDS + word).step_by(steps * STEP_WORDS);
+                for (place, (&low, &high)) in places.zip(low.iter().zip(high)) {
+                    *place = (u128::from(high) << 64 | u128::from(low)).to_le_bytes();
                 }
-                self.controls[at] = bit;
             }
             for c in 0..components {
                 let values = self.values.each_ref().map(|p| p.each_ref().map(|child| &child[c][..]));
                 let (low_bits, gains) = (mask(layout.widths()[c]), slices_mut(&mut self.gains));
                 let (sign, totals) = (&self.nodes[1].control, &mut self.totals[c]);
                 payload_words(cpu, kept, sign, &self.betas[c], values, low_bits, totals, gains);
-                for e in 0..n {
-                    let at = STEP_WORDS * (e * steps + step);
-                    self.payloads[c][at..at + STEP_WORDS].copy_from_slice(&self.gains.each_ref().map(|gain| gain[e]));
+                for (word, gains) in self.gains.iter().enumerate() {
+                    let places = self.payloads[c].iter_mut().skip(step * STEP_WORDS + word).step_by(steps * STEP_WORDS);
+                    places.zip(gains).for_each(|(place, &gain)| *place = gain);
                 }
             }
             for p in 0..2 {
@@ -262,32 +282,37 @@ impl Scratch {
 
     /// The last words.
     fn deal_leaves(&mut self, layout: Layout, shape: Shape, alphas: &[u64]) {
-        let (blocks, size) = (shape.leaf_blocks(), layout.leaf_size());
-        // The leaf's hashes, by party `[element][block]`.
-        let hashes = self.nodes.each_ref().map(|nodes| {
-            let [mut low, mut high, mut input_low, mut input_high] = [const { Vec::new() }; 4];
-            for (x, y) in nodes.low.iter().zip(&nodes.high) {
-                input_low.extend((0..blocks as u64).map(|j| x ^ leaf_tweak(j)));
-                input_high.extend(std::iter::repeat_n(*y, blocks));
-            }
-            low.resize(input_low.len(), 0);
-            high.resize(input_low.len(), 0);
-            LEAF.hash(&input_low, &input_high, 0, &mut low, &mut high);
-            [low, high]
-        });
-        for (e, alpha) in alphas.iter().enumerate() {
-            let (inside, sign) = (alpha & mask(layout.leaf_log2), self.nodes[1].control[e]);
-            for i in 0..size {
-                let at = e * blocks + shape.block(i as u64) as usize;
-                let smaller = ((i as u64).wrapping_sub(inside) as i64 >> 63) as u64;
-                for (c, &width) in layout.widths().iter().enumerate() {
-                    let [v0, v1] = hashes.each_ref().map(|[low, high]| {
-                        shape.of_leaf(c, i as u64, &low[at..at + shape.parts()], &high[at..at + shape.parts()])
-                    });
-                    let difference = v0.wrapping_sub(v1);
-                    let gain = (self.betas[c][e] & smaller).wrapping_sub(difference).wrapping_sub(self.totals[c][e]);
-                    self.last[c][e * size + i] = signed(sign, gain) & mask(width);
+        let (cpu, size) = (Cpu::get(), layout.leaf_size());
+        let inside = &mut self.kept[0];
+        inside.resize(alphas.len(), 0);
+        inside.iter_mut().zip(alphas).for_each(|(inside, alpha)| *inside = alpha & mask(layout.leaf_log2));
+        for index in 0..size as u64 {
+            if shape.slot_bit(index) == 0 {
+                for (p, Nodes { low, high, .. }) in self.nodes.iter().enumerate() {
+                    for part in 0..shape.parts() {
+                        let tweak = leaf_tweak(shape.block(index) + part as u64);
+                        LEAF.hash(low, high, tweak, &mut self.low[p][part], &mut self.high[p][part]);
+                    }
+                    if shape.kind == Kind::Spare {
+                        let third = &mut self.values[p][0][2];
+                        third.resize(alphas.len(), 0);
+                        shape.fill_spare(&self.low[p][0], &self.high[p][0], third);
+                    }
                 }
+            }
+            for (c, &width) in layout.widths().iter().enumerate() {
+                let bit = shape.slot_bit(index);
+                let values = [0, 1].map(|p: usize| match (c, shape.kind) {
+                    (0, _) if bit < 64 => &self.low[p][0][..],
+                    (0 | 1, _) => &self.high[p][0],
+                    (_, Kind::Own) => &self.low[p][1],
+                    _ => &self.values[p][0][2],
+                });
+                let (sign, out) = (&self.nodes[1].control, &mut self.gains[0]);
+                let (beta, totals) = (&self.betas[c], &self.totals[c]);
+                last_words(cpu, &self.kept[0], index, sign, beta, values, bit % 64, mask(width), totals, out);
+                let places = self.last[c].iter_mut().skip(index as usize).step_by(size);
+                places.zip(&*out).for_each(|(place, &word)| *place = word);
             }
         }
     }

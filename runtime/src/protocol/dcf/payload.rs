@@ -98,9 +98,14 @@ impl Shape {
         (index >> self.per_block_log2) * self.parts() as u64
     }
 
+    /// The lowest bit of component 0 of payload `index` in its block.
+    pub fn slot_bit(self, index: u64) -> u32 {
+        ((index & mask(self.per_block_log2 as u8)) << self.slot_log2) as u32
+    }
+
     /// Component 0 of payload `index` in its block, with garbage above.
     fn slot(self, index: u64, low: u64, high: u64) -> u64 {
-        let bit = (index & mask(self.per_block_log2 as u8)) << self.slot_log2;
+        let bit = self.slot_bit(index);
         (if bit < 64 { low } else { high }) >> (bit % 64)
     }
 
@@ -111,8 +116,7 @@ impl Shape {
     }
 
     /// Fills in component 2 of payloads whose components 0 and 1 are known, if it comes from the same block.
-    fn fill_spare(self, out: &mut Components) {
-        let [first, second, third] = out;
+    pub fn fill_spare(self, first: &[u64], second: &[u64], third: &mut [u64]) {
         spare_bits(Cpu::get(), first, second, self.spare(), third);
     }
 
@@ -131,10 +135,10 @@ impl Shape {
             return halves(0, 0, out);
         }
         for (child, out) in (0..).zip(&mut *out) {
-            let [first, second, _] = out;
+            let [first, second, third] = out;
             PAYLOAD.hash(low, high, child_tweak(child), first, second);
             if self.kind == Kind::Spare {
-                self.fill_spare(out);
+                self.fill_spare(first, second, third);
             }
         }
         if self.kind == Kind::Own {
