@@ -2,16 +2,20 @@
 //! them.
 //!
 //! A key shares beta·1{y < alpha} for every public y of `input_bits` bits; beta is a vector of at most three components,
-//! each mod 2^(its width). It is a binary tree of `levels` levels whose leaves hold 2^leaf_log2 payloads each: stopping the tree early
-//! saves 130 bits a level and costs payloads at the leaf (Boyle et al., ePrint 2020/1392, figure 1, with the early
-//! termination of Boyle, Gilboa and Ishai, CCS 2016, section 3.2.1).
+//! each mod 2^(its width). It is a tree that takes two bits of y, two `levels`, in a *step* from a node to one of its four
+//! children (Boyle et al., ePrint 2020/1392, figure 1, has binary nodes). A leaf holds 2^leaf_log2 payloads: stopping the
+//! tree early saves the words of steps and costs payloads at the leaf (Boyle, Gilboa and Ishai, CCS 2016, section 3.2.1).
+//!
+//! Four children cost half as many hashes as two levels of two, in evaluation, and 1.5 times the words: a word corrects
+//! each child but one, whose word follows from the others (as, of two children, either has the same word).
 //!
 //! A key's *words* are the same for both parties; its roots come from the parties' seeds. Words of `elements` keys travel
 //! as pieces, each packed and padded to a byte:
 //!
-//! 1. seed words, `[element][level]`, 128 bits;
-//! 2. control bits, `[element][level]`, 2 bits: left, then right;
-//! 3. payload words of each component, `[element][level]`, its width;
+//! 1. seed words, `[element][step][3]`, 128 bits: of the first three children, with the corrections of their control bits
+//!    lowest; the last child's is the xor of them, except for its lowest bit;
+//! 2. lowest bits of the last child's seed word, `[element][step]`, 1 bit;
+//! 3. payload words of each component, `[element][step][3]`, its width: the last child's is the sum of them;
 //! 4. last words of each component, `[element][2^leaf_log2]`, its width.
 //!
 //! Where few bits are compared, a table of the result at every point is smaller than two keys: see [`Comparison`].
@@ -21,8 +25,8 @@ use crate::wire::packed_bytes;
 /// Bits of a seed word.
 const SEED_BITS: u64 = 128;
 
-/// Control bits of a level.
-const CONTROL_BITS: u64 = 2;
+/// Words of a step: one for each child but the last.
+pub const STEP_WORDS: usize = 3;
 
 /// Greatest number of components.
 pub const MAX_COMPONENTS: usize = 3;
@@ -37,33 +41,36 @@ pub struct Layout {
     pub input_bits: u8,
     /// Bits of each component of the payload, zero for those that there are not.
     widths: [u8; MAX_COMPONENTS],
-    /// Levels of the tree: `input_bits - leaf_log2`.
+    /// Bits of a point that steps take: `input_bits - leaf_log2`, an even number.
     pub levels: u8,
     /// log2 of the payloads of a leaf.
     pub leaf_log2: u8,
 }
 
 impl Layout {
-    /// The layout whose keys are smallest; of equal ones that with the greater number of levels.
+    /// The layout whose keys are smallest; of equal ones that with the greater number of steps.
     ///
     /// Panics unless 1 <= `input_bits` <= 63, and there are one to three widths of 1 to 64 bits.
     pub fn new(input_bits: u8, widths: &[u8]) -> Layout {
-        let least = (0..=input_bits.min(MAX_LEAF_LOG2))
+        let least = (input_bits % 2..=input_bits.min(MAX_LEAF_LOG2))
+            .step_by(2)
             .map(|leaf_log2| Layout::with_leaf(input_bits, widths, leaf_log2))
             .min_by_key(Layout::key_bits);
-        least.expect("leaf_log2 0 is always a candidate")
+        least.expect("leaf_log2 0 or 1 is always a candidate")
     }
 
     /// The layout with a given leaf size, for tests and measurements; panics as [`Layout::new`] does, and where
-    /// `leaf_log2` exceeds 7 or `input_bits`.
+    /// `leaf_log2` exceeds 7 or `input_bits`, or leaves an odd number of levels.
     pub fn with_leaf(input_bits: u8, widths: &[u8], leaf_log2: u8) -> Layout {
         assert!((1..=63).contains(&input_bits), "a comparison has 1 to 63 input bits, not {input_bits}");
         assert!((1..=MAX_COMPONENTS).contains(&widths.len()), "a payload has 1 to 3 components");
         assert!(widths.iter().all(|w| (1..=64).contains(w)), "a component has 1 to 64 bits, not {widths:?}");
         assert!(leaf_log2 <= input_bits.min(MAX_LEAF_LOG2), "a leaf of 2^{leaf_log2} is too large");
+        let levels = input_bits - leaf_log2;
+        assert!(levels.is_multiple_of(2), "a step takes two levels, and there are {levels}");
         let mut all = [0; MAX_COMPONENTS];
         all[..widths.len()].copy_from_slice(widths);
-        Layout { input_bits, widths: all, levels: input_bits - leaf_log2, leaf_log2 }
+        Layout { input_bits, widths: all, levels, leaf_log2 }
     }
 
     /// The keys of a `ge` of result width N = `width` on an opening of `opening` bits: the mask without its top bit is
@@ -94,6 +101,11 @@ impl Layout {
         self.widths.iter().filter(|&&width| width > 0).count()
     }
 
+    /// Steps from the root to a leaf.
+    pub fn steps(&self) -> usize {
+        usize::from(self.levels / 2)
+    }
+
     /// Payloads of a leaf.
     pub fn leaf_size(&self) -> usize {
         1 << self.leaf_log2
@@ -102,17 +114,18 @@ impl Layout {
     /// Bits of one key, without padding.
     pub fn key_bits(&self) -> u64 {
         let payload: u64 = self.widths.iter().map(|&width| u64::from(width)).sum();
-        u64::from(self.levels) * (SEED_BITS + CONTROL_BITS + payload) + (payload << self.leaf_log2)
+        self.steps() as u64 * (STEP_WORDS as u64 * (SEED_BITS + payload) + 1) + (payload << self.leaf_log2)
     }
 
     /// Bytes of the pieces for `elements` keys, in stream order; nothing for components that there are not. Below 2^40
     /// elements nothing overflows.
     pub fn piece_bytes(&self, elements: u64) -> [u64; 2 + 2 * MAX_COMPONENTS] {
-        let nodes = elements * u64::from(self.levels);
+        let steps = elements * self.steps() as u64;
+        let words = steps * STEP_WORDS as u64;
         let mut pieces = [0; 2 + 2 * MAX_COMPONENTS];
-        (pieces[0], pieces[1]) = (packed_bytes(nodes, SEED_BITS), packed_bytes(nodes, CONTROL_BITS));
+        (pieces[0], pieces[1]) = (packed_bytes(words, SEED_BITS), packed_bytes(steps, 1));
         for (c, &width) in self.widths.iter().enumerate() {
-            pieces[2 + c] = packed_bytes(nodes, u64::from(width));
+            pieces[2 + c] = packed_bytes(words, u64::from(width));
             pieces[2 + MAX_COMPONENTS + c] = packed_bytes(elements << self.leaf_log2, u64::from(width));
         }
         pieces
@@ -160,7 +173,7 @@ mod tests {
 
     #[test]
     fn few_bits_are_compared_by_a_table() {
-        // 64·9 bits against 2·422 + 9; 256·6 against 2·600 + 6; 512·9 against 2·776 + 9.
+        // 64·9 bits against 2·556 + 9; 256·6 against 2·787 + 6; 512·9 against 2·1112 + 9.
         assert_eq!(Comparison::new(7, 9), Comparison::Table { input_bits: 6 });
         assert_eq!(Comparison::new(9, 6), Comparison::Table { input_bits: 8 });
         assert_eq!(Comparison::new(10, 9), Comparison::Key(Layout::ge(10, 9)));
@@ -170,16 +183,19 @@ mod tests {
 
     #[test]
     fn the_leaf_is_the_cheapest() {
-        // 5·(130 + 10) + 16·10 = 860 bits; one level more or fewer costs 920 or 880.
+        // 2·(385 + 30) + 32·10 = 1150 bits; one step more or fewer costs 1325 or 1695.
         let l = Layout::new(9, &[10]);
-        assert_eq!((l.levels, l.leaf_log2, l.key_bits()), (5, 4, 860));
-        // 130 + 192 bits a level against 192·2^l at the leaf.
+        assert_eq!((l.steps(), l.leaf_log2, l.key_bits()), (2, 5, 1150));
+        // 385 + 576 bits a step against 192·2^l at the leaf.
         let l = Layout::new(30, &[64; 3]);
-        assert_eq!((l.levels, l.leaf_log2, l.key_bits()), (29, 1, 29 * 322 + 384));
+        assert_eq!((l.steps(), l.leaf_log2, l.key_bits()), (14, 2, 14 * 961 + 768));
+        // A leaf alone.
+        let l = Layout::new(1, &[5]);
+        assert_eq!((l.steps(), l.leaf_log2, l.key_bits()), (0, 1, 10));
         for bits in 1..=63 {
             for widths in [&[1][..], &[8], &[17, 17], &[46, 46, 20], &[64; 3]] {
                 let best = Layout::new(bits, widths);
-                for leaf in 0..=bits.min(7) {
+                for leaf in (bits % 2..=bits.min(7)).step_by(2) {
                     let other = Layout::with_leaf(bits, widths, leaf);
                     assert!(
                         best.key_bits() < other.key_bits()
@@ -192,10 +208,10 @@ mod tests {
 
     #[test]
     fn pieces_are_padded_one_by_one() {
-        let l = Layout::with_leaf(4, &[3], 1); // 3 levels, 2 payloads of 3 bits at the leaf.
-        assert_eq!(l.piece_bytes(1), [48, 1, 2, 0, 0, 1, 0, 0]);
-        assert_eq!(l.piece_bytes(3), [144, 3, 4, 0, 0, 3, 0, 0]);
-        assert_eq!(l.words_bytes(3), 154);
+        let l = Layout::with_leaf(5, &[3], 1); // 2 steps, 2 payloads of 3 bits at the leaf.
+        assert_eq!(l.piece_bytes(1), [96, 1, 3, 0, 0, 1, 0, 0]);
+        assert_eq!(l.piece_bytes(3), [288, 1, 7, 0, 0, 3, 0, 0]);
+        assert_eq!(l.words_bytes(3), 299);
         assert_eq!(l.words_bytes(0), 0);
     }
 
@@ -203,7 +219,7 @@ mod tests {
     fn components_have_their_own_widths() {
         let l = Layout::spline(25, 46);
         assert_eq!((l.input_bits, l.widths()), (24, &[46, 46, 21][..]));
-        assert_eq!(l.key_bits(), u64::from(l.levels) * 243 + (113 << l.leaf_log2));
+        assert_eq!(l.key_bits(), l.steps() as u64 * (385 + 3 * 113) + (113 << l.leaf_log2));
         assert_eq!(Layout::spline(25, 25).widths(), [25, 25]);
         assert_eq!(Layout::spline(25, 20).widths(), [20, 20]);
         assert_eq!(Layout::ge(9, 9), Layout::new(8, &[9]));

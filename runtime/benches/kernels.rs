@@ -329,9 +329,9 @@ fn comparisons(peaks: Peaks) {
             dcf::deal(layout, &alphas, &betas, &roots, &roots, &mut words);
         });
         let title = format!("{name}: {bits} bits to {widths:?}");
-        // Both parties' nodes, each with both children.
-        let payload_blocks = if widths.len() == 1 { 1 } else { 2 };
-        let blocks = elements_count * (2 * usize::from(layout.levels) * (2 + payload_blocks) + 2);
+        // Both parties' nodes, each with all children.
+        let payload_blocks = if widths.len() == 1 { 2 } else { 4 };
+        let blocks = elements_count * (2 * layout.steps() * (4 + payload_blocks) + 2);
         let share = share_of_peak(blocks as f64, time);
         row(&format!("{title}, deal"), elements_count as f64 / time / 1e6, "M keys/s", &share);
         // From a start that differs by element.
@@ -361,7 +361,7 @@ fn comparisons(peaks: Peaks) {
             );
         });
         let count = (elements_count * points_count) as f64;
-        let blocks = count * f64::from(2 * layout.levels + 1);
+        let blocks = count * (2 * layout.steps() + 1) as f64;
         let note = format!("{:.2} M keys/s, {}", elements_count as f64 / time / 1e6, share_of_peak(blocks, time));
         row(&format!("{title}, {points_count} points"), count / time / 1e6, "M/s", &note);
     }

@@ -56,18 +56,18 @@ fn small() {
     let opened = 2 * 37;
     // r² of 3 rows at 33 bits, m·r of 21 elements at 33 - 19 - 1 bits.
     let sum_squares = 13 + 35;
-    // Top bits at 9 bits. Keys on 18 bits with 9 bits of payload: 14 levels and leaves of 16 payloads are the least,
-    // 14·139 + 16·9 = 2090 bits (13 and 32: 2095; 15 and 8: 2157).
+    // Top bits at 9 bits. Keys on 18 bits with 9 bits of payload: 7 steps and leaves of 16 payloads are the least,
+    // 7·(385 + 3·9) + 16·9 = 3028 bits (6 and 64: 3048; 8 and 4: 3332).
     let ge = 24;
     let ge_key =
-        21 * 14 * 16 + (21u64 * 14 * 2).div_ceil(8) + (21u64 * 14 * 9).div_ceil(8) + (21u64 * 16 * 9).div_ceil(8);
-    // Top bits and m·r at 31 bits. Components of 31, 31 and 31 - 19 bits: 16 levels and leaves of 4 payloads are the least,
-    // 16·204 + 4·74 = 3560 bits (17 and 2: 3616; 15 and 8: 3652).
+        21 * 7 * 48 + (21u64 * 7).div_ceil(8) + (21u64 * 7 * 3 * 9).div_ceil(8) + (21u64 * 16 * 9).div_ceil(8);
+    // Top bits and m·r at 31 bits. Components of 31, 31 and 31 - 19 bits: 8 steps and leaves of 4 payloads are the least,
+    // 8·(385 + 3·74) + 4·74 = 5152 bits (7 and 16: 5433; 9 and 1: 5537).
     let spline = 2 * 82;
-    let spline_key = 21 * 16 * 16
-        + (21u64 * 16 * 2).div_ceil(8)
-        + 2 * (21u64 * 16 * 31).div_ceil(8)
-        + (21u64 * 16 * 12).div_ceil(8)
+    let spline_key = 21 * 8 * 48
+        + (21u64 * 8).div_ceil(8)
+        + 2 * (21u64 * 8 * 3 * 31).div_ceil(8)
+        + (21u64 * 8 * 3 * 12).div_ceil(8)
         + 2 * (21u64 * 4 * 31).div_ceil(8)
         + (21u64 * 4 * 12).div_ceil(8);
     // A·B: 21 elements at 21 bits, 6 at 30 bits.

@@ -27,8 +27,8 @@ use crate::prg::Seed;
 /// Greatest manifest that is read, in bytes.
 const MOST: u64 = 1 << 20;
 
-/// Of the files and what they hold: 2 has products.
-const VERSION: u32 = 2;
+/// Of the files and what they hold: 2 has products, 3 comparison keys of four children.
+const VERSION: u32 = 3;
 
 const MATERIAL: &str = "material";
 const PRODUCTS: &str = "products";

@@ -1,12 +1,12 @@
 //! The dealer's side: correction words.
 
-use super::payload::{Components, Shape};
-use super::{CHILD, LEAF, Nodes, signed};
+use super::payload::{Components, Kind, Shape, child_tweak, leaf_tweak};
+use super::{CHILD, CHILDREN, LEAF, Nodes, signed};
 use crate::aes128::Block;
 use crate::cpu::{Cpu, multiversion};
 use crate::ring::{mask, pack_into};
 use ir::Party;
-use ir::dcf::{Layout, MAX_COMPONENTS};
+use ir::dcf::{Layout, MAX_COMPONENTS, STEP_WORDS};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -47,95 +47,153 @@ pub fn deal(layout: Layout, alphas: &[u64], betas: &[&[u64]], roots0: &[u128], r
 #[derive(Default)]
 struct Scratch {
     nodes: [Nodes; 2],
-    /// All ones where alpha goes right.
-    right: Vec<u64>,
+    /// The two bits of the child that alpha takes, high and low, as masks.
+    kept: [Vec<u64>; 2],
     betas: Components,
     /// The difference of the parties' sums along alpha's path: V_alpha in figure 1.
     totals: Components,
-    /// Hashes, `[party][side]`: children and payloads.
-    low: [[Vec<u64>; 2]; 2],
-    high: [[Vec<u64>; 2]; 2],
-    values: [[Components; 2]; 2],
-    /// Words of a level: the seed, the control bits of both sides, and that of the child that alpha keeps.
-    seed_low: Vec<u64>,
-    seed_high: Vec<u64>,
-    bits: Vec<u64>,
-    kept_bit: Vec<u64>,
-    gains: Vec<u64>,
-    /// Words to be packed, `[element][level]` or `[element][payload of the leaf]`.
+    /// Hashes, `[party][child]`: children and payloads.
+    low: [[Vec<u64>; CHILDREN]; 2],
+    high: [[Vec<u64>; CHILDREN]; 2],
+    values: [[Components; CHILDREN]; 2],
+    /// Words of a step: of seeds, the lowest bit of the last one, and that of the child that alpha takes.
+    seed_low: [Vec<u64>; STEP_WORDS],
+    seed_high: [Vec<u64>; STEP_WORDS],
+    last_bit: Vec<u64>,
+    kept_low: Vec<u64>,
+    kept_high: Vec<u64>,
+    gains: [Vec<u64>; STEP_WORDS],
+    /// Words to be packed, `[element][step]`, `[element][step][3]` or `[element][payload of the leaf]`.
     controls: Vec<u64>,
     payloads: Components,
     last: Components,
 }
 
+/// Masks that are all ones where alpha takes a child, from the bits of the child that it takes.
+#[inline(always)]
+fn taken(high: u64, low: u64) -> [u64; CHILDREN] {
+    [!high & !low, !high & low, high & !low, high & low]
+}
+
+/// Masks that are all ones where a child is smaller than the one that alpha takes.
+#[inline(always)]
+fn smaller(high: u64, low: u64) -> [u64; CHILDREN] {
+    [high | low, high, high & low, 0]
+}
+
 multiversion! {
-    /// Figure 1, Gen, lines 6 to 9: words of seeds and control bits. `low` and `high` are hashes `[party][side]`.
+    /// Words of seeds with their control bits, as of figure 1, Gen, lines 6 to 9. `low` and `high` are hashes
+    /// `[party][child]`.
     fn seed_words(
-        right: &[u64], low: [[&[u64]; 2]; 2], high: [[&[u64]; 2]; 2],
-        seed_low: &mut [u64], seed_high: &mut [u64], bits: &mut [u64], kept_bit: &mut [u64],
+        kept: [&[u64]; 2], low: [[&[u64]; CHILDREN]; 2], high: [[&[u64]; CHILDREN]; 2],
+        seed_low: [&mut [u64]; STEP_WORDS], seed_high: [&mut [u64]; STEP_WORDS], last_bit: &mut [u64],
+        kept_low: &mut [u64], kept_high: &mut [u64],
     ) {
-        let n = right.len();
+        let n = last_bit.len();
+        let kept = kept.map(|x| &x[..n]);
         let (low, high) = (low.map(|p| p.map(|x| &x[..n])), high.map(|p| p.map(|x| &x[..n])));
-        let (seed_low, seed_high) = (&mut seed_low[..n], &mut seed_high[..n]);
-        let (bits, kept_bit) = (&mut bits[..n], &mut kept_bit[..n]);
+        let (seed_low, seed_high) = (seed_low.map(|x| &mut x[..n]), seed_high.map(|x| &mut x[..n]));
+        let (kept_low, kept_high) = (&mut kept_low[..n], &mut kept_high[..n]);
         for i in 0..n {
-            let a = right[i] & 1;
-            let (left, other) = (low[0][0][i] ^ low[1][0][i], low[0][1][i] ^ low[1][1][i]);
-            let (left_high, other_high) = (high[0][0][i] ^ high[1][0][i], high[0][1][i] ^ high[1][1][i]);
-            // The child that alpha does not take loses its difference.
-            seed_low[i] = (other ^ ((other ^ left) & right[i])) & !1;
-            seed_high[i] = other_high ^ ((other_high ^ left_high) & right[i]);
-            let (left_bit, other_bit) = ((left ^ a ^ 1) & 1, (other ^ a) & 1);
-            bits[i] = left_bit | other_bit << 1;
-            kept_bit[i] = left_bit ^ ((left_bit ^ other_bit) & right[i]);
+            let taken = taken(kept[0][i], kept[1][i]);
+            // A child that alpha does not take loses its difference.
+            let (mut word, mut word_high) = ([0; CHILDREN], [0; CHILDREN]);
+            for c in 0..CHILDREN {
+                word[c] = low[0][c][i] ^ low[1][c][i];
+                word_high[c] = high[0][c][i] ^ high[1][c][i];
+            }
+            // The other one's word is the xor of theirs, but for the control bits, which are to differ.
+            let total = word[0] ^ word[1] ^ word[2] ^ word[3] | 1;
+            let total_high = word_high[0] ^ word_high[1] ^ word_high[2] ^ word_high[3];
+            let (mut kept, mut kept_above) = (0, 0);
+            for c in 0..CHILDREN {
+                word[c] ^= total & taken[c];
+                word_high[c] ^= total_high & taken[c];
+                kept |= word[c] & taken[c];
+                kept_above |= word_high[c] & taken[c];
+            }
+            for c in 0..STEP_WORDS {
+                (seed_low[c][i], seed_high[c][i]) = (word[c], word_high[c]);
+            }
+            (last_bit[i], kept_low[i], kept_high[i]) = (word[3] & 1, kept, kept_above);
         }
     }
 }
 
 multiversion! {
-    /// Figure 1, Gen, lines 10 to 12, for one component: its words. `values` are payloads `[party][side]`.
+    /// Words of one component, as of figure 1, Gen, lines 10 to 12. `values` are payloads `[party][child]`.
     fn payload_words(
-        right: &[u64], sign: &[u64], beta: &[u64], values: [[&[u64]; 2]; 2], low_bits: u64,
-        totals: &mut [u64], out: &mut [u64],
+        kept: [&[u64]; 2], sign: &[u64], beta: &[u64], values: [[&[u64]; CHILDREN]; 2], low_bits: u64,
+        totals: &mut [u64], out: [&mut [u64]; STEP_WORDS],
     ) {
-        let n = right.len();
-        let (sign, beta, values) = (&sign[..n], &beta[..n], values.map(|p| p.map(|x| &x[..n])));
-        let (totals, out) = (&mut totals[..n], &mut out[..n]);
+        let n = totals.len();
+        let (kept, values) = (kept.map(|x| &x[..n]), values.map(|p| p.map(|x| &x[..n])));
+        let (sign, beta, out) = (&sign[..n], &beta[..n], out.map(|x| &mut x[..n]));
         for i in 0..n {
-            // P0's payload less P1's, by side.
-            let v0 = values[0][0][i].wrapping_sub(values[1][0][i]);
-            let v1 = values[0][1][i].wrapping_sub(values[1][1][i]);
-            let (kept, lost) = (v0 ^ ((v0 ^ v1) & right[i]), v1 ^ ((v0 ^ v1) & right[i]));
-            // What is left of alpha is smaller than alpha and gets beta.
-            let gain = (beta[i] & right[i]).wrapping_sub(lost).wrapping_sub(totals[i]);
-            out[i] = signed(sign[i], gain) & low_bits;
-            totals[i] = totals[i].wrapping_add(kept).wrapping_add(gain);
+            let (taken, smaller) = (taken(kept[0][i], kept[1][i]), smaller(kept[0][i], kept[1][i]));
+            // P0's payload less P1's is to become beta for what is smaller than alpha, and 0 for what is not.
+            let mut gain = [0u64; CHILDREN];
+            for c in 0..CHILDREN {
+                let difference = values[0][c][i].wrapping_sub(values[1][c][i]);
+                gain[c] = (beta[i] & smaller[c]).wrapping_sub(difference).wrapping_sub(totals[i]);
+            }
+            // Where alpha goes on there is no such aim: what words sum to is made zero there.
+            let excess = gain[0].wrapping_add(gain[1]).wrapping_add(gain[2]).wrapping_sub(gain[3]);
+            for c in 0..STEP_WORDS {
+                out[c][i] = signed(sign[i], gain[c].wrapping_sub(excess & taken[c])) & low_bits;
+            }
+            totals[i] = signed(!taken[3], excess);
         }
     }
 }
 
 multiversion! {
-    /// A party's nodes step to the children that alpha keeps. `low` and `high` are hashes by side.
+    /// A party's nodes step to the children that alpha takes. `low` and `high` are hashes by child.
     fn keep(
-        right: &[u64], low: [&[u64]; 2], high: [&[u64]; 2], seed_low: &[u64], seed_high: &[u64], bit: &[u64],
+        kept: [&[u64]; 2], low: [&[u64]; CHILDREN], high: [&[u64]; CHILDREN], word: [&[u64]; 2],
         node_low: &mut [u64], node_high: &mut [u64], control: &mut [u64],
     ) {
-        let n = right.len();
+        let n = control.len();
+        let (kept, word) = (kept.map(|x| &x[..n]), word.map(|x| &x[..n]));
         let (low, high) = (low.map(|x| &x[..n]), high.map(|x| &x[..n]));
-        let (seed_low, seed_high, bit) = (&seed_low[..n], &seed_high[..n], &bit[..n]);
-        let (node_low, node_high, control) = (&mut node_low[..n], &mut node_high[..n], &mut control[..n]);
+        let (node_low, node_high) = (&mut node_low[..n], &mut node_high[..n]);
         for i in 0..n {
-            let t = control[i];
-            let x = low[0][i] ^ ((low[0][i] ^ low[1][i]) & right[i]) ^ ((seed_low[i] | bit[i]) & t);
-            node_low[i] = x & !1;
-            node_high[i] = high[0][i] ^ ((high[0][i] ^ high[1][i]) & right[i]) ^ (seed_high[i] & t);
-            control[i] = (x & 1).wrapping_neg();
+            let (taken, t) = (taken(kept[0][i], kept[1][i]), control[i]);
+            let (mut x, mut above) = (word[0][i] & t, word[1][i] & t);
+            for c in 0..CHILDREN {
+                x ^= low[c][i] & taken[c];
+                above ^= high[c][i] & taken[c];
+            }
+            (node_low[i], node_high[i], control[i]) = (x, above, (x & 1).wrapping_neg());
         }
     }
 }
 
-fn sides(x: &[Vec<u64>; 2]) -> [&[u64]; 2] {
+multiversion! {
+    /// Words of one component of payload `index` of leaves: figure 1, Gen, line 17. `values` are by party, shifted up by
+    /// some bits.
+    fn last_words(
+        inside: &[u64], index: u64, sign: &[u64], beta: &[u64], values: [&[u64]; 2], shift: u32, low_bits: u64,
+        totals: &[u64], out: &mut [u64],
+    ) {
+        let n = inside.len();
+        let (sign, beta, values) = (&sign[..n], &beta[..n], values.map(|x| &x[..n]));
+        let (totals, out) = (&totals[..n], &mut out[..n]);
+        for i in 0..n {
+            let smaller = (index.wrapping_sub(inside[i]) as i64 >> 63) as u64;
+            let difference = (values[0][i] >> shift).wrapping_sub(values[1][i] >> shift);
+            let gain = (beta[i] & smaller).wrapping_sub(difference).wrapping_sub(totals[i]);
+            out[i] = signed(sign[i], gain) & low_bits;
+        }
+    }
+}
+
+fn slices<const N: usize>(x: &[Vec<u64>; N]) -> [&[u64]; N] {
     x.each_ref().map(|x| &x[..])
+}
+
+fn slices_mut<const N: usize>(x: &mut [Vec<u64>; N]) -> [&mut [u64]; N] {
+    x.each_mut().map(|x| &mut x[..])
 }
 
 impl Scratch {
@@ -150,65 +208,72 @@ impl Scratch {
         pieces: [&mut [u8]; 2 + 2 * MAX_COMPONENTS],
     ) {
         let (cpu, n, shape) = (Cpu::get(), elements.len(), Shape::new(layout));
-        let (levels, components) = (usize::from(layout.levels), layout.components());
+        let (steps, components) = (layout.steps(), layout.components());
         let [seeds, control_bytes, p0, p1, p2, l0, l1, l2] = pieces;
         let seeds: &mut [Block] = seeds.as_chunks_mut().0;
         for (p, party) in [Party::Client, Party::Server].into_iter().enumerate() {
             self.nodes[p].set_roots(party, &roots[p][elements.clone()]);
         }
-        for x in self.low.iter_mut().chain(&mut self.high).flatten() {
+        let words = self.seed_low.iter_mut().chain(&mut self.seed_high).chain(&mut self.gains).chain(&mut self.kept);
+        for x in self.low.iter_mut().chain(&mut self.high).flatten().chain(words) {
             x.resize(n, 0);
         }
-        for x in [&mut self.right, &mut self.seed_low, &mut self.seed_high, &mut self.bits] {
+        for x in [&mut self.last_bit, &mut self.kept_low, &mut self.kept_high] {
             x.resize(n, 0);
         }
-        self.kept_bit.resize(n, 0);
-        self.gains.resize(n, 0);
-        self.controls.resize(n * levels, 0);
+        self.controls.resize(n * steps, 0);
         for (c, beta) in betas.iter().enumerate() {
             self.totals[c].clear();
             self.totals[c].resize(n, 0);
-            self.payloads[c].resize(n * levels, 0);
+            self.payloads[c].resize(n * steps * STEP_WORDS, 0);
             self.last[c].resize(n * layout.leaf_size(), 0);
             self.betas[c].clear();
             self.betas[c].extend_from_slice(&beta[elements.clone()]);
         }
         let alphas = &alphas[elements];
 
-        for level in 0..levels {
+        for step in 0..steps {
             for p in 0..2 {
                 let Nodes { low, high, .. } = &self.nodes[p];
-                for side in 0..2 {
-                    CHILD.hash(low, high, side as u64, &mut self.low[p][side], &mut self.high[p][side]);
-                }
-                shape.of_both(low, high, &mut self.values[p]);
+                let outs = self.low[p].iter_mut().zip(&mut self.high[p]);
+                (0..).zip(outs).for_each(|(child, (x, y))| CHILD.hash(low, high, child_tweak(child), x, y));
+                shape.of_children(low, high, &mut self.values[p]);
             }
-            let shift = usize::from(layout.input_bits) - 1 - level;
-            self.right.iter_mut().zip(alphas).for_each(|(r, a)| *r = (a >> shift & 1).wrapping_neg());
-            let (low, high) = (self.low.each_ref().map(sides), self.high.each_ref().map(sides));
-            let (seed_low, seed_high, bits) = (&mut self.seed_low, &mut self.seed_high, &mut self.bits);
-            seed_words(cpu, &self.right, low, high, seed_low, seed_high, bits, &mut self.kept_bit);
-            let words = self.seed_low.iter().zip(&self.seed_high).zip(&self.bits);
-            for (e, ((&low, &high), &bits)) in words.enumerate() {
-                seeds[e * levels + level] = (u128::from(high) << 64 | u128::from(low)).to_le_bytes();
-                self.controls[e * levels + level] = bits;
+            for (bit, kept) in self.kept.iter_mut().enumerate() {
+                let shift = usize::from(layout.input_bits) - 1 - 2 * step - bit;
+                kept.iter_mut().zip(alphas).for_each(|(k, a)| *k = (a >> shift & 1).wrapping_neg());
+            }
+            let kept = slices(&self.kept);
+            let (low, high) = (self.low.each_ref().map(slices), self.high.each_ref().map(slices));
+            let (seed_low, seed_high) = (slices_mut(&mut self.seed_low), slices_mut(&mut self.seed_high));
+            let (kept_low, kept_high) = (&mut self.kept_low, &mut self.kept_high);
+            seed_words(cpu, kept, low, high, seed_low, seed_high, &mut self.last_bit, kept_low, kept_high);
+            let places = self.controls.iter_mut().skip(step).step_by(steps);
+            places.zip(&self.last_bit).for_each(|(place, &bit)| *place = bit);
+            for (word, (low, high)) in self.seed_low.iter().zip(&self.seed_high).enumerate() {
+                let places = seeds.iter_mut().skip(step * STEP_WORDS + word).step_by(steps * STEP_WORDS);
+                for (place, (&low, &high)) in places.zip(low.iter().zip(high)) {
+                    *place = (u128::from(high) << 64 | u128::from(low)).to_le_bytes();
+                }
             }
             for c in 0..components {
-                let values = self.values.each_ref().map(|p| p.each_ref().map(|side| &side[c][..]));
-                let low_bits = mask(layout.widths()[c]);
-                let (right, sign, totals) = (&self.right, &self.nodes[1].control, &mut self.totals[c]);
-                payload_words(cpu, right, sign, &self.betas[c], values, low_bits, totals, &mut self.gains);
-                let places = self.payloads[c].iter_mut().skip(level).step_by(levels);
-                places.zip(&self.gains).for_each(|(place, &word)| *place = word);
+                let values = self.values.each_ref().map(|p| p.each_ref().map(|child| &child[c][..]));
+                let (low_bits, gains) = (mask(layout.widths()[c]), slices_mut(&mut self.gains));
+                let (sign, totals) = (&self.nodes[1].control, &mut self.totals[c]);
+                payload_words(cpu, kept, sign, &self.betas[c], values, low_bits, totals, gains);
+                for (word, gains) in self.gains.iter().enumerate() {
+                    let places = self.payloads[c].iter_mut().skip(step * STEP_WORDS + word).step_by(steps * STEP_WORDS);
+                    places.zip(gains).for_each(|(place, &gain)| *place = gain);
+                }
             }
             for p in 0..2 {
                 let Nodes { low: node_low, high: node_high, control } = &mut self.nodes[p];
-                let (words, bit) = ([&self.seed_low, &self.seed_high], &self.kept_bit);
-                keep(cpu, &self.right, low[p], high[p], words[0], words[1], bit, node_low, node_high, control);
+                let word = [&self.kept_low[..], &self.kept_high];
+                keep(cpu, kept, low[p], high[p], word, node_low, node_high, control);
             }
         }
         self.deal_leaves(layout, shape, alphas);
-        pack_piece(&self.controls, 2, control_bytes);
+        pack_piece(&self.controls, 1, control_bytes);
         for (c, (payloads, last)) in [(p0, l0), (p1, l1), (p2, l2)].into_iter().enumerate().take(components) {
             pack_piece(&self.payloads[c], layout.widths()[c], payloads);
             pack_piece(&self.last[c], layout.widths()[c], last);
@@ -217,32 +282,37 @@ impl Scratch {
 
     /// The last words.
     fn deal_leaves(&mut self, layout: Layout, shape: Shape, alphas: &[u64]) {
-        let (blocks, size) = (shape.leaf_blocks(), layout.leaf_size());
-        // The leaf's hashes, by party `[element][block]`.
-        let hashes = self.nodes.each_ref().map(|nodes| {
-            let [mut low, mut high, mut input_low, mut input_high] = [const { Vec::new() }; 4];
-            for (x, y) in nodes.low.iter().zip(&nodes.high) {
-                input_low.extend((0..blocks as u64).map(|j| x ^ j));
-                input_high.extend(std::iter::repeat_n(*y, blocks));
-            }
-            low.resize(input_low.len(), 0);
-            high.resize(input_low.len(), 0);
-            LEAF.hash(&input_low, &input_high, 0, &mut low, &mut high);
-            [low, high]
-        });
-        for (e, alpha) in alphas.iter().enumerate() {
-            let (inside, sign) = (alpha & mask(layout.leaf_log2), self.nodes[1].control[e]);
-            for i in 0..size {
-                let at = e * blocks + shape.block(i as u64) as usize;
-                let smaller = ((i as u64).wrapping_sub(inside) as i64 >> 63) as u64;
-                for (c, &width) in layout.widths().iter().enumerate() {
-                    let [v0, v1] = hashes.each_ref().map(|[low, high]| {
-                        shape.of_leaf(c, i as u64, &low[at..at + shape.parts()], &high[at..at + shape.parts()])
-                    });
-                    let difference = v0.wrapping_sub(v1);
-                    let gain = (self.betas[c][e] & smaller).wrapping_sub(difference).wrapping_sub(self.totals[c][e]);
-                    self.last[c][e * size + i] = signed(sign, gain) & mask(width);
+        let (cpu, size) = (Cpu::get(), layout.leaf_size());
+        let inside = &mut self.kept[0];
+        inside.resize(alphas.len(), 0);
+        inside.iter_mut().zip(alphas).for_each(|(inside, alpha)| *inside = alpha & mask(layout.leaf_log2));
+        for index in 0..size as u64 {
+            if shape.slot_bit(index) == 0 {
+                for (p, Nodes { low, high, .. }) in self.nodes.iter().enumerate() {
+                    for part in 0..shape.parts() {
+                        let tweak = leaf_tweak(shape.block(index) + part as u64);
+                        LEAF.hash(low, high, tweak, &mut self.low[p][part], &mut self.high[p][part]);
+                    }
+                    if shape.kind == Kind::Spare {
+                        let third = &mut self.values[p][0][2];
+                        third.resize(alphas.len(), 0);
+                        shape.fill_spare(&self.low[p][0], &self.high[p][0], third);
+                    }
                 }
+            }
+            for (c, &width) in layout.widths().iter().enumerate() {
+                let bit = shape.slot_bit(index);
+                let values = [0, 1].map(|p: usize| match (c, shape.kind) {
+                    (0, _) if bit < 64 => &self.low[p][0][..],
+                    (0 | 1, _) => &self.high[p][0],
+                    (_, Kind::Own) => &self.low[p][1],
+                    _ => &self.values[p][0][2],
+                });
+                let (sign, out) = (&self.nodes[1].control, &mut self.gains[0]);
+                let (beta, totals) = (&self.betas[c], &self.totals[c]);
+                last_words(cpu, &self.kept[0], index, sign, beta, values, bit % 64, mask(width), totals, out);
+                let places = self.last[c].iter_mut().skip(index as usize).step_by(size);
+                places.zip(&*out).for_each(|(place, &word)| *place = word);
             }
         }
     }

@@ -4,7 +4,7 @@
 //! depends on the number of points, see [`Way`]. Results go to their reader by blocks that fit the cache.
 
 use super::Key;
-use super::lanes::{self, GROUP, Hashes, Item, Items, Lanes, Run, VECTOR, Vectors, Words};
+use super::lanes::{self, GROUP, Hashes, Item, Items, Lanes, Line, Run, VECTOR, Vectors, Words};
 use super::paths::Paths;
 use super::payload::{Components, Shape};
 #[cfg(target_arch = "x86_64")]
@@ -13,7 +13,7 @@ use super::whole::{self, Trees};
 pub use super::wide::Keys;
 use crate::ring::{mask, unpack_range};
 use ir::Party;
-use ir::dcf::{Layout, MAX_COMPONENTS};
+use ir::dcf::{Layout, MAX_COMPONENTS, STEP_WORDS};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -73,7 +73,7 @@ impl Way {
     /// Elements that are evaluated together: their state fits in the second-level cache, and fills whole vectors.
     fn block(self, per_element: usize) -> usize {
         match self {
-            Way::Across => 32,
+            Way::Across => 64,
             Way::Along => (1024 / per_element).clamp(4, 32),
             #[cfg(target_arch = "x86_64")]
             Way::Whole => 64,
@@ -136,38 +136,62 @@ pub fn evaluate<T: Send>(
     });
 }
 
-/// Correction words of a block of elements, as far as they have to be unpacked: see [`Words`].
+fn sum(a: u64, b: u64, c: u64) -> u64 {
+    a.wrapping_add(b).wrapping_add(c)
+}
+
+/// Correction words of a block of elements, unpacked and with those of last children: see [`Words`].
 #[derive(Default)]
 struct Unpacked {
-    /// Copied, so that they come from memory in order.
-    seeds: Vec<[u8; 16]>,
-    controls: Vec<u64>,
-    payloads: Components,
+    seeds: Vec<Line<u128>>,
+    payloads: Vec<Line<[u64; 2]>>,
+    third: Vec<Line<[u64; 2]>>,
     last: Components,
+    /// Lowest bits of seed words, and words of payloads, `[element][step]` and `[element][step][3]`.
+    controls: Vec<u64>,
+    packed: Components,
+    /// Words of seeds, copied first so that they come from memory in order, many at a time.
+    copied: Vec<[[u8; 16]; STEP_WORDS]>,
 }
 
 impl Unpacked {
     fn load(&mut self, key: &Key, first: usize, count: usize) {
         let layout = key.layout;
-        let (levels, leaf) = (usize::from(layout.levels), layout.leaf_size());
-        let (seeds, _) = key.seeds.as_chunks();
-        self.seeds.clear();
-        self.seeds.extend_from_slice(&seeds[first * levels..(first + count) * levels]);
-        self.controls.resize(count * levels, 0);
-        unpack_range(key.controls, 2, first * levels, &mut self.controls);
-        for (c, &width) in layout.widths().iter().enumerate() {
-            self.payloads[c].resize(count * levels, 0);
-            unpack_range(key.payloads[c], width, first * levels, &mut self.payloads[c]);
-            self.last[c].resize(count * leaf, 0);
-            unpack_range(key.last[c], width, first * leaf, &mut self.last[c]);
+        let (steps, leaf) = (layout.steps(), layout.leaf_size());
+        self.controls.resize(count * steps, 0);
+        unpack_range(key.controls, 1, first * steps, &mut self.controls);
+        let (seeds, _) = key.seeds.as_chunks::<16>().0.as_chunks::<STEP_WORDS>();
+        self.copied.clear();
+        self.copied.extend_from_slice(&seeds[first * steps..][..count * steps]);
+        refill(
+            &mut self.seeds,
+            self.copied.iter().zip(&self.controls).map(|(words, &control)| {
+                let [a, b, c] = words.map(u128::from_le_bytes);
+                Line([a, b, c, (a ^ b ^ c) & !1 | u128::from(control)])
+            }),
+        );
+        for (component, &width) in layout.widths().iter().enumerate() {
+            self.packed[component].resize(count * steps * STEP_WORDS, 0);
+            unpack_range(key.payloads[component], width, first * steps * STEP_WORDS, &mut self.packed[component]);
+            self.last[component].resize(count * leaf, 0);
+            unpack_range(key.last[component], width, first * leaf, &mut self.last[component]);
         }
+        let [first, second, third] = self.packed.each_ref().map(|packed| packed.as_chunks::<STEP_WORDS>().0);
+        let second = if layout.components() == 1 { first } else { second };
+        refill(
+            &mut self.payloads,
+            first.iter().zip(second).map(|(&[a, b, c], &[d, e, f])| {
+                Line([[a, d], [b, e], [c, f], [sum(a, b, c), sum(d, e, f)]])
+            }),
+        );
+        refill(&mut self.third, third.iter().map(|&[a, b, c]| Line([[a, 0], [b, 0], [c, 0], [sum(a, b, c), 0]])));
     }
 
     fn view(&self) -> Words<'_> {
         Words {
             seeds: &self.seeds,
-            controls: &self.controls,
-            payloads: self.payloads.each_ref().map(|x| &x[..]),
+            payloads: &self.payloads,
+            third: &self.third,
             last: self.last.each_ref().map(|x| &x[..]),
         }
     }
@@ -213,13 +237,13 @@ struct Block<'a> {
 }
 
 impl Block<'_> {
-    /// The items' lanes step down from a level.
-    fn step(self, words: &Words, items: impl Items, level: usize, lanes: &mut Lanes, hashes: &mut Hashes) {
-        let shift = u32::from(self.layout.input_bits) - 1 - level as u32;
+    /// The items' lanes take a step.
+    fn step(self, words: &Words, items: impl Items, step: usize, lanes: &mut Lanes, hashes: &mut Hashes) {
+        let shift = u32::from(self.layout.input_bits) - 2 * (step as u32 + 1);
         match self.wide {
             #[cfg(target_arch = "x86_64")]
-            Some(keys) => keys.step(self.shape, words, items, level, shift, lanes),
-            _ => lanes::step(self.shape, words, items, level, shift, lanes, hashes),
+            Some(keys) => keys.step(self.shape, words, items, step, shift, lanes),
+            _ => lanes::step(self.shape, words, items, step, shift, lanes, hashes),
         }
     }
 
@@ -235,7 +259,7 @@ impl Block<'_> {
 
     /// Follows each point's path by itself: lanes are `[point][element]`.
     fn across(self, words: &Words, roots: &[u128], points: &[u64], out: &mut Components, state: &mut State) {
-        let (count, levels) = (roots.len(), usize::from(self.layout.levels));
+        let (count, steps) = (roots.len(), self.layout.steps());
         let vectors = count.div_ceil(VECTOR);
         let row = vectors * VECTOR;
         let State { lanes, items, hashes, shares, .. } = state;
@@ -253,9 +277,9 @@ impl Block<'_> {
                 Item { vector, at: std::array::from_fn(|i| ((first + i).min(count - 1) * stride) as u32) }
             })
         };
-        refill(items, items_of(levels));
-        for level in 0..levels {
-            self.step(words, Vectors::<false>(items), level, lanes, hashes);
+        refill(items, items_of(steps));
+        for step in 0..steps {
+            self.step(words, Vectors::<false>(items), step, lanes, hashes);
         }
         refill(items, items_of(self.layout.leaf_size()));
         self.finish(words, Vectors::<false>(items), lanes, hashes, shares);
@@ -269,7 +293,7 @@ impl Block<'_> {
 
     /// Follows the paths of each element's points, in vectors of its own.
     fn along(self, words: &Words, roots: &[u128], points: &[u64], out: &mut Components, state: &mut State) {
-        let (count, levels) = (roots.len(), usize::from(self.layout.levels));
+        let (count, steps) = (roots.len(), self.layout.steps());
         let row = self.per_element.next_multiple_of(GROUP);
         let State { lanes, items, hashes, paths, shares, .. } = state;
         lanes.resize(self.shape, count * row);
@@ -279,16 +303,16 @@ impl Block<'_> {
             paths[e].sort(self.layout, points, lanes, e * row);
         }
         // Lets nodes branch and says which vectors they have now, with words of so many an element.
-        let branch = |e: usize, level: usize, stride: usize, lanes: &mut Lanes| {
-            let nodes = paths[e].branch(level, lanes, e * row);
+        let branch = |e: usize, step: usize, stride: usize, lanes: &mut Lanes| {
+            let nodes = paths[e].branch(step, lanes, e * row);
             Run { first: (e * row / VECTOR) as u32, count: nodes.div_ceil(VECTOR) as u32, at: (e * stride) as u32 }
         };
         let (mut together, mut least) = (0, 0);
-        while together < levels && least < NODES_ALONE / VECTOR {
+        while together < steps && least < NODES_ALONE / VECTOR {
             items.clear();
             least = usize::MAX;
             for e in 0..count {
-                let run = branch(e, together, levels, lanes);
+                let run = branch(e, together, steps, lanes);
                 least = least.min(run.len());
                 items.extend((0..run.len()).map(|i| run.get(i)));
             }
@@ -296,11 +320,11 @@ impl Block<'_> {
             together += 1;
         }
         for (e, paths) in paths.iter().enumerate().take(count) {
-            for level in together..levels {
-                let run = branch(e, level, levels, lanes);
-                self.step(words, run, level, lanes, hashes);
+            for step in together..steps {
+                let run = branch(e, step, steps, lanes);
+                self.step(words, run, step, lanes, hashes);
             }
-            let run = branch(e, levels, self.layout.leaf_size(), lanes);
+            let run = branch(e, steps, self.layout.leaf_size(), lanes);
             self.finish(words, run, lanes, hashes, shares);
             for (shares, out) in shares.iter().zip(&mut *out).take(self.shape.components()) {
                 let shares = &shares[e * row..][..row];

@@ -1,12 +1,11 @@
 //! Nodes of many comparison keys side by side, and the steps that they take: the portable kernels, which those of
 //! [`super::wide`] are tested against.
 //!
-//! A node is its seed, with its control bit in the place of the lowest bit, and what its payloads sum to so far. Lanes
-//! come in vectors of four.
+//! A node is its seed, whose lowest bit is its control bit, and what its payloads sum to so far. Lanes come in vectors of
+//! four.
 
-use super::payload::{Components, Kind, Shape, spare_bits_of};
-use super::{CHILD, LEAF, PAYLOAD, signed, signs};
-use crate::aes128::Block;
+use super::payload::{Components, Kind, OWN_TWEAK, Shape, child_tweak, half_tweak, leaf_tweak, spare_bits_of};
+use super::{CHILD, CHILDREN, LEAF, PAYLOAD, root_node, signed, signs};
 use crate::ring::mask;
 use ir::Party;
 use ir::dcf::MAX_COMPONENTS;
@@ -19,10 +18,10 @@ pub const VECTOR: usize = 4;
 /// too, of which nothing is read.
 pub const GROUP: usize = 4 * VECTOR;
 
-/// Four lanes of 16 bytes: a cache line, so that no vector lies in two.
+/// Four entries of 16 bytes, of lanes or children: a cache line, so that no vector lies in two.
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
-struct Line<T>([T; VECTOR]);
+pub struct Line<T>(pub [T; 4]);
 
 /// One entry of 16 bytes for each lane.
 #[derive(Default)]
@@ -73,10 +72,10 @@ impl<T> IndexMut<usize> for Column<T> {
 pub struct Lanes {
     /// Seeds with control bits.
     pub seeds: Column<u128>,
-    /// Of one component, the payloads of left children and those of right ones; else components 0 and 1.
+    /// Components 0 and 1.
     pub sums: Column<[u64; 2]>,
-    /// Component 2, in two summands. The wide kernels shift the second one into its place at the leaf if it comes from
-    /// spare bits.
+    /// Component 2. The wide kernels have two summands if it comes from spare bits, and shift the second one into its place
+    /// at the leaf.
     pub third: Column<[u64; 2]>,
     /// The point that each node is on the way to, twice: in both halves of a block.
     pub points: Column<[u64; 2]>,
@@ -91,9 +90,9 @@ impl Lanes {
         self.points.resize(count);
     }
 
-    /// Sets a lane to a party's root: its control bit is the party's number.
+    /// Sets a lane to a party's root.
     pub fn set_root(&mut self, party: Party, lane: usize, root: u128) {
-        self.seeds[lane] = root & !1 | party.index() as u128;
+        self.seeds[lane] = root_node(party, root);
         self.sums[lane] = [0; 2];
         if self.third.len() > 0 {
             self.third[lane] = [0; 2];
@@ -110,8 +109,8 @@ impl Lanes {
     }
 }
 
-/// A vector of lanes that takes a step, and where the words of each are: `[element][level]` for a level, which is still
-/// to be added, or `[element][payload of the leaf]`.
+/// A vector of lanes that takes a step, and where the words of each are: `[element][step]` for a step, whose number is
+/// still to be added, or `[element][payload of the leaf]`.
 #[derive(Clone, Copy)]
 pub struct Item {
     /// Its number.
@@ -190,13 +189,14 @@ fn lanes_of(items: impl Items) -> impl Iterator<Item = (usize, u32)> {
     (0..items.len()).flat_map(move |i| lanes(items.get(i)))
 }
 
-/// Correction words of a block of elements.
+/// Correction words of a block of elements, those of a step by child: `[element][step][child]`.
 pub struct Words<'a> {
-    /// `[element][level]`.
-    pub seeds: &'a [Block],
-    /// Of both sides: left in the lowest bit, right in the next.
-    pub controls: &'a [u64],
-    pub payloads: [&'a [u64]; MAX_COMPONENTS],
+    /// With the control bit lowest.
+    pub seeds: &'a [Line<u128>],
+    /// Of one component twice, or of components 0 and 1.
+    pub payloads: &'a [Line<[u64; 2]>],
+    /// Of component 2, then zero; none where there is no such component.
+    pub third: &'a [Line<[u64; 2]>],
     /// `[element][payload of the leaf]`.
     pub last: [&'a [u64]; MAX_COMPONENTS],
 }
@@ -204,9 +204,8 @@ pub struct Words<'a> {
 /// Inputs and hashes.
 #[derive(Default)]
 pub struct Hashes {
-    /// Low halves of seeds, the same with the side (or block of the leaf) in the lowest bits, and high halves.
-    low: Vec<u64>,
-    tweaked: Vec<u64>,
+    /// Low halves of seeds with tweaks, for the hashes below, and high halves.
+    low: [Vec<u64>; 3],
     high: Vec<u64>,
     child: [Vec<u64>; 2],
     payload: [Vec<u64>; 2],
@@ -214,19 +213,18 @@ pub struct Hashes {
 }
 
 impl Hashes {
-    /// Sets the inputs to the seeds of the items' lanes; `tweak` is of a lane's point.
-    fn load(&mut self, items: impl Items, lanes: &Lanes, tweak: impl Fn(u64) -> u64) {
-        for x in [&mut self.low, &mut self.tweaked, &mut self.high] {
-            x.clear();
-        }
+    /// Sets the inputs to the seeds of the items' lanes; the tweaks are of a lane's point.
+    fn load(&mut self, items: impl Items, lanes: &Lanes, tweaks: impl Fn(u64) -> [u64; 3]) {
+        self.low.iter_mut().chain([&mut self.high]).for_each(Vec::clear);
         for (lane, _) in lanes_of(items) {
-            let (seed, low) = (lanes.seeds[lane], lanes.seeds[lane] as u64 & !1);
-            self.low.push(low);
-            self.tweaked.push(low ^ tweak(lanes.points[lane][0]));
+            let seed = lanes.seeds[lane];
+            for (low, tweak) in self.low.iter_mut().zip(tweaks(lanes.points[lane][0])) {
+                low.push(seed as u64 ^ tweak);
+            }
             self.high.push((seed >> 64) as u64);
         }
         for x in self.child.iter_mut().chain(&mut self.payload).chain(&mut self.third) {
-            x.resize(self.low.len(), 0);
+            x.resize(self.high.len(), 0);
         }
     }
 }
@@ -236,52 +234,54 @@ fn control_of(seed: u128) -> u64 {
     (seed as u64 & 1).wrapping_neg()
 }
 
-/// Every lane of the items steps to the child that bit `shift` of its point chooses.
+/// Every lane of the items steps to the child that two bits of its point, from bit `shift` on, choose.
 pub fn step(
     shape: Shape,
     words: &Words,
     items: impl Items,
-    level: usize,
+    step: usize,
     shift: u32,
     lanes: &mut Lanes,
     hashes: &mut Hashes,
 ) {
-    hashes.load(items, lanes, |y| y >> shift & 1);
-    let Hashes { low, tweaked, high, child, payload, third } = hashes;
+    let child_of = |y: u64| y >> shift & (CHILDREN as u64 - 1);
+    hashes.load(items, lanes, |y| {
+        let child = child_of(y);
+        let (whole, half) = (child_tweak(child), half_tweak(child));
+        [whole, if shape.kind == Kind::One { half } else { whole }, OWN_TWEAK ^ half]
+    });
+    let Hashes { low, high, child, payload, third } = hashes;
     let [child_low, child_high] = child;
-    CHILD.hash(tweaked, high, 0, child_low, child_high);
+    CHILD.hash(&low[0], high, 0, child_low, child_high);
     let [first, second] = payload;
-    PAYLOAD.hash(if shape.kind == Kind::One { low } else { tweaked }, high, 0, first, second);
-    let [third_left, third_right] = third;
+    PAYLOAD.hash(&low[1], high, 0, first, second);
+    let [third_even, third_odd] = third;
     if shape.kind == Kind::Own {
-        PAYLOAD.hash(low, high, 2, third_left, third_right);
+        PAYLOAD.hash(&low[2], high, 0, third_even, third_odd);
     }
     for (i, (lane, at)) in lanes_of(items).enumerate() {
-        let (at, side) = (at as usize + level, (lanes.points[lane][0] >> shift & 1) as usize);
+        let (at, child) = (at as usize + step, child_of(lanes.points[lane][0]) as usize);
         let control = control_of(lanes.seeds[lane]);
-        let word = |c: usize| words.payloads[c][at] & control;
-        match shape.kind {
-            Kind::One => {
-                let payload = [first[i], second[i]][side].wrapping_add(word(0));
-                lanes.sums[lane][side] = lanes.sums[lane][side].wrapping_add(payload);
-            }
-            _ => {
-                let [a, b] = lanes.sums[lane];
-                let (a, b) = (a.wrapping_add(first[i]), b.wrapping_add(second[i]));
-                lanes.sums[lane] = [a.wrapping_add(word(0)), b.wrapping_add(word(1))];
-            }
+        let word = words.payloads[at].0[child];
+        let values = match shape.kind {
+            Kind::One => [[first[i], second[i]][child % 2]; 2],
+            _ => [first[i], second[i]],
+        };
+        for (sum, (value, word)) in lanes.sums[lane].iter_mut().zip(values.into_iter().zip(word)) {
+            *sum = sum.wrapping_add(value).wrapping_add(word & control);
         }
         let value = match shape.kind {
             Kind::One | Kind::Two => None,
             Kind::Spare => Some(spare_bits_of(first[i], second[i], shape.spare())),
-            Kind::Own => Some([third_left[i], third_right[i]][side]),
+            Kind::Own => Some([third_even[i], third_odd[i]][child % 2]),
         };
         if let Some(value) = value {
-            lanes.third[lane][0] = lanes.third[lane][0].wrapping_add(value).wrapping_add(word(2));
+            let word = words.third[at].0[child][0] & control;
+            lanes.third[lane][0] = lanes.third[lane][0].wrapping_add(value).wrapping_add(word);
         }
-        let seed = u128::from_le_bytes(words.seeds[at]) & !1 | u128::from(words.controls[at] >> side & 1);
         let mask = u128::from(control) << 64 | u128::from(control);
-        lanes.seeds[lane] = (u128::from(child_high[i]) << 64 | u128::from(child_low[i])) ^ (seed & mask);
+        let hash = u128::from(child_high[i]) << 64 | u128::from(child_low[i]);
+        lanes.seeds[lane] = hash ^ (words.seeds[at].0[child] & mask);
     }
 }
 
@@ -296,26 +296,20 @@ pub fn finish(
     out: &mut Components,
 ) {
     let (inside, sign) = (shape.inside(), signs(party));
-    hashes.load(items, lanes, |y| shape.block(y & inside));
-    let Hashes { tweaked, high, payload, third, .. } = hashes;
+    hashes.load(items, lanes, |y| [0, 1, 2].map(|part| leaf_tweak(shape.block(y & inside) ^ part)));
+    let Hashes { low, high, payload, third, .. } = hashes;
     let [low_out, high_out] = payload;
-    LEAF.hash(tweaked, high, 0, low_out, high_out);
+    LEAF.hash(&low[0], high, 0, low_out, high_out);
     let [next_low, next_high] = third;
     if shape.parts() == 2 {
-        LEAF.hash(tweaked, high, 1, next_low, next_high);
+        LEAF.hash(&low[1], high, 0, next_low, next_high);
     }
     for (c, width) in shape.widths().into_iter().enumerate().take(shape.components()) {
         for (i, (lane, at)) in lanes_of(items).enumerate() {
             let index = lanes.points[lane][0] & inside;
             let payload = shape.of_leaf(c, index, &[low_out[i], next_low[i]], &[high_out[i], next_high[i]]);
             let correction = words.last[c][at as usize + index as usize] & control_of(lanes.seeds[lane]);
-            let [a, b] = lanes.sums[lane];
-            let sum = match (c, shape.kind) {
-                (_, Kind::One) => a.wrapping_add(b),
-                (0, _) => a,
-                (1, _) => b,
-                _ => lanes.third[lane][0].wrapping_add(lanes.third[lane][1]),
-            };
+            let sum = if c < 2 { lanes.sums[lane][c] } else { lanes.third[lane][0] };
             out[c][lane] = signed(sign, payload.wrapping_add(correction).wrapping_add(sum)) & mask(width);
         }
     }

@@ -1,18 +1,26 @@
 //! Distributed comparison function: two keys whose evaluations at a public y sum to beta·1{y < alpha} mod 2^N.
 //!
 //! Source    Boyle, Chandran, Gilboa, Gupta, Ishai, Kumar, Rathee, "Function secret sharing for mixed-mode and
-//!           fixed-point secure computation" (ePrint 2020/1392), figure 1. The tree stops early, with a vector of
-//!           payloads at each leaf; see [`Layout`] for sizes and the order of the correction words.
+//!           fixed-point secure computation" (ePrint 2020/1392), figure 1, with nodes of four children in place of two:
+//!           half the hashes for 1.5 times the words. The tree stops early, with a vector of payloads at each leaf; see
+//!           [`Layout`] for sizes and the order of the correction words.
 //! Shapes    Alphas and roots have one entry an element, points are `[element][point]`, payloads are a vector of at most
 //!           three components, each mod 2^(its width).
 //! Generator Fixed-key AES, x -> x ^ AES_k(x) (Matyas, Meyer, Oseas; Guo, Katz, Wang, Yu, "Efficient and secure
 //!           multiparty computation from fixed-key block ciphers", ePrint 2019/074), with one key for each of child
-//!           seeds, payloads on the way and payloads at the leaf. A node has a control bit t and a seed s of 127 bits,
-//!           stored in 128 with the lowest zero. Child `side` comes from x = s ^ side: its seed, with its control bit
-//!           lowest. A payload of one component is a half of the hash of x = s, the low one for the left child. Of a
-//!           longer payload, components 0 and 1 are the halves of the hash of x = s ^ side. Component 2 is made of the
-//!           bits that those two have no use for, if there are enough; else it is a half, by side, of the hash of
-//!           x = s ^ 2. The leaf's payloads come from x = s ^ j, for as many j as they need.
+//!           nodes, payloads on the way and payloads at the leaf. A node is a block x, whose lowest bit is its control bit
+//!           too; a tweak leaves that bit alone. Two bits of a point make the number c = 0..4 of a child, which is the hash
+//!           of x ^ 2·c. A payload of one component is a half of the hash of x ^ (2·c & 4), the low one for even c. Of a
+//!           longer payload, components 0 and 1 are the halves of the hash of x ^ 2·c. Component 2 is made of the bits that
+//!           those two have no use for, if there are enough; else it is a half, low for even c, of the hash of
+//!           x ^ 8 ^ (2·c & 4). The leaf's payloads come from x ^ 2·j, for as many j as they need.
+//! Words     Node and payload of child c get word c if the node's control bit is set. The three children that alpha does
+//!           not take lose the parties' difference, and their payloads sum to what beta·1{y < alpha} lacks: three words,
+//!           which determine the fourth by a sum that is zero (the seeds' by xor, the payloads' with the last word
+//!           negative), so that three, the first, are sent. Control bits have four of their own.
+//! View      On alpha's path the nodes of the parties are independent. To a party, the word of a child that alpha does not
+//!           take is hidden by the other's hash, of which nothing else is seen, one for each child; the words sent are an
+//!           invertible function of those three, whichever they are. The last words are hidden as in figure 1.
 //! Secrets   Roots, alphas, betas and everything derived from them: no branch and no address depends on them. Points
 //!           are public.
 //! Errors    A wrong number of bytes for the words; anything else is our own mistake and panics.
@@ -95,7 +103,10 @@ impl<'a> Key<'a> {
     }
 }
 
-/// Nodes of many trees, as parallel arrays: halves of the seeds, and control bits as masks (all ones for a one).
+/// Children of a node.
+const CHILDREN: usize = 4;
+
+/// Nodes of many trees, as parallel arrays: halves, and control bits once more as masks (all ones for a one).
 #[derive(Default)]
 struct Nodes {
     low: Vec<u64>,
@@ -110,14 +121,20 @@ impl Nodes {
         }
     }
 
-    /// A party's roots: the control bit is the party's number.
+    /// A party's roots, see [`root_node`].
     fn set_roots(&mut self, party: Party, roots: &[u128]) {
         self.resize(roots.len());
-        for (i, root) in roots.iter().enumerate() {
-            (self.low[i], self.high[i]) = (*root as u64 & !1, (root >> 64) as u64);
+        for (i, &root) in roots.iter().enumerate() {
+            let node = root_node(party, root);
+            (self.low[i], self.high[i]) = (node as u64, (node >> 64) as u64);
         }
         self.control.fill(signs(party));
     }
+}
+
+/// The root of a party: its control bit is the party's number.
+fn root_node(party: Party, root: u128) -> u128 {
+    root & !1 | party.index() as u128
 }
 
 /// All ones for the party that negates its share.

@@ -1,12 +1,30 @@
 //! How payloads are cut out of cipher blocks: see the generator at the head of [`super`].
 
-use super::PAYLOAD;
+use super::{CHILDREN, PAYLOAD};
 use crate::cpu::{Cpu, multiversion};
 use crate::ring::mask;
 use ir::dcf::{Layout, MAX_COMPONENTS};
 
 /// One vector for each component.
 pub type Components = [Vec<u64>; MAX_COMPONENTS];
+
+/// The tweak of a child's hash, and of its payload's unless that is of one component.
+pub fn child_tweak(child: u64) -> u64 {
+    2 * child
+}
+
+/// The tweak of the payload of one component, of which odd children have the high half.
+pub fn half_tweak(child: u64) -> u64 {
+    2 * child & 4
+}
+
+/// What the tweak of a component 2 with a hash of its own has beyond [`half_tweak`].
+pub const OWN_TWEAK: u64 = 8;
+
+/// The tweak of a block of a leaf.
+pub fn leaf_tweak(block: u64) -> u64 {
+    2 * block
+}
 
 /// What a payload is made of.
 #[derive(Clone, Copy, PartialEq)]
@@ -80,9 +98,14 @@ impl Shape {
         (index >> self.per_block_log2) * self.parts() as u64
     }
 
+    /// The lowest bit of component 0 of payload `index` in its block.
+    pub fn slot_bit(self, index: u64) -> u32 {
+        ((index & mask(self.per_block_log2 as u8)) << self.slot_log2) as u32
+    }
+
     /// Component 0 of payload `index` in its block, with garbage above.
     fn slot(self, index: u64, low: u64, high: u64) -> u64 {
-        let bit = (index & mask(self.per_block_log2 as u8)) << self.slot_log2;
+        let bit = self.slot_bit(index);
         (if bit < 64 { low } else { high }) >> (bit % 64)
     }
 
@@ -93,28 +116,33 @@ impl Shape {
     }
 
     /// Fills in component 2 of payloads whose components 0 and 1 are known, if it comes from the same block.
-    fn fill_spare(self, out: &mut Components) {
-        let [first, second, third] = out;
+    pub fn fill_spare(self, first: &[u64], second: &[u64], third: &mut [u64]) {
         spare_bits(Cpu::get(), first, second, self.spare(), third);
     }
 
-    /// The payloads of both children of each node, by side.
-    pub fn of_both(self, low: &[u64], high: &[u64], out: &mut [Components; 2]) {
+    /// The payloads of each child of each node.
+    pub fn of_children(self, low: &[u64], high: &[u64], out: &mut [Components; CHILDREN]) {
         let n = low.len();
         out.iter_mut().flat_map(|o| &mut o[..self.components()]).for_each(|o| o.resize(n, 0));
-        let [left, right] = out;
+        // A component whose halves belong to children next to each other.
+        let halves = |component: usize, tweak: u64, out: &mut [Components; CHILDREN]| {
+            for (pair, out) in (0..).zip(out.as_chunks_mut::<2>().0) {
+                let [even, odd] = out.each_mut().map(|out| &mut out[component][..]);
+                PAYLOAD.hash(low, high, tweak ^ half_tweak(2 * pair), even, odd);
+            }
+        };
         if self.kind == Kind::One {
-            return PAYLOAD.hash(low, high, 0, &mut left[0], &mut right[0]);
+            return halves(0, 0, out);
         }
-        for (side, out) in [&mut *left, &mut *right].into_iter().enumerate() {
-            let [first, second, _] = out;
-            PAYLOAD.hash(low, high, side as u64, first, second);
+        for (child, out) in (0..).zip(&mut *out) {
+            let [first, second, third] = out;
+            PAYLOAD.hash(low, high, child_tweak(child), first, second);
             if self.kind == Kind::Spare {
-                self.fill_spare(out);
+                self.fill_spare(first, second, third);
             }
         }
         if self.kind == Kind::Own {
-            PAYLOAD.hash(low, high, 2, &mut left[2], &mut right[2]);
+            halves(2, OWN_TWEAK, out);
         }
     }
 

@@ -2,9 +2,9 @@
 //! into a table, of which the points, which are public, pick their shares.
 
 use super::lanes::{VECTOR, Words};
-use super::payload::Shape;
-use super::signs;
-use super::wide::{Keys, LOW, add_halves, controls, encrypt_together, load, seed_words, spread, store};
+use super::payload::{Shape, child_tweak, half_tweak, leaf_tweak};
+use super::wide::{Keys, LOW, add_halves, controls, encrypt_together, in_low, load, store, words_of};
+use super::{CHILDREN, root_node, signs};
 use crate::ring::mask;
 use ir::Party;
 use ir::dcf::Layout;
@@ -16,7 +16,7 @@ pub const ELEMENTS: usize = 8;
 /// Buffers. Vectors are of four elements, two for each node.
 #[derive(Default)]
 pub struct Trees {
-    /// Seeds, with their control bits lowest, and payload sums of left children and of right ones.
+    /// Seeds, with their control bits lowest, and payload sums of even children and of odd ones.
     seeds: Vec<[u64; 8]>,
     sums: Vec<[u64; 8]>,
     /// Last words in the form of the leaf's blocks.
@@ -106,67 +106,67 @@ fn expand<const LOG2: u32>(
     roots: &[u128],
     trees: &mut Trees,
 ) {
-    let (levels, size, blocks) = (usize::from(layout.levels), layout.leaf_size(), Shape::new(layout).leaf_blocks());
+    let (steps, size, blocks) = (layout.steps(), layout.leaf_size(), Shape::new(layout).leaf_blocks());
+    let leaves = 1 << layout.levels;
     let count = roots.len();
     assert!(0 < count && count <= ELEMENTS, "elements of two vectors");
-    let end = (first + count) * levels;
-    assert!(words.seeds.len() >= end && words.controls.len() >= end && words.payloads[0].len() >= end, "words");
+    let end = (first + count) * steps;
+    assert!(words.seeds.len() >= end && words.payloads.len() >= end, "words");
     let Trees { seeds, sums, last, table } = trees;
-    seeds.resize(2 << levels, [0; 8]);
-    sums.resize(2 << levels, [0; 8]);
-    table.resize((ELEMENTS * blocks) << levels, [0; 16]);
+    seeds.resize(2 * leaves, [0; 8]);
+    sums.resize(2 * leaves, [0; 8]);
+    table.resize(ELEMENTS * blocks * leaves, [0; 16]);
     for (q, (seeds, sums)) in seeds.iter_mut().zip(&mut *sums).take(2).enumerate() {
         *sums = [0; 8];
         for (lane, seed) in seeds.as_chunks_mut::<2>().0.iter_mut().enumerate() {
             // What exceeds the elements repeats the last one.
-            let root = roots[(VECTOR * q + lane).min(count - 1)];
-            *seed = [root as u64 & !1 | party.index() as u64, (root >> 64) as u64];
+            let root = root_node(party, roots[(VECTOR * q + lane).min(count - 1)]);
+            *seed = [root as u64, (root >> 64) as u64];
         }
     }
-    let low = _mm512_maskz_set1_epi64(LOW, 1);
-    for level in 0..levels {
-        let (mut left, mut right, mut payload) = ([low; 2], [low; 2], [low; 2]);
+    let zero = _mm512_setzero_si512();
+    let tweaks = [0, 1, 2, 3].map(|child| in_low(child_tweak(child)));
+    let later = in_low(half_tweak(2));
+    for step in 0..steps {
+        // Words of children, and of pairs of them in halves, by vector.
+        let (mut seed, mut payload) = ([[zero; CHILDREN]; 2], [[zero; 2]; 2]);
         for q in 0..2 {
             let mut at = [0; VECTOR];
             for (lane, at) in at.iter_mut().enumerate() {
-                *at = (first + (VECTOR * q + lane).min(count - 1)) * levels + level;
+                *at = (first + (VECTOR * q + lane).min(count - 1)) * steps + step;
             }
-            // SAFETY: the elements' words were checked to be there.
-            #[allow(unsafe_code)]
-            let (seed, bits, word) = unsafe {
-                (
-                    seed_words::<false>(words.seeds, at),
-                    spread::<false>(words.controls, at),
-                    spread::<false>(words.payloads[0], at),
-                )
-            };
-            // The seed's word with the control bit of either side lowest.
-            left[q] = _mm512_ternarylogic_epi64::<0xca>(low, bits, seed);
-            right[q] = _mm512_ternarylogic_epi64::<0xca>(low, _mm512_srli_epi64::<1>(bits), seed);
-            payload[q] = word;
+            for child in 0..CHILDREN {
+                // SAFETY: the elements' words were checked to be there.
+                #[allow(unsafe_code)]
+                let words = unsafe {
+                    let places = at.map(|at| (at, child));
+                    (words_of(words.seeds, places), words_of(words.payloads, places))
+                };
+                seed[q][child] = words.0;
+                let half = if child % 2 == 0 { LOW } else { !LOW };
+                payload[q][child / 2] = _mm512_mask_mov_epi64(payload[q][child / 2], half, words.1);
+            }
         }
         // From the last one on, as children take the places of later nodes.
-        for node in (0..1 << level).rev() {
-            let parents: &[[u64; 8]; 2] = seeds[2 * node..].first_chunk().expect("two vectors a node");
-            let x = [load(&parents[0]), load(&parents[1])];
-            let y = [load(&sums[2 * node]), load(&sums[2 * node + 1])];
-            let cleared = [_mm512_andnot_si512(low, x[0]), _mm512_andnot_si512(low, x[1])];
-            let sided = [_mm512_or_si512(cleared[0], low), _mm512_or_si512(cleared[1], low)];
-            let (child, values) = (&keys.child, &keys.payload);
-            let inputs = [cleared[0], cleared[1], sided[0], sided[1], cleared[0], cleared[1]];
-            let hashes = encrypt_together([child, child, child, child, values, values], inputs);
-            let children: &mut [[u64; 8]; 4] = seeds[4 * node..].first_chunk_mut().expect("two children");
-            let child_sums: &mut [[u64; 8]; 4] = sums[4 * node..].first_chunk_mut().expect("two children");
-            for q in 0..2 {
-                let control = controls(x[q]);
-                let child = _mm512_xor_si512(hashes[q], cleared[q]);
-                store(&mut children[q], _mm512_mask_xor_epi64(child, control, child, left[q]));
-                let child = _mm512_xor_si512(hashes[2 + q], sided[q]);
-                store(&mut children[2 + q], _mm512_mask_xor_epi64(child, control, child, right[q]));
-                let hash = _mm512_xor_si512(hashes[4 + q], cleared[q]);
-                let hash = _mm512_mask_add_epi64(hash, control, hash, payload[q]);
-                store(&mut child_sums[q], _mm512_mask_add_epi64(y[q], LOW, y[q], hash));
-                store(&mut child_sums[2 + q], _mm512_mask_add_epi64(y[q], !LOW, y[q], hash));
+        for node in (0..1 << (2 * step)).rev() {
+            let parents: [_; 2] = std::array::from_fn(|q| (load(&seeds[2 * node + q]), load(&sums[2 * node + q])));
+            let children: &mut [[u64; 8]; 2 * CHILDREN] = seeds[8 * node..].first_chunk_mut().expect("four children");
+            let child_sums: &mut [[u64; 8]; 2 * CHILDREN] = sums[8 * node..].first_chunk_mut().expect("four children");
+            for (q, (x, y)) in parents.into_iter().enumerate() {
+                let control = controls(x);
+                let [a, b, c, d] = tweaks.map(|tweak| _mm512_xor_si512(x, tweak));
+                let inputs = [a, b, c, d, x, _mm512_xor_si512(x, later)];
+                let (child, values) = (&keys.child, &keys.payload);
+                let hashes = encrypt_together([child, child, child, child, values, values], inputs);
+                for child in 0..CHILDREN {
+                    let hash = _mm512_xor_si512(hashes[child], inputs[child]);
+                    store(&mut children[2 * child + q], _mm512_mask_xor_epi64(hash, control, hash, seed[q][child]));
+                    let half = if child % 2 == 0 { LOW } else { !LOW };
+                    let pair = CHILDREN + child / 2;
+                    let hash = _mm512_xor_si512(hashes[pair], inputs[pair]);
+                    let hash = _mm512_mask_add_epi64(hash, control, hash, payload[q][child / 2]);
+                    store(&mut child_sums[2 * child + q], _mm512_mask_add_epi64(y, half, y, hash));
+                }
             }
         }
     }
@@ -186,21 +186,20 @@ fn expand<const LOG2: u32>(
     let slot = |x: u64| (0..in_half).fold(0, |all, i| all | x << (i << LOG2)) as i64;
     let plus = _mm512_and_si512(sign, _mm512_set1_epi64(slot(1)));
     let in_width = _mm512_set1_epi64(slot(mask(layout.widths()[0])));
-    let row = blocks << levels;
-    for leaf in 0..1 << levels {
-        let (mut cleared, mut control, mut sum) = ([low; 2], [0; 2], [low; 2]);
+    let row = blocks * leaves;
+    for leaf in 0..leaves {
+        let (mut seed, mut control, mut sum) = ([zero; 2], [0; 2], [zero; 2]);
         for q in 0..2 {
-            let x = load(&seeds[2 * leaf + q]);
-            (control[q], cleared[q]) = (controls(x), _mm512_andnot_si512(low, x));
+            seed[q] = load(&seeds[2 * leaf + q]);
+            control[q] = controls(seed[q]);
             sum[q] = repeat::<LOG2>(add_halves(load(&sums[2 * leaf + q])));
         }
         // Two blocks at a time; a leaf of one block has it twice.
         for block in (0..blocks).step_by(2) {
             let numbers = [block, (block + 1).min(blocks - 1)];
-            let mut x = [low; 4];
+            let mut x = [zero; 4];
             for (i, x) in x.iter_mut().enumerate() {
-                let number = _mm512_maskz_set1_epi64(LOW, numbers[i / 2] as i64);
-                *x = _mm512_xor_si512(cleared[i % 2], number);
+                *x = _mm512_xor_si512(seed[i % 2], in_low(leaf_tweak(numbers[i / 2] as u64)));
             }
             let hashes = encrypt_together([&keys.leaf; 4], x);
             for i in 0..4 {

@@ -1,10 +1,9 @@
 //! The steps of [`super::lanes`] with VAES and AVX-512: a vector holds four nodes as whole blocks, which stay in
 //! registers from the hashes of children and payloads to the corrected child and its sums.
 
-use super::lanes::{Alike, GROUP, Items, Lanes, VECTOR, Words};
-use super::payload::{Components, Kind, Shape};
-use super::{CHILD, LEAF, PAYLOAD, signs};
-use crate::aes128::Block;
+use super::lanes::{Alike, GROUP, Item, Items, Lanes, Line, VECTOR, Words};
+use super::payload::{Components, Kind, OWN_TWEAK, Shape, child_tweak, half_tweak, leaf_tweak};
+use super::{CHILD, CHILDREN, LEAF, PAYLOAD, signs};
 use crate::aes128::wide::broadcast;
 use crate::ring::mask;
 use ir::Party;
@@ -41,7 +40,7 @@ impl Keys {
         shape: Shape,
         words: &Words,
         items: impl Items,
-        level: usize,
+        number: usize,
         shift: u32,
         lanes: &mut Lanes,
     ) {
@@ -52,7 +51,7 @@ impl Keys {
                         // SAFETY: `self` proves that the features are there.
                         #[allow(unsafe_code)]
                         Kind::$kind => unsafe {
-                            step::<{ Kind::$kind as u8 }, _>(self, shape, words, items, level, shift, lanes)
+                            step::<{ Kind::$kind as u8 }, _>(self, shape, words, items, number, shift, lanes)
                         },
                     )*
                 }
@@ -80,6 +79,7 @@ impl Keys {
 }
 
 const ONE: u8 = Kind::One as u8;
+const TWO: u8 = Kind::Two as u8;
 const SPARE: u8 = Kind::Spare as u8;
 const OWN: u8 = Kind::Own as u8;
 
@@ -107,13 +107,10 @@ pub fn store(out: &mut [u64; 8], x: __m512i) {
 #[target_feature(enable = "avx512f,avx512vl")]
 #[inline]
 #[allow(unsafe_code)]
-pub unsafe fn spread<const SHARED: bool>(words: &[u64], at: [usize; VECTOR]) -> __m512i {
+unsafe fn spread(words: &[u64], at: [usize; VECTOR]) -> __m512i {
     let words = words.as_ptr();
     // SAFETY: all of `at` are within `words` by contract.
     unsafe {
-        if SHARED {
-            return _mm512_set1_epi64(*words.add(at[0]) as i64);
-        }
         let low = _mm_set_epi64x(*words.add(at[1]) as i64, *words.add(at[0]) as i64);
         let high = _mm_set_epi64x(*words.add(at[3]) as i64, *words.add(at[2]) as i64);
         let x = _mm512_castsi256_si512(_mm256_set_m128i(high, low));
@@ -121,30 +118,31 @@ pub unsafe fn spread<const SHARED: bool>(words: &[u64], at: [usize; VECTOR]) -> 
     }
 }
 
-/// The words of two components: halves of each lane. The caller has checked that they are there.
-#[target_feature(enable = "avx512f,avx512vl")]
-#[inline]
-#[allow(unsafe_code)]
-unsafe fn pair<const SHARED: bool>(words: [&[u64]; 2], at: [usize; VECTOR]) -> __m512i {
-    // SAFETY: all of `at` are within both by contract.
-    unsafe { _mm512_mask_blend_epi64(LOW, spread::<SHARED>(words[1], at), spread::<SHARED>(words[0], at)) }
-}
-
-/// The seed's word of each lane. The caller has checked that they are there.
+/// The words of all children, which are there as the caller has checked.
 #[target_feature(enable = "avx512f")]
 #[inline]
 #[allow(unsafe_code)]
-pub unsafe fn seed_words<const SHARED: bool>(words: &[Block], at: [usize; VECTOR]) -> __m512i {
-    let words = words.as_ptr();
-    // SAFETY: all of `at` are within `words` by contract, and the loads need no alignment.
+unsafe fn line<T>(words: &[Line<T>], at: usize) -> __m512i {
+    const { assert!(size_of::<Line<T>>() == 64) };
+    // SAFETY: `at` is within `words` by contract, and a line is 64 bytes.
+    unsafe { _mm512_loadu_si512(words.as_ptr().add(at).cast()) }
+}
+
+/// Of the words of each lane those of one child, `at` by line and child. The caller has checked that they are there.
+#[target_feature(enable = "avx512f")]
+#[inline]
+#[allow(unsafe_code)]
+pub unsafe fn words_of<T>(words: &[Line<T>], at: [(usize, usize); VECTOR]) -> __m512i {
+    const { assert!(size_of::<Line<T>>() == 64) };
+    let words = words.as_ptr().cast::<__m128i>();
+    let place = |i: usize| CHILDREN * at[i].0 + at[i].1 % CHILDREN;
+    // SAFETY: lines are within `words` by contract, a line has an entry of 16 bytes for each child, and the loads need no
+    // alignment.
     unsafe {
-        if SHARED {
-            return _mm512_broadcast_i32x4(_mm_loadu_si128(words.add(at[0]).cast()));
-        }
-        let x = _mm512_castsi128_si512(_mm_loadu_si128(words.add(at[0]).cast()));
-        let x = _mm512_inserti32x4::<1>(x, _mm_loadu_si128(words.add(at[1]).cast()));
-        let x = _mm512_inserti32x4::<2>(x, _mm_loadu_si128(words.add(at[2]).cast()));
-        _mm512_inserti32x4::<3>(x, _mm_loadu_si128(words.add(at[3]).cast()))
+        let x = _mm512_castsi128_si512(_mm_loadu_si128(words.add(place(0))));
+        let x = _mm512_inserti32x4::<1>(x, _mm_loadu_si128(words.add(place(1))));
+        let x = _mm512_inserti32x4::<2>(x, _mm_loadu_si128(words.add(place(2))));
+        _mm512_inserti32x4::<3>(x, _mm_loadu_si128(words.add(place(3))))
     }
 }
 
@@ -242,9 +240,9 @@ fn padding(count: usize) -> usize {
     }
 }
 
-/// Panics where an item's lanes or words are not there; `before` is added to the places of words.
+/// Panics where an item's lanes are not there, and gives the greatest place of its words.
 #[inline]
-fn check<I: Items>(shape: Shape, items: I, lanes: &Lanes, before: usize, seeds: Option<usize>, words: &[&[u64]]) {
+fn check<I: Items>(shape: Shape, items: I, lanes: &Lanes) -> usize {
     let (mut vector, mut at) = (0, 0);
     // Those of a run ascend.
     for i in if I::ALIKE == Alike::All { items.len() - 1 } else { 0 }..items.len() {
@@ -253,44 +251,10 @@ fn check<I: Items>(shape: Shape, items: I, lanes: &Lanes, before: usize, seeds: 
         at = at.max(if I::ALIKE == Alike::None { item.at.into_iter().fold(0, u32::max) } else { item.at[0] });
     }
     let vectors = if I::ALIKE == Alike::All { vector as usize + 1 + padding(items.len()) } else { vector as usize + 1 };
-    let (end, at) = (VECTOR * vectors, at as usize + before);
+    let end = VECTOR * vectors;
     assert!(lanes.seeds.len() >= end && lanes.sums.len() >= end && lanes.points.len() >= end, "lanes of an item");
     assert!(shape.components() < 3 || lanes.third.len() >= end, "lanes of an item");
-    assert!(words.iter().all(|words| at < words.len()) && seeds.is_none_or(|n| at < n), "words of an item");
-}
-
-/// Correction words of a vector's lanes.
-#[derive(Clone, Copy)]
-struct VectorWords {
-    /// Of seeds, by side, with the control bit of that side lowest.
-    left: __m512i,
-    right: __m512i,
-    /// Component 0 in both halves, or components 0 and 1.
-    payload: __m512i,
-    third: __m512i,
-}
-
-/// The words at these places, of which the caller has checked that they are there.
-#[target_feature(enable = "avx512f,avx512vl")]
-#[inline]
-#[allow(unsafe_code)]
-unsafe fn vector_words<const KIND: u8, const SHARED: bool>(words: &Words, at: [usize; VECTOR]) -> VectorWords {
-    let low = _mm512_maskz_set1_epi64(LOW, 1);
-    // SAFETY: by contract.
-    unsafe {
-        let seed = seed_words::<SHARED>(words.seeds, at);
-        let bits = spread::<SHARED>(words.controls, at);
-        VectorWords {
-            left: _mm512_ternarylogic_epi64::<0xca>(low, bits, seed),
-            right: _mm512_ternarylogic_epi64::<0xca>(low, _mm512_srli_epi64::<1>(bits), seed),
-            payload: if KIND == ONE {
-                spread::<SHARED>(words.payloads[0], at)
-            } else {
-                pair::<SHARED>([words.payloads[0], words.payloads[1]], at)
-            },
-            third: if KIND == SPARE || KIND == OWN { spread::<SHARED>(words.payloads[2], at) } else { low },
-        }
-    }
+    at as usize
 }
 
 /// How the bits of components 0 and 1 move into component 2, see [`Shape::spare`]: down, then up.
@@ -319,17 +283,45 @@ fn opaque<T>(x: &T) -> &T {
     }
 }
 
-/// Constants of a level's steps.
-struct Level<'a> {
+/// Constants of a step.
+struct Step<'a> {
     keys: &'a Keys,
     words: &'a Words<'a>,
-    level: usize,
-    /// The bit of a point that chooses a side.
-    bit: __m512i,
+    number: usize,
+    /// The lowest of the bits of a point that choose a child.
+    shift: u32,
     /// See [`spare_shifts`]: down.
     down: __m512i,
-    /// Where all words are alike.
-    alike: VectorWords,
+    /// Words of seeds, payloads and component 2, where all lanes have them in common.
+    alike: [__m512i; 3],
+}
+
+/// Words of a vector's lanes, chosen by child.
+#[derive(Clone, Copy)]
+enum Chosen {
+    /// From these lines of seeds, payloads and component 2.
+    Lines([__m512i; 3]),
+    /// They are these.
+    Lanes([__m512i; 3]),
+}
+
+impl Chosen {
+    /// Seeds' words are number 0, payloads' 1, those of component 2 are number 2. `halves` numbers the words' halves.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn get(self, number: usize, control: __mmask8, halves: __m512i) -> __m512i {
+        match self {
+            Chosen::Lines(lines) => _mm512_maskz_permutexvar_epi64(control, halves, lines[number]),
+            Chosen::Lanes(words) => _mm512_maskz_mov_epi64(control, words[number]),
+        }
+    }
+}
+
+/// A constant for the low halves.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub fn in_low(x: u64) -> __m512i {
+    _mm512_maskz_set1_epi64(LOW, x as i64)
 }
 
 #[target_feature(enable = "vaes,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
@@ -338,21 +330,22 @@ fn step<const KIND: u8, I: Items>(
     shape: Shape,
     words: &Words,
     items: I,
-    level: usize,
+    number: usize,
     shift: u32,
     lanes: &mut Lanes,
 ) {
-    let &Words { seeds, controls, payloads, .. } = words;
-    let [p0, p1, p2] = payloads;
     if items.len() == 0 {
         return;
     }
-    check(shape, items, lanes, level, Some(seeds.len()), &[controls, p0, p1, p2][..1 + shape.components()]);
+    let at = check(shape, items, lanes) + number;
+    let third = words.third.len() > at || KIND == ONE || KIND == TWO;
+    assert!(words.seeds.len() > at && words.payloads.len() > at && third, "words of an item");
     let [down, _] = spare_shifts(shape);
+    let first = items.get(0).at[0] as usize + number;
     // SAFETY: words of all items were checked.
     #[allow(unsafe_code)]
-    let alike = unsafe { vector_words::<KIND, true>(words, [items.get(0).at[0] as usize + level; VECTOR]) };
-    let constants = Level { keys, words, level, bit: _mm512_set1_epi64(1 << shift), down, alike };
+    let alike = unsafe { lines::<KIND>(words, first) };
+    let constants = Step { keys, words, number, shift, down, alike };
     let count = items.len() + if I::ALIKE == Alike::All { padding(items.len()) } else { 0 };
     let mut i = 0;
     while i + TOGETHER <= count {
@@ -373,103 +366,136 @@ fn step<const KIND: u8, I: Items>(
     }
 }
 
+/// The words of all children, which are there as the caller has checked.
+#[target_feature(enable = "avx512f")]
+#[inline]
+#[allow(unsafe_code)]
+unsafe fn lines<const KIND: u8>(words: &Words, at: usize) -> [__m512i; 3] {
+    // SAFETY: by contract.
+    unsafe {
+        let [seeds, payloads] = [line(words.seeds, at), line(words.payloads, at)];
+        [seeds, payloads, if KIND == SPARE || KIND == OWN { line(words.third, at) } else { payloads }]
+    }
+}
+
+/// An item's words, which are there as the caller has checked.
+#[target_feature(enable = "avx512f")]
+#[inline]
+#[allow(unsafe_code)]
+unsafe fn chosen<const KIND: u8, I: Items>(constants: &Step, item: Item, lanes: &Lanes) -> Chosen {
+    let &Step { words, number, shift, alike, .. } = constants;
+    let first = VECTOR * item.vector as usize;
+    // SAFETY: by contract.
+    unsafe {
+        match I::ALIKE {
+            Alike::All => Chosen::Lines(alike),
+            Alike::Item => Chosen::Lines(lines::<KIND>(words, item.at[0] as usize + number)),
+            Alike::None => {
+                let mut places = [(0, 0); VECTOR];
+                for (i, place) in places.iter_mut().enumerate() {
+                    *place = (item.at[i] as usize + number, (lanes.points[first + i][0] >> shift) as usize);
+                }
+                let third = if KIND == SPARE || KIND == OWN { words_of(words.third, places) } else { alike[2] };
+                Chosen::Lanes([words_of(words.seeds, places), words_of(words.payloads, places), third])
+            }
+        }
+    }
+}
+
 /// Steps of `N` items from number `from` on, whose lanes and words the caller has checked: without branches, or the
 /// compiler would put one hash after the other, and not side by side. The key of a hash's last round has its input added,
 /// and the seed's word where the control bit is set.
+///
+/// Three bits, those of the child and a half, number the half of a word in a line. They lie lowest in each half of
+/// `halves`, with garbage above, and so do tweaks in the low ones.
 #[target_feature(enable = "vaes,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
 #[inline]
 #[allow(unsafe_code)]
 unsafe fn step_items<const KIND: u8, I: Items, const N: usize>(
-    constants: &Level,
+    constants: &Step,
     items: I,
     from: usize,
     lanes: &mut Lanes,
 ) {
-    let &Level { keys, words, level, bit, down, alike } = constants;
+    // x ^ (y & z), and x ^ y ^ z
+    const XOR_AND: i32 = 0x78;
+    const XOR: i32 = 0x96;
+    let &Step { keys, shift, down, .. } = constants;
     let Keys { child: child_key, payload: payload_key, .. } = opaque(keys);
-    let (zero, low) = (_mm512_setzero_si512(), _mm512_maskz_set1_epi64(LOW, 1));
-    let second = _mm512_slli_epi64::<1>(low);
-    // (x & !low) ^ key
-    const CLEARED: i32 = 0x9a;
+    let zero = _mm512_setzero_si512();
+    let (whole, half) = (in_low(child_tweak(3)), in_low(half_tweak(3)));
+    // Rotates the lowest bit of the child to bit 1.
+    let rotation = _mm512_set1_epi64(i64::from(shift) - 1);
+    let (lowest, odd) = (_mm512_set1_epi64(1), _mm512_maskz_set1_epi64(!LOW, 1));
     let [child_first, child_last] = [child_key[0], child_key[10]];
     let [payload_first, payload_last] = [payload_key[0], payload_key[10]];
-    let child_right = _mm512_xor_si512(child_first, low);
-    let to_last = _mm512_xor_si512(child_first, child_last);
-    // From the whitened input of the child's hash to that of a payload of the same input, and to its last key.
-    let to_payload = _mm512_xor_si512(child_first, payload_first);
-    let to_payload_last = _mm512_xor_si512(child_first, payload_last);
+    let own = in_low(OWN_TWEAK);
     let (seeds, points) = (lanes.seeds.as_mut_ptr(), lanes.points.as_ptr());
     let (sums, third_sums) = (lanes.sums.as_mut_ptr(), lanes.third.as_mut_ptr());
-    let (mut child, mut payload, mut third) = ([zero; N], [zero; N], [zero; N]);
-    let (mut right, mut control, mut firsts, mut places) = ([0; N], [0; N], [0; N], [[0; VECTOR]; N]);
+    let (mut inputs, mut halves, mut control, mut firsts) = ([zero; N], [zero; N], [0; N], [0; N]);
+    let (mut child, mut payload, mut third, mut third_inputs) = ([zero; N], [zero; N], [zero; N], [zero; N]);
     for i in 0..N {
-        let item = items.get(from + i);
-        firsts[i] = VECTOR * item.vector as usize;
-        for (place, at) in places[i].iter_mut().zip(item.at) {
-            *place = at as usize + level;
-        }
+        firsts[i] = VECTOR * items.get(from + i).vector as usize;
         // SAFETY: the item's lanes are there by contract, and the loads need no alignment.
         let (x, points) = unsafe {
             (_mm512_loadu_si512(seeds.add(firsts[i]).cast()), _mm512_loadu_si512(points.add(firsts[i]).cast()))
         };
-        right[i] = _mm512_test_epi64_mask(points, bit);
         control[i] = controls(x);
-        let key = _mm512_mask_blend_epi64(right[i] & LOW, child_first, child_right);
-        child[i] = _mm512_ternarylogic_epi64::<CLEARED>(x, low, key);
+        halves[i] = _mm512_ternarylogic_epi64::<0xca>(lowest, odd, _mm512_rorv_epi64(points, rotation));
+        inputs[i] = _mm512_ternarylogic_epi64::<XOR_AND>(x, halves[i], whole);
+        child[i] = _mm512_xor_si512(inputs[i], child_first);
         payload[i] = if KIND == ONE {
-            _mm512_ternarylogic_epi64::<CLEARED>(x, low, payload_first)
+            _mm512_ternarylogic_epi64::<XOR_AND>(_mm512_xor_si512(x, payload_first), halves[i], half)
         } else {
-            _mm512_xor_si512(child[i], to_payload)
+            _mm512_xor_si512(inputs[i], payload_first)
         };
         if KIND == OWN {
-            third[i] = _mm512_ternarylogic_epi64::<CLEARED>(x, low, _mm512_xor_si512(payload_first, second));
+            third_inputs[i] = _mm512_ternarylogic_epi64::<XOR_AND>(_mm512_xor_si512(x, own), halves[i], half);
+            third[i] = _mm512_xor_si512(third_inputs[i], payload_first);
         }
     }
+    let whitened = payload;
     let (children, payloads) = inner_rounds_of_both(child_key, child, payload_key, payload);
     let thirds = if KIND == OWN { inner_rounds([payload_key; N], third) } else { third };
     for i in 0..N {
-        let (first, right, control) = (firsts[i], right[i], control[i]);
-        // The half of a payload that belongs to the side.
-        let half = LOW ^ right;
+        let (first, control, halves) = (firsts[i], control[i], halves[i]);
         // SAFETY: the item's lanes and words are there by contract, and loads and stores need no alignment.
         unsafe {
-            let words = match I::ALIKE {
-                Alike::All => alike,
-                Alike::Item => vector_words::<KIND, true>(words, places[i]),
-                Alike::None => vector_words::<KIND, false>(words, places[i]),
-            };
-            let word = _mm512_mask_blend_epi64(right, words.left, words.right);
-            let key = _mm512_xor_si512(child[i], to_last);
-            let key = _mm512_mask_xor_epi64(key, control, key, word);
+            let words = chosen::<KIND, I>(constants, items.get(from + i), lanes);
+            let key = _mm512_ternarylogic_epi64::<XOR>(inputs[i], child_last, words.get(0, control, halves));
             _mm512_storeu_si512(seeds.add(first).cast(), _mm512_aesenclast_epi128(children[i], key));
 
-            let sum = sums.add(first).cast::<__m512i>();
-            let y = _mm512_loadu_si512(sum);
-            let x = if KIND == ONE {
-                let key = _mm512_xor_si512(payload[i], _mm512_xor_si512(payload_first, payload_last));
-                let x = _mm512_aesenclast_epi128(payloads[i], key);
-                let corrected = _mm512_mask_add_epi64(x, control, x, words.payload);
-                _mm512_storeu_si512(sum, _mm512_mask_add_epi64(y, half, y, corrected));
-                x
+            let key = if KIND == ONE {
+                _mm512_ternarylogic_epi64::<XOR>(whitened[i], payload_first, payload_last)
             } else {
-                let x = _mm512_aesenclast_epi128(payloads[i], _mm512_xor_si512(child[i], to_payload_last));
-                let y = _mm512_add_epi64(y, x);
-                _mm512_storeu_si512(sum, _mm512_mask_add_epi64(y, control, y, words.payload));
-                x
+                _mm512_xor_si512(inputs[i], payload_last)
             };
+            let x = _mm512_aesenclast_epi128(payloads[i], key);
+            let value = if KIND == ONE { choose_half(x, halves) } else { x };
+            let sum = sums.add(first).cast::<__m512i>();
+            let y = _mm512_add_epi64(_mm512_loadu_si512(sum), value);
+            _mm512_storeu_si512(sum, _mm512_add_epi64(y, words.get(1, control, halves)));
             if KIND == SPARE || KIND == OWN {
-                let sum = third_sums.add(first).cast::<__m512i>();
-                let y = _mm512_loadu_si512(sum);
-                let y = if KIND == SPARE {
-                    _mm512_add_epi64(y, _mm512_srlv_epi64(x, down))
+                let value = if KIND == SPARE {
+                    _mm512_srlv_epi64(x, down)
                 } else {
-                    let key = _mm512_xor_si512(third[i], _mm512_xor_si512(payload_first, payload_last));
-                    _mm512_mask_add_epi64(y, half, y, _mm512_aesenclast_epi128(thirds[i], key))
+                    let key = _mm512_xor_si512(third_inputs[i], payload_last);
+                    choose_half(_mm512_aesenclast_epi128(thirds[i], key), halves)
                 };
-                _mm512_storeu_si512(sum, _mm512_mask_add_epi64(y, control & LOW, y, words.third));
+                let sum = third_sums.add(first).cast::<__m512i>();
+                let y = _mm512_add_epi64(_mm512_loadu_si512(sum), value);
+                _mm512_storeu_si512(sum, _mm512_add_epi64(y, words.get(2, control, halves)));
             }
         }
     }
+}
+
+/// The half of each block that belongs to the lane's child, in both halves: the high one for odd children. Bit 1 of `halves`
+/// says which.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn choose_half(x: __m512i, halves: __m512i) -> __m512i {
+    _mm512_castpd_si512(_mm512_permutevar_pd(_mm512_castsi512_pd(x), halves))
 }
 
 /// Halves of each block swapped and added: the sum in both.
@@ -479,14 +505,20 @@ pub fn add_halves(x: __m512i) -> __m512i {
     _mm512_add_epi64(x, _mm512_shuffle_epi32::<0x4e>(x))
 }
 
-/// The last words of one element's leaf, if a vector holds them. The caller has checked that they are there.
+/// Greatest number of a leaf's payloads whose words stay in registers.
+const LEAF_IN_REGISTERS: u64 = 16;
+
+/// The last words of one element's leaf, if two vectors hold them. The caller has checked that they are there.
 #[target_feature(enable = "avx512f")]
 #[inline]
 #[allow(unsafe_code)]
-unsafe fn leaf_words(words: &[u64], at: usize, leaf_size: u64) -> __m512i {
-    let there = (1u16 << leaf_size.min(8)) - 1;
-    // SAFETY: the mask lets words of the leaf alone be read, which are there by contract.
-    unsafe { _mm512_maskz_loadu_epi64(there as u8, words.as_ptr().add(at).cast()) }
+unsafe fn leaf_words(words: &[u64], at: usize, leaf_size: u64) -> [__m512i; 2] {
+    let there = ((1u32 << leaf_size.min(LEAF_IN_REGISTERS)) - 1).to_le_bytes();
+    // SAFETY: the masks let words of the leaf alone be read, which are there by contract.
+    unsafe {
+        let words = words.as_ptr().add(at);
+        [_mm512_maskz_loadu_epi64(there[0], words.cast()), _mm512_maskz_loadu_epi64(there[1], words.wrapping_add(8).cast())]
+    }
 }
 
 #[target_feature(enable = "vaes,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
@@ -499,12 +531,14 @@ fn finish<I: Items>(
     lanes: &Lanes,
     out: &mut Components,
 ) {
-    let (low, sign) = (_mm512_maskz_set1_epi64(LOW, 1), _mm512_set1_epi64(signs(party) as i64));
+    let (zero, sign) = (_mm512_setzero_si512(), _mm512_set1_epi64(signs(party) as i64));
+    let next_block = in_low(leaf_tweak(1));
     let inside = _mm512_set1_epi64(shape.inside() as i64);
     let per_block = _mm_cvtsi32_si128(shape.per_block_log2 as i32);
     let slot = _mm_cvtsi32_si128(shape.slot_log2 as i32);
     let in_block = _mm512_set1_epi64(mask(shape.per_block_log2 as u8) as i64);
-    let parts = _mm_cvtsi32_si128(shape.parts() as i32 - 1);
+    // From the number of a payload's block among first ones to the tweak.
+    let tweak = _mm_cvtsi32_si128(shape.parts() as i32);
     let components = shape.components();
     let mut in_width = [_mm512_setzero_si512(); 3];
     for (in_width, width) in in_width.iter_mut().zip(shape.widths()) {
@@ -515,13 +549,14 @@ fn finish<I: Items>(
     if items.len() == 0 {
         return;
     }
-    check(shape, items, lanes, shape.inside() as usize, None, &[l0, l1, l2][..components]);
+    let at = check(shape, items, lanes) + shape.inside() as usize;
+    assert!([l0, l1, l2].iter().take(components).all(|words| words.len() > at), "words of an item");
     assert!(out.iter().take(components).all(|out| out.len() >= lanes.seeds.len()), "a share a lane");
     let shares = out.each_mut().map(|out| out.as_mut_ptr());
     // A leaf that all have in common stays in registers.
-    let in_vector = I::ALIKE == Alike::All && shape.inside() < 8;
-    let mut leaf = [low; MAX_COMPONENTS];
-    if in_vector {
+    let in_registers = I::ALIKE == Alike::All && shape.inside() < LEAF_IN_REGISTERS;
+    let mut leaf = [[zero; 2]; MAX_COMPONENTS];
+    if in_registers {
         for (leaf, words) in leaf.iter_mut().zip(words.last).take(components) {
             // SAFETY: words of all items were checked, up to the last one of a leaf.
             #[allow(unsafe_code)]
@@ -533,7 +568,7 @@ fn finish<I: Items>(
     while from < items.len() {
         // The last one again, where there are no more.
         let (mut firsts, mut places) = ([0; TOGETHER], [[0; VECTOR]; TOGETHER]);
-        let (mut control, mut index, mut x) = ([0; TOGETHER], [low; TOGETHER], [low; TOGETHER]);
+        let (mut control, mut index, mut x) = ([0; TOGETHER], [zero; TOGETHER], [zero; TOGETHER]);
         for i in 0..TOGETHER {
             let item = items.get((from + i).min(items.len() - 1));
             firsts[i] = VECTOR * item.vector as usize;
@@ -545,10 +580,9 @@ fn finish<I: Items>(
             };
             control[i] = controls(seeds);
             index[i] = _mm512_and_si512(points, inside);
-            let block = _mm512_sll_epi64(_mm512_srl_epi64(index[i], per_block), parts);
-            let cleared = _mm512_andnot_si512(low, seeds);
-            x[i] = _mm512_mask_xor_epi64(cleared, LOW, cleared, block);
-            if !in_vector {
+            let tweaks = _mm512_sll_epi64(_mm512_srl_epi64(index[i], per_block), tweak);
+            x[i] = _mm512_mask_xor_epi64(seeds, LOW, seeds, tweaks);
+            if !in_registers {
                 for (lane, (place, at)) in (firsts[i]..).zip(places[i].iter_mut().zip(item.at)) {
                     *place = at as usize + (lanes.points[lane][0] & shape.inside()) as usize;
                 }
@@ -558,25 +592,25 @@ fn finish<I: Items>(
         let mut next = x;
         if shape.kind == Kind::Own {
             for x in &mut next {
-                *x = _mm512_xor_si512(*x, low);
+                *x = _mm512_xor_si512(*x, next_block);
             }
             let inputs = next;
             next = encrypt_together([&keys.leaf; TOGETHER], inputs);
             for (next, input) in next.iter_mut().zip(inputs) {
-                *next = _mm512_maskz_xor_epi64(LOW, *next, input);
+                *next = _mm512_xor_si512(*next, input);
             }
         }
         for i in 0..TOGETHER {
             let (first, control, index) = (firsts[i], control[i], index[i]);
             let payloads = _mm512_xor_si512(hashes[i], x[i]);
             let word = |c: usize| {
-                if in_vector {
-                    return _mm512_permutexvar_epi64(index, leaf[c]);
+                if in_registers {
+                    return _mm512_permutex2var_epi64(leaf[c][0], index, leaf[c][1]);
                 }
                 // SAFETY: words of all items were checked, up to the last one of a leaf.
                 #[allow(unsafe_code)]
                 unsafe {
-                    spread::<false>(words.last[c], places[i])
+                    spread(words.last[c], places[i])
                 }
             };
             // Writes the shares that the low or the high halves hold.
@@ -598,8 +632,8 @@ fn finish<I: Items>(
                 let place = _mm512_sll_epi64(_mm512_and_si512(index, in_block), slot);
                 let half = LOW ^ _mm512_test_epi64_mask(place, _mm512_set1_epi64(64));
                 let place = _mm512_and_si512(place, _mm512_set1_epi64(63));
-                let sum = _mm512_add_epi64(sum, _mm512_maskz_srlv_epi64(half, payloads, place));
-                put(0, 0, add_halves(_mm512_mask_add_epi64(sum, control & LOW, sum, word(0))));
+                let sum = _mm512_add_epi64(sum, add_halves(_mm512_maskz_srlv_epi64(half, payloads, place)));
+                put(0, 0, _mm512_mask_add_epi64(sum, control, sum, word(0)));
                 continue;
             }
             let sum = _mm512_add_epi64(sum, payloads);
@@ -613,11 +647,11 @@ fn finish<I: Items>(
             #[allow(unsafe_code)]
             let sum = unsafe { _mm512_loadu_si512(lanes.third.as_ptr().add(first).cast()) };
             let sum = if shape.kind == Kind::Spare {
-                _mm512_sllv_epi64(_mm512_add_epi64(sum, _mm512_srlv_epi64(payloads, down)), up)
+                add_halves(_mm512_sllv_epi64(_mm512_add_epi64(sum, _mm512_srlv_epi64(payloads, down)), up))
             } else {
                 _mm512_add_epi64(sum, next[i])
             };
-            put(2, 0, add_halves(_mm512_mask_add_epi64(sum, control & LOW, sum, word(2))));
+            put(2, 0, _mm512_mask_add_epi64(sum, control, sum, word(2)));
         }
         from += TOGETHER;
     }
