@@ -64,6 +64,31 @@ pub fn unpack_range(bytes: &[u8], width: u8, first: usize, out: &mut [u64]) {
         .for_each(|(i, out)| unpack_serial(Cpu::get(), bytes, width, first + i * TASK, out));
 }
 
+/// A packed vector in memory, for products.
+#[derive(Clone, Copy)]
+pub struct Packed<'a> {
+    bytes: &'a [u8],
+    width: u8,
+}
+
+impl<'a> Packed<'a> {
+    /// The elements of `width` bits that are packed in `bytes`. Panics unless 1 <= `width` <= 64.
+    pub fn new(bytes: &'a [u8], width: u8) -> Packed<'a> {
+        check_width(width);
+        Packed { bytes, width }
+    }
+
+    /// Bits of an element.
+    pub fn width(self) -> u8 {
+        self.width
+    }
+
+    /// Elements from `first` on, as [`unpack_range`].
+    pub fn unpack(self, first: usize, out: &mut [u64]) {
+        unpack_range(self.bytes, self.width, first, out);
+    }
+}
+
 fn check_width(width: u8) {
     assert!((1..=64).contains(&width), "a width is 1 to 64 bits, not {width}");
 }
