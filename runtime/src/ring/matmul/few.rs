@@ -18,7 +18,7 @@ const STRIP: usize = 8192;
 const SHORT_STRIP: usize = 2048;
 
 /// Rows of the right operand that are combined in one pass over the sums: enough streams to keep memory busy.
-pub const GROUP: usize = 16;
+const GROUP: usize = 16;
 
 /// Columns of a group that is made as it is read: it stays in the first-level cache.
 const MADE: usize = 256;
@@ -43,20 +43,23 @@ pub struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Rows of the right operand by the group, each with the group after it: the last has none.
-    pub fn groups(&self, group: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
-        let end = self.rows.end;
-        let rows = move |from: usize| from.min(end)..end.min(from + group);
-        self.rows.clone().step_by(group).map(move |from| (rows(from), rows(from + group)))
+    /// The rows of the right operand by the group of N: as many streams of neighbouring rows, so that each goes on in memory
+    /// where rows are not cut. Their distance is odd: a power of two rows may be a multiple of what a cache's sets take,
+    /// which have no room for so many streams.
+    pub fn groups<const N: usize>(&self) -> impl Iterator<Item = [usize; N]> {
+        let length = self.rows.len().div_ceil(N) | 1;
+        (self.rows.start..self.rows.start + length).map(move |first| std::array::from_fn(|i| first + i * length))
     }
 
-    /// For each row of the left operand, the factors of a group of rows of the right one; zero where it has fewer.
-    pub fn factors<const N: usize>(&self, group: &Range<usize>) -> impl Iterator<Item = [u64; N]> {
-        self.a.chunks_exact(self.k).map(|a| {
-            let mut factors = [0; N];
-            factors[..group.len()].copy_from_slice(&a[group.clone()]);
-            factors
-        })
+    /// For each row of the left operand, its factors of some rows of the right one: none of those beyond the last.
+    pub fn factors<const N: usize>(&self, rows: [usize; N]) -> impl Iterator<Item = [u64; N]> {
+        let end = self.rows.end;
+        self.a.chunks_exact(self.k).map(move |a| rows.map(|row| if row < end { a[row] } else { 0 }))
+    }
+
+    /// These columns of rows of an operand; the last instead of those beyond it.
+    fn cells<'v, B: Cell>(&self, b: View<'v, B>, rows: [usize; GROUP]) -> [&'v [B]; GROUP] {
+        rows.map(|row| b.row(row.min(self.rows.end - 1), self.columns.clone()))
     }
 }
 
@@ -108,10 +111,9 @@ pub fn resident<B: Cell>(part: &Part, b: View<B>, out: &mut [&mut [u64]]) {
     if let Some(limbs) = Limbs::new(part.width, B::BITS).filter(|_| B::BITS == 16) {
         return by_limbs(part, limbs, b, out);
     }
-    for (group, next) in part.groups(GROUP) {
-        let next = if next.is_empty() { &group } else { &next };
-        let [rows, next] = [&group, next].map(|rows| group_rows(b, rows, &part.columns));
-        for (factors, out) in part.factors(&group).zip(&mut *out) {
+    for group in part.groups::<GROUP>() {
+        let [rows, next] = [group, group.map(|row| row + 1)].map(|group| part.cells(b, group));
+        for (factors, out) in part.factors(group).zip(&mut *out) {
             combine(part.cpu, part.width, &factors, &rows, &next, out);
         }
     }
@@ -123,20 +125,16 @@ pub fn made<O: Operand>(part: &Part, b: &O, out: &mut [&mut [u64]]) {
     for from in part.columns.clone().step_by(MADE) {
         let columns = from..part.columns.end.min(from + MADE);
         let place = columns.start - part.columns.start..columns.end - part.columns.start;
-        for (group, _) in part.groups(GROUP) {
-            let view = b.view(group.clone(), columns.clone(), &mut scratch);
-            let rows = group_rows(view, &(0..group.len()), &(0..columns.len()));
-            for (factors, out) in part.factors(&group).zip(&mut *out) {
-                combine(part.cpu, part.width, &factors, &rows, &rows, &mut out[place.clone()]);
+        for from in part.rows.clone().step_by(GROUP) {
+            let rows = from..part.rows.end.min(from + GROUP);
+            let view = b.view(rows.clone(), columns.clone(), &mut scratch);
+            let cells = std::array::from_fn(|i| view.row(i.min(rows.len() - 1), 0..columns.len()));
+            for (factors, out) in part.factors::<GROUP>(std::array::from_fn(|i| from + i)).zip(&mut *out) {
+                combine(part.cpu, part.width, &factors, &cells, &cells, &mut out[place.clone()]);
             }
         }
     }
     super::SCRATCH.set(scratch);
-}
-
-/// Rows of a group; where it has fewer, the last again.
-fn group_rows<'v, B: Cell>(view: View<'v, B>, rows: &Range<usize>, columns: &Range<usize>) -> [&'v [B]; GROUP] {
-    std::array::from_fn(|i| view.row(rows.end.min(rows.start + i + 1) - 1, columns.clone()))
 }
 
 /// out[j] += Σ factors[i]·rows[i][j] mod 2^`width`. Fetches the rows `next`, too.
@@ -190,12 +188,11 @@ fn by_limbs<B: Cell>(part: &Part, limbs: Limbs, b: View<B>, out: &mut [&mut [u64
     let row_sums = columns.div_ceil(COLUMNS) * limbs.len();
     let mut sums = vec![Sums::default(); row_sums * out.len()];
     let mut depth = 0;
-    for (group, next) in part.groups(GROUP) {
-        let last = next.is_empty();
-        let next = if last { &group } else { &next };
+    let mut groups = part.groups::<GROUP>().peekable();
+    while let Some(group) = groups.next() {
         let narrow = |row| B::narrow(row).expect("cells of 16 bits");
-        let [rows, next] = [&group, next].map(|rows| group_rows(b, rows, &part.columns).map(narrow));
-        for (factors, sums) in part.factors(&group).zip(sums.chunks_exact_mut(row_sums)) {
+        let [rows, next] = [group, group.map(|row| row + 1)].map(|group| part.cells(b, group).map(narrow));
+        for (factors, sums) in part.factors(group).zip(sums.chunks_exact_mut(row_sums)) {
             match *limbs {
                 [x] => add_group(cpu, [x], &factors, &rows, &next, sums.as_chunks_mut().0),
                 [x, y] => add_group(cpu, [x, y], &factors, &rows, &next, sums.as_chunks_mut().0),
@@ -205,7 +202,7 @@ fn by_limbs<B: Cell>(part: &Part, limbs: Limbs, b: View<B>, out: &mut [&mut [u64
         }
         // As deep as sums of the first limb are exact.
         depth += GROUP;
-        if depth + GROUP <= 2 * STEPS && !last {
+        if depth + GROUP <= 2 * STEPS && groups.peek().is_some() {
             continue;
         }
         for (out, sums) in out.iter_mut().zip(sums.chunks_exact_mut(row_sums)) {

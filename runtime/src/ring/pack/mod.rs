@@ -6,7 +6,7 @@
 //! for the width, with every shift a constant.
 
 #[cfg(target_arch = "x86_64")]
-mod vbmi;
+pub(super) mod vbmi;
 
 use super::{Buffer, mask};
 use crate::cpu::Cpu;
@@ -81,6 +81,12 @@ impl<'a> Packed<'a> {
     /// Bits of an element.
     pub fn width(self) -> u8 {
         self.width
+    }
+
+    /// The bytes from an element on, and the bit of the first at which it begins.
+    pub(super) fn from(self, first: usize) -> (&'a [u8], usize) {
+        let bit = first * usize::from(self.width);
+        (&self.bytes[bit / 8..], bit % 8)
     }
 
     /// Elements from `first` on, as [`unpack_range`].

@@ -53,20 +53,21 @@ fn store(out: &mut [u64], x: __m512i) {
 }
 
 /// Where the elements of a group lie.
-struct Places {
+pub struct Places {
     /// Eight bytes for each element.
-    bytes: __m512i,
+    pub bytes: __m512i,
     /// Bits of the first byte that belong to the element before.
-    shift: __m512i,
+    pub shift: __m512i,
     low: __m512i,
     /// True if an element may end in a ninth byte.
     ninth: bool,
 }
 
 impl Places {
+    /// Of elements of `width` bits whose first begins at bit `phase` of a byte.
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn new(width: usize, phase: usize) -> Places {
+    pub fn new(width: usize, phase: usize) -> Places {
         let bit = |i: usize| phase + i * width;
         let mut bytes = [0i64; 8];
         for (i, bytes) in bytes.iter_mut().enumerate() {
