@@ -21,7 +21,7 @@ const SHORT_STRIP: usize = 2048;
 const GROUP: usize = 16;
 
 /// Columns of a group that is made as it is read: it stays in the first-level cache.
-const MADE: usize = 256;
+const MADE: usize = 1016;
 
 /// Columns that are summed at once by limbs.
 const COLUMNS: usize = 32;
@@ -130,7 +130,7 @@ pub fn made<O: Operand>(part: &Part, b: &O, out: &mut [&mut [u64]]) {
             let view = b.view(rows.clone(), columns.clone(), &mut scratch);
             let cells = std::array::from_fn(|i| view.row(i.min(rows.len() - 1), 0..columns.len()));
             for (factors, out) in part.factors::<GROUP>(std::array::from_fn(|i| from + i)).zip(&mut *out) {
-                combine(part.cpu, part.width, &factors, &cells, &cells, &mut out[place.clone()]);
+                combine(part.cpu, part.width, &factors, &cells, &[], &mut out[place.clone()]);
             }
         }
     }
@@ -143,7 +143,7 @@ fn combine<B: Cell>(
     width: u8,
     factors: &[u64; GROUP],
     rows: &[&[B]; GROUP],
-    next: &[&[B]; GROUP],
+    next: &[&[B]],
     out: &mut [u64],
 ) {
     match cpu.level() {
@@ -226,7 +226,7 @@ fn add_group<const L: usize>(
     limbs: [Limb; L],
     factors: &[u64; GROUP],
     rows: &[&[[u8; 2]]; GROUP],
-    next: &[&[[u8; 2]]; GROUP],
+    next: &[&[[u8; 2]]],
     sums: &mut [[Sums; L]],
 ) {
     // Two neighbours a word.
@@ -244,7 +244,7 @@ fn add_group<const L: usize>(
             filled[..rest.len()].copy_from_slice(rest);
         }
         let filled = filled.each_ref().map(|row| &row[..]);
-        combine_limbs(cpu, &factors, &filled, &filled, last);
+        combine_limbs(cpu, &factors, &filled, &[], last);
     }
 }
 
@@ -252,7 +252,7 @@ fn combine_limbs<const L: usize>(
     cpu: Cpu,
     factors: &[[i32; GROUP / 2]; L],
     rows: &[&[[u8; 2]]; GROUP],
-    next: &[&[[u8; 2]]; GROUP],
+    next: &[&[[u8; 2]]],
     sums: &mut [[Sums; L]],
 ) {
     assert!(rows.iter().all(|row| row.len() >= sums.len() * COLUMNS), "rows of a group");
@@ -298,7 +298,7 @@ mod x86 {
     macro_rules! combine_whole {
         ($name:ident, $features:literal, $mul_add:expr) => {
             #[target_feature(enable = $features)]
-            pub fn $name<B: Cell>(factors: &[u64; GROUP], rows: &[&[B]; GROUP], next: &[&[B]; GROUP], out: &mut [u64]) {
+            pub fn $name<B: Cell>(factors: &[u64; GROUP], rows: &[&[B]; GROUP], next: &[&[B]], out: &mut [u64]) {
                 let (blocks, rest) = out.as_chunks_mut::<8>();
                 let whole = 8 * blocks.len();
                 for (i, out) in blocks.iter_mut().enumerate() {
@@ -352,7 +352,7 @@ mod x86 {
             pub unsafe fn $name<const L: usize>(
                 factors: &[[i32; GROUP / 2]; L],
                 rows: &[&[[u8; 2]]; GROUP],
-                next: &[&[[u8; 2]]; GROUP],
+                next: &[&[[u8; 2]]],
                 sums: &mut [[Sums; L]],
             ) {
                 // The second of two 16-bit elements.

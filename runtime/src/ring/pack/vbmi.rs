@@ -7,7 +7,7 @@ use super::mask;
 use std::arch::x86_64::*;
 
 /// Bytes that a group of eight elements may be read from: 64 and one more element.
-const REACH: usize = 72;
+pub const REACH: usize = 72;
 
 /// Elements from `first` on, as many as `out` has. Panics where `bytes` ends before them.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
@@ -55,9 +55,9 @@ fn store(out: &mut [u64], x: __m512i) {
 /// Where the elements of a group lie.
 pub struct Places {
     /// Eight bytes for each element.
-    pub bytes: __m512i,
+    bytes: __m512i,
     /// Bits of the first byte that belong to the element before.
-    pub shift: __m512i,
+    shift: __m512i,
     low: __m512i,
     /// True if an element may end in a ninth byte.
     ninth: bool,
@@ -89,7 +89,7 @@ impl Places {
     /// The group whose bytes begin at `from`, with [`REACH`] bytes to read.
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
     #[inline]
-    fn group(&self, bytes: &[u8], from: usize) -> __m512i {
+    pub fn group(&self, bytes: &[u8], from: usize) -> __m512i {
         let bytes = &bytes[from..from + REACH];
         // SAFETY: 72 bytes are there, and the loads need no alignment.
         #[allow(unsafe_code)]
