@@ -53,6 +53,7 @@ fn store(out: &mut [u64], x: __m512i) {
 }
 
 /// Where the elements of a group lie.
+#[derive(Clone, Copy)]
 pub struct Places {
     /// Eight bytes for each element.
     bytes: __m512i,
@@ -86,17 +87,27 @@ impl Places {
         }
     }
 
+    /// The group whose bytes begin at `from`, with [`REACH`] bytes to read; above each element lie bits of the next ones.
+    /// Of elements of more than 57 bits, the highest may miss.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    #[inline]
+    pub fn group_unmasked(&self, bytes: &[u8], from: usize) -> __m512i {
+        let bytes = &bytes[from..from + REACH];
+        // SAFETY: 72 bytes are there, and the load needs no alignment.
+        #[allow(unsafe_code)]
+        let x = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
+        _mm512_srlv_epi64(_mm512_permutexvar_epi8(self.bytes, x), self.shift)
+    }
+
     /// The group whose bytes begin at `from`, with [`REACH`] bytes to read.
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
     #[inline]
     pub fn group(&self, bytes: &[u8], from: usize) -> __m512i {
-        let bytes = &bytes[from..from + REACH];
-        // SAFETY: 72 bytes are there, and the loads need no alignment.
-        #[allow(unsafe_code)]
-        let (x, next) =
-            unsafe { (_mm512_loadu_si512(bytes.as_ptr().cast()), _mm512_loadu_si512(bytes[8..].as_ptr().cast())) };
-        let mut y = _mm512_srlv_epi64(_mm512_permutexvar_epi8(self.bytes, x), self.shift);
+        let mut y = self.group_unmasked(bytes, from);
         if self.ninth {
+            // SAFETY: 72 bytes are there, or the slice before would have failed, and the load needs no alignment.
+            #[allow(unsafe_code)]
+            let next = unsafe { _mm512_loadu_si512(bytes[from + 8..from + REACH].as_ptr().cast()) };
             // A shift by 64 gives zero.
             let up = _mm512_sub_epi64(_mm512_set1_epi64(64), self.shift);
             y = _mm512_or_si512(y, _mm512_sllv_epi64(_mm512_permutexvar_epi8(self.bytes, next), up));
