@@ -43,12 +43,13 @@ pub struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// The rows of the right operand by the group of N: as many streams of neighbouring rows, so that each goes on in memory
-    /// where rows are not cut. Their distance is odd: a power of two rows may be a multiple of what a cache's sets take,
-    /// which have no room for so many streams.
-    pub fn groups<const N: usize>(&self) -> impl Iterator<Item = [usize; N]> {
-        let length = self.rows.len().div_ceil(N) | 1;
-        (self.rows.start..self.rows.start + length).map(move |first| std::array::from_fn(|i| first + i * length))
+    /// The rows of the right operand by the group of N, and the number of rows on to the next group: 1, or 0 for the last.
+    /// A group has a row of each of N streams of neighbouring rows, so that each goes on in memory where rows are not cut.
+    /// The distance of streams is odd: that of a power of two rows may be a multiple of what a cache's sets take, which
+    /// have no room for so many streams.
+    pub fn groups<const N: usize>(&self) -> impl Iterator<Item = ([usize; N], usize)> {
+        let (start, length) = (self.rows.start, self.rows.len().div_ceil(N) | 1);
+        (0..length).map(move |i| (std::array::from_fn(|stream| start + stream * length + i), usize::from(i + 1 < length)))
     }
 
     /// For each row of the left operand, its factors of some rows of the right one: none of those beyond the last.
@@ -111,10 +112,10 @@ pub fn resident<B: Cell>(part: &Part, b: View<B>, out: &mut [&mut [u64]]) {
     if let Some(limbs) = Limbs::new(part.width, B::BITS).filter(|_| B::BITS == 16) {
         return by_limbs(part, limbs, b, out);
     }
-    for group in part.groups::<GROUP>() {
-        let [rows, next] = [group, group.map(|row| row + 1)].map(|group| part.cells(b, group));
+    for (group, next) in part.groups::<GROUP>() {
+        let rows = part.cells(b, group);
         for (factors, out) in part.factors(group).zip(&mut *out) {
-            combine(part.cpu, part.width, &factors, &rows, &next, out);
+            combine(part.cpu, part.width, &factors, &rows, next * b.stride, out);
         }
     }
 }
@@ -130,31 +131,31 @@ pub fn made<O: Operand>(part: &Part, b: &O, out: &mut [&mut [u64]]) {
             let view = b.view(rows.clone(), columns.clone(), &mut scratch);
             let cells = std::array::from_fn(|i| view.row(i.min(rows.len() - 1), 0..columns.len()));
             for (factors, out) in part.factors::<GROUP>(std::array::from_fn(|i| from + i)).zip(&mut *out) {
-                combine(part.cpu, part.width, &factors, &cells, &[], &mut out[place.clone()]);
+                combine(part.cpu, part.width, &factors, &cells, 0, &mut out[place.clone()]);
             }
         }
     }
     super::SCRATCH.set(scratch);
 }
 
-/// out[j] += Σ factors[i]·rows[i][j] mod 2^`width`. Fetches the rows `next`, too.
+/// out[j] += Σ factors[i]·rows[i][j] mod 2^`width`. Fetches the cells that lie `ahead` cells on.
 fn combine<B: Cell>(
     cpu: Cpu,
     width: u8,
     factors: &[u64; GROUP],
     rows: &[&[B]; GROUP],
-    next: &[&[B]],
+    ahead: usize,
     out: &mut [u64],
 ) {
     match cpu.level() {
         // SAFETY: a `Cpu` of this level exists only if the features were detected.
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
-        Level::Icelake if width <= 52 => unsafe { x86::combine_ifma(factors, rows, next, out) },
+        Level::Icelake if width <= 52 => unsafe { x86::combine_ifma(factors, rows, ahead, out) },
         // SAFETY: see above.
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
-        Level::Icelake | Level::Avx512 => unsafe { x86::combine_avx512(factors, rows, next, out) },
+        Level::Icelake | Level::Avx512 => unsafe { x86::combine_avx512(factors, rows, ahead, out) },
         _ => combine_plain(cpu, factors, rows, out),
     }
 }
@@ -188,21 +189,20 @@ fn by_limbs<B: Cell>(part: &Part, limbs: Limbs, b: View<B>, out: &mut [&mut [u64
     let row_sums = columns.div_ceil(COLUMNS) * limbs.len();
     let mut sums = vec![Sums::default(); row_sums * out.len()];
     let mut depth = 0;
-    let mut groups = part.groups::<GROUP>().peekable();
-    while let Some(group) = groups.next() {
+    for (group, next) in part.groups::<GROUP>() {
         let narrow = |row| B::narrow(row).expect("cells of 16 bits");
-        let [rows, next] = [group, group.map(|row| row + 1)].map(|group| part.cells(b, group).map(narrow));
+        let (rows, ahead) = (part.cells(b, group).map(narrow), next * b.stride);
         for (factors, sums) in part.factors(group).zip(sums.chunks_exact_mut(row_sums)) {
             match *limbs {
-                [x] => add_group(cpu, [x], &factors, &rows, &next, sums.as_chunks_mut().0),
-                [x, y] => add_group(cpu, [x, y], &factors, &rows, &next, sums.as_chunks_mut().0),
-                [x, y, z] => add_group(cpu, [x, y, z], &factors, &rows, &next, sums.as_chunks_mut().0),
+                [x] => add_group(cpu, [x], &factors, &rows, ahead, sums.as_chunks_mut().0),
+                [x, y] => add_group(cpu, [x, y], &factors, &rows, ahead, sums.as_chunks_mut().0),
+                [x, y, z] => add_group(cpu, [x, y, z], &factors, &rows, ahead, sums.as_chunks_mut().0),
                 _ => unreachable!("an element has one to three limbs"),
             }
         }
         // As deep as sums of the first limb are exact.
         depth += GROUP;
-        if depth + GROUP <= 2 * STEPS && groups.peek().is_some() {
+        if depth + GROUP <= 2 * STEPS && next > 0 {
             continue;
         }
         for (out, sums) in out.iter_mut().zip(sums.chunks_exact_mut(row_sums)) {
@@ -220,13 +220,13 @@ fn by_limbs<B: Cell>(part: &Part, limbs: Limbs, b: View<B>, out: &mut [&mut [u64
     }
 }
 
-/// Adds the products of limbs of factors with a group of rows to their sums. Fetches the rows `next`, too.
+/// Adds the products of limbs of factors with a group of rows to their sums. Fetches what lies `ahead` cells on.
 fn add_group<const L: usize>(
     cpu: Cpu,
     limbs: [Limb; L],
     factors: &[u64; GROUP],
     rows: &[&[[u8; 2]]; GROUP],
-    next: &[&[[u8; 2]]],
+    ahead: usize,
     sums: &mut [[Sums; L]],
 ) {
     // Two neighbours a word.
@@ -236,7 +236,7 @@ fn add_group<const L: usize>(
     });
     let whole = rows[0].len() / COLUMNS;
     let (blocks, last) = sums.split_at_mut(whole);
-    combine_limbs(cpu, &factors, rows, next, blocks);
+    combine_limbs(cpu, &factors, rows, ahead, blocks);
     if let [_] = last {
         let mut filled = [[[0; 2]; COLUMNS]; GROUP];
         for (filled, row) in filled.iter_mut().zip(rows) {
@@ -244,7 +244,7 @@ fn add_group<const L: usize>(
             filled[..rest.len()].copy_from_slice(rest);
         }
         let filled = filled.each_ref().map(|row| &row[..]);
-        combine_limbs(cpu, &factors, &filled, &[], last);
+        combine_limbs(cpu, &factors, &filled, 0, last);
     }
 }
 
@@ -252,7 +252,7 @@ fn combine_limbs<const L: usize>(
     cpu: Cpu,
     factors: &[[i32; GROUP / 2]; L],
     rows: &[&[[u8; 2]]; GROUP],
-    next: &[&[[u8; 2]]],
+    ahead: usize,
     sums: &mut [[Sums; L]],
 ) {
     assert!(rows.iter().all(|row| row.len() >= sums.len() * COLUMNS), "rows of a group");
@@ -260,11 +260,11 @@ fn combine_limbs<const L: usize>(
         // SAFETY: a `Cpu` of this level exists only if the features were detected, and the rows are long enough.
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
-        Level::Icelake => unsafe { x86::combine_limbs_vnni(factors, rows, next, sums) },
+        Level::Icelake => unsafe { x86::combine_limbs_vnni(factors, rows, ahead, sums) },
         // SAFETY: see above.
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
-        Level::Avx512 => unsafe { x86::combine_limbs_avx512(factors, rows, next, sums) },
+        Level::Avx512 => unsafe { x86::combine_limbs_avx512(factors, rows, ahead, sums) },
         _ => {
             for (factors, limb) in factors.iter().zip(0..) {
                 for (block, sums) in sums.iter_mut().enumerate() {
@@ -298,13 +298,13 @@ mod x86 {
     macro_rules! combine_whole {
         ($name:ident, $features:literal, $mul_add:expr) => {
             #[target_feature(enable = $features)]
-            pub fn $name<B: Cell>(factors: &[u64; GROUP], rows: &[&[B]; GROUP], next: &[&[B]], out: &mut [u64]) {
+            pub fn $name<B: Cell>(factors: &[u64; GROUP], rows: &[&[B]; GROUP], ahead: usize, out: &mut [u64]) {
                 let (blocks, rest) = out.as_chunks_mut::<8>();
                 let whole = 8 * blocks.len();
                 for (i, out) in blocks.iter_mut().enumerate() {
                     // A cache line holds some blocks.
-                    if i % (8 / size_of::<B>()) == 0 {
-                        next.iter().for_each(|row| prefetch_at(row, 8 * i));
+                    if ahead > 0 && i % (8 / size_of::<B>()) == 0 {
+                        rows.iter().for_each(|row| prefetch_at(row, 8 * i + ahead));
                     }
                     // SAFETY: `out` is eight elements, and the load needs no alignment.
                     #[allow(unsafe_code)]
@@ -352,13 +352,13 @@ mod x86 {
             pub unsafe fn $name<const L: usize>(
                 factors: &[[i32; GROUP / 2]; L],
                 rows: &[&[[u8; 2]]; GROUP],
-                next: &[&[[u8; 2]]],
+                ahead: usize,
                 sums: &mut [[Sums; L]],
             ) {
                 // The second of two 16-bit elements.
                 const SECOND: __mmask32 = 0xaaaa_aaaa;
                 for (block, sums) in sums.iter_mut().enumerate() {
-                    next.iter().for_each(|row| prefetch_at(row, block * COLUMNS));
+                    rows.iter().for_each(|row| prefetch_at(row, block * COLUMNS + ahead));
                     let [mut even, mut odd] = [[_mm512_setzero_si512(); L]; 2];
                     for l in 0..L {
                         // SAFETY: sixteen sums each, and the load needs no alignment.

@@ -58,7 +58,7 @@ mod x86 {
         // An element of more bits may end in a ninth byte, and what lies above an element must not count.
         let short = part.width <= 52 && (part.width..=57).contains(&b.elements.width());
         let combine = if short { combine_ifma } else { combine_mullo };
-        for group in part.groups::<GROUP>() {
+        for (group, next) in part.groups::<GROUP>() {
             let (rows, places) = (group.map(|row| first(row).0), group.map(|row| places[first(row).1]));
             // The last rows may end with the memory: they are read from copies with room behind.
             let mut copies: [Vec<u8>; GROUP] = Default::default();
@@ -67,9 +67,9 @@ mod x86 {
                 copy.resize(length, 0);
             }
             let rows = std::array::from_fn(|i| if copies[i].is_empty() { rows[i] } else { &copies[i] });
-            let next = group.map(|row| first(row + 1).0);
+            let ahead = next * b.columns * width / 8;
             for (factors, out) in part.factors(group).zip(&mut *out) {
-                combine(width, &factors, &rows, &places, &next, out);
+                combine(width, &factors, &rows, &places, ahead, out);
             }
         }
     }
@@ -82,7 +82,7 @@ mod x86 {
                 factors: &[u64; GROUP],
                 rows: &[&[u8]; GROUP],
                 places: &[Places; GROUP],
-                next: &[&[u8]; GROUP],
+                ahead: usize,
                 out: &mut [u64],
             ) {
                 let places = *places;
@@ -96,7 +96,7 @@ mod x86 {
                     #[allow(unsafe_code)]
                     let mut sums = [unsafe { _mm512_loadu_si512(out.as_ptr().cast()) }, _mm512_setzero_si512()];
                     for i in 0..GROUP {
-                        prefetch_at(next[i], from);
+                        prefetch_at(rows[i], from + ahead);
                         let factor = _mm512_set1_epi64(factors[i] as i64);
                         sums[i % 2] = $mul_add(sums[i % 2], factor, places[i].$group(rows[i], from));
                     }
@@ -112,8 +112,8 @@ mod x86 {
         };
     }
 
-    // out[j] += Σ factors[i]·rows[i][j], whose elements lie at places[i], mod 2^52 and the elements' width, and mod
-    // 2^64. Fetches the rows `next`, too.
+    // out[j] += Σ factors[i]·rows[i][j], whose elements lie at places[i], mod 2^52 and the elements' width, and mod 2^64.
+    // Fetches what lies `ahead` bytes on.
     combine!(
         combine_ifma,
         "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512ifma",
