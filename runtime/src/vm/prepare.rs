@@ -65,9 +65,7 @@ impl Machine<'_> {
                 }
                 let product = match &mut self.products {
                     Some(products) => products.take(sizes.rows * sizes.m, width),
-                    None => {
-                        linear::prepare(&[Factor { client: own, sizes, width }], weights.masked(weight)?).remove(0)
-                    }
+                    None => linear::prepare(&[Factor { client: own, sizes, width }], weights.masked(weight)?).remove(0),
                 };
                 values.put(i, Slot::Share(Tensor::new(self.shape(Value(i as u32)), product)));
             }

@@ -1,8 +1,8 @@
 //! Products of few rows, for which copying the right operand would cost more than the product: each row is a
 //! combination of rows of the right operand, which is read once, at the speed of memory.
 //!
-//! Rows are combined in groups: a stream each, and sums that stay in the caches. A stream ends with its strip of columns,
-//! before the CPU has found out what comes next, so while a group is combined the same place of the next is fetched.
+//! Rows are combined in groups: a stream each, and sums that stay in the caches. A row is too short for the CPU to find out
+//! by itself what comes next, so while a group is combined the same place of the next is fetched.
 
 use super::limbs::{Limb, Limbs, dot_pair};
 use super::tiled::STEPS;
@@ -20,7 +20,8 @@ const SHORT_STRIP: usize = 2048;
 /// Rows of the right operand that are combined in one pass over the sums: enough streams to keep memory busy.
 const GROUP: usize = 16;
 
-/// Columns of a group that is made as it is read: it stays in the first-level cache.
+/// Columns of a group that is made as it is read, into the second-level cache. An odd number of cache lines: rows at distances
+/// of a power of two would have few places in the first-level cache.
 const MADE: usize = 1016;
 
 /// Columns that are summed at once by limbs.
@@ -49,7 +50,8 @@ impl Part<'_> {
     /// have no room for so many streams.
     pub fn groups<const N: usize>(&self) -> impl Iterator<Item = ([usize; N], usize)> {
         let (start, length) = (self.rows.start, self.rows.len().div_ceil(N) | 1);
-        (0..length).map(move |i| (std::array::from_fn(|stream| start + stream * length + i), usize::from(i + 1 < length)))
+        (0..length)
+            .map(move |i| (std::array::from_fn(|stream| start + stream * length + i), usize::from(i + 1 < length)))
     }
 
     /// For each row of the left operand, its factors of some rows of the right one: none of those beyond the last.
@@ -76,10 +78,12 @@ pub fn product<O: Operand>(
     out: &mut [u64],
     threads: usize,
 ) {
-    // Each thread gets a few strips of columns; where there are too few, parts of their rows, which are summed.
+    // Each thread gets a few strips of columns; where there are too few, two parts of their rows, which are summed. A part is
+    // an odd number of groups: see `Part::groups`.
     let tasks = if threads == 1 { 1 } else { 4 * threads };
     let strip = n.div_ceil((n / SHORT_STRIP).clamp(1, tasks).max(n.div_ceil(STRIP))).next_multiple_of(64);
-    let depth = k.div_ceil(tasks.div_ceil(n.div_ceil(strip))).next_multiple_of(GROUP);
+    let parts = (tasks / 2).div_ceil(n.div_ceil(strip)).max(1);
+    let depth = if parts == 1 { k } else { (k.div_ceil(parts).div_ceil(GROUP) | 1) * GROUP };
     super::strips(out, n, strip, threads > 1, |columns, out| {
         if !add {
             out.iter_mut().for_each(|out| out.fill(0));
@@ -139,14 +143,7 @@ pub fn made<O: Operand>(part: &Part, b: &O, out: &mut [&mut [u64]]) {
 }
 
 /// out[j] += Σ factors[i]·rows[i][j] mod 2^`width`. Fetches the cells that lie `ahead` cells on.
-fn combine<B: Cell>(
-    cpu: Cpu,
-    width: u8,
-    factors: &[u64; GROUP],
-    rows: &[&[B]; GROUP],
-    ahead: usize,
-    out: &mut [u64],
-) {
+fn combine<B: Cell>(cpu: Cpu, width: u8, factors: &[u64; GROUP], rows: &[&[B]; GROUP], ahead: usize, out: &mut [u64]) {
     match cpu.level() {
         // SAFETY: a `Cpu` of this level exists only if the features were detected.
         #[cfg(target_arch = "x86_64")]
@@ -308,8 +305,7 @@ mod x86 {
                     }
                     // SAFETY: `out` is eight elements, and the load needs no alignment.
                     #[allow(unsafe_code)]
-                    let (mut x, mut y) =
-                        (unsafe { _mm512_loadu_si512(out.as_ptr().cast()) }, _mm512_setzero_si512());
+                    let (mut x, mut y) = (unsafe { _mm512_loadu_si512(out.as_ptr().cast()) }, _mm512_setzero_si512());
                     for ([f, g], rows) in factors.as_chunks::<2>().0.iter().zip(rows.as_chunks::<2>().0) {
                         let mut cells = [[0; 8]; 2];
                         for (cells, row) in cells.iter_mut().zip(rows) {
@@ -396,7 +392,10 @@ mod x86 {
     }
 
     combine_limbs!(combine_limbs_vnni, "avx512f,avx512bw,avx512vnni", _mm512_dpwssd_epi32);
-    combine_limbs!(combine_limbs_avx512, "avx512f,avx512bw", |acc, x, y| _mm512_add_epi32(acc, _mm512_madd_epi16(x, y)));
+    combine_limbs!(combine_limbs_avx512, "avx512f,avx512bw", |acc, x, y| _mm512_add_epi32(
+        acc,
+        _mm512_madd_epi16(x, y)
+    ));
 }
 
 multiversion! {

@@ -139,12 +139,8 @@ trait Operand: Sync {
     type Cell: Cell;
 
     /// A part of it, which may be made in `scratch`.
-    fn view<'v>(
-        &'v self,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        scratch: &'v mut Vec<u64>,
-    ) -> View<'v, Self::Cell>;
+    fn view<'v>(&'v self, rows: Range<usize>, columns: Range<usize>, scratch: &'v mut Vec<u64>)
+    -> View<'v, Self::Cell>;
 
     /// Adds a part of a product of few rows to `out`: the columns of each row.
     fn few(&self, part: few::Part, out: &mut [&mut [u64]]);
@@ -281,15 +277,7 @@ fn strips(
 }
 
 /// out = a·b, or out += a·b if `add`.
-fn product<O: Operand>(
-    cpu: Cpu,
-    a: &[u64],
-    b: &O,
-    [m, k, n]: [usize; 3],
-    width: u8,
-    add: bool,
-    out: &mut [u64],
-) {
+fn product<O: Operand>(cpu: Cpu, a: &[u64], b: &O, [m, k, n]: [usize; 3], width: u8, add: bool, out: &mut [u64]) {
     assert!(a.len() == m * k && out.len() == m * n, "operands of a [{m}, {k}, {n}] product");
     if m * k * n == 0 {
         if !add {
