@@ -392,12 +392,23 @@ mod tests {
 
     #[test]
     fn large_products_in_parallel_and_in_one_thread() {
-        // More rows and a longer inner dimension than are packed at once, more columns than a strip, several strips.
-        for [m, k, n] in [[1029, 40, 50], [40, 400, 333], [5, 3300, 50], [1, 700, 4177], [3, 1030, 1111]] {
+        // More rows and a longer inner dimension than are packed at once, more columns than a strip, several strips; few rows
+        // with several strips, and with parts of one.
+        for [m, k, n] in [
+            [1029, 40, 50],
+            [40, 400, 333],
+            [5, 3300, 50],
+            [1, 700, 4177],
+            [1, 40, 9000],
+            [1, 768, 768],
+            [3, 1030, 1111],
+        ] {
             for width in [16, 33, 46, 64] {
                 let (a, elements) = (test_elements(1, m * k), test_elements(2, k * n));
                 let cells: Vec<[u8; 2]> = elements.iter().map(|&x| (x as i16).to_le_bytes()).collect();
                 let fill = |first: usize, out: &mut [u64]| out.copy_from_slice(&elements[first..first + out.len()]);
+                let mut bytes = Vec::new();
+                pack(&elements, width, &mut bytes);
                 for threads in [1, 3] {
                     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                     let mut got = vec![7; m * n];
@@ -417,6 +428,9 @@ mod tests {
                     plain(&a, &elements, false, [m, k, n], &mut want);
                     pool.install(|| matmul_filled(&a, fill, [m, k, n], width, false, &mut got));
                     assert!(low(&got, width) == low(&want, width), "{m}x{k}x{n} filled anew, on {threads} threads");
+                    let packed = Packed::new(&bytes, width);
+                    pool.install(|| matmul_packed(&a, packed, [m, k, n], width, false, &mut got));
+                    assert!(low(&got, width) == low(&want, width), "{m}x{k}x{n} packed, on {threads} threads");
                 }
             }
         }
@@ -431,20 +445,20 @@ mod tests {
             let elements = test_elements(2, k * n);
             let start = test_elements(3, m * n);
             for bits in [1, 7, 8, 16, 31, 32, 33, 39, 45, 46, 52, 53, 57, 58, 63, 64] {
-                let low: Vec<u64> = elements.iter().map(|x| x & mask(bits)).collect();
+                let elements = low(&elements, bits);
                 let mut bytes = Vec::new();
                 pack(&elements, bits, &mut bytes);
                 let b = packed::Matrix { elements: Packed::new(&bytes, bits), columns: n };
                 let (mut sum, mut product_alone) = (start.clone(), vec![0; m * n]);
-                plain(&a, &low, false, [m, k, n], &mut sum);
-                plain(&a, &low, false, [m, k, n], &mut product_alone);
+                plain(&a, &elements, false, [m, k, n], &mut sum);
+                plain(&a, &elements, false, [m, k, n], &mut product_alone);
                 for cpu in Cpu::available() {
                     for width in [1, bits - bits / 4, bits, 33, 52, 64] {
                         for (add, want) in [(true, &sum), (false, &product_alone)] {
                             let mut got = start.clone();
                             product(cpu, &a, &b, [m, k, n], width, add, &mut got);
                             let case = format!("{} {m}x{k}x{n} of {bits} bits at {width}, {add}", cpu.name());
-                            assert!(super::tests::low(&got, width) == super::tests::low(want, width), "{case}");
+                            assert!(low(&got, width) == low(want, width), "{case}");
                         }
                     }
                 }
