@@ -31,15 +31,43 @@ fn processor_seconds() -> Option<f64> {
 /// Core-seconds of a run, the mean over half a second and at least three runs.
 fn seconds(mut f: impl FnMut()) -> f64 {
     f();
-    let (begin, start, mut runs) = (Instant::now(), processor_seconds(), 0.0);
-    while runs < 3.0 || begin.elapsed().as_secs_f64() < 0.5 {
+    timed(&mut f, 3, 0.5)
+}
+
+/// Core-seconds of a run, the mean over so many seconds and runs at least.
+fn timed(f: &mut dyn FnMut(), least_runs: u32, least_seconds: f64) -> f64 {
+    let (begin, start, mut runs) = (Instant::now(), processor_seconds(), 0);
+    while runs < least_runs || begin.elapsed().as_secs_f64() < least_seconds {
         f();
-        runs += 1.0;
+        runs += 1;
     }
-    match (start, processor_seconds()) {
-        (Some(start), Some(end)) => (end - start) / runs,
-        _ => begin.elapsed().as_secs_f64() * rayon::current_num_threads() as f64 / runs,
+    let seconds = match (start, processor_seconds()) {
+        (Some(start), Some(end)) => end - start,
+        _ => begin.elapsed().as_secs_f64() * rayon::current_num_threads() as f64,
+    };
+    seconds / f64::from(runs)
+}
+
+/// Reads memory once, each thread a part of its own: two that read the same would share what comes from memory.
+fn read(data: &[u64]) {
+    rayon::broadcast(|thread| {
+        let part = data.len() / thread.num_threads();
+        let part = &data[thread.index() * part..][..part];
+        let sum = part.as_chunks::<32>().0.iter().fold([0u64; 32], |s, x| std::array::from_fn(|i| s[i] ^ x[i]));
+        black_box(sum);
+    });
+}
+
+/// Bytes a core-second of a kernel that reads so many from memory, and what [`read`] has in turn with it, so that what
+/// else uses the memory slows both.
+fn beside_read(bytes: usize, data: &[u64], mut f: impl FnMut()) -> [f64; 2] {
+    let mut times = [0.0; 2];
+    f();
+    for _ in 0..5 {
+        times[0] += timed(&mut f, 1, 0.1) / 5.0;
+        times[1] += timed(&mut || read(data), 1, 0.1) / 5.0;
     }
+    [bytes as f64 / times[0], size_of_val(data) as f64 / times[1]]
 }
 
 fn row(name: &str, value: f64, unit: &str, note: &str) {
@@ -95,13 +123,7 @@ struct Peaks {
 impl Peaks {
     fn measure() -> Peaks {
         let data = vec![1u64; 1 << 25];
-        let time = seconds(|| {
-            rayon::broadcast(|_| {
-                let sum = data.as_chunks::<32>().0.iter().fold([0u64; 32], |s, x| std::array::from_fn(|i| s[i] ^ x[i]));
-                black_box(sum);
-            });
-        });
-        let memory = Some((8 * data.len() * rayon::current_num_threads()) as f64 / time);
+        let memory = Some(size_of_val(&data[..]) as f64 / seconds(|| read(&data)));
         #[cfg(target_arch = "x86_64")]
         if Cpu::get().name() == "icelake" && is_x86_feature_detected!("vaes") {
             let rate = |run: fn() -> i64, units: f64| {
@@ -182,31 +204,43 @@ fn products(peaks: Peaks) {
             }
         }
     }
-    // Larger than the caches, so that it comes from memory.
-    let (k, n) = (768, 50257);
-    let (a, wide) = (elements(k), elements(k * n));
-    let (narrow, mut out) = (cells(&wide), vec![0; n]);
-    for width in [16, 32, 33, 46, 64] {
-        let time = seconds(|| ring::matmul(&a, &narrow, 1, k, n, width, &mut out));
-        rate(&format!("one row {k} x {n}, {width} bits, i16"), (2 * k * n) as f64 / time, "GB/s", peaks.memory);
-        let mut packed = Vec::new();
-        ring::pack(&wide, width, &mut packed);
-        let fill = |first: usize, out: &mut [u64]| -> Result<(), ()> {
-            ring::unpack_range(&packed, width, first, out);
-            Ok(())
+    one_row();
+}
+
+/// Products of one row, with operands that come from memory: as many in turn as are larger than the caches. They lie in
+/// small pages like those of mapped weights.
+fn one_row() {
+    let wide = elements(768 * 50257);
+    let narrow = cells(&wide);
+    for (k, n) in [(768, 768), (768, 2304), (768, 3072), (3072, 768), (768, 50257)] {
+        let (a, count, mut out) = (elements(k), wide.len() / (k * n), vec![0; n]);
+        let print = |name: &str, [speed, read]: [f64; 2]| {
+            rate(&format!("one row {k} x {n}, {name}"), speed, "GB/s", Some(read));
         };
-        let time = seconds(|| ring::matmul_filled(&a, fill, [1, k, n], width, true, &mut out).expect("it fills"));
-        rate(&format!("one row {k} x {n}, {width} bits, packed"), packed.len() as f64 / time, "GB/s", peaks.memory);
-        let stream = Seed::new([1; 32]).stream(Domain { step: 0, entry: 0, index: 0, kind: 0 });
-        let fill = |first: usize, out: &mut [u64]| -> Result<(), ()> {
-            stream.fill(first as u64, width, out);
-            Ok(())
-        };
-        let time = seconds(|| ring::matmul_filled(&a, fill, [1, k, n], width, true, &mut out).expect("it fills"));
-        row(&format!("one row {k} x {n}, {width} bits, generated"), (k * n) as f64 / time / 1e9, "G MAC/s", "");
+        for width in [16, 32, 33, 46, 64] {
+            let speed = beside_read(count * 2 * k * n, &wide, || {
+                narrow.chunks_exact(k * n).for_each(|b| ring::matmul(&a, b, 1, k, n, width, &mut out));
+            });
+            print(&format!("{width} bits, i16"), speed);
+            let mut packed = Vec::new();
+            ring::pack(&wide, width, &mut packed);
+            let bytes = ring::packed_len(k * n, width);
+            let speed = beside_read(count * bytes, &wide, || {
+                for b in packed.chunks_exact(bytes) {
+                    ring::matmul_packed(&a, ring::Packed::new(b, width), [1, k, n], width, false, &mut out);
+                }
+            });
+            print(&format!("{width} bits, packed"), speed);
+            let stream = Seed::new([1; 32]).stream(Domain { step: 0, entry: 0, index: 0, kind: 0 });
+            let fill = |first: usize, out: &mut [u64]| stream.fill(first as u64, width, out);
+            let time = seconds(|| ring::matmul_filled(&a, fill, [1, k, n], width, false, &mut out));
+            row(&format!("one row {k} x {n}, {width} bits, generated"), (k * n) as f64 / time / 1e9, "G MAC/s", "");
+        }
+        let speed = beside_read(count * 2 * k * n, &wide, || {
+            narrow.chunks_exact(k * n).for_each(|b| ring::matmul_nt(&a, b, 1, k, n, 64, &mut out));
+        });
+        print("i16 transposed", speed);
     }
-    let time = seconds(|| ring::matmul_nt(&a, &narrow, 1, k, n, 64, &mut out));
-    rate(&format!("one row {k} x {n}, i16 transposed"), (2 * k * n) as f64 / time, "GB/s", peaks.memory);
 }
 
 /// The products of GPT-2 small with 128 tokens, at the widths that its program has, as each process computes them: time
@@ -228,16 +262,12 @@ fn gpt2(peaks: Peaks) {
         drop(wide);
         let stream = Seed::new([1; 32]).stream(Domain { step: 0, entry: 0, index: 0, kind: 0 });
         let times = [0, 1, 2].map(|who| {
-            let fill = |first: usize, out: &mut [u64]| -> Result<(), ()> {
-                match who {
-                    1 => ring::unpack_range(&packed, width, first, out),
-                    _ => stream.fill(first as u64, width, out),
-                }
-                Ok(())
-            };
+            let masked = ring::Packed::new(&packed, width);
+            let fill = |first: usize, out: &mut [u64]| stream.fill(first as u64, width, out);
             let product = || match who {
                 0 => ring::matmul(&a, &narrow, m, k, n, width, &mut out),
-                _ => ring::matmul_filled(&a, fill, [m, k, n], width, true, &mut out).expect("it fills"),
+                1 => ring::matmul_packed(&a, masked, [m, k, n], width, true, &mut out),
+                _ => ring::matmul_filled(&a, fill, [m, k, n], width, true, &mut out),
             };
             seconds(product) / rayon::current_num_threads() as f64
         });

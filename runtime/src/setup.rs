@@ -72,12 +72,11 @@ pub struct Masked {
 }
 
 impl MaskedWeights for Masked {
-    fn fill(&self, weight: Weight, first: usize, out: &mut [u64]) -> Result<(), WeightsError> {
+    fn masked(&self, weight: Weight) -> Result<ring::Packed<'_>, WeightsError> {
         let piece = self.pieces.iter().find(|p| p.weight == weight).ok_or(WeightsError::Missing(weight.0))?;
         let map = self.map.as_ref().ok_or(WeightsError::Missing(weight.0))?;
         let bytes = &map[MAGIC.len() + piece.bytes.start..MAGIC.len() + piece.bytes.end];
-        ring::unpack_range(bytes, piece.width, first, out);
-        Ok(())
+        Ok(ring::Packed::new(bytes, piece.width))
     }
 }
 

@@ -73,8 +73,8 @@ pub trait ServerWeights: Sync {
 
 /// What the client holds in place of the weights of products: W - B, see [`crate::protocol::linear`].
 pub trait MaskedWeights: Sync {
-    /// Elements of W - B from `first` on, as many as `out` has.
-    fn fill(&self, weight: Weight, first: usize, out: &mut [u64]) -> Result<(), WeightsError>;
+    /// W - B, row-major.
+    fn masked(&self, weight: Weight) -> Result<ring::Packed<'_>, WeightsError>;
 }
 
 /// Why masked weights could not be loaded.
@@ -110,7 +110,7 @@ pub fn masked(entries: &[Program]) -> impl Iterator<Item = (Weight, Width, usize
 /// Masked weights in memory, as they travel: packed.
 #[derive(Default)]
 pub struct Packed {
-    weights: HashMap<Weight, (Width, usize, Vec<u8>)>,
+    weights: HashMap<Weight, (Width, Vec<u8>)>,
 }
 
 impl Packed {
@@ -126,7 +126,7 @@ impl Packed {
         if bytes.len() != expected {
             return Err(WeightsError::Length { weight: weight.0, expected: expected as u64, got: bytes.len() as u64 });
         }
-        self.weights.insert(weight, (width, elements, bytes));
+        self.weights.insert(weight, (width, bytes));
         Ok(())
     }
 
@@ -144,11 +144,9 @@ impl Packed {
 }
 
 impl MaskedWeights for Packed {
-    fn fill(&self, weight: Weight, first: usize, out: &mut [u64]) -> Result<(), WeightsError> {
-        let (width, elements, bytes) = self.weights.get(&weight).ok_or(WeightsError::Missing(weight.0))?;
-        assert!(first + out.len() <= *elements, "elements of a weight");
-        ring::unpack_range(bytes, *width, first, out);
-        Ok(())
+    fn masked(&self, weight: Weight) -> Result<ring::Packed<'_>, WeightsError> {
+        let (width, bytes) = self.weights.get(&weight).ok_or(WeightsError::Missing(weight.0))?;
+        Ok(ring::Packed::new(bytes, *width))
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Dealing, Source, Use, kind};
 use crate::codec::dimensions;
 use crate::material::MaterialError;
 use crate::prg::{Seed, Stream};
-use crate::ring::{self, Buffer};
+use crate::ring::{self, Buffer, Packed};
 use crate::weights::Integers;
 use ir::wire::FRAME_PAYLOAD;
 use ir::{Program, Value, Weight, Width};
@@ -104,12 +104,9 @@ pub fn mask_weight(mask: WeightMask, values: Integers, to: &mut dyn Write) -> io
 /// The dealer's side: A·B. Bits of B above the product's width mean nothing.
 pub fn deal(client: Use, mask: WeightMask, sizes: Sizes, width: Width, to: &mut Dealing) -> io::Result<()> {
     let (a, b) = (input_mask(client, sizes, width), mask.stream());
-    let fill = |first: usize, out: &mut [u64]| -> io::Result<()> {
-        b.fill(first as u64, mask.width, out);
-        Ok(())
-    };
+    let fill = |first: usize, out: &mut [u64]| b.fill(first as u64, mask.width, out);
     let mut product = Buffer::unset(sizes.rows * sizes.m);
-    ring::matmul_filled(&a, fill, [sizes.rows, sizes.k, sizes.m], width, false, &mut product)?;
+    ring::matmul_filled(&a, fill, [sizes.rows, sizes.k, sizes.m], width, false, &mut product);
     to.vector(0, 0, width, &product)
 }
 
@@ -125,12 +122,9 @@ pub struct Factor<'a> {
 }
 
 /// The client's side, before its input is known: its shares of the results of several uses of one weight, which is read
-/// once for all of them. `masked` gives the elements of W - B from an index on.
-pub fn prepare<E: Send>(
-    factors: &[Factor],
-    masked: impl Fn(usize, &mut [u64]) -> Result<(), E> + Sync,
-) -> Result<Vec<Buffer>, E> {
-    let Some(&Factor { sizes: Sizes { k, m, .. }, .. }) = factors.first() else { return Ok(Vec::new()) };
+/// once for all of them. `masked` is W - B.
+pub fn prepare(factors: &[Factor], masked: Packed) -> Vec<Buffer> {
+    let Some(&Factor { sizes: Sizes { k, m, .. }, .. }) = factors.first() else { return Vec::new() };
     assert!(factors.iter().all(|f| (f.sizes.k, f.sizes.m) == (k, m)), "uses of one weight");
     let rows = factors.iter().map(|f| f.sizes.rows).sum();
     // Bits above a factor's width mean nothing, so the greatest serves all.
@@ -143,9 +137,9 @@ pub fn prepare<E: Send>(
         client.stream(kind::INPUT).fill(0, width, of_a);
         client.stream(kind::CORRELATION).fill(0, width, share);
     }
-    ring::matmul_filled(&a, masked, [rows, k, m], width, true, &mut product)?;
+    ring::matmul_packed(&a, masked, [rows, k, m], width, true, &mut product);
     if factors.len() == 1 {
-        return Ok(vec![product]);
+        return vec![product];
     }
     let mut rest = &product[..];
     let products = factors.iter().map(|f| {
@@ -153,7 +147,7 @@ pub fn prepare<E: Send>(
         product.copy_from_slice(rest.split_off(..f.sizes.rows * m).expect("rows of all factors"));
         product
     });
-    Ok(products.collect())
+    products.collect()
 }
 
 /// The client's message D: a block of columns of `x`, `[row][column]`.

@@ -274,11 +274,7 @@ fn linear_sum(roles: &Roles, v: &OfShares) -> Vec<u64> {
     let (weight, mask) = (Integers::Eight(&cells), linear::WeightMask::new(&seed, (ir::Weight(0), width)));
     let mut packed = Vec::new();
     linear::mask_weight(mask, weight, &mut packed).expect("memory takes all");
-    let masked = ring::unpack(&packed, width, cells.len());
-    let fill = |first: usize, out: &mut [u64]| -> io::Result<()> {
-        out.copy_from_slice(&masked[first..first + out.len()]);
-        Ok(())
-    };
+    let masked = ring::Packed::new(&packed, width);
     let client = roles.uses(0)[0];
     let (_, sum) = roles.run(
         0,
@@ -287,7 +283,7 @@ fn linear_sum(roles: &Roles, v: &OfShares) -> Vec<u64> {
             let share = match party {
                 Party::Client => {
                     let factors = [linear::Factor { client, sizes, width }];
-                    linear::prepare(&factors, fill).expect("memory gives all").remove(0)
+                    linear::prepare(&factors, masked).remove(0)
                 }
                 Party::Server => {
                     let dealt = linear::Dealt::take(source, sizes, width).expect("dealt");

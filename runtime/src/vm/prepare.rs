@@ -67,10 +67,7 @@ impl Machine<'_> {
                 }
                 let product = match &mut self.products {
                     Some(products) => products.take(sizes.rows * sizes.m, width),
-                    None => {
-                        let masked = |first: usize, out: &mut [u64]| weights.fill(weight, first, out);
-                        linear::prepare(&[Factor { client: own, sizes, width }], masked)?.remove(0)
-                    }
+                    None => linear::prepare(&[Factor { client: own, sizes, width }], weights.masked(weight)?).remove(0),
                 };
                 values.put(i, Slot::Share(Tensor::new(self.shape(Value(i as u32)), product)));
             }

@@ -1,17 +1,28 @@
 //! Products of few rows, for which copying the right operand would cost more than the product: each row is a
 //! combination of rows of the right operand, which is read once, at the speed of memory.
+//!
+//! Rows are combined in groups: a stream each, and sums that stay in the caches. A row is too short for the CPU to find out
+//! by itself what comes next, so while a group is combined the same place of the next is fetched.
 
-use super::limbs::{Limbs, dot_pair};
+use super::limbs::{Limb, Limbs, dot_pair};
 use super::tiled::STEPS;
 use super::{Cell, Operand, View};
 use crate::cpu::{Cpu, Level, multiversion};
+use rayon::prelude::*;
 use std::ops::Range;
 
-/// Columns of a strip: its sums stay in the first-level cache.
-const STRIP: usize = 2048;
+/// Columns of a strip, at most: its sums stay in the second-level cache.
+const STRIP: usize = 8192;
+
+/// Columns of a strip, at least, where there are enough: shorter streams are slow to start.
+const SHORT_STRIP: usize = 2048;
 
 /// Rows of the right operand that are combined in one pass over the sums: enough streams to keep memory busy.
 const GROUP: usize = 16;
+
+/// Columns of a group that is made as it is read, into the second-level cache. An odd number of cache lines: rows at distances
+/// of a power of two would have few places in the first-level cache.
+const MADE: usize = 1016;
 
 /// Columns that are summed at once by limbs.
 const COLUMNS: usize = 32;
@@ -19,8 +30,43 @@ const COLUMNS: usize = 32;
 /// Sums of even columns, then of odd ones: a pair of rows is put together without moving elements across.
 type Sums = [[i32; COLUMNS / 2]; 2];
 
-/// out = a·b, or out += a·b if `add`, for a [m, k] and b [k, n], none of them empty, mod 2^`width`. By limbs if b's cells
-/// have 16 bits and limbs are enough, else whole.
+/// A part of a product: with some rows and columns of the right operand.
+pub struct Part<'a> {
+    pub cpu: Cpu,
+    pub width: u8,
+    /// The left operand [.., k].
+    pub a: &'a [u64],
+    pub k: usize,
+    /// Of the right operand.
+    pub rows: Range<usize>,
+    /// Of the right operand.
+    pub columns: Range<usize>,
+}
+
+impl Part<'_> {
+    /// The rows of the right operand by the group of N, and the number of rows on to the next group: 1, or 0 for the last.
+    /// A group has a row of each of N streams of neighbouring rows, so that each goes on in memory where rows are not cut.
+    /// The distance of streams is odd: that of a power of two rows may be a multiple of what a cache's sets take, which
+    /// have no room for so many streams.
+    pub fn groups<const N: usize>(&self) -> impl Iterator<Item = ([usize; N], usize)> {
+        let (start, length) = (self.rows.start, self.rows.len().div_ceil(N) | 1);
+        (0..length)
+            .map(move |i| (std::array::from_fn(|stream| start + stream * length + i), usize::from(i + 1 < length)))
+    }
+
+    /// For each row of the left operand, its factors of some rows of the right one: none of those beyond the last.
+    pub fn factors<const N: usize>(&self, rows: [usize; N]) -> impl Iterator<Item = [u64; N]> {
+        let end = self.rows.end;
+        self.a.chunks_exact(self.k).map(move |a| rows.map(|row| if row < end { a[row] } else { 0 }))
+    }
+
+    /// These columns of rows of an operand; the last instead of those beyond it.
+    fn cells<'v, B: Cell>(&self, b: View<'v, B>, rows: [usize; GROUP]) -> [&'v [B]; GROUP] {
+        rows.map(|row| b.row(row.min(self.rows.end - 1), self.columns.clone()))
+    }
+}
+
+/// out = a·b, or out += a·b if `add`, for a [m, k] and b [k, n], none of them empty, mod 2^`width`.
 #[allow(clippy::too_many_arguments)]
 pub fn product<O: Operand>(
     cpu: Cpu,
@@ -31,64 +77,89 @@ pub fn product<O: Operand>(
     add: bool,
     out: &mut [u64],
     threads: usize,
-) -> Result<(), O::Error> {
-    // Strips of columns are independent; each thread gets a few.
-    let strip = if threads == 1 { n } else { n.div_ceil(4 * threads).next_multiple_of(64) }.min(STRIP);
-    super::strips(out, n, strip, threads > 1, |columns, out, scratch| {
+) {
+    // Each thread gets a few strips of columns; where there are too few, two parts of their rows, which are summed. A part is
+    // an odd number of groups: see `Part::groups`.
+    let tasks = if threads == 1 { 1 } else { 4 * threads };
+    let strip = n.div_ceil((n / SHORT_STRIP).clamp(1, tasks).max(n.div_ceil(STRIP))).next_multiple_of(64);
+    let parts = (tasks / 2).div_ceil(n.div_ceil(strip)).max(1);
+    let depth = if parts == 1 { k } else { (k.div_ceil(parts).div_ceil(GROUP) | 1) * GROUP };
+    super::strips(out, n, strip, threads > 1, |columns, out| {
         if !add {
             out.iter_mut().for_each(|out| out.fill(0));
         }
-        if b.transposed() {
-            let view = b.view(0..k, columns, scratch)?;
-            a.chunks_exact(k).zip(out).for_each(|(a, out)| dot_columns(cpu, a, view, out));
-            return Ok(());
+        let part = |rows: Range<usize>| Part { cpu, width, a, k, rows, columns: columns.clone() };
+        if depth >= k {
+            return b.few(part(0..k), out);
         }
-        match Limbs::new(width, O::Cell::BITS).filter(|_| O::Cell::BITS == 16) {
-            Some(limbs) => by_limbs(cpu, limbs, a, b, k, columns, out, scratch),
-            None => whole(cpu, width <= 52, a, b, k, columns, out, scratch),
+        let mut sums = vec![0; k.div_ceil(depth) * out.len() * columns.len()];
+        sums.par_chunks_mut(out.len() * columns.len()).enumerate().for_each(|(i, sums)| {
+            let mut sums: Vec<&mut [u64]> = sums.chunks_exact_mut(columns.len()).collect();
+            b.few(part(i * depth..k.min((i + 1) * depth)), &mut sums);
+        });
+        for (i, sums) in sums.chunks_exact(columns.len()).enumerate() {
+            let out = &mut *out[i % out.len()];
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = out.wrapping_add(*sum));
         }
-    })
+    });
 }
 
-/// Mod 2^64; mod 2^52 is enough if `short`.
-#[allow(clippy::too_many_arguments)]
-fn whole<O: Operand>(
-    cpu: Cpu,
-    short: bool,
-    a: &[u64],
-    b: &O,
-    k: usize,
-    columns: Range<usize>,
-    out: &mut [&mut [u64]],
-    scratch: &mut Vec<u64>,
-) -> Result<(), O::Error> {
-    for from in (0..k).step_by(GROUP) {
-        let to = k.min(from + GROUP);
-        let view = b.view(from..to, columns.clone(), scratch)?;
-        let rows = group(view, columns.len());
-        for (a, out) in a.chunks_exact(k).zip(&mut *out) {
-            let mut factors = [0; GROUP];
-            factors[..to - from].copy_from_slice(&a[from..to]);
-            match cpu.level() {
-                // SAFETY: a `Cpu` of this level exists only if the features were detected.
-                #[cfg(target_arch = "x86_64")]
-                #[allow(unsafe_code)]
-                Level::Icelake if short => unsafe { x86::combine_ifma(&factors, &rows, out) },
-                _ => combine(cpu, &factors, &rows, out),
+/// out += a·b of a part of b, which is in memory: `b` is a view of it all.
+pub fn resident<B: Cell>(part: &Part, b: View<B>, out: &mut [&mut [u64]]) {
+    if b.transposed {
+        let b = View { cells: &b.cells[part.columns.start * b.stride + part.rows.start..], rows: part.rows.len(), ..b };
+        for (a, out) in part.a.chunks_exact(part.k).zip(out) {
+            dot_columns(part.cpu, &a[part.rows.clone()], b, out);
+        }
+        return;
+    }
+    if let Some(limbs) = Limbs::new(part.width, B::BITS).filter(|_| B::BITS == 16) {
+        return by_limbs(part, limbs, b, out);
+    }
+    for (group, next) in part.groups::<GROUP>() {
+        let rows = part.cells(b, group);
+        for (factors, out) in part.factors(group).zip(&mut *out) {
+            combine(part.cpu, part.width, &factors, &rows, next * b.stride, out);
+        }
+    }
+}
+
+/// out += a·b of a part of b, which is made as it is read.
+pub fn made<O: Operand>(part: &Part, b: &O, out: &mut [&mut [u64]]) {
+    let mut scratch = super::SCRATCH.take();
+    for from in part.columns.clone().step_by(MADE) {
+        let columns = from..part.columns.end.min(from + MADE);
+        let place = columns.start - part.columns.start..columns.end - part.columns.start;
+        for from in part.rows.clone().step_by(GROUP) {
+            let rows = from..part.rows.end.min(from + GROUP);
+            let view = b.view(rows.clone(), columns.clone(), &mut scratch);
+            let cells = std::array::from_fn(|i| view.row(i.min(rows.len() - 1), 0..columns.len()));
+            for (factors, out) in part.factors::<GROUP>(std::array::from_fn(|i| from + i)).zip(&mut *out) {
+                combine(part.cpu, part.width, &factors, &cells, 0, &mut out[place.clone()]);
             }
         }
     }
-    Ok(())
+    super::SCRATCH.set(scratch);
 }
 
-/// The first [`GROUP`] rows of a view; where it has fewer, the last again.
-fn group<'v, B: Cell>(view: View<'v, B>, columns: usize) -> [&'v [B]; GROUP] {
-    std::array::from_fn(|i| view.row(i.min(view.rows - 1), 0..columns))
+/// out[j] += Σ factors[i]·rows[i][j] mod 2^`width`. Fetches the cells that lie `ahead` cells on.
+fn combine<B: Cell>(cpu: Cpu, width: u8, factors: &[u64; GROUP], rows: &[&[B]; GROUP], ahead: usize, out: &mut [u64]) {
+    match cpu.level() {
+        // SAFETY: a `Cpu` of this level exists only if the features were detected.
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code)]
+        Level::Icelake if width <= 52 => unsafe { x86::combine_ifma(factors, rows, ahead, out) },
+        // SAFETY: see above.
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code)]
+        Level::Icelake | Level::Avx512 => unsafe { x86::combine_avx512(factors, rows, ahead, out) },
+        _ => combine_plain(cpu, factors, rows, out),
+    }
 }
 
 multiversion! {
     /// out[j] += Σ factors[i]·rows[i][j].
-    fn combine<B: Cell>(factors: &[u64; GROUP], rows: &[&[B]; GROUP], out: &mut [u64]) {
+    fn combine_plain<B: Cell>(factors: &[u64; GROUP], rows: &[&[B]; GROUP], out: &mut [u64]) {
         let columns = out.len();
         let rows: [&[B]; GROUP] = std::array::from_fn(|i| &rows[i][..columns]);
         // Eight at a time: a factor takes a register.
@@ -110,42 +181,30 @@ multiversion! {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn by_limbs<O: Operand>(
-    cpu: Cpu,
-    limbs: Limbs,
-    a: &[u64],
-    b: &O,
-    k: usize,
-    columns: Range<usize>,
-    out: &mut [&mut [u64]],
-    scratch: &mut Vec<u64>,
-) -> Result<(), O::Error> {
-    let parts = limbs.left();
-    let mut sums = vec![Sums::default(); columns.len().div_ceil(COLUMNS) * parts.len() * out.len()];
-    let row_sums = sums.len() / out.len();
-    // As deep as sums of the first limb are exact.
-    for start in (0..k).step_by(2 * STEPS) {
-        let end = k.min(start + 2 * STEPS);
-        for from in (start..end).step_by(GROUP) {
-            let to = end.min(from + GROUP);
-            let view = b.view(from..to, columns.clone(), scratch)?;
-            let rows = group(view, columns.len()).map(|row| O::Cell::narrow(row).expect("cells of 16 bits"));
-            for (a, sums) in a.chunks_exact(k).zip(sums.chunks_exact_mut(row_sums)) {
-                let pair = |limb: usize, i: usize| {
-                    let at = |i: usize| if i < to { i32::from(parts[limb].of(a[i])) } else { 0 };
-                    at(from + 2 * i) & 0xffff | at(from + 2 * i + 1) << 16
-                };
-                match parts.len() {
-                    1 => add_group::<1>(cpu, pair, &rows, sums.as_chunks_mut().0),
-                    2 => add_group::<2>(cpu, pair, &rows, sums.as_chunks_mut().0),
-                    _ => add_group::<3>(cpu, pair, &rows, sums.as_chunks_mut().0),
-                }
+fn by_limbs<B: Cell>(part: &Part, limbs: Limbs, b: View<B>, out: &mut [&mut [u64]]) {
+    let (cpu, limbs, columns) = (part.cpu, limbs.left(), part.columns.len());
+    let row_sums = columns.div_ceil(COLUMNS) * limbs.len();
+    let mut sums = vec![Sums::default(); row_sums * out.len()];
+    let mut depth = 0;
+    for (group, next) in part.groups::<GROUP>() {
+        let narrow = |row| B::narrow(row).expect("cells of 16 bits");
+        let (rows, ahead) = (part.cells(b, group).map(narrow), next * b.stride);
+        for (factors, sums) in part.factors(group).zip(sums.chunks_exact_mut(row_sums)) {
+            match *limbs {
+                [x] => add_group(cpu, [x], &factors, &rows, ahead, sums.as_chunks_mut().0),
+                [x, y] => add_group(cpu, [x, y], &factors, &rows, ahead, sums.as_chunks_mut().0),
+                [x, y, z] => add_group(cpu, [x, y, z], &factors, &rows, ahead, sums.as_chunks_mut().0),
+                _ => unreachable!("an element has one to three limbs"),
             }
         }
+        // As deep as sums of the first limb are exact.
+        depth += GROUP;
+        if depth + GROUP <= 2 * STEPS && next > 0 {
+            continue;
+        }
         for (out, sums) in out.iter_mut().zip(sums.chunks_exact_mut(row_sums)) {
-            for (out, sums) in out.chunks_mut(COLUMNS).zip(sums.chunks_exact(parts.len())) {
-                for (limb, sums) in parts.iter().zip(sums) {
+            for (out, sums) in out.chunks_mut(COLUMNS).zip(sums.chunks_exact(limbs.len())) {
+                for (limb, sums) in limbs.iter().zip(sums) {
                     for (j, out) in out.iter_mut().enumerate() {
                         let sum = i64::from(sums[j % 2][j / 2]) as u64;
                         *out = out.wrapping_add(sum << limb.shift());
@@ -154,28 +213,35 @@ fn by_limbs<O: Operand>(
             }
             sums.fill(Sums::default());
         }
+        depth = 0;
     }
-    Ok(())
 }
 
-/// Adds the products of L limbs with a group of rows to their sums. `pair` gives two neighbouring limbs as a word.
+/// Adds the products of limbs of factors with a group of rows to their sums. Fetches what lies `ahead` cells on.
 fn add_group<const L: usize>(
     cpu: Cpu,
-    pair: impl Fn(usize, usize) -> i32,
+    limbs: [Limb; L],
+    factors: &[u64; GROUP],
     rows: &[&[[u8; 2]]; GROUP],
+    ahead: usize,
     sums: &mut [[Sums; L]],
 ) {
-    let factors: [[i32; GROUP / 2]; L] = std::array::from_fn(|limb| std::array::from_fn(|i| pair(limb, i)));
+    // Two neighbours a word.
+    let factors = limbs.map(|limb| {
+        let [x, y] = [0, 1].map(|i| move |p: usize| i32::from(limb.of(factors[2 * p + i])));
+        std::array::from_fn(|p| x(p) & 0xffff | y(p) << 16)
+    });
     let whole = rows[0].len() / COLUMNS;
     let (blocks, last) = sums.split_at_mut(whole);
-    combine_limbs(cpu, &factors, rows, blocks);
+    combine_limbs(cpu, &factors, rows, ahead, blocks);
     if let [_] = last {
         let mut filled = [[[0; 2]; COLUMNS]; GROUP];
         for (filled, row) in filled.iter_mut().zip(rows) {
             let rest = &row[whole * COLUMNS..];
             filled[..rest.len()].copy_from_slice(rest);
         }
-        combine_limbs(cpu, &factors, &filled.each_ref().map(|row| &row[..]), last);
+        let filled = filled.each_ref().map(|row| &row[..]);
+        combine_limbs(cpu, &factors, &filled, 0, last);
     }
 }
 
@@ -183,6 +249,7 @@ fn combine_limbs<const L: usize>(
     cpu: Cpu,
     factors: &[[i32; GROUP / 2]; L],
     rows: &[&[[u8; 2]]; GROUP],
+    ahead: usize,
     sums: &mut [[Sums; L]],
 ) {
     assert!(rows.iter().all(|row| row.len() >= sums.len() * COLUMNS), "rows of a group");
@@ -190,15 +257,15 @@ fn combine_limbs<const L: usize>(
         // SAFETY: a `Cpu` of this level exists only if the features were detected, and the rows are long enough.
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
-        Level::Icelake => unsafe { x86::combine_vnni(factors, rows, sums) },
+        Level::Icelake => unsafe { x86::combine_limbs_vnni(factors, rows, ahead, sums) },
         // SAFETY: see above.
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code)]
-        Level::Avx512 => unsafe { x86::combine_avx512(factors, rows, sums) },
+        Level::Avx512 => unsafe { x86::combine_limbs_avx512(factors, rows, ahead, sums) },
         _ => {
             for (factors, limb) in factors.iter().zip(0..) {
                 for (block, sums) in sums.iter_mut().enumerate() {
-                    combine_plain(cpu, factors, rows, block, &mut sums[limb]);
+                    combine_limbs_plain(cpu, factors, rows, block, &mut sums[limb]);
                 }
             }
         }
@@ -206,7 +273,7 @@ fn combine_limbs<const L: usize>(
 }
 
 multiversion! {
-    fn combine_plain(factors: &[i32; GROUP / 2], rows: &[&[[u8; 2]]; GROUP], block: usize, sums: &mut Sums) {
+    fn combine_limbs_plain(factors: &[i32; GROUP / 2], rows: &[&[[u8; 2]]; GROUP], block: usize, sums: &mut Sums) {
         for (&factor, rows) in factors.iter().zip(rows.as_chunks::<2>().0) {
             let [x, y] = rows.map(|row| &row[block * COLUMNS..(block + 1) * COLUMNS]);
             let [even, odd] = &mut *sums;
@@ -221,44 +288,58 @@ multiversion! {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use super::super::x86::prefetch_at;
     use super::{COLUMNS, Cell, GROUP, Sums};
     use std::arch::x86_64::*;
 
-    /// out[j] += Σ factors[i]·rows[i][j] mod 2^52.
-    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma")]
-    pub fn combine_ifma<B: Cell>(factors: &[u64; GROUP], rows: &[&[B]; GROUP], out: &mut [u64]) {
-        let (blocks, rest) = out.as_chunks_mut::<8>();
-        let whole = 8 * blocks.len();
-        for (i, out) in blocks.iter_mut().enumerate() {
-            // SAFETY: `out` is eight elements, and the load needs no alignment.
-            #[allow(unsafe_code)]
-            let (mut x, mut y) = (unsafe { _mm512_loadu_si512(out.as_ptr().cast()) }, _mm512_setzero_si512());
-            for ([f, g], rows) in factors.as_chunks::<2>().0.iter().zip(rows.as_chunks::<2>().0) {
-                let mut cells = [[0; 8]; 2];
-                for (cells, row) in cells.iter_mut().zip(rows) {
-                    let row: &[B; 8] = row[8 * i..8 * i + 8].try_into().expect("eight cells");
-                    *cells = row.map(B::widen);
+    macro_rules! combine_whole {
+        ($name:ident, $features:literal, $mul_add:expr) => {
+            #[target_feature(enable = $features)]
+            pub fn $name<B: Cell>(factors: &[u64; GROUP], rows: &[&[B]; GROUP], ahead: usize, out: &mut [u64]) {
+                let (blocks, rest) = out.as_chunks_mut::<8>();
+                let whole = 8 * blocks.len();
+                for (i, out) in blocks.iter_mut().enumerate() {
+                    // A cache line holds some blocks.
+                    if ahead > 0 && i % (8 / size_of::<B>()) == 0 {
+                        rows.iter().for_each(|row| prefetch_at(row, 8 * i + ahead));
+                    }
+                    // SAFETY: `out` is eight elements, and the load needs no alignment.
+                    #[allow(unsafe_code)]
+                    let (mut x, mut y) = (unsafe { _mm512_loadu_si512(out.as_ptr().cast()) }, _mm512_setzero_si512());
+                    for ([f, g], rows) in factors.as_chunks::<2>().0.iter().zip(rows.as_chunks::<2>().0) {
+                        let mut cells = [[0; 8]; 2];
+                        for (cells, row) in cells.iter_mut().zip(rows) {
+                            let row: &[B; 8] = row[8 * i..8 * i + 8].try_into().expect("eight cells");
+                            *cells = row.map(B::widen);
+                        }
+                        // SAFETY: each array is eight elements, and the load needs no alignment.
+                        #[allow(unsafe_code)]
+                        let [b, c] = unsafe { cells.each_ref().map(|x| _mm512_loadu_si512(x.as_ptr().cast())) };
+                        x = $mul_add(x, _mm512_set1_epi64(*f as i64), b);
+                        y = $mul_add(y, _mm512_set1_epi64(*g as i64), c);
+                    }
+                    // SAFETY: `out` is eight elements, and the store needs no alignment.
+                    #[allow(unsafe_code)]
+                    unsafe {
+                        _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_add_epi64(x, y))
+                    }
                 }
-                // SAFETY: each array is eight elements, and the load needs no alignment.
-                #[allow(unsafe_code)]
-                let [b, c] = unsafe {
-                    [_mm512_loadu_si512(cells[0].as_ptr().cast()), _mm512_loadu_si512(cells[1].as_ptr().cast())]
-                };
-                x = _mm512_madd52lo_epu64(x, _mm512_set1_epi64(*f as i64), b);
-                y = _mm512_madd52lo_epu64(y, _mm512_set1_epi64(*g as i64), c);
+                for (f, row) in factors.iter().zip(rows) {
+                    let row = &row[whole..];
+                    rest.iter_mut().zip(row).for_each(|(out, x)| *out = out.wrapping_add(f.wrapping_mul(x.widen())));
+                }
             }
-            // SAFETY: `out` is eight elements, and the store needs no alignment.
-            #[allow(unsafe_code)]
-            unsafe {
-                _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_add_epi64(x, y))
-            }
-        }
-        for (f, row) in factors.iter().zip(rows) {
-            rest.iter_mut().zip(&row[whole..]).for_each(|(out, x)| *out = out.wrapping_add(f.wrapping_mul(x.widen())));
-        }
+        };
     }
 
-    macro_rules! combine {
+    // out[j] += Σ factors[i]·rows[i][j] mod 2^52, and mod 2^64.
+    combine_whole!(combine_ifma, "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma", _mm512_madd52lo_epu64);
+    combine_whole!(combine_avx512, "avx512f,avx512dq,avx512bw,avx512vl", |acc, f, x| _mm512_add_epi64(
+        acc,
+        _mm512_mullo_epi64(f, x)
+    ));
+
+    macro_rules! combine_limbs {
         ($name:ident, $features:literal, $dot:expr) => {
             /// # Safety
             /// Every row has [`COLUMNS`] elements for each of `sums`.
@@ -267,11 +348,13 @@ mod x86 {
             pub unsafe fn $name<const L: usize>(
                 factors: &[[i32; GROUP / 2]; L],
                 rows: &[&[[u8; 2]]; GROUP],
+                ahead: usize,
                 sums: &mut [[Sums; L]],
             ) {
                 // The second of two 16-bit elements.
                 const SECOND: __mmask32 = 0xaaaa_aaaa;
                 for (block, sums) in sums.iter_mut().enumerate() {
+                    rows.iter().for_each(|row| prefetch_at(row, block * COLUMNS + ahead));
                     let [mut even, mut odd] = [[_mm512_setzero_si512(); L]; 2];
                     for l in 0..L {
                         // SAFETY: sixteen sums each, and the load needs no alignment.
@@ -308,8 +391,11 @@ mod x86 {
         };
     }
 
-    combine!(combine_vnni, "avx512f,avx512bw,avx512vnni", _mm512_dpwssd_epi32);
-    combine!(combine_avx512, "avx512f,avx512bw", |acc, x, y| _mm512_add_epi32(acc, _mm512_madd_epi16(x, y)));
+    combine_limbs!(combine_limbs_vnni, "avx512f,avx512bw,avx512vnni", _mm512_dpwssd_epi32);
+    combine_limbs!(combine_limbs_avx512, "avx512f,avx512bw", |acc, x, y| _mm512_add_epi32(
+        acc,
+        _mm512_madd_epi16(x, y)
+    ));
 }
 
 multiversion! {

@@ -1,26 +1,30 @@
 //! Matrix products mod 2^width.
 //!
 //! Bits above the width mean nothing: neither in the operands nor in the result, which holds whatever the fastest way to
-//! the low bits leaves there. Products of few rows read the right operand once ([`few`]), others go in tiles
+//! the low bits leaves there. Products of few rows read the right operand once ([`few`], [`packed`]), others go in tiles
 //! ([`tiled`]); the width decides whether elements are multiplied by 16-bit limbs ([`limbs`]) or whole ([`wide`]).
 
 mod few;
 mod limbs;
+mod packed;
 mod tiled;
 mod wide;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use super::Packed;
 use crate::cpu::Cpu;
 use limbs::Limbs;
 use rayon::prelude::*;
 use std::cell;
-use std::convert::Infallible;
 use std::ops::Range;
 use wide::Wide;
 
 /// Least number of multiplications that are worth another thread: some hundred microseconds.
 const PARALLEL: usize = 1 << 21;
+
+/// The same for few rows, which take as long as the right operand comes from memory: by its elements, ten microseconds.
+const PARALLEL_FEW: usize = 1 << 17;
 
 /// Products of at most this many rows are computed without packing.
 const FEW_ROWS: usize = 3;
@@ -95,18 +99,23 @@ pub fn matmul_nt<B: Cell>(a: &[u64], b: &[B], m: usize, k: usize, n: usize, widt
     in_memory(Cpu::get(), a, b, true, [m, k, n], width, false, out);
 }
 
-/// out = a·b, or out += a·b if `add`, for a [m, k] and b [k, n], mod 2^`width`. Elements of b from a row-major index on, as many as asked for, are
-/// made by `fill(first, elements)`, for neighbouring columns of a few rows at a time and on several threads: b is never
-/// in memory as a whole. `elements` holds anything before. Where `fill` fails, `out` is useless.
-pub fn matmul_filled<E: Send>(
+/// out = a·b, or out += a·b if `add`, for a [m, k] and b [k, n] packed row-major, mod 2^`width`.
+pub fn matmul_packed(a: &[u64], b: Packed, [m, k, n]: [usize; 3], width: u8, add: bool, out: &mut [u64]) {
+    product(Cpu::get(), a, &packed::Matrix { elements: b, columns: n }, [m, k, n], width, add, out);
+}
+
+/// out = a·b, or out += a·b if `add`, for a [m, k] and b [k, n], mod 2^`width`. Elements of b from a row-major index on,
+/// as many as asked for, are made by `fill(first, elements)`, for neighbouring columns of a few rows at a time and on
+/// several threads: b is never in memory as a whole. `elements` holds anything before.
+pub fn matmul_filled(
     a: &[u64],
-    fill: impl Fn(usize, &mut [u64]) -> Result<(), E> + Sync,
+    fill: impl Fn(usize, &mut [u64]) + Sync,
     [m, k, n]: [usize; 3],
     width: u8,
     add: bool,
     out: &mut [u64],
-) -> Result<(), E> {
-    product(Cpu::get(), a, &Filled { fill, columns: n }, [m, k, n], width, add, out)
+) {
+    product(Cpu::get(), a, &Filled { fill, columns: n }, [m, k, n], width, add, out);
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -122,27 +131,19 @@ fn in_memory<B: Cell>(
 ) {
     assert!(b.len() == k * n, "right operand of a [{m}, {k}, {n}] product");
     let b = Matrix { cells: b, stride: if transposed { k } else { n }, transposed };
-    match product(cpu, a, &b, [m, k, n], width, add, out) {
-        Ok(()) => (),
-        Err(never) => match never {},
-    }
+    product(cpu, a, &b, [m, k, n], width, add, out);
 }
 
 /// A right operand [k, n].
 trait Operand: Sync {
     type Cell: Cell;
-    type Error: Send;
-
-    /// True if neighbours in memory belong to one column.
-    fn transposed(&self) -> bool;
 
     /// A part of it, which may be made in `scratch`.
-    fn view<'v>(
-        &'v self,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        scratch: &'v mut Vec<u64>,
-    ) -> Result<View<'v, Self::Cell>, Self::Error>;
+    fn view<'v>(&'v self, rows: Range<usize>, columns: Range<usize>, scratch: &'v mut Vec<u64>)
+    -> View<'v, Self::Cell>;
+
+    /// Adds a part of a product of few rows to `out`: the columns of each row.
+    fn few(&self, part: few::Part, out: &mut [&mut [u64]]);
 
     /// Asks memory for share number `share` of `shares` of a part that will be viewed soon: while it comes, other work is
     /// done. A view's rows are too short for the CPU to find out by itself what comes next.
@@ -182,21 +183,16 @@ struct Matrix<'a, B> {
 
 impl<B: Cell> Operand for Matrix<'_, B> {
     type Cell = B;
-    type Error = Infallible;
 
-    fn transposed(&self) -> bool {
-        self.transposed
-    }
-
-    fn view<'v>(
-        &'v self,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        _: &'v mut Vec<u64>,
-    ) -> Result<View<'v, B>, Infallible> {
+    fn view<'v>(&'v self, rows: Range<usize>, columns: Range<usize>, _: &'v mut Vec<u64>) -> View<'v, B> {
         let (outer, inner) = if self.transposed { (columns.start, rows.start) } else { (rows.start, columns.start) };
         let cells = &self.cells[outer * self.stride + inner..];
-        Ok(View { cells, stride: self.stride, transposed: self.transposed, rows: rows.len() })
+        View { cells, stride: self.stride, transposed: self.transposed, rows: rows.len() }
+    }
+
+    fn few(&self, part: few::Part, out: &mut [&mut [u64]]) {
+        let Matrix { cells, stride, transposed } = *self;
+        few::resident(&part, View { cells, stride, transposed, rows: part.k }, out);
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -215,31 +211,36 @@ struct Filled<F> {
     columns: usize,
 }
 
-impl<E: Send, F: Fn(usize, &mut [u64]) -> Result<(), E> + Sync> Operand for Filled<F> {
+impl<F: Fn(usize, &mut [u64]) + Sync> Operand for Filled<F> {
     type Cell = u64;
-    type Error = E;
 
-    fn transposed(&self) -> bool {
-        false
+    fn view<'v>(&'v self, rows: Range<usize>, columns: Range<usize>, scratch: &'v mut Vec<u64>) -> View<'v, u64> {
+        filled(&self.fill, self.columns, rows, columns, scratch)
     }
 
-    fn view<'v>(
-        &'v self,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        scratch: &'v mut Vec<u64>,
-    ) -> Result<View<'v, u64>, E> {
-        let scratch = at_least(scratch, rows.len() * columns.len(), 0);
-        let first = rows.start * self.columns + columns.start;
-        if columns.len() == self.columns {
-            (self.fill)(first, scratch)?;
-        } else {
-            for (row, out) in scratch.chunks_exact_mut(columns.len()).enumerate() {
-                (self.fill)(first + row * self.columns, out)?;
-            }
+    fn few(&self, part: few::Part, out: &mut [&mut [u64]]) {
+        few::made(&part, self, out);
+    }
+}
+
+/// A part of a matrix of `all` columns, made in `scratch`.
+fn filled(
+    fill: impl Fn(usize, &mut [u64]),
+    all: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    scratch: &mut Vec<u64>,
+) -> View<'_, u64> {
+    let scratch = at_least(scratch, rows.len() * columns.len(), 0);
+    let first = rows.start * all + columns.start;
+    if columns.len() == all {
+        fill(first, scratch);
+    } else {
+        for (row, out) in scratch.chunks_exact_mut(columns.len()).enumerate() {
+            fill(first + row * all, out);
         }
-        Ok(View { cells: scratch, stride: columns.len(), transposed: false, rows: rows.len() })
     }
+    View { cells: scratch, stride: columns.len(), transposed: false, rows: rows.len() }
 }
 
 /// The first `count` elements of a buffer that is kept, whatever they hold; `fresh` where it must grow.
@@ -255,53 +256,43 @@ thread_local! {
     static SCRATCH: cell::Cell<Vec<u64>> = const { cell::Cell::new(Vec::new()) };
 }
 
-/// Calls `run` for each strip of at most `strip` columns of `out` [.., n], with its columns, its part of each row and a
-/// buffer for [`Operand::view`].
-fn strips<E: Send>(
+/// Calls `run` for each strip of at most `strip` columns of `out` [.., n], with its columns and its part of each row.
+fn strips(
     out: &mut [u64],
     n: usize,
     strip: usize,
     parallel: bool,
-    run: impl Fn(Range<usize>, &mut [&mut [u64]], &mut Vec<u64>) -> Result<(), E> + Sync,
-) -> Result<(), E> {
+    run: impl Fn(Range<usize>, &mut [&mut [u64]]) + Sync,
+) {
     let mut strips: Vec<Vec<&mut [u64]>> = (0..n.div_ceil(strip)).map(|_| Vec::with_capacity(out.len() / n)).collect();
     for row in out.chunks_mut(n) {
         strips.iter_mut().zip(row.chunks_mut(strip)).for_each(|(s, part)| s.push(part));
     }
-    let run = |(s, rows): (usize, &mut Vec<&mut [u64]>)| {
-        let mut scratch = SCRATCH.take();
-        let result = run(s * strip..s * strip + rows[0].len(), rows, &mut scratch);
-        SCRATCH.set(scratch);
-        result
-    };
+    let run = |(s, rows): (usize, &mut Vec<&mut [u64]>)| run(s * strip..s * strip + rows[0].len(), rows);
     if parallel {
-        strips.par_iter_mut().enumerate().try_for_each(run)
+        strips.par_iter_mut().enumerate().for_each(run);
     } else {
-        strips.iter_mut().enumerate().try_for_each(run)
+        strips.iter_mut().enumerate().for_each(run);
     }
 }
 
 /// out = a·b, or out += a·b if `add`.
-fn product<O: Operand>(
-    cpu: Cpu,
-    a: &[u64],
-    b: &O,
-    [m, k, n]: [usize; 3],
-    width: u8,
-    add: bool,
-    out: &mut [u64],
-) -> Result<(), O::Error> {
+fn product<O: Operand>(cpu: Cpu, a: &[u64], b: &O, [m, k, n]: [usize; 3], width: u8, add: bool, out: &mut [u64]) {
     assert!(a.len() == m * k && out.len() == m * n, "operands of a [{m}, {k}, {n}] product");
     if m * k * n == 0 {
         if !add {
             out.fill(0);
         }
-        return Ok(());
+        return;
     }
-    let threads = if m * k * n < 2 * PARALLEL { 1 } else { rayon::current_num_threads().min(m * k * n / PARALLEL) };
+    let threads = |work: usize, least: usize| match work / least {
+        ..2 => 1,
+        parts => rayon::current_num_threads().min(parts),
+    };
     if m <= FEW_ROWS {
-        return few::product(cpu, width, a, b, [k, n], add, out, threads);
+        return few::product(cpu, width, a, b, [k, n], add, out, threads(k * n, PARALLEL_FEW));
     }
+    let threads = threads(m * k * n, PARALLEL);
     match Limbs::new(width, O::Cell::BITS) {
         Some(limbs) => tiled::product(cpu, limbs, a, b, [k, n], add, out, threads),
         None => tiled::product(cpu, Wide(width <= 52), a, b, [k, n], add, out, threads),
@@ -311,7 +302,7 @@ fn product<O: Operand>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring::{mask, test_elements};
+    use crate::ring::{mask, pack, test_elements};
 
     fn plain<B: Cell>(a: &[u64], b: &[B], transposed: bool, [m, k, n]: [usize; 3], out: &mut [u64]) {
         for i in 0..m {
@@ -401,15 +392,23 @@ mod tests {
 
     #[test]
     fn large_products_in_parallel_and_in_one_thread() {
-        // More rows and a longer inner dimension than are packed at once, more columns than a strip, several strips.
-        for [m, k, n] in [[1029, 40, 50], [40, 400, 333], [5, 3300, 50], [1, 700, 4177], [3, 1030, 1111]] {
+        // More rows and a longer inner dimension than are packed at once, more columns than a strip, several strips; few rows
+        // with several strips, and with parts of one.
+        for [m, k, n] in [
+            [1029, 40, 50],
+            [40, 400, 333],
+            [5, 3300, 50],
+            [1, 700, 4177],
+            [1, 40, 9000],
+            [1, 768, 768],
+            [3, 1030, 1111],
+        ] {
             for width in [16, 33, 46, 64] {
                 let (a, elements) = (test_elements(1, m * k), test_elements(2, k * n));
                 let cells: Vec<[u8; 2]> = elements.iter().map(|&x| (x as i16).to_le_bytes()).collect();
-                let fill = |first: usize, out: &mut [u64]| -> Result<(), Infallible> {
-                    out.copy_from_slice(&elements[first..first + out.len()]);
-                    Ok(())
-                };
+                let fill = |first: usize, out: &mut [u64]| out.copy_from_slice(&elements[first..first + out.len()]);
+                let mut bytes = Vec::new();
+                pack(&elements, width, &mut bytes);
                 for threads in [1, 3] {
                     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                     let mut got = vec![7; m * n];
@@ -423,23 +422,47 @@ mod tests {
                     }
                     let (mut want, mut got) = (vec![5; m * n], vec![5; m * n]);
                     plain(&a, &elements, false, [m, k, n], &mut want);
-                    pool.install(|| matmul_filled(&a, fill, [m, k, n], width, true, &mut got)).unwrap();
+                    pool.install(|| matmul_filled(&a, fill, [m, k, n], width, true, &mut got));
                     assert!(low(&got, width) == low(&want, width), "{m}x{k}x{n} filled, on {threads} threads");
                     want.fill(0);
                     plain(&a, &elements, false, [m, k, n], &mut want);
-                    pool.install(|| matmul_filled(&a, fill, [m, k, n], width, false, &mut got)).unwrap();
+                    pool.install(|| matmul_filled(&a, fill, [m, k, n], width, false, &mut got));
                     assert!(low(&got, width) == low(&want, width), "{m}x{k}x{n} filled anew, on {threads} threads");
+                    let packed = Packed::new(&bytes, width);
+                    pool.install(|| matmul_packed(&a, packed, [m, k, n], width, false, &mut got));
+                    assert!(low(&got, width) == low(&want, width), "{m}x{k}x{n} packed, on {threads} threads");
                 }
             }
         }
     }
 
     #[test]
-    fn a_failure_of_fill_ends_the_product() {
-        for m in [1, 8] {
-            let fill = |first: usize, _: &mut [u64]| if first < 100 { Ok(()) } else { Err(first) };
-            let failed = matmul_filled(&vec![1; m * 500], fill, [m, 500, 10], 64, true, &mut vec![0; m * 10]);
-            assert!(failed.is_err_and(|first| first >= 100));
+    fn packed_operands() {
+        // Rows that begin at any bit, products as wide as the elements and narrower and wider, widths at which an element
+        // takes nine bytes, and a last group that ends with the memory.
+        for [m, k, n] in [[1, 1, 1], [1, 9, 7], [1, 8, 8], [2, 17, 65], [3, 33, 300], [1, 40, 2500], [5, 20, 50]] {
+            let a = test_elements(1, m * k);
+            let elements = test_elements(2, k * n);
+            let start = test_elements(3, m * n);
+            for bits in [1, 7, 8, 16, 31, 32, 33, 39, 45, 46, 52, 53, 57, 58, 63, 64] {
+                let elements = low(&elements, bits);
+                let mut bytes = Vec::new();
+                pack(&elements, bits, &mut bytes);
+                let b = packed::Matrix { elements: Packed::new(&bytes, bits), columns: n };
+                let (mut sum, mut product_alone) = (start.clone(), vec![0; m * n]);
+                plain(&a, &elements, false, [m, k, n], &mut sum);
+                plain(&a, &elements, false, [m, k, n], &mut product_alone);
+                for cpu in Cpu::available() {
+                    for width in [1, bits - bits / 4, bits, 33, 52, 64] {
+                        for (add, want) in [(true, &sum), (false, &product_alone)] {
+                            let mut got = start.clone();
+                            product(cpu, &a, &b, [m, k, n], width, add, &mut got);
+                            let case = format!("{} {m}x{k}x{n} of {bits} bits at {width}, {add}", cpu.name());
+                            assert!(low(&got, width) == low(want, width), "{case}");
+                        }
+                    }
+                }
+            }
         }
     }
 }

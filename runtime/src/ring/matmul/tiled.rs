@@ -136,22 +136,17 @@ pub fn product<S: Scheme, O: Operand>(
     add: bool,
     out: &mut [u64],
     threads: usize,
-) -> Result<(), O::Error> {
+) {
     // Not borrowed: while this thread waits for others, it may begin another product.
     let mut left = S::buffers().take().left;
-    let mut blocks = || {
-        for (a, out) in a.chunks(ROW_BLOCK * k).zip(out.chunks_mut(ROW_BLOCK * n)) {
-            for from in (0..k).step_by(DEPTH_BLOCK * STEPS * S::WORD) {
-                let depth = from..k.min(from + DEPTH_BLOCK * STEPS * S::WORD);
-                pack_left(cpu, scheme, a, k, depth.clone(), threads > 1, &mut left);
-                block(cpu, scheme, &left, b, n, depth, add || from > 0, out, threads)?;
-            }
+    for (a, out) in a.chunks(ROW_BLOCK * k).zip(out.chunks_mut(ROW_BLOCK * n)) {
+        for from in (0..k).step_by(DEPTH_BLOCK * STEPS * S::WORD) {
+            let depth = from..k.min(from + DEPTH_BLOCK * STEPS * S::WORD);
+            pack_left(cpu, scheme, a, k, depth.clone(), threads > 1, &mut left);
+            block(cpu, scheme, &left, b, n, depth, add || from > 0, out, threads);
         }
-        Ok(())
-    };
-    let result = blocks();
+    }
     S::buffers().set(Buffers { left, ..S::buffers().take() });
-    result
 }
 
 /// The part of a product that the given part of the inner dimension makes, of rows whose part is packed.
@@ -166,20 +161,20 @@ fn block<S: Scheme, O: Operand>(
     add: bool,
     out: &mut [u64],
     threads: usize,
-) -> Result<(), O::Error> {
+) {
     let tiles = (out.len() / n).div_ceil(TILE_ROWS);
     let [left_limbs, right_limbs] = scheme.limbs();
     // Threads take strips of panels, two or more each, so that one that is held up does not hold up all.
     let strip = (n.div_ceil(S::COLUMNS) / (2 * threads)).clamp(1, PANELS) * S::COLUMNS;
-    super::strips(out, n, strip, threads > 1, |columns, rows, scratch| {
+    super::strips(out, n, strip, threads > 1, |columns, rows| {
         let panels = columns.len().div_ceil(S::COLUMNS);
-        let mut buffers = S::buffers().take();
+        let (mut buffers, mut scratch) = (S::buffers().take(), super::SCRATCH.take());
         let right = super::at_least(&mut buffers.right, panels * right_limbs * STEPS, S::ZERO);
         let mut sums = [[S::ZERO; TILE_ROWS]; TERMS];
         for (number, from) in depth.clone().step_by(STEPS * S::WORD).enumerate() {
             let to = depth.end.min(from + STEPS * S::WORD);
             let steps = (to - from).div_ceil(S::WORD);
-            let view = b.view(from..to, columns.clone(), scratch)?;
+            let view = b.view(from..to, columns.clone(), &mut scratch);
             for (i, panel) in right.chunks_exact_mut(steps).take(panels * right_limbs).enumerate() {
                 let first = i / right_limbs * S::COLUMNS;
                 let columns = first..columns.len().min(first + S::COLUMNS);
@@ -204,9 +199,9 @@ fn block<S: Scheme, O: Operand>(
                 }
             }
         }
+        super::SCRATCH.set(scratch);
         S::buffers().set(Buffers { right: buffers.right, ..S::buffers().take() });
-        Ok(())
-    })
+    });
 }
 
 multiversion! {

@@ -6,7 +6,7 @@
 //! for the width, with every shift a constant.
 
 #[cfg(target_arch = "x86_64")]
-mod vbmi;
+pub(super) mod vbmi;
 
 use super::{Buffer, mask};
 use crate::cpu::Cpu;
@@ -62,6 +62,37 @@ pub fn unpack_range(bytes: &[u8], width: u8, first: usize, out: &mut [u64]) {
     out.par_chunks_mut(TASK)
         .enumerate()
         .for_each(|(i, out)| unpack_serial(Cpu::get(), bytes, width, first + i * TASK, out));
+}
+
+/// A packed vector in memory, for products.
+#[derive(Clone, Copy)]
+pub struct Packed<'a> {
+    bytes: &'a [u8],
+    width: u8,
+}
+
+impl<'a> Packed<'a> {
+    /// The elements of `width` bits that are packed in `bytes`. Panics unless 1 <= `width` <= 64.
+    pub fn new(bytes: &'a [u8], width: u8) -> Packed<'a> {
+        check_width(width);
+        Packed { bytes, width }
+    }
+
+    /// Bits of an element.
+    pub fn width(self) -> u8 {
+        self.width
+    }
+
+    /// The bytes from an element on, and the bit of the first at which it begins.
+    pub(super) fn from(self, first: usize) -> (&'a [u8], usize) {
+        let bit = first * usize::from(self.width);
+        (&self.bytes[bit / 8..], bit % 8)
+    }
+
+    /// Elements from `first` on, as [`unpack_range`].
+    pub fn unpack(self, first: usize, out: &mut [u64]) {
+        unpack_range(self.bytes, self.width, first, out);
+    }
 }
 
 fn check_width(width: u8) {

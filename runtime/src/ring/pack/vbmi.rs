@@ -7,7 +7,7 @@ use super::mask;
 use std::arch::x86_64::*;
 
 /// Bytes that a group of eight elements may be read from: 64 and one more element.
-const REACH: usize = 72;
+pub const REACH: usize = 72;
 
 /// Elements from `first` on, as many as `out` has. Panics where `bytes` ends before them.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
@@ -53,7 +53,8 @@ fn store(out: &mut [u64], x: __m512i) {
 }
 
 /// Where the elements of a group lie.
-struct Places {
+#[derive(Clone, Copy)]
+pub struct Places {
     /// Eight bytes for each element.
     bytes: __m512i,
     /// Bits of the first byte that belong to the element before.
@@ -64,9 +65,10 @@ struct Places {
 }
 
 impl Places {
+    /// Of elements of `width` bits whose first begins at bit `phase` of a byte.
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn new(width: usize, phase: usize) -> Places {
+    pub fn new(width: usize, phase: usize) -> Places {
         let bit = |i: usize| phase + i * width;
         let mut bytes = [0i64; 8];
         for (i, bytes) in bytes.iter_mut().enumerate() {
@@ -85,17 +87,27 @@ impl Places {
         }
     }
 
+    /// The group whose bytes begin at `from`, with [`REACH`] bytes to read; above each element lie bits of the next ones.
+    /// Of elements of more than 57 bits, the highest may miss.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    #[inline]
+    pub fn group_unmasked(&self, bytes: &[u8], from: usize) -> __m512i {
+        let bytes = &bytes[from..from + REACH];
+        // SAFETY: 72 bytes are there, and the load needs no alignment.
+        #[allow(unsafe_code)]
+        let x = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
+        _mm512_srlv_epi64(_mm512_permutexvar_epi8(self.bytes, x), self.shift)
+    }
+
     /// The group whose bytes begin at `from`, with [`REACH`] bytes to read.
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
     #[inline]
-    fn group(&self, bytes: &[u8], from: usize) -> __m512i {
-        let bytes = &bytes[from..from + REACH];
-        // SAFETY: 72 bytes are there, and the loads need no alignment.
-        #[allow(unsafe_code)]
-        let (x, next) =
-            unsafe { (_mm512_loadu_si512(bytes.as_ptr().cast()), _mm512_loadu_si512(bytes[8..].as_ptr().cast())) };
-        let mut y = _mm512_srlv_epi64(_mm512_permutexvar_epi8(self.bytes, x), self.shift);
+    pub fn group(&self, bytes: &[u8], from: usize) -> __m512i {
+        let mut y = self.group_unmasked(bytes, from);
         if self.ninth {
+            // SAFETY: 72 bytes are there, or the slice before would have failed, and the load needs no alignment.
+            #[allow(unsafe_code)]
+            let next = unsafe { _mm512_loadu_si512(bytes[from + 8..from + REACH].as_ptr().cast()) };
             // A shift by 64 gives zero.
             let up = _mm512_sub_epi64(_mm512_set1_epi64(64), self.shift);
             y = _mm512_or_si512(y, _mm512_sllv_epi64(_mm512_permutexvar_epi8(self.bytes, next), up));
