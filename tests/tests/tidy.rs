@@ -15,6 +15,7 @@ const UNSAFE: &[&str] = &[
     "runtime/src/protocol/dcf/wide.rs",
     "runtime/src/ring/matmul/few.rs",
     "runtime/src/ring/matmul/limbs.rs",
+    "runtime/src/ring/matmul/packed.rs",
     "runtime/src/ring/matmul/wide.rs",
     "runtime/src/ring/matmul/x86.rs",
     "runtime/src/ring/pack/mod.rs",

@@ -79,10 +79,11 @@ pub fn product<O: Operand>(
     threads: usize,
 ) {
     // Each thread gets a few strips of columns; where there are too few, two parts of their rows, which are summed. A part is
-    // an odd number of groups: see `Part::groups`.
+    // an odd number of groups: see `Part::groups`. Columns that lie in memory one after another can be cut anywhere.
     let tasks = if threads == 1 { 1 } else { 4 * threads };
-    let strip = n.div_ceil((n / SHORT_STRIP).clamp(1, tasks).max(n.div_ceil(STRIP))).next_multiple_of(64);
-    let parts = (tasks / 2).div_ceil(n.div_ceil(strip)).max(1);
+    let short = if b.transposed() { 64 } else { SHORT_STRIP };
+    let strip = n.div_ceil((n / short).clamp(1, tasks).max(n.div_ceil(STRIP))).next_multiple_of(64);
+    let parts = if b.transposed() { 1 } else { (tasks / 2).div_ceil(n.div_ceil(strip)).max(1) };
     let depth = if parts == 1 { k } else { (k.div_ceil(parts).div_ceil(GROUP) | 1) * GROUP };
     super::strips(out, n, strip, threads > 1, |columns, out| {
         if !add {

@@ -138,6 +138,11 @@ fn in_memory<B: Cell>(
 trait Operand: Sync {
     type Cell: Cell;
 
+    /// True if neighbours in memory belong to one column.
+    fn transposed(&self) -> bool {
+        false
+    }
+
     /// A part of it, which may be made in `scratch`.
     fn view<'v>(&'v self, rows: Range<usize>, columns: Range<usize>, scratch: &'v mut Vec<u64>)
     -> View<'v, Self::Cell>;
@@ -183,6 +188,10 @@ struct Matrix<'a, B> {
 
 impl<B: Cell> Operand for Matrix<'_, B> {
     type Cell = B;
+
+    fn transposed(&self) -> bool {
+        self.transposed
+    }
 
     fn view<'v>(&'v self, rows: Range<usize>, columns: Range<usize>, _: &'v mut Vec<u64>) -> View<'v, B> {
         let (outer, inner) = if self.transposed { (columns.start, rows.start) } else { (rows.start, columns.start) };
