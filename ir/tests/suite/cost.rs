@@ -59,8 +59,7 @@ fn small() {
     // Top bits at 9 bits. Keys on 18 bits with 9 bits of payload: 7 steps and leaves of 16 payloads are the least,
     // 7·(385 + 3·9) + 16·9 = 3028 bits (6 and 64: 3048; 8 and 4: 3332).
     let ge = 24;
-    let ge_key =
-        21 * 7 * 48 + (21u64 * 7).div_ceil(8) + (21u64 * 7 * 3 * 9).div_ceil(8) + (21u64 * 16 * 9).div_ceil(8);
+    let ge_key = 21 * 7 * 48 + (21u64 * 7).div_ceil(8) + (21u64 * 7 * 3 * 9).div_ceil(8) + (21u64 * 16 * 9).div_ceil(8);
     // Top bits and m·r at 31 bits. Components of 31, 31 and 31 - 19 bits: 8 steps and leaves of 4 payloads are the least,
     // 8·(385 + 3·74) + 4·74 = 5152 bits (7 and 16: 5433; 9 and 1: 5537).
     let spline = 2 * 82;

@@ -180,9 +180,10 @@ impl Unpacked {
         let second = if layout.components() == 1 { first } else { second };
         refill(
             &mut self.payloads,
-            first.iter().zip(second).map(|(&[a, b, c], &[d, e, f])| {
-                Line([[a, d], [b, e], [c, f], [sum(a, b, c), sum(d, e, f)]])
-            }),
+            first
+                .iter()
+                .zip(second)
+                .map(|(&[a, b, c], &[d, e, f])| Line([[a, d], [b, e], [c, f], [sum(a, b, c), sum(d, e, f)]])),
         );
         refill(&mut self.third, third.iter().map(|&[a, b, c]| Line([[a, 0], [b, 0], [c, 0], [sum(a, b, c), 0]])));
     }

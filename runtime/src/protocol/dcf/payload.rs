@@ -15,7 +15,7 @@ pub fn child_tweak(child: u64) -> u64 {
 
 /// The tweak of the payload of one component, of which odd children have the high half.
 pub fn half_tweak(child: u64) -> u64 {
-    2 * child & 4
+    (2 * child) & 4
 }
 
 /// What the tweak of a component 2 with a hash of its own has beyond [`half_tweak`].

@@ -265,8 +265,8 @@ fn worst_statistic(alpha: u64, roots: [Vec<u128>; 2]) -> f64 {
     for step in 0..steps {
         // The control bits of all four children.
         let bits = |e: usize| {
-            let seeds = (0..STEP_WORDS).fold(0, |x, c| 2 * x | seed(e * per_key + step * STEP_WORDS + c) as u64 & 1);
-            2 * seeds | controls[e * steps + step]
+            let seeds = (0..STEP_WORDS).fold(0, |x, c| (2 * x) | seed(e * per_key + step * STEP_WORDS + c) as u64 & 1);
+            (2 * seeds) | controls[e * steps + step]
         };
         statistics.push(chi_square((0..n).map(bits)));
     }

@@ -517,7 +517,10 @@ unsafe fn leaf_words(words: &[u64], at: usize, leaf_size: u64) -> [__m512i; 2] {
     // SAFETY: the masks let words of the leaf alone be read, which are there by contract.
     unsafe {
         let words = words.as_ptr().add(at);
-        [_mm512_maskz_loadu_epi64(there[0], words.cast()), _mm512_maskz_loadu_epi64(there[1], words.wrapping_add(8).cast())]
+        [
+            _mm512_maskz_loadu_epi64(there[0], words.cast()),
+            _mm512_maskz_loadu_epi64(there[1], words.wrapping_add(8).cast()),
+        ]
     }
 }
 
