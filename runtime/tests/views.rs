@@ -153,27 +153,15 @@ fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], materi
     // Only the client is told the outputs.
     assert!(party == Party::Client || messages.next().is_none());
     let (mut rest, lift_bits) = (material, lift_bits(program));
-    let mut seed_words = Vec::new();
     for i in 0..program.instrs.len() {
-        let mut key_begins = true;
         for piece in pieces(program, i, &lift_bits) {
             if piece.to == Receiver::Server && party == Party::Client {
                 continue;
-            }
-            // A key begins with its seed words.
-            if piece.to == Receiver::Both && std::mem::take(&mut key_begins) {
-                let first = view.len();
-                seed_words.extend((first..first + piece.elements as usize).step_by(16));
             }
             take(&mut view, &mut rest, piece.elements, piece.bits as u8);
         }
     }
     assert!(rest.is_empty());
-    // The lowest bit of a seed word is always zero: the control bit has that place.
-    for at in seed_words {
-        assert_eq!(view[at].0 & 1, 0);
-        view[at] = (view[at].0 >> 1, 7);
-    }
     view
 }
 
