@@ -281,7 +281,8 @@ mod tests {
         assert!(stock.material.read(1).is_err() && stock.products.read(1).is_err(), "they have an end");
         assert_eq!(stocks.tokens(), 3);
         let manifest = state.path().join(format!("stock/client-{}/manifest", id(2)));
-        let older = std::fs::read_to_string(&manifest).unwrap().replace(&format!(r#""version":{VERSION}"#), r#""version":2"#);
+        let older =
+            std::fs::read_to_string(&manifest).unwrap().replace(&format!(r#""version":{VERSION}"#), r#""version":2"#);
         std::fs::write(&manifest, older).unwrap();
         assert_eq!((stocks.offer(3), stocks.tokens()), ((Some(id(1)), 1), 1));
         assert_eq!(std::fs::read_dir(state.path().join("stock")).unwrap().count(), 2);
