@@ -219,8 +219,9 @@ mod tests {
     fn blocks_make_up_the_message() {
         let blocks = |rows, k, width| Sizes { rows, k, m: 5 }.blocks(width).collect::<Vec<_>>();
         // A row, and a message of one frame.
-        assert_eq!(blocks(1, 50_257, 16), [0..50_257]);
-        assert_eq!(blocks(128, 500, 32), [0..500]);
+        for (rows, k, width) in [(1, 50_257, 16), (128, 500, 32)] {
+            assert_eq!((blocks(rows, k, width).len(), blocks(rows, k, width)[0].clone()), (1, 0..k));
+        }
         // 565 KB would be three frames; a block has 256 columns at least.
         assert_eq!(blocks(128, 768, 46), [0..256, 256..512, 512..768]);
         assert_eq!(blocks(128, 700, 46), [0..352, 352..700]);
