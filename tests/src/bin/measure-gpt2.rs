@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde_json::Value;
 use sscc::predict::{fit, rates::Rate, work};
-use tests::measure::pass::{Model, Sizes, Taken, Way};
+use tests::measure::pass::{Model, Passes, Sizes, Taken, Way};
 use tests::measure::peers::{self, PEERS};
 use tests::measure::table::Table;
 use tests::measure::{document, generation, place};
@@ -37,7 +37,7 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "loopback,lan,wan")]
     links: Vec<String>,
     /// Runs; tables show the median
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
     runs: u16,
     /// Measure with dealing overlapped, too
     #[arg(long)]
@@ -115,20 +115,35 @@ fn measure(arguments: &Arguments) -> Result<(), String> {
     let machine = place::describe();
     let binaries = build_binaries()?;
     let ways = arguments.ways();
-    let pass = |layers, tokens, ways: &[Way<'_>]| -> Result<Measured, String> {
-        eprintln!("{layers} layers, {tokens} tokens");
-        let model = Model::compile(arguments.sizes(layers, tokens), &binaries)?;
-        let taken = ways.iter().map(|&way| model.run(way, arguments.runs)).collect::<Result<_, _>>()?;
-        let alone = model.run(ALONE, arguments.runs)?;
-        Ok(Measured { model, taken, alone })
+    let compile = |layers, tokens| {
+        eprintln!("compiling {layers} layers, {tokens} tokens");
+        Model::compile(arguments.sizes(layers, tokens), &binaries)
     };
     let longest = *arguments.tokens.last().ok_or("--tokens names no length")?;
-    let mut measured = Vec::new();
-    for &tokens in &arguments.tokens {
-        measured.push(pass(arguments.layers, tokens, &ways)?);
-    }
+    let mut models: Vec<Model> =
+        arguments.tokens.iter().map(|&tokens| compile(arguments.layers, tokens)).collect::<Result<_, _>>()?;
     // Half the layers: what a layer costs is the difference.
-    let half = pass(arguments.layers / 2, longest, &ways[..1])?;
+    models.push(compile(arguments.layers / 2, longest)?);
+
+    // The first way of all models in turn: growth is read from it, and the machine's speed changes from minute to minute.
+    eprintln!("running each, {}", ways[0].link);
+    let mut in_turn = models.iter().map(|model| model.start(ways[0])).collect::<Result<Vec<_>, _>>()?;
+    for _ in 0..arguments.runs {
+        in_turn.iter_mut().try_for_each(Passes::run)?;
+    }
+    let mut first = in_turn.iter().map(Passes::taken).collect::<Result<Vec<_>, _>>()?;
+    drop(in_turn);
+    let half = models.pop().zip(first.pop()).expect("pushed above");
+    let mut measured = Vec::new();
+    for (model, first) in models.into_iter().zip(first) {
+        eprintln!("running {} tokens on every link", model.sizes.tokens);
+        let mut taken = vec![first];
+        for &way in &ways[1..] {
+            taken.push(model.run(way, arguments.runs)?);
+        }
+        let alone = model.run(ALONE, arguments.runs)?;
+        measured.push(Measured { model, taken, alone });
+    }
     let peers = match arguments.peers {
         true => PEERS.iter().map(|name| peers::run(name, arguments.sizes(arguments.layers, longest))).collect(),
         false => Ok(Vec::new()),
@@ -140,7 +155,7 @@ fn measure(arguments: &Arguments) -> Result<(), String> {
          Both parties and the dealer share the machine; they slow their messages down by themselves to be a slower link.\n",
         arguments.layers, arguments.width, arguments.heads, arguments.vocabulary, arguments.runs
     );
-    for table in [seconds(&measured, &ways)?, sizes(&measured), growth(&measured, &half, arguments)] {
+    for table in [seconds(&measured, &ways)?, sizes(&measured), growth(&measured, (&half.0, &half.1), arguments)] {
         out = out + "\n" + &table.print();
     }
     if !peers.is_empty() {
@@ -235,30 +250,30 @@ fn sizes(measured: &[Measured]) -> Table {
 }
 
 /// What doubling the tokens or the layers multiplies, and what a layer adds.
-fn growth(measured: &[Measured], half: &Measured, arguments: &Arguments) -> Table {
+fn growth(measured: &[Measured], half: (&Model, &Taken), arguments: &Arguments) -> Table {
     let mut table = Table::new(
         "Growth, on the first link:",
         &["", "rounds", "sent", "material", "dealing, s", "ahead, s", "online, s"],
     );
-    let figures = |m: &Measured| {
-        let taken = &m.taken[0];
-        let claims = [m.model.claim("rounds"), taken.sent_bytes, m.model.claim("material_bytes")];
+    let figures = |(model, taken): (&Model, &Taken)| {
+        let claims = [model.claim("rounds"), taken.sent_bytes, model.claim("material_bytes")];
         [claims[0], claims[1], claims[2], taken.dealing_seconds, taken.ahead_seconds, taken.online_seconds]
     };
-    let mut ratio = |what: String, less: &Measured, more: &Measured| {
+    let mut ratio = |what: String, less, more| {
         let (less, more) = (figures(less), figures(more));
         table.row([what].into_iter().chain((0..6).map(|i| format!("x {:.2}", more[i] / less[i]))));
     };
-    for pair in measured.windows(2) {
-        ratio(format!("{} to {} tokens", pair[0].model.sizes.tokens, pair[1].model.sizes.tokens), &pair[0], &pair[1]);
+    let all: Vec<(&Model, &Taken)> = measured.iter().map(|m| (&m.model, &m.taken[0])).collect();
+    for pair in all.windows(2) {
+        ratio(format!("{} to {} tokens", pair[0].0.sizes.tokens, pair[1].0.sizes.tokens), pair[0], pair[1]);
     }
-    let whole = measured.last().expect("a length at least");
-    let layers = half.model.sizes.layers;
-    ratio(format!("{layers} to {} layers, {} tokens", arguments.layers, whole.model.sizes.tokens), half, whole);
+    let whole = *all.last().expect("a length at least");
+    let (layers, tokens) = (half.0.sizes.layers, whole.0.sizes.tokens);
+    ratio(format!("{layers} to {} layers, {tokens} tokens", arguments.layers), half, whole);
     let (less, more, added) = (figures(half), figures(whole), f64::from(arguments.layers - layers));
     let a_layer = |i: usize| (more[i] - less[i]) / added;
     let cells = [
-        format!("a layer, {} tokens", whole.model.sizes.tokens),
+        format!("a layer, {tokens} tokens"),
         format!("{:.1}", a_layer(0)),
         format!("{} MB", megabytes(a_layer(1))),
         format!("{} MB", megabytes(a_layer(2))),

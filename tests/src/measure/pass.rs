@@ -81,6 +81,16 @@ pub struct Predicted {
     pub link_seconds: f64,
 }
 
+/// Passes of one way, whose dealer and server are up until this is dropped.
+pub struct Passes<'a> {
+    model: &'a Model,
+    way: Way<'a>,
+    dealer: Server,
+    server: Server,
+    /// The client's and the server's.
+    reports: Vec<[Value; 2]>,
+}
+
 impl Taken {
     /// Dealing, work ahead and online: a pass of which nothing was done before.
     pub fn whole_seconds(&self) -> f64 {
@@ -142,42 +152,18 @@ impl Model {
         Ok(said["entries"][0].clone())
     }
 
-    /// Runs some passes. The masked weights go over the first time that a model runs; later passes find them in the cache.
-    pub fn run(&self, way: Way<'_>, runs: u16) -> Result<Taken, String> {
+    /// Starts dealer and server for passes of one way.
+    pub fn start<'a>(&'a self, way: Way<'a>) -> Result<Passes<'a>, String> {
         let dealer = Server::start(self.ssvm("dealer", way).args(["--listen", "127.0.0.1:0"]))?;
         let server = Server::start(self.party("1", "server", &dealer, way).args(["--listen", "127.0.0.1:0"]))?;
-        let server_report = self.folder.path().join("server.json");
-        let mut reports: Vec<[Value; 2]> = Vec::new();
-        for _ in 0..runs {
-            let _ = fs::remove_file(&server_report);
-            let mut client = self.party("0", "client", &dealer, way);
-            client.args(["--connect", &server.address, "--input", "x.npz", "--cache", "cache"]);
-            if way.overlap {
-                client.arg("--overlap");
-            }
-            output(&mut client)?;
-            reports.push([read(&self.folder.path().join("client.json"))?, wait_for(&server_report)?]);
-        }
-        let seconds = |name: &str| median(reports.iter().map(|[client, _]| number(client, name)));
-        let (Some([first, _]), Some(last)) = (reports.first(), reports.last()) else {
-            return Err("no runs".to_owned());
-        };
-        let mut by_time: Vec<&[Value; 2]> = reports.iter().collect();
-        by_time.sort_by(|[a, _], [b, _]| number(a, "online_seconds").total_cmp(&number(b, "online_seconds")));
-        Ok(Taken {
-            setup_seconds: number(first, "setup_seconds"),
-            dealing_seconds: seconds("dealing_seconds"),
-            ahead_seconds: seconds("prepare_seconds"),
-            online_seconds: seconds("online_seconds"),
-            sent_bytes: number(&last[0], "sent_bytes") + number(&last[0], "received_bytes"),
-            ahead_bytes: number(&last[0], "client_ahead_bytes"),
-            memory_bytes: [
-                number(&last[0], "peak_rss_bytes"),
-                server.peak_rss_bytes().map_or(f64::NAN, |bytes| bytes as f64),
-                dealer.peak_rss_bytes().map_or(f64::NAN, |bytes| bytes as f64),
-            ],
-            reports: by_time[by_time.len() / 2].clone(),
-        })
+        Ok(Passes { model: self, way, dealer, server, reports: Vec::new() })
+    }
+
+    /// Runs some passes of one way.
+    pub fn run(&self, way: Way<'_>, runs: u16) -> Result<Taken, String> {
+        let mut passes = self.start(way)?;
+        (0..runs).try_for_each(|_| passes.run())?;
+        passes.taken()
     }
 
     fn ssvm(&self, command: &str, way: Way<'_>) -> Command {
@@ -205,6 +191,47 @@ impl Model {
             ssvm.args(["--shape", way.link]);
         }
         ssvm
+    }
+}
+
+impl Passes<'_> {
+    /// Runs a pass. The masked weights go over the first time that a model runs; later passes find them in the cache.
+    pub fn run(&mut self) -> Result<(), String> {
+        let at = |name: &str| self.model.folder.path().join(name);
+        let _ = fs::remove_file(at("server.json"));
+        let mut client = self.model.party("0", "client", &self.dealer, self.way);
+        client.args(["--connect", &self.server.address, "--input", "x.npz", "--cache", "cache"]);
+        if self.way.overlap {
+            client.arg("--overlap");
+        }
+        output(&mut client)?;
+        self.reports.push([read(&at("client.json"))?, wait_for(&at("server.json"))?]);
+        Ok(())
+    }
+
+    /// What the passes so far took.
+    pub fn taken(&self) -> Result<Taken, String> {
+        let reports = &self.reports;
+        let seconds = |name: &str| median(reports.iter().map(|[client, _]| number(client, name)));
+        let (Some([first, _]), Some(last)) = (reports.first(), reports.last()) else {
+            return Err("no runs".to_owned());
+        };
+        let mut by_time: Vec<&[Value; 2]> = reports.iter().collect();
+        by_time.sort_by(|[a, _], [b, _]| number(a, "online_seconds").total_cmp(&number(b, "online_seconds")));
+        Ok(Taken {
+            setup_seconds: number(first, "setup_seconds"),
+            dealing_seconds: seconds("dealing_seconds"),
+            ahead_seconds: seconds("prepare_seconds"),
+            online_seconds: seconds("online_seconds"),
+            sent_bytes: number(&last[0], "sent_bytes") + number(&last[0], "received_bytes"),
+            ahead_bytes: number(&last[0], "client_ahead_bytes"),
+            memory_bytes: [
+                number(&last[0], "peak_rss_bytes"),
+                self.server.peak_rss_bytes().map_or(f64::NAN, |bytes| bytes as f64),
+                self.dealer.peak_rss_bytes().map_or(f64::NAN, |bytes| bytes as f64),
+            ],
+            reports: by_time[by_time.len() / 2].clone(),
+        })
     }
 }
 
