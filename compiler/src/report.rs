@@ -29,10 +29,11 @@ pub fn compiled(compiled: &Compiled, program: (&Path, usize), weights: (&Path, u
     let _ = writeln!(out, "\n{} -> {}", inputs.join(", "), outputs.join(", "));
     let _ = writeln!(
         out,
-        "calibrated on {} {}; fractional bits: weights {}, products {}, queries {}, residual {}",
+        "calibrated on {} {}; fractional bits: weights {}, normalised rows {}, products {}, queries {}, residual {}",
         compiled.samples,
         if compiled.made_up { "made-up inputs" } else { "inputs" },
         s.weight,
+        s.normalised,
         s.operand,
         s.query,
         compiled.residual

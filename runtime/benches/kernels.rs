@@ -1,4 +1,4 @@
-//! Speed of the kernels a core: `cargo bench -p ssvm --bench kernels [-- GROUP]`, a group being products, gpt2, packing,
+//! Speed of the kernels a core: `cargo bench -p ssvm --bench kernels [-- GROUP]`, a group being products, rows, gpt2, packing,
 //! generator, comparisons, tables, openings or series. Peaks are measured in the same run, by loops of one instruction.
 //!
 //! `RAYON_NUM_THREADS` sets the number of threads and `SSVM_CPU` forces an instruction set. Where the kernel accounts for
@@ -204,12 +204,11 @@ fn products(peaks: Peaks) {
             }
         }
     }
-    one_row();
 }
 
 /// Products of one row, with operands that come from memory: as many in turn as are larger than the caches. They lie in
 /// small pages like those of mapped weights.
-fn one_row() {
+fn rows(_: Peaks) {
     let wide = elements(768 * 50257);
     let narrow = cells(&wide);
     for (k, n) in [(768, 768), (768, 2304), (768, 3072), (3072, 768), (768, 50257)] {
@@ -551,8 +550,9 @@ fn main() {
     let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
     let peaks = Peaks::measure();
     peaks.print();
-    let groups: [Group; 8] = [
+    let groups: [Group; 9] = [
         ("products", products),
+        ("rows", rows),
         ("gpt2", gpt2),
         ("packing", packing),
         ("generator", generator),

@@ -28,8 +28,11 @@ use variant::Link;
 pub struct Scales {
     /// Server-owned matrices.
     pub weight: Scale,
-    /// Values that enter a `linear`: normalised rows, attention results, activations.
+    /// Values that enter a `linear`: attention results, activations.
     pub operand: Scale,
+    /// Normalised rows, which enter one too. Their elements are about one in size, where activations may be small, so two
+    /// bits less serve as well.
+    pub normalised: Scale,
     /// Queries and keys.
     pub query: Scale,
     /// Values of an attention and its exponentials.
@@ -43,13 +46,37 @@ pub struct Scales {
 }
 
 impl Scales {
+    /// The most precise set.
+    const FINEST: Scales = Scales {
+        weight: 14,
+        operand: 13,
+        normalised: 11,
+        query: 11,
+        value: 12,
+        norm_bits: 11,
+        activation: 12,
+        output: 14,
+    };
+
+    /// Less of everything but the normalised rows.
+    const COARSER: Scales = Scales {
+        weight: 12,
+        operand: 12,
+        query: 10,
+        value: 11,
+        norm_bits: 10,
+        activation: 11,
+        output: 12,
+        ..Scales::FINEST
+    };
+
     /// From the most precise set to the one that spends least width.
     pub const LADDER: &[Scales] = &[
-        Scales { weight: 14, operand: 13, query: 11, value: 12, norm_bits: 11, activation: 12, output: 14 },
-        Scales { weight: 13, operand: 13, query: 11, value: 12, norm_bits: 11, activation: 12, output: 14 },
-        Scales { weight: 12, operand: 13, query: 10, value: 12, norm_bits: 11, activation: 12, output: 14 },
-        Scales { weight: 12, operand: 12, query: 10, value: 11, norm_bits: 10, activation: 11, output: 12 },
-        Scales { weight: 11, operand: 11, query: 9, value: 11, norm_bits: 9, activation: 11, output: 12 },
+        Scales::FINEST,
+        Scales { weight: 13, ..Scales::FINEST },
+        Scales { weight: 12, query: 10, ..Scales::FINEST },
+        Scales::COARSER,
+        Scales { weight: 11, operand: 11, query: 9, norm_bits: 9, ..Scales::COARSER },
     ];
 }
 

@@ -78,7 +78,7 @@ pub fn lower(
     // The spline ends flat, so its greatest value is the claim: a theorem, whatever the input.
     let opened_inverse = draft.open_within(inverse, greatest * 1.01);
     let product = draft.mul(opened, opened_inverse);
-    let normalised = draft.down_to(product, context.scales.operand);
+    let normalised = draft.down_to(product, context.scales.normalised);
 
     let others = context.graph.readers(operand).len() > 1;
     let lifted = (others && centred).then(|| draft.lift(opened));
