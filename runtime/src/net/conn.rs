@@ -3,20 +3,23 @@
 //! Silence   A side that computes sends an `alive` frame every second, so a wait ends after the timeout without a single
 //!           byte, not when a message takes long. Since `alive` frames alone must not hold a wait for ever, it also ends
 //!           after [`PATIENCE`] timeouts; before a peer is known, already after one.
-//! Sending   Queues up to [`QUEUE`] frames. When the queue is full, frames that arrive are set aside, so two parties that
+//! Sending   Queues up to [`QUEUE`] frames; a short one that finds the queue empty is written at once. When the queue is full, frames that arrive are set aside, so two parties that
 //!           send at once never block each other; what is set aside has a limit that follows from the program.
+//! Haste     A thread that waits goes on looking for [`HASTE`] before it sleeps, and lets others run meanwhile: a pass has
+//!           hundreds of messages, and waking a thread takes longer than most of them need.
 //! Ending    A side that gives up sends an `error` frame, half-closes and reads on for a second: closing with unread bytes
 //!           would reset the connection and take the reason with it.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::buf::Chain;
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -30,6 +33,13 @@ use super::{MAX_REASON, NetError, printable};
 
 /// Frames that wait in either direction, unless [`Options`] say otherwise.
 const QUEUE: usize = 8;
+
+/// Frames of at most so many bytes are written by the thread that sends them, if the system takes them.
+const SHORT: usize = 1 << 15;
+
+/// How long a thread looks for a frame before it sleeps. Less than the way on a slow link, and more than what a party computes
+/// between most messages.
+const HASTE: Duration = Duration::from_micros(200);
 
 /// Timeouts that a wait lasts at most, however alive the peer is.
 const PATIENCE: u32 = 20;
@@ -216,14 +226,90 @@ impl Pulse {
 }
 
 /// A frame that waits to be written, and since when.
-type Queued = (std::time::Instant, Header, Bytes);
+type Queued = (std::time::Instant, Kind, Unwritten);
+
+/// What is left to write of a frame: header and payload leave in one segment where they fit.
+type Unwritten = Chain<Bytes, Bytes>;
+
+fn unwritten(header: Header, payload: Bytes) -> Unwritten {
+    Bytes::copy_from_slice(&header.encode()).chain(payload)
+}
+
+/// Where frames go: to the writing task, or past it.
+struct Outgoing {
+    queue: mpsc::Sender<Queued>,
+    outlet: Arc<Outlet>,
+    /// Short frames need not queue. The network's shape holds them all.
+    at_once: bool,
+}
+
+impl Outgoing {
+    /// Writes a short frame if no other is unfinished, or begins to; true if that is all. If not, it is to be queued.
+    fn write_at_once(&self, kind: Kind, frame: &mut Unwritten) -> bool {
+        if self.at_once && frame.remaining() <= SHORT && self.outlet.begin() {
+            // A fault is the reading task's to name, and the writing task comes upon it, too.
+            let written = self.outlet.write_now(kind, frame).unwrap_or(false);
+            if written {
+                self.outlet.finish();
+            }
+            return written;
+        }
+        self.outlet.unfinished.fetch_add(1, Ordering::Relaxed);
+        false
+    }
+}
+
+/// The sending half of a socket; dropping it closes that half.
+struct Outlet {
+    half: OwnedWriteHalf,
+    /// Frames that are queued or being written. Who raises it from zero may write without queuing.
+    unfinished: AtomicUsize,
+    pulse: Arc<Pulse>,
+}
+
+impl Outlet {
+    /// True if there is nothing to write but a frame of the caller's, who finishes it.
+    fn begin(&self) -> bool {
+        self.unfinished.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    fn finish(&self) {
+        self.unfinished.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Writes as much as the system takes at once; true if that is all.
+    fn write_now(&self, kind: Kind, frame: &mut Unwritten) -> io::Result<bool> {
+        while frame.has_remaining() {
+            let mut slices = [IoSlice::new(&[]); 2];
+            let count = frame.chunks_vectored(&mut slices);
+            match self.half.try_write_vectored(&slices[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => frame.advance(n),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(e) => return Err(e),
+            }
+            if kind != Kind::Alive {
+                self.pulse.beat();
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes a frame, or what is left of it.
+    async fn write(&self, kind: Kind, mut frame: Unwritten) -> io::Result<()> {
+        while !self.write_now(kind, &mut frame)? {
+            self.half.writable().await?;
+        }
+        Ok(())
+    }
+}
 
 /// A connection. Dropping it sends what is queued, then closes.
 pub struct Conn {
     net: Net,
     peer: &'static str,
     patience: u32,
-    outgoing: Option<mpsc::Sender<Queued>>,
+    outgoing: Option<Outgoing>,
     incoming: mpsc::Receiver<Result<Frame, NetError>>,
     aside: VecDeque<Frame>,
     aside_bytes: u64,
@@ -241,14 +327,15 @@ impl Conn {
         stream.set_nodelay(true).map_err(|source| NetError::Io { peer, source })?;
         let (read, write) = stream.into_split();
         let in_flight = options.shape.map_or(0, |shape| shape.frames_in_flight());
-        let (outgoing, to_write) = mpsc::channel(QUEUE + in_flight);
+        let (queue, to_write) = mpsc::channel(QUEUE + in_flight);
         let (to_read, incoming) = mpsc::channel(options.incoming_frames);
         let (lose, lost) = watch::channel(false);
         let pulse = Arc::new(Pulse { start: Instant::now(), last: AtomicU64::new(0) });
         let idle = (net.timeout / 3).min(Duration::from_secs(1));
         let reader = net.handle.spawn(read_frames(read, peer, to_read, pulse.clone(), lose));
         let pace = options.shape.map(Pace::new);
-        let (paced, writing) = (pace.is_some(), write_frames(write, to_write, pulse.clone(), idle, pace));
+        let outlet = Arc::new(Outlet { half: write, unfinished: AtomicUsize::new(0), pulse: pulse.clone() });
+        let (paced, writing) = (pace.is_some(), write_frames(outlet.clone(), to_write, idle, pace));
         let writer = match paced {
             false => net.handle.spawn(writing),
             // Holding frames blocks, so it takes a thread of its own.
@@ -261,7 +348,7 @@ impl Conn {
             net,
             peer,
             patience: 1,
-            outgoing: Some(outgoing),
+            outgoing: Some(Outgoing { queue, outlet, at_once: !paced }),
             incoming,
             aside: VecDeque::new(),
             aside_bytes: 0,
@@ -316,17 +403,26 @@ impl Conn {
     pub fn send_frame(&mut self, kind: Kind, step: u32, payload: Bytes) -> Result<(), NetError> {
         let header = Header { kind, step, length: payload.len() as u32 };
         let bytes = (HEADER + payload.len()) as u64;
-        let begin = Instant::now();
+        let mut frame = unwritten(header, payload);
+        if self.net.stopped() {
+            return Err(NetError::Interrupted);
+        }
+        if self.outgoing().write_at_once(kind, &mut frame) {
+            self.sent_bytes += bytes;
+            return Ok(());
+        }
+        let (mut unqueued, begin) = (Some(frame), Instant::now());
         let sent = loop {
-            let outgoing = self.outgoing.as_ref().expect("the queue is open until the connection ends");
+            let queue = &self.outgoing.as_ref().expect("see `outgoing`").queue;
             let deadline = self.deadline(begin);
             let outcome = self.net.handle.block_on(async {
                 tokio::select! {
                     biased;
                     () = self.net.until_stopped() => Err(NetError::Interrupted),
-                    permit = outgoing.reserve() => match permit {
+                    permit = queue.reserve() => match permit {
                         Ok(permit) => {
-                            permit.send((std::time::Instant::now(), header, payload.clone()));
+                            let frame = unqueued.take().expect("queued once");
+                            permit.send((std::time::Instant::now(), kind, frame));
                             Ok(Some(Sent::Queued))
                         }
                         Err(_) => Ok(Some(Sent::Broken)),
@@ -440,12 +536,15 @@ impl Conn {
             cut -= 1;
         }
         let header = Header { kind: Kind::Error, step: 0, length: cut as u32 };
-        let payload = Bytes::copy_from_slice(&reason.as_bytes()[..cut]);
+        let mut frame = unwritten(header, Bytes::copy_from_slice(&reason.as_bytes()[..cut]));
         let outgoing = self.outgoing.take().expect("the queue is open until the connection ends");
+        let written = outgoing.write_at_once(Kind::Error, &mut frame);
         let (incoming, reader) = (&mut self.incoming, &mut self.reader);
         // A peer that takes nothing within the limit will not learn the reason.
         let farewell = async move {
-            let _ = outgoing.send((std::time::Instant::now(), header, payload)).await;
+            if !written {
+                let _ = outgoing.queue.send((std::time::Instant::now(), Kind::Error, frame)).await;
+            }
             drop(outgoing);
             while incoming.recv().await.is_some() {}
             let _ = reader.await;
@@ -469,6 +568,9 @@ impl Conn {
                 self.aside_bytes -= frame.payload.len() as u64;
                 break frame;
             }
+            if let Some(frame) = self.soon()? {
+                break frame.map_err(|e| self.named(e))?;
+            }
             let deadline = self.deadline(begin);
             let outcome = self.net.handle.block_on(async {
                 tokio::select! {
@@ -491,6 +593,23 @@ impl Conn {
         };
         self.received_bytes += (HEADER + frame.payload.len()) as u64;
         Ok(frame)
+    }
+
+    /// What arrives before it is time to sleep.
+    fn soon(&mut self) -> Result<Option<Result<Frame, NetError>>, NetError> {
+        let begin = std::time::Instant::now();
+        while !self.net.stopped() {
+            match self.incoming.try_recv() {
+                Ok(frame) => return Ok(Some(frame)),
+                Err(mpsc::error::TryRecvError::Empty) if begin.elapsed() < HASTE => std::thread::yield_now(),
+                Err(_) => return Ok(None),
+            }
+        }
+        Err(NetError::Interrupted)
+    }
+
+    fn outgoing(&self) -> &Outgoing {
+        self.outgoing.as_ref().expect("the queue is open until the connection ends")
     }
 
     fn deadline(&self, begin: Instant) -> Instant {
@@ -575,37 +694,27 @@ enum Sent {
     Broken,
 }
 
-async fn write_frames(
-    mut half: OwnedWriteHalf,
-    mut frames: mpsc::Receiver<Queued>,
-    pulse: Arc<Pulse>,
-    idle: Duration,
-    mut pace: Option<Pace>,
-) {
+async fn write_frames(outlet: Arc<Outlet>, mut frames: mpsc::Receiver<Queued>, idle: Duration, mut pace: Option<Pace>) {
     loop {
-        let (queued, header, payload) = match timeout(idle, frames.recv()).await {
+        let (queued, kind, frame) = match timeout(idle, frames.recv()).await {
             Ok(Some(frame)) => frame,
-            Ok(None) => break,
-            Err(_) => (std::time::Instant::now(), Header { kind: Kind::Alive, step: 0, length: 0 }, Bytes::new()),
+            Ok(None) => return,
+            // A frame that is unfinished shows as well that this side is alive.
+            Err(_) if !outlet.begin() => continue,
+            Err(_) => {
+                let header = Header { kind: Kind::Alive, step: 0, length: 0 };
+                (std::time::Instant::now(), Kind::Alive, unwritten(header, Bytes::new()))
+            }
         };
         if let Some(pace) = &mut pace {
-            pace.hold(queued, HEADER + payload.len());
+            pace.hold(queued, frame.remaining());
         }
-        // Header and payload leave in one segment where they fit.
-        let mut bytes = Bytes::copy_from_slice(&header.encode()).chain(payload);
-        while bytes.has_remaining() {
-            match half.write_buf(&mut bytes).await {
-                Ok(n) if n > 0 => {
-                    if header.kind != Kind::Alive {
-                        pulse.beat();
-                    }
-                }
-                // The reading task sees the same fault and names it.
-                _ => return,
-            }
+        // The reading task sees the same fault and names it.
+        if outlet.write(kind, frame).await.is_err() {
+            return;
         }
+        outlet.finish();
     }
-    let _ = half.shutdown().await;
 }
 
 async fn read_frames(

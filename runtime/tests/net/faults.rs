@@ -406,6 +406,29 @@ fn parties_that_send_at_once_do_not_block_each_other() {
     assert_eq!(a.received_bytes(), a.sent_bytes());
 }
 
+/// Short frames are written at once while the system takes them, then in part, and then they queue; long ones always queue.
+#[test]
+fn frames_arrive_whole_and_in_order_however_they_are_sent() {
+    const FRAMES: u32 = 3000;
+    let length = |step: u32| if step % 50 == 49 { 100_000 } else { 1 + step as usize * 7919 % 9000 };
+    let world = World::new(Duration::from_secs(20));
+    let (mut a, mut b) = two(&world, Options::default());
+    b.trust(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for step in 0..FRAMES {
+                a.send_frame(Kind::Online, step, vec![step as u8; length(step)].into()).unwrap();
+            }
+        });
+        // Until the sender's frames wait in every place there is.
+        std::thread::sleep(Duration::from_millis(300));
+        for step in 0..FRAMES {
+            let message = b.receive(Kind::Online, step, length(step)).unwrap();
+            assert!(message.iter().all(|&byte| byte == step as u8), "frame {step}");
+        }
+    });
+}
+
 #[test]
 fn frames_of_another_kind_step_or_length_are_named() {
     let world = World::new(Duration::from_secs(10));
