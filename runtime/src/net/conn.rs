@@ -3,8 +3,9 @@
 //! Silence   A side that computes sends an `alive` frame every second, so a wait ends after the timeout without a single
 //!           byte, not when a message takes long. Since `alive` frames alone must not hold a wait for ever, it also ends
 //!           after [`PATIENCE`] timeouts; before a peer is known, already after one.
-//! Sending   Queues up to [`QUEUE`] frames; a short one that finds the queue empty is written at once. When the queue is full, frames that arrive are set aside, so two parties that
-//!           send at once never block each other; what is set aside has a limit that follows from the program.
+//! Sending   Queues up to [`QUEUE`] frames; a short one that finds the queue empty is written at once. When the queue is
+//!           full, frames that arrive are set aside, so two parties that send at once never block each other; what is set
+//!           aside has a limit that follows from the program.
 //! Haste     A thread that waits goes on looking for [`HASTE`] before it sleeps, and lets others run meanwhile: a pass has
 //!           hundreds of messages, and waking a thread takes longer than most of them need.
 //! Ending    A side that gives up sends an `error` frame, half-closes and reads on for a second: closing with unread bytes
@@ -37,8 +38,8 @@ const QUEUE: usize = 8;
 /// Frames of at most so many bytes are written by the thread that sends them, if the system takes them.
 const SHORT: usize = 1 << 15;
 
-/// How long a thread looks for a frame before it sleeps. Less than the way on a slow link, and more than what a party computes
-/// between most messages.
+/// How long a thread looks for a frame before it sleeps: longer than a neighbour computes before most messages, and shorter
+/// than a message's way from far off.
 const HASTE: Duration = Duration::from_micros(200);
 
 /// Timeouts that a wait lasts at most, however alive the peer is.
@@ -413,7 +414,7 @@ impl Conn {
         }
         let (mut unqueued, begin) = (Some(frame), Instant::now());
         let sent = loop {
-            let queue = &self.outgoing.as_ref().expect("see `outgoing`").queue;
+            let queue = &self.outgoing.as_ref().expect("as `outgoing` has it").queue;
             let deadline = self.deadline(begin);
             let outcome = self.net.handle.block_on(async {
                 tokio::select! {
