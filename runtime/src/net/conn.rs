@@ -12,16 +12,15 @@
 //!           would reset the connection and take the reason with it.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::buf::Chain;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -29,14 +28,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::frame::{Frame, HEADER, Header, Kind, PAYLOAD, describe};
+use super::outgoing::{Outgoing, Outlet, unwritten, write_frames};
 use super::shape::{Pace, Shape};
 use super::{MAX_REASON, NetError, printable};
 
 /// Frames that wait in either direction, unless [`Options`] say otherwise.
 const QUEUE: usize = 8;
-
-/// Frames of at most so many bytes are written by the thread that sends them, if the system takes them.
-const SHORT: usize = 1 << 15;
 
 /// How long a thread looks for a frame before it sleeps: longer than a neighbour computes before most messages, and shorter
 /// than a message's way from far off.
@@ -211,97 +208,18 @@ impl Listener {
 }
 
 /// When bytes last moved, in milliseconds since `start`.
-struct Pulse {
+pub(super) struct Pulse {
     start: Instant,
     last: AtomicU64,
 }
 
 impl Pulse {
-    fn beat(&self) {
+    pub(super) fn beat(&self) {
         self.last.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
     fn last(&self) -> Instant {
         self.start + Duration::from_millis(self.last.load(Ordering::Relaxed))
-    }
-}
-
-/// A frame that waits to be written, and since when.
-type Queued = (std::time::Instant, Kind, Unwritten);
-
-/// What is left to write of a frame: header and payload leave in one segment where they fit.
-type Unwritten = Chain<Bytes, Bytes>;
-
-fn unwritten(header: Header, payload: Bytes) -> Unwritten {
-    Bytes::copy_from_slice(&header.encode()).chain(payload)
-}
-
-/// Where frames go: to the writing task, or past it.
-struct Outgoing {
-    queue: mpsc::Sender<Queued>,
-    outlet: Arc<Outlet>,
-    /// Short frames need not queue. The network's shape holds them all.
-    at_once: bool,
-}
-
-impl Outgoing {
-    /// Writes a short frame if no other is unfinished, or begins to; true if that is all. If not, it is to be queued.
-    fn write_at_once(&self, kind: Kind, frame: &mut Unwritten) -> bool {
-        if self.at_once && frame.remaining() <= SHORT && self.outlet.begin() {
-            // A fault is the reading task's to name, and the writing task comes upon it, too.
-            let written = self.outlet.write_now(kind, frame).unwrap_or(false);
-            if written {
-                self.outlet.finish();
-            }
-            return written;
-        }
-        self.outlet.unfinished.fetch_add(1, Ordering::Relaxed);
-        false
-    }
-}
-
-/// The sending half of a socket; dropping it closes that half.
-struct Outlet {
-    half: OwnedWriteHalf,
-    /// Frames that are queued or being written. Who raises it from zero may write without queuing.
-    unfinished: AtomicUsize,
-    pulse: Arc<Pulse>,
-}
-
-impl Outlet {
-    /// True if there is nothing to write but a frame of the caller's, who finishes it.
-    fn begin(&self) -> bool {
-        self.unfinished.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
-    }
-
-    fn finish(&self) {
-        self.unfinished.fetch_sub(1, Ordering::Release);
-    }
-
-    /// Writes as much as the system takes at once; true if that is all.
-    fn write_now(&self, kind: Kind, frame: &mut Unwritten) -> io::Result<bool> {
-        while frame.has_remaining() {
-            let mut slices = [IoSlice::new(&[]); 2];
-            let count = frame.chunks_vectored(&mut slices);
-            match self.half.try_write_vectored(&slices[..count]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => frame.advance(n),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(e) => return Err(e),
-            }
-            if kind != Kind::Alive {
-                self.pulse.beat();
-            }
-        }
-        Ok(true)
-    }
-
-    /// Writes a frame, or what is left of it.
-    async fn write(&self, kind: Kind, mut frame: Unwritten) -> io::Result<()> {
-        while !self.write_now(kind, &mut frame)? {
-            self.half.writable().await?;
-        }
-        Ok(())
     }
 }
 
@@ -335,7 +253,7 @@ impl Conn {
         let idle = (net.timeout / 3).min(Duration::from_secs(1));
         let reader = net.handle.spawn(read_frames(read, peer, to_read, pulse.clone(), lose));
         let pace = options.shape.map(Pace::new);
-        let outlet = Arc::new(Outlet { half: write, unfinished: AtomicUsize::new(0), pulse: pulse.clone() });
+        let outlet = Arc::new(Outlet::new(write, pulse.clone()));
         let (paced, writing) = (pace.is_some(), write_frames(outlet.clone(), to_write, idle, pace));
         let writer = match paced {
             false => net.handle.spawn(writing),
@@ -693,29 +611,6 @@ enum Sent {
     Queued,
     Arrived(Frame),
     Broken,
-}
-
-async fn write_frames(outlet: Arc<Outlet>, mut frames: mpsc::Receiver<Queued>, idle: Duration, mut pace: Option<Pace>) {
-    loop {
-        let (queued, kind, frame) = match timeout(idle, frames.recv()).await {
-            Ok(Some(frame)) => frame,
-            Ok(None) => return,
-            // A frame that is unfinished shows as well that this side is alive.
-            Err(_) if !outlet.begin() => continue,
-            Err(_) => {
-                let header = Header { kind: Kind::Alive, step: 0, length: 0 };
-                (std::time::Instant::now(), Kind::Alive, unwritten(header, Bytes::new()))
-            }
-        };
-        if let Some(pace) = &mut pace {
-            pace.hold(queued, frame.remaining());
-        }
-        // The reading task sees the same fault and names it.
-        if outlet.write(kind, frame).await.is_err() {
-            return;
-        }
-        outlet.finish();
-    }
 }
 
 async fn read_frames(
