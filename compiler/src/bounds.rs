@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use crate::graph::{Graph, NodeId, Op};
+use crate::graph::{Function, Graph, NodeId, Op};
 
 /// A bound on the absolute value of every element, per position of the last axis.
 #[derive(Clone)]
@@ -82,7 +82,7 @@ fn bound_of(graph: &Graph, id: NodeId, bounds: &HashMap<NodeId, Bound>) -> Optio
         Op::Slice { axis, from, to } if *axis + 1 == node.shape.len() => {
             plain(operand(0)?.channels[*from..*to].to_vec())
         }
-        Op::Gelu(_) => plain(operand(0)?.channels.clone()),
+        Op::Unary(Function::Gelu(_)) => plain(operand(0)?.channels.clone()),
         Op::Attention { .. } => plain(operand(2)?.channels.clone()),
         Op::Slice { .. } | Op::Pick { .. } => operand(0).cloned(),
         Op::Reshape => {

@@ -12,7 +12,7 @@ use ndarray::{ArrayD, Axis, Ix3, Slice};
 
 use crate::bounds::{self, Bound};
 use crate::diagnostic::Diagnostic;
-use crate::graph::{self, Graph, NodeId, Op, Tensor};
+use crate::graph::{self, Function, Graph, NodeId, Op, Tensor};
 
 /// What calibration saw of one node.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +79,7 @@ pub fn run(graph: &Graph, samples: &[BTreeMap<String, Tensor>], margin: f64) -> 
             let Tensor::F32(value) = tensor else { return };
             let range = seen.entry(id).or_default();
             range.abs = value.iter().fold(range.abs, |m, v| m.max(f64::from(v.abs())));
-            if let Op::Attention { heads, pattern } = &graph.node(id).op {
+            if let Op::Attention { heads, pattern, .. } = &graph.node(id).op {
                 let operands = graph.operands(id);
                 look_at_scores(range, &kept[&operands[0]], &kept[&operands[1]], *heads, pattern);
                 kept.remove(&operands[0]);
@@ -88,7 +88,7 @@ pub fn run(graph: &Graph, samples: &[BTreeMap<String, Tensor>], margin: f64) -> 
             for reader in graph.readers(id) {
                 match graph.node(reader).op {
                     Op::Normalize { centred, .. } => look_at_rows(seen.entry(reader).or_default(), value, centred),
-                    Op::Gelu(_) => look_at_channels(seen.entry(reader).or_default(), value),
+                    Op::Unary(Function::Gelu(_)) => look_at_channels(seen.entry(reader).or_default(), value),
                     Op::Attention { .. } => {
                         kept.entry(id).or_insert_with(|| value.clone());
                     }

@@ -10,7 +10,7 @@ use common::*;
 use ir::Pattern;
 use ndarray::ArrayD;
 use sscc::graph::verify::{Stage, verify};
-use sscc::graph::{DType, GeluForm, Graph, Node, NodeId, Op, Owner, Tensor, eval, shape};
+use sscc::graph::{DType, Function, GeluForm, Graph, Node, NodeId, Op, Owner, Tensor, eval, shape};
 use sscc::onnx::proto::*;
 use sscc::onnx::{Bindings, import};
 
@@ -49,7 +49,7 @@ fn attention() {
     same(
         |g| {
             let (q, k, v) = (x(g, 1, rows), x(g, 2, columns), x(g, 3, columns));
-            add(g, Op::Attention { heads, pattern }, &[q, k, v], &[])
+            add(g, Op::attention(heads, pattern), &[q, k, v], &[])
         },
         |g| {
             let mut part = |seed, length, perm: Vec<usize>| {
@@ -94,7 +94,7 @@ fn normalize() {
                 let variance = add(g, Op::ReduceMean { axes: vec![1] }, &[square], &[]);
                 let epsilon = scalar(g, 1e-5);
                 let variance = add(g, Op::Add, &[variance, epsilon], &[]);
-                let deviation = add(g, Op::Sqrt, &[variance], &[]);
+                let deviation = add(g, Op::Unary(Function::Sqrt {}), &[variance], &[]);
                 add(g, Op::Div, &[x, deviation], &[])
             },
         );
@@ -136,7 +136,11 @@ fn linear_and_layer_normalization() {
 fn gelu_and_erf() {
     let mut graph = Graph::default();
     let x = weight(&mut graph, ndarray::arr1(&[-3.0, -1.0, -0.1, 0.0, 0.5, 2.0, 7.0]).into_dyn());
-    for op in [Op::Gelu(GeluForm::Erf), Op::Gelu(GeluForm::Tanh), Op::Erf] {
+    for op in [
+        Op::Unary(Function::Gelu(GeluForm::Erf)),
+        Op::Unary(Function::Gelu(GeluForm::Tanh)),
+        Op::Unary(Function::Erf {}),
+    ] {
         let y = add(&mut graph, op, &[x], &[]);
         graph.outputs.push((String::new(), y));
     }

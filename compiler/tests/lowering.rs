@@ -6,7 +6,7 @@ use ir::eval::Arguments;
 use ir::program::{Encoding, Input, Output};
 use ir::{Kind, Limits, Party, Pattern, Program, Shape, Type, Value};
 use ndarray::{ArrayD, IxDyn};
-use sscc::graph::{self, DType, GeluForm, Graph, Node, NodeId, Op, Owner, Tensor};
+use sscc::graph::{self, DType, Function, GeluForm, Graph, Node, NodeId, Op, Owner, Tensor};
 use sscc::lower::draft::Draft;
 use sscc::lower::variant::Link;
 use sscc::lower::{self, Context, Scales};
@@ -87,13 +87,13 @@ fn gpt2(sizes: Sizes, centred: bool) -> Graph {
         let part: Vec<NodeId> = (0..3)
             .map(|i| m.shared(Op::Slice { axis: 2, from: i * d, to: (i + 1) * d }, &shape, &name("split"), &[qkv]))
             .collect();
-        let attention = Op::Attention { heads, pattern: Pattern::causal(t as u32, t as u32) };
+        let attention = Op::attention(heads, Pattern::causal(t as u32, t as u32));
         let y = m.shared(attention, &shape, &name("attn"), &part);
         let y = m.linear(y, &name("c_proj"), d);
         x = m.shared(Op::Add, &shape, &name("add_1"), &[x, y]);
         let y = m.shared(norm(), &shape, &name("ln_2"), &[x]);
         let y = m.linear(y, &name("c_fc"), 4 * d);
-        let y = m.shared(Op::Gelu(GeluForm::Tanh), &[1, t, 4 * d], &name("gelu"), &[y]);
+        let y = m.shared(Op::Unary(Function::Gelu(GeluForm::Tanh)), &[1, t, 4 * d], &name("gelu"), &[y]);
         let y = m.linear(y, &name("mlp"), d);
         x = m.shared(Op::Add, &shape, &name("add_2"), &[x, y]);
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ndarray::{ArrayD, Axis, IxDyn};
 use sscc::graph::eval::evaluate;
 use sscc::graph::text::{Store, parse, print, printed_order};
-use sscc::graph::{DType, Graph, Node, NodeId, Op, Owner, Stage, Tensor, verify};
+use sscc::graph::{DType, Function, Graph, Node, NodeId, Op, Owner, Stage, Tensor, verify};
 use sscc::pass::{Logits, Options, PASSES, run_all};
 
 /// Repeatable numbers between -1 and 1 that depend on a name.
@@ -215,7 +215,7 @@ fn gpt2(layers: usize, batch: usize, seq: usize) -> Graph {
         let t = g.push(Op::Mul, &[t, c], "");
         let t = g.push(Op::Add, &[f, t], "");
         let t = g.push(Op::Mul, &[t, s], "");
-        let t = g.push(Op::Tanh, &[t], &format!("/{}", at("mlp/act/Tanh")));
+        let t = g.push(Op::Unary(Function::Tanh {}), &[t], &format!("/{}", at("mlp/act/Tanh")));
         let t = g.push(Op::Add, &[t, one], "");
         let f = g.push(Op::Mul, &[h, t], "");
         let f = conv1d(&mut g, f, &at("mlp.c_proj"), 4 * d, d);

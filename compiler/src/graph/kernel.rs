@@ -8,8 +8,7 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, Dimension, Ix2, IxDyn, Slice, Zip};
 
 use super::shape::broadcast;
-use super::{DType, GeluForm, Op, Tensor};
-use crate::tables::functions::{erf, gelu};
+use super::{DType, Op, Tensor};
 
 /// A borrowed [`Tensor`].
 #[derive(Clone)]
@@ -106,7 +105,6 @@ pub(crate) use for_dtype;
 /// Sources have no kernel.
 pub fn apply(op: &Op, operands: &[View<'_>], shape: &[usize], position: Option<usize>) -> Result<Tensor, String> {
     let float = |i: usize| f32::of(&operands[i]);
-    let map = |f: fn(f32) -> f32| Ok(Tensor::F32(float(0).mapv(f)));
     match op {
         Op::Input { .. } | Op::Const(_) | Op::Weight { .. } => panic!("a source is not computed"),
         &Op::Gather { axis } => {
@@ -126,15 +124,9 @@ pub fn apply(op: &Op, operands: &[View<'_>], shape: &[usize], position: Option<u
             View::I64(x) => Tensor::I64(x.mapv(i64::wrapping_neg)),
             _ => Tensor::F32(float(0).mapv(|x| -x)),
         }),
-        Op::Sqrt => map(f32::sqrt),
-        Op::Erf => map(|x| erf(f64::from(x)) as f32),
-        Op::Tanh => map(f32::tanh),
-        Op::Exp => map(f32::exp),
-        Op::Reciprocal => map(f32::recip),
-        Op::Sigmoid => map(|x| 1.0 / (1.0 + (-x).exp())),
-        Op::Relu => map(|x| x.max(0.0)),
-        Op::Gelu(GeluForm::Erf) => map(|x| gelu(GeluForm::Erf, f64::from(x)) as f32),
-        Op::Gelu(GeluForm::Tanh) => map(|x| gelu(GeluForm::Tanh, f64::from(x)) as f32),
+        &Op::Unary(f) => Ok(Tensor::F32(float(0).mapv(|x| f.value_f32(x)))),
+        Op::Less => zip(float(0), float(1), |a, b| a < b).map(Tensor::Bool),
+        Op::LessOrEqual => zip(float(0), float(1), |a, b| a <= b).map(Tensor::Bool),
         Op::Where => {
             let cond = bool::of(&operands[0]);
             Ok(
@@ -178,6 +170,24 @@ pub fn apply(op: &Op, operands: &[View<'_>], shape: &[usize], position: Option<u
             let count: usize = axes.iter().map(|&a| operands[0].shape()[a]).product();
             Ok(Tensor::F32(sum(float(0), axes).mapv(|x| (x / count as f64) as f32)))
         }
+        Op::ReduceMax { axes } => Ok(Tensor::F32(axes.iter().fold(float(0).to_owned(), |x, &a| {
+            // A NaN wins, as in onnxruntime.
+            let greater = |m: &f32, e: &f32| if e.is_nan() || *e > *m { *e } else { *m };
+            standard(x.fold_axis(Axis(a), f32::NEG_INFINITY, greater).insert_axis(Axis(a)).view())
+        }))),
+        &Op::ArgMax { axis, last } => {
+            let greatest = |lane: ndarray::ArrayView1<f32>| {
+                let mut best = 0;
+                for (i, x) in lane.iter().enumerate() {
+                    if *x > lane[best] || last && *x == lane[best] {
+                        best = i;
+                    }
+                }
+                best as i64
+            };
+            let indices = float(0).map_axis(Axis(axis), greatest).insert_axis(Axis(axis));
+            Ok(Tensor::I64(standard(indices.view())))
+        }
         &Op::LayerNormalization { epsilon } => {
             let mut x = normalize(float(0), epsilon, false);
             x *= float(1);
@@ -206,7 +216,20 @@ pub fn apply(op: &Op, operands: &[View<'_>], shape: &[usize], position: Option<u
             Ok(Tensor::F32(float(0).to_owned() + &float(1).index_axis(Axis(0), at)))
         }
         &Op::Normalize { epsilon, centred } => Ok(Tensor::F32(normalize(float(0), epsilon, centred))),
-        Op::Attention { heads, pattern } => Ok(Tensor::F32(attention(float(0), float(1), float(2), *heads, pattern))),
+        Op::Rotary { heads, partner, at_position } => {
+            let (x, cos, sin) = (float(0), float(1), float(2));
+            let (rows, from) = (x.shape()[1], cos.shape()[0] - x.shape()[1]);
+            let from = if *at_position { index(position, from + 1)? } else { 0 };
+            let tables = Slice::from(from..from + rows);
+            let (cos, sin) = (cos.slice_axis(Axis(0), tables), sin.slice_axis(Axis(0), tables));
+            Ok(Tensor::F32(rotate(x, cos, sin, *heads, partner)))
+        }
+        Op::Attention { heads, kv_heads, pattern, softcap, biased, sinks } => {
+            let bias = biased.then(|| float(3));
+            let sinks = sinks.then(|| float(operands.len() - 1));
+            let scores = Scores { heads: *heads, kv_heads: *kv_heads, pattern, softcap: *softcap, bias, sinks };
+            Ok(Tensor::F32(attention(float(0), float(1), float(2), &scores)))
+        }
         &Op::Pick { axis } => {
             let at = index(position, operands[0].shape()[axis])?;
             apply(&Op::Slice { axis, from: at, to: at + 1 }, operands, shape, None)
@@ -410,35 +433,100 @@ fn normalize(x: &ArrayViewD<'_, f32>, epsilon: f32, centred: bool) -> ArrayD<f32
     x
 }
 
+/// See [`Op::Rotary`].
+fn rotate(
+    x: &ArrayViewD<'_, f32>,
+    cos: ArrayViewD<'_, f32>,
+    sin: ArrayViewD<'_, f32>,
+    heads: usize,
+    partner: &[usize],
+) -> ArrayD<f32> {
+    let mut out = ArrayD::zeros(x.raw_dim());
+    for (x, mut out) in x.axis_iter(Axis(0)).zip(out.axis_iter_mut(Axis(0))) {
+        for (t, (x, mut out)) in x.axis_iter(Axis(0)).zip(out.axis_iter_mut(Axis(0))).enumerate() {
+            for at in (0..heads).map(|h| h * partner.len()) {
+                for (i, &p) in partner.iter().enumerate() {
+                    out[at + i] = cos[[t, i]] * x[at + i] + sin[[t, i]] * x[at + p];
+                }
+            }
+        }
+    }
+    out
+}
+
+/// What [`Op::Attention`] says of its scores.
+struct Scores<'a> {
+    heads: usize,
+    kv_heads: usize,
+    pattern: &'a ir::Pattern,
+    softcap: Option<f32>,
+    bias: Option<&'a ArrayViewD<'a, f32>>,
+    sinks: Option<&'a ArrayViewD<'a, f32>>,
+}
+
+impl Scores<'_> {
+    /// The scores of a head, as the softmax takes them; what the pattern drops stands there too.
+    fn of(&self, q: ArrayView2<f32>, k: ArrayView2<f32>, head: usize) -> Array2<f32> {
+        let mut scores = Array2::zeros((q.nrows(), k.nrows()));
+        general_mat_mul(1.0, &q, &k.t(), 0.0, &mut scores);
+        if let Some(cap) = self.softcap {
+            scores.mapv_inplace(|s| cap * (s / cap).tanh());
+        }
+        if let Some(bias) = self.bias {
+            let plane = bias.index_axis(Axis(0), if bias.shape()[0] == 1 { 0 } else { head });
+            scores += &plane.into_dimensionality::<Ix2>().expect("rank 2");
+        }
+        scores
+    }
+}
+
+/// Calls `f` with batch, head and the scores that [`Op::Attention`] takes the softmax of, operands as the op's.
+pub fn for_scores(op: &Op, operands: &[View<'_>], mut f: impl FnMut(usize, usize, Array2<f32>)) {
+    let Op::Attention { heads, kv_heads, pattern, softcap, biased, .. } = op else { panic!("not an attention") };
+    let bias = biased.then(|| f32::of(&operands[3]));
+    let scores = Scores { heads: *heads, kv_heads: *kv_heads, pattern, softcap: *softcap, bias, sinks: None };
+    let (q, k) = (f32::of(&operands[0]), f32::of(&operands[1]));
+    for b in 0..q.shape()[0] {
+        for h in 0..*heads {
+            let (q, k) = (part(q, b, h, *heads), part(k, b, h / (heads / kv_heads), *kv_heads));
+            f(b, h, scores.of(q.view(), k.view(), h));
+        }
+    }
+}
+
+/// Part `h` of `parts` of the last axis of a batch element.
+fn part(x: &ArrayViewD<'_, f32>, b: usize, h: usize, parts: usize) -> Array2<f32> {
+    let width = x.shape()[2] / parts;
+    let x = x.index_axis(Axis(0), b).slice_axis(Axis(1), Slice::from(h * width..(h + 1) * width)).to_owned();
+    x.into_dimensionality::<Ix2>().expect("rank 2")
+}
+
 /// See [`Op::Attention`]. A row that keeps nothing gives zeros.
 fn attention(
     q: &ArrayViewD<'_, f32>,
     k: &ArrayViewD<'_, f32>,
     v: &ArrayViewD<'_, f32>,
-    heads: usize,
-    pattern: &ir::Pattern,
+    about: &Scores<'_>,
 ) -> ArrayD<f32> {
-    let (batch, rows, columns) = (q.shape()[0], q.shape()[1], k.shape()[1]);
-    let mut out = ArrayD::zeros(IxDyn(&[batch, rows, v.shape()[2]]));
-    let part = |x: &ArrayViewD<'_, f32>, b: usize, h: usize| {
-        let width = x.shape()[2] / heads;
-        let x = x.index_axis(Axis(0), b).slice_axis(Axis(1), Slice::from(h * width..(h + 1) * width)).to_owned();
-        x.into_dimensionality::<Ix2>().expect("rank 2")
-    };
-    let width = v.shape()[2] / heads;
+    let (heads, group) = (about.heads, about.heads / about.kv_heads);
+    let (batch, rows) = (q.shape()[0], q.shape()[1]);
+    let width = v.shape()[2] / about.kv_heads;
+    let mut out = ArrayD::zeros(IxDyn(&[batch, rows, heads * width]));
     for b in 0..batch {
         for h in 0..heads {
-            let mut scores = Array2::zeros((rows, columns));
-            general_mat_mul(1.0, &part(q, b, h), &part(k, b, h).t(), 0.0, &mut scores);
-            for (mut row, &(from, to)) in scores.rows_mut().into_iter().zip(&pattern.rows) {
+            let (queries, keys) = (part(q, b, h, heads), part(k, b, h / group, about.kv_heads));
+            let mut scores = about.of(queries.view(), keys.view(), h);
+            for (mut row, &(from, to)) in scores.rows_mut().into_iter().zip(&about.pattern.rows) {
                 let (from, to) = (from as usize, to as usize);
-                softmax(row.iter_mut().take(to).skip(from));
+                // A sink is one score more, dropped after the softmax.
+                let mut sink = about.sinks.map(|sinks| sinks[h]);
+                softmax(row.iter_mut().take(to).skip(from).chain(sink.as_mut()));
                 row.iter_mut().enumerate().filter(|(j, _)| !(from..to).contains(j)).for_each(|(_, x)| *x = 0.0);
             }
             let target = out.index_axis_mut(Axis(0), b);
             let mut target = target.into_dimensionality::<Ix2>().expect("rank 2");
             let mut target = target.slice_axis_mut(Axis(1), Slice::from(h * width..(h + 1) * width));
-            general_mat_mul(1.0, &scores, &part(v, b, h), 0.0, &mut target);
+            general_mat_mul(1.0, &scores, &part(v, b, h / group, about.kv_heads), 0.0, &mut target);
         }
     }
     out

@@ -7,6 +7,7 @@
 
 pub mod build;
 pub mod eval;
+pub mod function;
 pub mod kernel;
 pub mod shape;
 pub mod text;
@@ -20,6 +21,7 @@ use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 
+pub use function::{Function, GeluForm};
 pub use verify::{Stage, verify};
 
 /// A node of the graph and, at the same time, its only result.
@@ -92,15 +94,6 @@ impl Owner {
     }
 }
 
-/// Form of the GELU.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub enum GeluForm {
-    /// x·Φ(x).
-    Erf,
-    /// The tanh approximation.
-    Tanh,
-}
-
 /// What a node computes. Operands are the node's incoming edges, in the order of their slots. Semantics are ONNX's
 /// (opset differences are resolved by the importer) unless said otherwise.
 #[derive(Clone, PartialEq, Debug)]
@@ -140,21 +133,9 @@ pub enum Op {
     /// Element-wise with broadcasting.
     Pow,
     /// Element-wise.
-    Sqrt,
-    /// Element-wise.
-    Erf,
-    /// Element-wise.
-    Tanh,
-    /// Element-wise.
-    Exp,
-    /// Element-wise.
     Neg,
-    /// Element-wise.
-    Reciprocal,
-    /// Element-wise.
-    Sigmoid,
-    /// Element-wise.
-    Relu,
+    /// A function of one number, element-wise.
+    Unary(Function),
     /// Operands condition, x, y; with broadcasting.
     Where,
     /// Element-wise test, gives booleans.
@@ -199,6 +180,22 @@ pub enum Op {
         /// Axes.
         axes: Vec<usize>,
     },
+    /// Maximum over axes, dimensions kept.
+    ReduceMax {
+        /// Axes.
+        axes: Vec<usize>,
+    },
+    /// Index of the greatest element along an axis, whose dimension becomes 1; of equal ones the first, or the last.
+    ArgMax {
+        /// Axis.
+        axis: usize,
+        /// The last of equal ones.
+        last: bool,
+    },
+    /// Element-wise test of floats with broadcasting, gives booleans: x < y.
+    Less,
+    /// Element-wise test of floats with broadcasting, gives booleans: x <= y.
+    LessOrEqual,
     /// ONNX LayerNormalization over the last axis; operands x, gamma and optionally beta.
     LayerNormalization {
         /// Added to the variance.
@@ -222,21 +219,47 @@ pub enum Op {
         /// RMS normalisation is written.
         centred: bool,
     },
-    /// Element-wise.
-    Gelu(GeluForm),
-    /// Operands q [batch, rows, heads·dh], k [batch, columns, heads·dh], v [batch, columns, heads·dv]; result
-    /// [batch, rows, heads·dv] = softmax(q·kᵀ over the pattern's kept elements)·v per head. Any scale factor is folded into q.
-    Attention {
-        /// Number of heads; head i takes the i-th part of the last axis.
+    /// Rotary position embedding. Operands x [batch, rows, heads·d] and the public constants cos and sin [rows, d]: element
+    /// i of a head in row t becomes cos[t, i]·x[i] + sin[t, i]·x[partner[i]] (the sign of a rotation is in `sin`).
+    Rotary {
+        /// Number of heads; head h is the h-th part of the last axis.
         heads: usize,
+        /// The element that each element of a head is rotated with.
+        partner: Arc<Vec<usize>>,
+        /// The constants are [n, d] with n above the number of rows, and a public run-time index says which row of them
+        /// is the first row's; by default the last.
+        at_position: bool,
+    },
+    /// Operands q [batch, rows, heads·dh], k [batch, columns, kv_heads·dh], v [batch, columns, kv_heads·dv], then, where
+    /// `biased`, a weight or constant [1 or heads, rows, columns] that is added to the scores, then, where `sinks`, a weight
+    /// [heads]; result [batch, rows, heads·dv] = softmax(cap(q·kᵀ) + bias over the pattern's kept elements)·v per head.
+    /// Head h looks at part h / (heads / kv_heads) of k and v. Any scale factor is folded into q.
+    Attention {
+        /// Number of heads of q.
+        heads: usize,
+        /// Number of heads of k and v, a divisor of `heads`.
+        kv_heads: usize,
         /// Kept scores.
         pattern: Pattern,
+        /// cap(s) = softcap·tanh(s/softcap).
+        softcap: Option<f32>,
+        /// There is a bias.
+        biased: bool,
+        /// Each head has one score more, which takes part in the softmax and is dropped from it.
+        sinks: bool,
     },
     /// One position along `axis` (dimension becomes 1): a public run-time index, by default the last.
     Pick {
         /// Axis.
         axis: usize,
     },
+}
+
+impl Op {
+    /// An attention whose heads have keys and values of their own, with nothing done to the scores.
+    pub fn attention(heads: usize, pattern: Pattern) -> Op {
+        Op::Attention { heads, kv_heads: heads, pattern, softcap: None, biased: false, sinks: false }
+    }
 }
 
 /// A node's data.

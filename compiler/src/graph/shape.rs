@@ -106,7 +106,7 @@ fn rule(op: &Op, operands: &[Typed], declared: &[usize], declared_dtype: DType) 
             }
             Ok(operands[0].clone())
         }
-        Op::Sqrt | Op::Erf | Op::Tanh | Op::Exp | Op::Reciprocal | Op::Sigmoid | Op::Relu | Op::Gelu(_) => {
+        Op::Unary(_) => {
             expect(1..=1)?;
             Ok((float(0)?.clone(), F32))
         }
@@ -178,6 +178,32 @@ fn rule(op: &Op, operands: &[Typed], declared: &[usize], declared_dtype: DType) 
             axis_in(*axis, float(0)?)?;
             Ok(operands[0].clone())
         }
+        Op::Less | Op::LessOrEqual => {
+            expect(2..=2)?;
+            Ok((broadcast(float(0)?, float(1)?)?, Bool))
+        }
+        Op::ArgMax { axis, .. } => {
+            expect(1..=1)?;
+            let mut shape = float(0)?.clone();
+            axis_in(*axis, &shape)?;
+            if shape[*axis] == 0 {
+                return Err(format!("axis {axis} of {shape:?} has no greatest element"));
+            }
+            shape[*axis] = 1;
+            Ok((shape, I64))
+        }
+        Op::ReduceMax { axes } => {
+            expect(1..=1)?;
+            let mut shape = float(0)?.clone();
+            for &axis in axes {
+                axis_in(axis, &shape)?;
+                if shape[axis] == 0 {
+                    return Err(format!("axis {axis} of {:?} has no greatest element", operands[0].0));
+                }
+                shape[axis] = 1;
+            }
+            Ok((shape, F32))
+        }
         Op::ReduceMean { axes } | Op::ReduceSum { axes } => {
             expect(1..=1)?;
             if !(operands[0].1 == F32 || operands[0].1 == I64 && matches!(op, Op::ReduceSum { .. })) {
@@ -238,18 +264,50 @@ fn rule(op: &Op, operands: &[Typed], declared: &[usize], declared_dtype: DType) 
             axis_in(0, float(0)?)?;
             Ok(operands[0].clone())
         }
-        Op::Attention { heads, pattern } => {
+        Op::Rotary { heads, partner, at_position } => {
             expect(3..=3)?;
+            let (x, cos, sin) = (float(0)?, float(1)?, float(2)?);
+            let fits = x.len() == 3
+                && cos == sin
+                && cos.len() == 2
+                && (if *at_position { cos[0] >= x[1] } else { cos[0] == x[1] })
+                && cos[0] > 0
+                && *heads > 0
+                && Some(x[2]) == cos[1].checked_mul(*heads)
+                && partner.len() == cos[1]
+                && partner.iter().all(|&p| p < cos[1]);
+            match fits {
+                true => Ok((x.clone(), F32)),
+                false => Err(format!("x {x:?}, {heads} heads, cos {cos:?}, sin {sin:?}, {} partners", partner.len())),
+            }
+        }
+        Op::Attention { heads, kv_heads, pattern, biased, sinks, .. } => {
+            let extras = usize::from(*biased) + usize::from(*sinks);
+            expect(3 + extras..=3 + extras)?;
             let (q, k, v) = (float(0)?, float(1)?, float(2)?);
-            let fits = [q, k, v].iter().all(|s| s.len() == 3 && s[0] == q[0] && *heads > 0 && s[2] % heads == 0)
-                && q[2] == k[2]
+            let fits = [q, k, v].iter().all(|s| s.len() == 3 && s[0] == q[0])
+                && *heads > 0
+                && *kv_heads > 0
+                && heads % kv_heads == 0
+                && [(q, heads), (k, kv_heads), (v, kv_heads)].iter().all(|(s, parts)| s[2] % **parts == 0)
+                && q[2] / heads == k[2] / kv_heads
                 && k[1] == v[1]
                 && (pattern.rows.len(), pattern.columns as usize) == (q[1], k[1])
                 && pattern.rows.iter().all(|r| r.0 <= r.1 && r.1 <= pattern.columns);
             if !fits {
-                return Err(format!("q {q:?}, k {k:?}, v {v:?}, {heads} heads, {} rows kept", pattern.rows.len()));
+                let rows = pattern.rows.len();
+                return Err(format!("q {q:?}, k {k:?}, v {v:?}, {heads} heads on {kv_heads}, {rows} rows kept"));
             }
-            Ok((vec![q[0], q[1], v[2]], F32))
+            if *biased && ![1, *heads].iter().any(|&h| float(3).is_ok_and(|b| b[..] == [h, q[1], k[1]])) {
+                return Err(format!(
+                    "a bias of shape {:?} on {heads} heads of {}x{} scores",
+                    operands[3].0, q[1], k[1]
+                ));
+            }
+            if *sinks && operands[2 + extras].0 != [*heads] {
+                return Err(format!("sinks of shape {:?} for {heads} heads", operands[2 + extras].0));
+            }
+            Ok((vec![q[0], q[1], v[2] / kv_heads * heads], F32))
         }
         &Op::Pick { axis } => {
             expect(1..=1)?;

@@ -25,8 +25,9 @@ use std::sync::Arc;
 use ir::Pattern;
 use ndarray::ArrayD;
 
+use super::function::NAMES;
 use super::verify::Stage;
-use super::{DType, GeluForm, Graph, Node, NodeId, Op, Owner, Tensor};
+use super::{DType, Function, GeluForm, Graph, Node, NodeId, Op, Owner, Tensor};
 
 /// Constants of at most as many elements are printed in full.
 pub const PRINTED: usize = 64;
@@ -68,14 +69,12 @@ impl Op {
             Op::Mul => "mul",
             Op::Div => "div",
             Op::Pow => "pow",
-            Op::Sqrt => "sqrt",
-            Op::Erf => "erf",
-            Op::Tanh => "tanh",
-            Op::Exp => "exp",
             Op::Neg => "neg",
-            Op::Reciprocal => "reciprocal",
-            Op::Sigmoid => "sigmoid",
-            Op::Relu => "relu",
+            Op::Unary(f) => f.name(),
+            Op::Less => "less",
+            Op::LessOrEqual => "less_or_equal",
+            Op::ReduceMax { .. } => "reduce_max",
+            Op::ArgMax { .. } => "arg_max",
             Op::Where => "where",
             Op::IsNaN => "is_nan",
             Op::ToF32 => "to_f32",
@@ -93,7 +92,7 @@ impl Op {
             Op::AddWeight => "add_weight",
             Op::AddRow => "add_row",
             Op::Normalize { .. } => "normalize",
-            Op::Gelu(_) => "gelu",
+            Op::Rotary { .. } => "rotary",
             Op::Attention { .. } => "attention",
             Op::Pick { .. } => "pick",
         }
@@ -107,14 +106,32 @@ impl Op {
             }
             Op::Transpose { perm } => format!("perm {}", list(perm)),
             Op::Slice { axis, from, to } => format!("axis {axis}, {from}..{to}"),
-            Op::ReduceMean { axes } | Op::ReduceSum { axes } => format!("axes {}", list(axes)),
+            Op::ReduceMean { axes } | Op::ReduceSum { axes } | Op::ReduceMax { axes } => format!("axes {}", list(axes)),
             Op::LayerNormalization { epsilon } | Op::Normalize { epsilon, centred: false } => {
                 format!("epsilon {epsilon:?}")
             }
             Op::Normalize { epsilon, centred: true } => format!("epsilon {epsilon:?}, centred"),
-            Op::Gelu(GeluForm::Erf) => "erf".into(),
-            Op::Gelu(GeluForm::Tanh) => "tanh".into(),
-            Op::Attention { heads, pattern } => format!("heads {heads}, {}", pattern_text(pattern)),
+            Op::Unary(Function::Gelu(GeluForm::Erf)) => "erf".into(),
+            Op::Unary(Function::Gelu(GeluForm::Tanh)) => "tanh".into(),
+            Op::Unary(f) => f.parameters().iter().map(|p| format!("{p:?}")).collect::<Vec<_>>().join(", "),
+            Op::ArgMax { axis, last } => format!("axis {axis}{}", if *last { ", last" } else { "" }),
+            Op::Rotary { heads, partner, at_position } => {
+                let at = if *at_position { ", at_position" } else { "" };
+                format!("heads {heads}{at}, partner {}", list(partner))
+            }
+            Op::Attention { heads, kv_heads, pattern, softcap, biased, sinks } => {
+                let mut out = format!("heads {heads}");
+                if kv_heads != heads {
+                    out += &format!(" on {kv_heads}");
+                }
+                if let Some(cap) = softcap {
+                    out += &format!(", softcap {cap:?}");
+                }
+                for (is, name) in [(biased, "biased"), (sinks, "sinks")] {
+                    out += &if *is { format!(", {name}") } else { String::new() };
+                }
+                format!("{out}, {}", pattern_text(pattern))
+            }
             _ => String::new(),
         }
     }
@@ -558,10 +575,35 @@ impl<'a> Parser<'a> {
                 let (from, to) = self.range()?;
                 Op::Slice { axis, from, to }
             }
-            "reduce_mean" | "reduce_sum" => {
+            "reduce_mean" | "reduce_sum" | "reduce_max" => {
                 self.keyword("axes")?;
                 let axes = self.numbers()?;
-                if name == "reduce_mean" { Op::ReduceMean { axes } } else { Op::ReduceSum { axes } }
+                match name {
+                    "reduce_mean" => Op::ReduceMean { axes },
+                    "reduce_sum" => Op::ReduceSum { axes },
+                    _ => Op::ReduceMax { axes },
+                }
+            }
+            "arg_max" => {
+                self.keyword("axis")?;
+                let axis = self.number()?;
+                let last = self.eat(',');
+                if last {
+                    self.keyword("last")?;
+                }
+                Op::ArgMax { axis, last }
+            }
+            "rotary" => {
+                self.keyword("heads")?;
+                let heads = self.number()?;
+                self.expect(',')?;
+                let at_position = self.peek_word() == "at_position";
+                if at_position {
+                    self.keyword("at_position")?;
+                    self.expect(',')?;
+                }
+                self.keyword("partner")?;
+                Op::Rotary { heads, partner: Arc::new(self.numbers()?), at_position }
             }
             "layer_normalization" | "normalize" => {
                 self.keyword("epsilon")?;
@@ -575,16 +617,45 @@ impl<'a> Parser<'a> {
                     _ => Op::LayerNormalization { epsilon },
                 }
             }
-            "gelu" => Op::Gelu(self.choice("`erf` or `tanh`", |word| match word {
+            "gelu" => Op::Unary(Function::Gelu(self.choice("`erf` or `tanh`", |word| match word {
                 "erf" => Some(GeluForm::Erf),
                 "tanh" => Some(GeluForm::Tanh),
                 _ => None,
-            })?),
+            })?)),
             "attention" => {
                 self.keyword("heads")?;
                 let heads = self.number()?;
+                let mut kv_heads = heads;
+                if self.peek_word() == "on" {
+                    self.keyword("on")?;
+                    kv_heads = self.number()?;
+                }
                 self.expect(',')?;
-                Op::Attention { heads, pattern: self.pattern()? }
+                let mut softcap = None;
+                if self.peek_word() == "softcap" {
+                    self.keyword("softcap")?;
+                    softcap = Some(self.number()?);
+                    self.expect(',')?;
+                }
+                let mut flag = |name: &'static str| {
+                    if self.peek_word() != name {
+                        return Ok(false);
+                    }
+                    self.keyword(name)?;
+                    self.expect(',').map(|()| true)
+                };
+                let (biased, sinks) = (flag("biased")?, flag("sinks")?);
+                Op::Attention { heads, kv_heads, pattern: self.pattern()?, softcap, biased, sinks }
+            }
+            function if NAMES.contains(&function) => {
+                let parameters = if braces { self.parameters()? } else { Vec::new() };
+                let Some(function) = Function::named(function, &parameters) else {
+                    return Err(self.error(start, format!("{function} takes other parameters than {parameters:?}")));
+                };
+                if !braces {
+                    return Ok(Some(Op::Unary(function)));
+                }
+                Op::Unary(function)
             }
             plain => {
                 if braces {
@@ -597,14 +668,9 @@ impl<'a> Parser<'a> {
                     Op::Mul,
                     Op::Div,
                     Op::Pow,
-                    Op::Sqrt,
-                    Op::Erf,
-                    Op::Tanh,
-                    Op::Exp,
                     Op::Neg,
-                    Op::Reciprocal,
-                    Op::Sigmoid,
-                    Op::Relu,
+                    Op::Less,
+                    Op::LessOrEqual,
                     Op::Where,
                     Op::IsNaN,
                     Op::ToF32,
@@ -625,6 +691,14 @@ impl<'a> Parser<'a> {
     }
 
     fn numbers(&mut self) -> Result<Vec<usize>, ParseError> {
+        let mut numbers = vec![self.number()?];
+        while self.eat(',') {
+            numbers.push(self.number()?);
+        }
+        Ok(numbers)
+    }
+
+    fn parameters(&mut self) -> Result<Vec<f32>, ParseError> {
         let mut numbers = vec![self.number()?];
         while self.eat(',') {
             numbers.push(self.number()?);

@@ -13,7 +13,7 @@ use petgraph::Direction;
 
 use super::build::owner;
 use super::shape::{Typed, infer};
-use super::{DType, Graph, Node, NodeId, Op, Owner};
+use super::{DType, Function, Graph, Node, NodeId, Op, Owner};
 use crate::diagnostic::Diagnostic;
 
 /// Stage of a graph; see the head of [`crate::graph`].
@@ -152,7 +152,7 @@ fn is_fused(op: &Op) -> bool {
             | Op::AddWeight
             | Op::AddRow
             | Op::Normalize { .. }
-            | Op::Gelu(_)
+            | Op::Unary(Function::Gelu(_))
             | Op::Attention { .. }
             | Op::Pick { .. }
     )

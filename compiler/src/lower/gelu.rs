@@ -12,8 +12,8 @@ use super::Context;
 use super::draft::Draft;
 use crate::calibrate::Ranges;
 use crate::diagnostic::Diagnostic;
-use crate::graph::{GeluForm, NodeId};
-use crate::tables::{self, Search, functions};
+use crate::graph::{Function, GeluForm, NodeId};
+use crate::tables::{self, Search};
 
 /// The series is fitted this far beyond the greatest input seen.
 const MARGIN: f64 = 1.5;
@@ -91,7 +91,8 @@ fn lower_group(
         x_scale: context.scales.activation,
         integer_bits: INTEGER_BITS,
     };
-    let even = move |v: f64| functions::gelu_even(form, v);
+    // GELU(x) - x/2 is even, so its series has cosines only.
+    let even = move |v: f64| Function::Gelu(form).value(v) - 0.5 * v;
     let choice = tables::choose_series(&even, -reach, reach, true, TOLERANCE, &search).ok_or_else(|| {
         Diagnostic::new("no series fits this GELU")
             .at(format!("node \"{}\"", context.graph.node(id).origin))

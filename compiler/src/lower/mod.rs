@@ -17,7 +17,7 @@ use ir::{Kind, MAX_WIDTH, Party, Scale, Shape, Table, Type, Value};
 
 use crate::calibrate::Ranges;
 use crate::diagnostic::Diagnostic;
-use crate::graph::{DType, Graph, NodeId, Op};
+use crate::graph::{DType, Function, Graph, NodeId, Op};
 use crate::tables::{SplineFit, TableError};
 use draft::Draft;
 use variant::Link;
@@ -213,8 +213,8 @@ fn lower(
             }
             normalised
         }
-        Op::Gelu(form) => gelu::lower(context, draft, values[&operands[0]], id, operands[0], *form)?,
-        Op::Attention { heads, pattern } => {
+        Op::Unary(Function::Gelu(form)) => gelu::lower(context, draft, values[&operands[0]], id, operands[0], *form)?,
+        Op::Attention { heads, pattern, .. } => {
             let [q, k, v] = [0, 1, 2].map(|i| values[&operands[i]]);
             attention::lower(context, draft, [q, k, v], id, operands[2], *heads, pattern)?
         }

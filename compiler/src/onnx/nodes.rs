@@ -8,7 +8,7 @@ use super::proto::{AttributeProto, NodeProto};
 use super::{public, tensor};
 use crate::graph::kernel::View;
 use crate::graph::shape::broadcast;
-use crate::graph::{DType, GeluForm, Op, Tensor};
+use crate::graph::{DType, Function, GeluForm, Op, Tensor};
 
 /// A node with its operands.
 pub struct Call<'a> {
@@ -40,14 +40,14 @@ const TABLE: &[(&str, Handler)] = &[
     ("Div", |b, c| direct(b, c, Op::Div, 2)),
     ("Pow", |b, c| direct(b, c, Op::Pow, 2)),
     ("MatMul", |b, c| direct(b, c, Op::MatMul, 2)),
-    ("Sqrt", |b, c| direct(b, c, Op::Sqrt, 1)),
-    ("Erf", |b, c| direct(b, c, Op::Erf, 1)),
-    ("Tanh", |b, c| direct(b, c, Op::Tanh, 1)),
-    ("Exp", |b, c| direct(b, c, Op::Exp, 1)),
+    ("Sqrt", |b, c| direct(b, c, Op::Unary(Function::Sqrt {}), 1)),
+    ("Erf", |b, c| direct(b, c, Op::Unary(Function::Erf {}), 1)),
+    ("Tanh", |b, c| direct(b, c, Op::Unary(Function::Tanh {}), 1)),
+    ("Exp", |b, c| direct(b, c, Op::Unary(Function::Exp {}), 1)),
     ("Neg", |b, c| direct(b, c, Op::Neg, 1)),
-    ("Reciprocal", |b, c| direct(b, c, Op::Reciprocal, 1)),
-    ("Sigmoid", |b, c| direct(b, c, Op::Sigmoid, 1)),
-    ("Relu", |b, c| direct(b, c, Op::Relu, 1)),
+    ("Reciprocal", |b, c| direct(b, c, Op::Unary(Function::Reciprocal {}), 1)),
+    ("Sigmoid", |b, c| direct(b, c, Op::Unary(Function::Sigmoid {}), 1)),
+    ("Relu", |b, c| direct(b, c, Op::Unary(Function::Relu {}), 1)),
     ("IsNaN", |b, c| direct(b, c, Op::IsNaN, 1)),
     // A few ops of the graph.
     ("Identity", |_, c| Ok(vec![c.operand(0)?.clone()])),
@@ -386,8 +386,8 @@ fn cast(b: &mut Builder, c: &Call) -> Results {
 
 fn gelu(b: &mut Builder, c: &Call) -> Results {
     match c.attribute("approximate").and_then(|a| a.s.as_deref()) {
-        None | Some(b"none") => direct(b, c, Op::Gelu(GeluForm::Erf), 1),
-        Some(b"tanh") => direct(b, c, Op::Gelu(GeluForm::Tanh), 1),
+        None | Some(b"none") => direct(b, c, Op::Unary(Function::Gelu(GeluForm::Erf)), 1),
+        Some(b"tanh") => direct(b, c, Op::Unary(Function::Gelu(GeluForm::Tanh)), 1),
         Some(_) => Err("its `approximate` is neither none nor tanh".into()),
     }
 }

@@ -3,7 +3,7 @@
 use super::{Options, place};
 use crate::diagnostic::Diagnostic;
 use crate::graph::verify::check_fused;
-use crate::graph::{Graph, NodeId, Op};
+use crate::graph::{Function, Graph, NodeId, Op};
 
 /// Runs the check.
 pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
@@ -38,8 +38,8 @@ fn why(graph: &Graph, id: NodeId) -> Option<&'static str> {
         Op::Softmax { .. } => "no attention around it",
         Op::MatMul => "a product of two secret values outside attention",
         Op::Gather { .. } => "no lookup of rows of a weight matrix",
-        Op::ReduceMean { .. } | Op::Sqrt | Op::Pow => "no normalisation around it",
-        Op::Tanh | Op::Erf => "no GELU around it",
+        Op::ReduceMean { .. } | Op::Unary(Function::Sqrt {}) | Op::Pow => "no normalisation around it",
+        Op::Unary(Function::Tanh {}) | Op::Unary(Function::Erf {}) => "no GELU around it",
         _ => return None,
     })
 }

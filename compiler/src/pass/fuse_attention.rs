@@ -265,7 +265,7 @@ fn fuse(graph: &mut Graph, softmax: NodeId, found: Found, pattern: Pattern) {
     let (v, v_factor) = merged(graph, v, [batch, heads, columns, value_width], false);
     let q = times(graph, q, factor * q_factor * k_factor, &origin);
     let v = times(graph, v, v_factor, &origin);
-    let attention = graph.push(Op::Attention { heads, pattern }, &[q, k, v], &origin);
+    let attention = graph.push(Op::attention(heads, pattern), &[q, k, v], &origin);
 
     let sizes = [batch, heads, rows, value_width];
     match joined(graph, result, sizes) {

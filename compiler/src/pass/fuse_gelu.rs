@@ -12,8 +12,8 @@ use std::collections::HashMap;
 
 use super::{Options, known};
 use crate::diagnostic::Diagnostic;
-use crate::graph::{GeluForm, Graph, NodeId, Op};
-use crate::tables::functions::{erf, gelu};
+use crate::graph::function::gelu;
+use crate::graph::{Function, GeluForm, Graph, NodeId, Op};
 
 /// Greatest difference to a form of GELU on the samples, relative to |x| + 1.
 const TOLERANCE: f64 = 1e-5;
@@ -23,12 +23,12 @@ const DEPTH: usize = 8;
 /// Runs the pass.
 pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
     for id in graph.order() {
-        if !matches!(graph.node(id).op, Op::Erf | Op::Tanh) {
+        if !matches!(graph.node(id).op, Op::Unary(Function::Erf {}) | Op::Unary(Function::Tanh {})) {
             continue;
         }
         if let Some((x, result, form)) = find(graph, id) {
             let origin = graph.node(id).origin.clone();
-            let new = graph.push(Op::Gelu(form), &[x], &origin);
+            let new = graph.push(Op::Unary(Function::Gelu(form)), &[x], &origin);
             graph.replace(result, new);
         }
     }
@@ -76,10 +76,7 @@ fn arguments(graph: &Graph, inner: NodeId) -> Vec<NodeId> {
 }
 
 fn is_element_wise(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Pow | Op::Erf | Op::Tanh | Op::Neg | Op::Reciprocal | Op::Sqrt
-    )
+    matches!(op, Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Pow | Op::Neg | Op::Unary(_))
 }
 
 /// Evaluates what depends on `x` and numbers alone, and gives what depends on `inner` among that, in order.
@@ -120,11 +117,8 @@ fn apply(op: &Op, a: f64, b: f64) -> f64 {
         Op::Mul => a * b,
         Op::Div => a / b,
         Op::Pow => a.powf(b),
-        Op::Erf => erf(a),
-        Op::Tanh => a.tanh(),
+        Op::Unary(f) => f.value(a),
         Op::Neg => -a,
-        Op::Reciprocal => 1.0 / a,
-        Op::Sqrt => a.sqrt(),
         _ => unreachable!("only element-wise operations are applied"),
     }
 }

@@ -10,7 +10,7 @@
 
 use super::{Options, known, rewrite};
 use crate::diagnostic::Diagnostic;
-use crate::graph::{Graph, NodeId, Op};
+use crate::graph::{Function, Graph, NodeId, Op};
 
 /// Runs the pass.
 pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
@@ -59,7 +59,7 @@ fn find(graph: &Graph, id: NodeId) -> Option<(NodeId, Op)> {
 /// d, if the node is 1/d.
 fn inverse(graph: &Graph, id: NodeId) -> Option<NodeId> {
     match (&graph.node(id).op, &graph.operands(id)[..]) {
-        (Op::Reciprocal, &[d]) => Some(d),
+        (Op::Unary(Function::Reciprocal {}), &[d]) => Some(d),
         (Op::Div, &[one, d]) if known::scalar(graph, one) == Some(1.0) => Some(d),
         _ => None,
     }
@@ -68,7 +68,7 @@ fn inverse(graph: &Graph, id: NodeId) -> Option<NodeId> {
 /// v, if the node is its square root.
 fn root(graph: &Graph, id: NodeId) -> Option<NodeId> {
     match (&graph.node(id).op, &graph.operands(id)[..]) {
-        (Op::Sqrt, &[v]) => Some(v),
+        (Op::Unary(Function::Sqrt {}), &[v]) => Some(v),
         (Op::Pow, &[v, half]) if known::scalar(graph, half) == Some(0.5) => Some(v),
         _ => None,
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use ndarray::{ArrayD, Axis};
 
 use crate::calibrate::Ranges;
-use crate::graph::{Graph, NodeId, Op};
+use crate::graph::{Function, Graph, NodeId, Op};
 use crate::lower::gelu;
 
 /// Sorts channels by period, wherever an activation has channels of several.
@@ -45,7 +45,7 @@ pub fn run(graph: &mut Graph, ranges: &mut Ranges) {
 
 /// The products before and after an activation, if it alone lies between them.
 fn neighbours(graph: &Graph, id: NodeId) -> Option<(NodeId, NodeId)> {
-    let Op::Gelu(_) = graph.node(id).op else { return None };
+    let Op::Unary(Function::Gelu(_)) = graph.node(id).op else { return None };
     let [first] = graph.operands(id)[..] else { return None };
     let [second] = graph.readers(id)[..] else { return None };
     let linear = |id: NodeId| graph.node(id).op == Op::Linear;

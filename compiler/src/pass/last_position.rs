@@ -131,7 +131,7 @@ fn own_slice(graph: &Graph, logits: NodeId) -> Option<(NodeId, usize)> {
 /// The slot of the operand whose rows an operation maps one by one to the result's.
 fn row_wise(graph: &Graph, id: NodeId) -> Option<usize> {
     match graph.node(id).op {
-        Op::Linear | Op::Normalize { .. } | Op::Gelu(_) | Op::Neg | Op::Tanh | Op::Relu => Some(0),
+        Op::Linear | Op::Normalize { .. } | Op::Unary(_) | Op::Neg => Some(0),
         Op::Add | Op::Sub | Op::Mul | Op::Div => {
             let (x, numbers, second) = known::split(graph, id)?;
             let width = *graph.node(id).shape.last()?;

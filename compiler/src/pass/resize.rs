@@ -95,7 +95,7 @@ fn axis(graph: &Graph, found: &Positions, id: NodeId) -> Result<Option<(usize, b
     let axis = match &node.op {
         Op::Embed => axis,
         Op::Linear | Op::Normalize { .. } if axis < last => axis,
-        Op::Gelu(_) | Op::AddWeight => axis,
+        Op::Unary(_) | Op::AddWeight => axis,
         Op::Add | Op::Concat { .. } if !all_alike() => return Err("its operands differ in their positions"),
         Op::Add => axis,
         Op::Concat { axis: along } if *along != axis => axis,

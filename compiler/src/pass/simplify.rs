@@ -129,7 +129,7 @@ fn reshape_later(graph: &Graph, id: NodeId, operands: &[NodeId]) -> Option<Simpl
         (matches!(graph.node(id).op, Op::Reshape) && keeps_rows).then_some(operand)
     };
     let slot = match node.op {
-        Op::Linear | Op::Normalize { .. } | Op::LayerNormalization { .. } | Op::Gelu(_) => 0,
+        Op::Linear | Op::Normalize { .. } | Op::LayerNormalization { .. } | Op::Unary(_) => 0,
         Op::MatMul
             if matches!(graph.node(operands[1]).op, Op::Weight { .. }) && graph.node(operands[1]).shape.len() == 2 =>
         {

@@ -307,8 +307,12 @@ fn least<T>(max: usize, attempt: impl Fn(usize) -> Option<T>) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::Function;
     use crate::graph::GeluForm;
-    use crate::tables::functions::gelu_even;
+
+    fn gelu_even(form: GeluForm, x: f64) -> f64 {
+        Function::Gelu(form).value(x) - 0.5 * x
+    }
 
     /// Interval, period, terms and greatest error of the least-squares solver in numpy (QR, 6001 points).
     #[test]
