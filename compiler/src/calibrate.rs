@@ -8,17 +8,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use ir::Pattern;
-use ndarray::{ArrayD, Axis, Ix3, Slice};
+use ndarray::{ArrayD, Axis, Slice};
 
 use crate::bounds::{self, Bound};
 use crate::diagnostic::Diagnostic;
-use crate::graph::{self, Function, Graph, NodeId, Op, Tensor};
+use crate::graph::kernel::{View, for_scores};
+use crate::graph::{self, Graph, NodeId, Op, Tensor};
+use crate::lower::activation;
 
 /// What calibration saw of one node.
 #[derive(Clone, Debug, Default)]
 pub struct NodeRange {
     /// Greatest absolute value of the result.
     pub abs: f64,
+    /// Least and greatest value of the result.
+    pub ends: Option<(f64, f64)>,
     /// `Normalize`: least and greatest sum of squares of a (centred) row of the operand.
     pub sum_squares: Option<(f64, f64)>,
     /// `Attention`: least and greatest row maximum of the scores, in nats.
@@ -27,7 +31,7 @@ pub struct NodeRange {
     pub score: f64,
     /// `Attention`: greatest distance of a score from its row's maximum.
     pub span: f64,
-    /// `Gelu`: greatest absolute value of each channel of the operand.
+    /// A gated activation: greatest absolute value of each channel of the operand.
     pub channels: Vec<f64>,
 }
 
@@ -37,6 +41,9 @@ pub struct Ranges {
     pub seen: HashMap<NodeId, NodeRange>,
     /// What the weights prove.
     pub bounds: HashMap<NodeId, Bound>,
+    /// Least and greatest sum of squares of a row, for normalisations whose rows are sums of table rows: of all that can
+    /// be asked for.
+    pub proven_squares: HashMap<NodeId, (f64, f64)>,
     /// Binary margin: 1 for real inputs, 2 where they were made up, so that margins double.
     pub margin: f64,
 }
@@ -78,17 +85,20 @@ pub fn run(graph: &Graph, samples: &[BTreeMap<String, Tensor>], margin: f64) -> 
         graph::eval::evaluate(graph, sample, None, &mut |id, tensor| {
             let Tensor::F32(value) = tensor else { return };
             let range = seen.entry(id).or_default();
-            range.abs = value.iter().fold(range.abs, |m, v| m.max(f64::from(v.abs())));
-            if let Op::Attention { heads, pattern, .. } = &graph.node(id).op {
+            for &v in value {
+                widen(&mut range.ends, f64::from(v));
+            }
+            range.abs = range.ends.map_or(0.0, |(lo, hi)| lo.abs().max(hi.abs()));
+            if let Op::Attention { pattern, .. } = &graph.node(id).op {
+                look_at_scores(range, graph, id, &kept, pattern);
                 let operands = graph.operands(id);
-                look_at_scores(range, &kept[&operands[0]], &kept[&operands[1]], *heads, pattern);
                 kept.remove(&operands[0]);
                 kept.remove(&operands[1]);
             }
             for reader in graph.readers(id) {
                 match graph.node(reader).op {
                     Op::Normalize { centred, .. } => look_at_rows(seen.entry(reader).or_default(), value, centred),
-                    Op::Unary(Function::Gelu(_)) => look_at_channels(seen.entry(reader).or_default(), value),
+                    Op::Unary(f) if activation::is_gated(f) => look_at_channels(seen.entry(reader).or_default(), value),
                     Op::Attention { .. } => {
                         kept.entry(id).or_insert_with(|| value.clone());
                     }
@@ -97,10 +107,11 @@ pub fn run(graph: &Graph, samples: &[BTreeMap<String, Tensor>], margin: f64) -> 
             }
         })?;
     }
-    Ok(Ranges { seen, bounds: bounds::provable(graph), margin })
+    Ok(Ranges { seen, bounds: bounds::provable(graph), proven_squares: bounds::squares(graph), margin })
 }
 
-fn widen(range: &mut Option<(f64, f64)>, value: f64) {
+/// Makes a range hold a value.
+pub fn widen(range: &mut Option<(f64, f64)>, value: f64) {
     *range = Some(range.map_or((value, value), |(lo, hi)| (lo.min(value), hi.max(value))));
 }
 
@@ -124,23 +135,33 @@ fn look_at_channels(range: &mut NodeRange, x: &ArrayD<f32>) {
     }
 }
 
-fn look_at_scores(range: &mut NodeRange, q: &ArrayD<f32>, k: &ArrayD<f32>, heads: usize, pattern: &Pattern) {
-    let three = "attention operands have three dimensions";
-    let q = q.view().into_dimensionality::<Ix3>().expect(three);
-    let k = k.view().into_dimensionality::<Ix3>().expect(three);
-    let depth = q.shape()[2] / heads;
-    for (q, k) in q.outer_iter().zip(k.outer_iter()) {
-        for head in 0..heads {
-            let columns = Slice::from(head * depth..(head + 1) * depth);
-            let scores = q.slice_axis(Axis(1), columns).dot(&k.slice_axis(Axis(1), columns).t());
-            for (row, &(from, to)) in scores.outer_iter().zip(&pattern.rows) {
-                let kept = row.slice_axis(Axis(0), Slice::from(from as usize..to as usize));
-                let least = f64::from(kept.iter().copied().fold(f32::INFINITY, f32::min));
-                let greatest = f64::from(kept.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-                widen(&mut range.row_max, greatest);
-                range.score = range.score.max(greatest.abs()).max(least.abs());
-                range.span = range.span.max(greatest - least);
-            }
+fn look_at_scores(
+    range: &mut NodeRange,
+    graph: &Graph,
+    id: NodeId,
+    kept: &HashMap<NodeId, ArrayD<f32>>,
+    pattern: &Pattern,
+) {
+    let operands = graph.operands(id);
+    let views: Vec<View> = operands
+        .iter()
+        .enumerate()
+        .map(|(slot, operand)| match (slot, &graph.node(*operand).op) {
+            (0 | 1, _) => View::F32(kept[operand].view()),
+            (_, Op::Weight { value, .. }) => View::F32(value.view()),
+            (_, Op::Const(value)) => value.view(),
+            // The values take no part in scores.
+            _ => View::F32(kept[&operands[1]].view()),
+        })
+        .collect();
+    for_scores(&graph.node(id).op, &views, |_, _, scores| {
+        for (row, &(from, to)) in scores.outer_iter().zip(&pattern.rows) {
+            let kept = row.slice_axis(Axis(0), Slice::from(from as usize..to as usize));
+            let least = f64::from(kept.iter().copied().fold(f32::INFINITY, f32::min));
+            let greatest = f64::from(kept.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            widen(&mut range.row_max, greatest);
+            range.score = range.score.max(greatest.abs()).max(least.abs());
+            range.span = range.span.max(greatest - least);
         }
-    }
+    });
 }

@@ -1,6 +1,6 @@
 //! The whole compiler, read as a table of contents: import, fuse, calibrate, lower, assign widths, schedule.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use ir::bytecode::Module;
@@ -11,10 +11,10 @@ use crate::calibrate::{self, Ranges};
 use crate::diagnostic::Diagnostic;
 use crate::emit::{self, Artifacts};
 use crate::entries::{Entry, Generation, Plan};
-use crate::graph::{DType, Graph, Tensor};
+use crate::graph::{DType, Graph, NodeId, Op, Tensor};
 use crate::lower::draft::Draft;
 use crate::lower::variant::Link;
-use crate::lower::{self, Context, Reveal, Scales, Step};
+use crate::lower::{self, Context, Reveal, Rungs, Scales, Step};
 use crate::onnx::{self, Bindings, Sequence};
 use crate::pass::resize::{self, Positions};
 use crate::pass::{self, Logits, assign_width, centre_logits, group_channels};
@@ -50,8 +50,8 @@ pub struct Compiled {
     pub made_up: bool,
     /// Number of calibration samples.
     pub samples: usize,
-    /// Fractional bits chosen.
-    pub scales: Scales,
+    /// Which scales each node works with.
+    pub rungs: Rungs,
     /// Fractional bits of the residual stream.
     pub residual: Scale,
     /// Stage `program`, by entry.
@@ -107,7 +107,7 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         Some((plan, positions)) => plan.entries(&fused, positions),
         None => vec![Entry { name: name.clone(), step: Step::Once, graph: fused.clone() }],
     };
-    let (lowered, scales) = lower_and_fit(&entries, &ranges, options.link, reveal)?;
+    let (lowered, rungs) = lower_and_fit(&entries, &ranges, options.link, reveal)?;
     let mut drafts = Vec::new();
     let mut programs = Vec::new();
     for (entry, (program, draft)) in entries.iter().zip(lowered) {
@@ -128,12 +128,12 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     Ok(Compiled {
         name,
         graph,
-        residual: lower::norm::residual_scale(&fused, &ranges, scales),
+        residual: lower::norm::residual_scale(&fused, &ranges),
         fused,
         ranges,
         made_up,
         samples: samples.len(),
-        scales,
+        rungs,
         programs,
         schedules,
         plan,
@@ -207,18 +207,21 @@ fn everywhere(
     }
 }
 
-/// Lowers with the most precise scales that fit 64 bits in every entry.
+/// Lowers with the most precise scales that fit 64 bits in every entry, node by node: where width runs out, the
+/// normalisations on the way open fewer bits; then a value on the way is lifted, at the price of a round; then scales
+/// become coarser.
 fn lower_and_fit(
     entries: &[Entry],
     ranges: &Ranges,
     link: Link,
     reveal: Reveal,
-) -> Result<(Vec<(Program, Draft)>, Scales), Diagnostic> {
-    let mut last = None;
-    for &scales in Scales::LADDER {
+) -> Result<(Vec<(Program, Draft)>, Rungs), Diagnostic> {
+    let mut rungs = Rungs::default();
+    let mut may_pay: HashSet<NodeId> = HashSet::new();
+    loop {
         let mut drafts: Vec<Draft> = Vec::new();
         for entry in entries {
-            let context = Context { step: entry.step, reveal, ..Context::new(&entry.graph, ranges, scales, link) };
+            let context = Context { step: entry.step, reveal, ..Context::new(&entry.graph, ranges, &rungs, link) };
             let draft = lower::run(&context, drafts.last().map_or_else(Draft::default, Draft::beside))?;
             if let Some(&(origin, bound, scale)) = draft.unfit.first() {
                 return Err(Diagnostic::new("a value does not fit any ring")
@@ -234,19 +237,37 @@ fn lower_and_fit(
         if let Some((last, others)) = drafts.split_last_mut() {
             others.iter_mut().for_each(|draft| draft.share(last));
         }
-        match assign_width::run_all(drafts) {
-            Ok(lowered) => return Ok((lowered, scales)),
-            Err(overflow) => last = Some(overflow),
+        let overflow = match assign_width::run_all(drafts, &|id| may_pay.contains(&id)) {
+            Ok(lowered) => return Ok((lowered, rungs)),
+            Err(overflow) => overflow,
+        };
+        let graph = &entries[0].graph;
+        let norms: Vec<NodeId> = overflow
+            .chain
+            .iter()
+            .copied()
+            .filter(|&id| matches!(graph.node(id).op, Op::Normalize { .. }) && rungs.of(id) == 0)
+            .collect();
+        let unpaid: Vec<NodeId> = overflow.chain.iter().copied().filter(|id| !may_pay.contains(id)).collect();
+        let coarser: Vec<NodeId> =
+            overflow.chain.iter().copied().filter(|&id| rungs.of(id) + 1 < Scales::LADDER.len()).collect();
+        if !norms.is_empty() {
+            rungs.0.extend(norms.into_iter().map(|id| (id, 1)));
+        } else if !unpaid.is_empty() {
+            may_pay.extend(unpaid);
+        } else if let Some(least) = coarser.iter().map(|&id| rungs.of(id)).min() {
+            let those: Vec<NodeId> = coarser.into_iter().filter(|&id| rungs.of(id) == least).collect();
+            rungs.0.extend(those.into_iter().map(|id| (id, least.max(1) + 1)));
+        } else {
+            return Err(Diagnostic::new(format!("`{}` needs more width than a ring has", overflow.op))
+                .at(format!("node \"{}\"", overflow.origin))
+                .because(format!(
+                    "its readers need {} bits at scale {}, even with the smallest scales that are worth having; a ring has 64",
+                    overflow.needed, overflow.scale
+                ))
+                .help("calibrate with inputs like the ones that will be asked: claims follow the ranges that were seen"));
         }
     }
-    let overflow = last.expect("the ladder has a rung");
-    Err(Diagnostic::new(format!("`{}` needs more width than a ring has", overflow.op))
-        .at(format!("node \"{}\"", overflow.origin))
-        .because(format!(
-            "its readers need {} bits at scale {}, even with the smallest scales that are worth having; a ring has 64",
-            overflow.needed, overflow.scale
-        ))
-        .help("calibrate with inputs like the ones that will be asked: claims follow the ranges that were seen"))
 }
 
 /// Entries that do not verify are the compiler's own mistake.

@@ -9,6 +9,7 @@ use ir::bytecode::Module;
 use ir::cost::{self, Cost};
 use serde_json::{Value, json};
 
+use crate::lower::Scales;
 use crate::lower::variant::Link;
 use crate::pipeline::Compiled;
 use crate::predict::rates::Speed;
@@ -23,7 +24,7 @@ pub fn compiled(compiled: &Compiled, program: (&Path, usize), weights: (&Path, u
     for ((path, bytes), what) in files {
         let _ = writeln!(out, "{:width$}  {:>9}  {what}", path.display().to_string(), size(bytes as u64));
     }
-    let s = compiled.scales;
+    let s = Scales::LADDER[0];
     let inputs: Vec<String> = first.inputs.iter().map(|i| format!("{}{}", i.name, i.shape)).collect();
     let outputs: Vec<String> = first.outputs.iter().map(|o| format!("{}{}", o.name, o.shape)).collect();
     let _ = writeln!(out, "\n{} -> {}", inputs.join(", "), outputs.join(", "));
@@ -38,6 +39,10 @@ pub fn compiled(compiled: &Compiled, program: (&Path, usize), weights: (&Path, u
         s.query,
         compiled.residual
     );
+    let coarser = compiled.rungs.0.values().filter(|&&rung| rung > 1).count();
+    if coarser > 0 {
+        let _ = writeln!(out, "{coarser} nodes work with fewer, for want of width");
+    }
     if let Some(plan) = &compiled.plan {
         let greatest = plan.decode.last().copied().unwrap_or(0);
         let _ = writeln!(out, "a context of {} tokens, which takes up to {} slots", plan.context, plan.slots());

@@ -123,6 +123,18 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
             bounded(index, *rows, format_args!("rows of {}", w.shape))?;
             x.clone()
         }
+        Op::Expand { x, shape } => {
+            let x = share(x)?;
+            broadcast_into(&x.shape, shape)?;
+            Type { shape: shape.clone(), ..x.clone() }
+        }
+        Op::MulRow { x, table, .. } => {
+            let x = share(x)?;
+            let Table::Const { scale, .. } = get(&program.tables, table.index(), "table").map(|t| &t.table)? else {
+                return fault(Code::Table, "not a constant");
+            };
+            Type { scale: scale_sum(x.scale, *scale)?, ..x.clone() }
+        }
         Op::Reshape { x, shape } => {
             let x = share(x)?;
             if x.shape.elements() != shape.elements() {

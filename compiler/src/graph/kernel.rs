@@ -245,6 +245,15 @@ fn index(position: Option<usize>, size: usize) -> Result<usize, String> {
     }
 }
 
+/// The elements as floats; booleans are 0 and 1.
+pub fn floats(tensor: &Tensor) -> ArrayD<f32> {
+    match tensor {
+        Tensor::F32(a) => a.clone(),
+        Tensor::I64(a) => a.mapv(|x| x as f32),
+        Tensor::Bool(a) => a.mapv(|x| f32::from(u8::from(x))),
+    }
+}
+
 /// An array in standard layout from row-major elements.
 pub fn from_vec<T>(shape: &[usize], elements: Vec<T>) -> ArrayD<T> {
     ArrayD::from_shape_vec(IxDyn(shape), elements).expect("the shape has as many elements")

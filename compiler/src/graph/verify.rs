@@ -13,8 +13,9 @@ use petgraph::Direction;
 
 use super::build::owner;
 use super::shape::{Typed, infer};
-use super::{DType, Function, Graph, Node, NodeId, Op, Owner};
+use super::{DType, Graph, Node, NodeId, Op, Owner};
 use crate::diagnostic::Diagnostic;
+use crate::lower::activation;
 
 /// Stage of a graph; see the head of [`crate::graph`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,18 +110,36 @@ pub fn check_fused(graph: &Graph, id: NodeId) -> Result<(), String> {
     if !is_fused(&node.op) {
         return Err("no such operation in the fused stage".into());
     }
-    let weights_from = match node.op {
-        Op::Embed | Op::Linear | Op::AddWeight | Op::AddRow => 1,
-        _ => usize::MAX,
+    // From this slot on, operands are weights (or constants, where that will do); before it they are computed.
+    let (known_from, constants) = match node.op {
+        Op::Embed | Op::Linear | Op::AddWeight | Op::AddRow => (1, false),
+        Op::Rotary { .. } => (1, true),
+        Op::Attention { .. } => (3, true),
+        Op::Add | Op::Sub | Op::Mul | Op::Concat { .. } => (usize::MAX, true),
+        _ => (usize::MAX, false),
     };
+    let mut computed = 0;
     for (slot, operand) in graph.operands(id).into_iter().enumerate() {
-        if matches!(graph.node(operand).op, Op::Const(_)) {
-            return Err(format!("operand {slot} is a constant"));
+        let (is_weight, is_constant) = match graph.node(operand).op {
+            Op::Weight { .. } => (true, false),
+            Op::Const(_) => (false, true),
+            _ => (false, false),
+        };
+        computed += usize::from(!is_weight && !is_constant);
+        match slot >= known_from {
+            true if is_weight || is_constant && constants => {}
+            true => return Err(format!("operand {slot} is no weight")),
+            false if !is_weight && !is_constant => {}
+            false if known_from == usize::MAX && constants => {}
+            false if is_weight => return Err(format!("operand {slot} is a weight")),
+            false => return Err(format!("operand {slot} is a constant")),
         }
-        let is_weight = matches!(graph.node(operand).op, Op::Weight { .. });
-        if is_weight != (slot >= weights_from) {
-            return Err(format!("operand {slot} is {} weight", if is_weight { "a" } else { "no" }));
+        if matches!(node.op, Op::Rotary { .. }) && slot > 0 && !is_constant {
+            return Err(format!("operand {slot} is not public"));
         }
+    }
+    if computed == 0 && !graph.operands(id).is_empty() {
+        return Err("all its operands are known".into());
     }
     if let Op::Attention { pattern, .. } = &node.op
         && let Some(row) = pattern.rows.iter().position(|(from, to)| from >= to)
@@ -138,6 +157,9 @@ pub fn check_fused(graph: &Graph, id: NodeId) -> Result<(), String> {
 
 /// Whether an operation belongs to the fused stage.
 fn is_fused(op: &Op) -> bool {
+    if let Op::Unary(f) = op {
+        return activation::is_gated(*f);
+    }
     matches!(
         op,
         Op::Input { .. }
@@ -152,7 +174,12 @@ fn is_fused(op: &Op) -> bool {
             | Op::AddWeight
             | Op::AddRow
             | Op::Normalize { .. }
-            | Op::Unary(Function::Gelu(_))
+            | Op::Const(_)
+            | Op::Sub
+            | Op::Neg
+            | Op::Mul
+            | Op::Expand
+            | Op::Rotary { .. }
             | Op::Attention { .. }
             | Op::Pick { .. }
     )

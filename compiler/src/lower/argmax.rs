@@ -27,7 +27,7 @@ pub const TOKEN: &str = "token";
 const VALUE_SCALE: Scale = 7;
 
 /// Reveals the winner among the elements of `logits`, which are below `bound`.
-pub fn lower(draft: &mut Draft, logits: Value, bound: f64) {
+pub fn choose_token(draft: &mut Draft, logits: Value, bound: f64) {
     let tokens: u32 = draft.shape(logits).iter().product();
     let shape = Shape(vec![1, tokens]);
     let ty = Type { kind: Kind::Share, width: MAX_WIDTH, scale: VALUE_SCALE, shape: shape.clone() };

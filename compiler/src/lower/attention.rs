@@ -10,13 +10,15 @@
 //! decode step has one query and a column for every slot, of which the public numbers of the run say which hold tokens:
 //! the others are struck from the comparison bits before they are counted, and from E.
 
+use std::sync::Arc;
+
 use ir::{Pattern, Scale, Table, TableId, Value};
 
 use super::draft::{Draft, LATER};
 use super::variant::{self, ExpVariant};
-use super::{Context, Step, slots};
+use super::{Context, Known, Step, Values, arithmetic, slots};
 use crate::diagnostic::Diagnostic;
-use crate::graph::NodeId;
+use crate::graph::{NodeId, Op};
 use crate::tables;
 
 /// Fractional bits of a score when it is clipped and exponentiated.
@@ -75,27 +77,30 @@ struct Grid {
     high: i64,
 }
 
-/// Lowers an attention; `operands` are q, k, v of shape [batch, rows or columns, heads · depth].
-pub fn lower(
-    context: &Context,
-    draft: &mut Draft,
-    operands: [Value; 3],
-    id: NodeId,
-    values: NodeId,
-    heads: usize,
-    pattern: &Pattern,
-) -> Result<Value, Diagnostic> {
-    let batch = draft.shape(operands[0])[0];
-    let looked_up = match context.step {
+/// Lowers an attention: q, k, v [batch, rows or columns, heads or kv_heads · depth], a bias where there is one.
+///
+/// Heads that share keys are rows of one product: q [batch·kv_heads, group·rows, depth], the pattern repeated, so that K
+/// and V are opened once.
+pub fn lower(context: &Context, draft: &mut Draft, values: &Values, id: NodeId) -> Result<Value, Diagnostic> {
+    let graph = context.graph;
+    let Op::Attention { heads, kv_heads, pattern, biased, .. } = &graph.node(id).op else { panic!("an attention") };
+    let nodes = graph.operands(id);
+    let (heads, kv_heads, biased) = (*heads as u32, *kv_heads as u32, *biased);
+    let operands = [0, 1, 2].map(|i| values[&nodes[i]]);
+    let (batch, group) = (draft.shape(operands[0])[0], heads / kv_heads);
+    let scales = context.scales(id);
+    let once = match context.step {
         Step::Once | Step::Prefill => pattern.clone(),
         Step::Decode { capacity } => Pattern::full(1, capacity),
     };
+    // The pattern of all heads that look at the same keys, one after another.
+    let looked_up = Pattern { columns: once.columns, rows: once.rows.repeat(group as usize) };
     let pattern = &looked_up;
     let row_max = context.ranges.row_max(id);
-    let value_bound = context.ranges.claim(values, 4.0);
-    let name = if *pattern == Pattern::causal(pattern.rows.len() as u32, pattern.columns) { "causal" } else { "kept" };
+    let value_bound = context.claim(nodes[2]);
+    let name = if once == Pattern::causal(once.rows.len() as u32, once.columns) { "causal" } else { "kept" };
     let table = draft.table(name, Table::Pattern(pattern.clone()));
-    let scores = f64::from(batch) * heads as f64 * pattern.kept() as f64;
+    let scores = f64::from(batch * kv_heads) * pattern.kept() as f64;
 
     let margin = MAXIMUM_MARGIN * context.ranges.margin;
     let (least, greatest) = (row_max.0 - margin, row_max.1 + margin);
@@ -113,27 +118,35 @@ pub fn lower(
     })?;
     let grid = grid(least, greatest, exp);
 
-    let [q, k, v] = operands.map(|x| split_heads(draft, x, heads as u32));
-    let q = draft.down_to(q, context.scales.query);
-    let k = draft.down_to(k, context.scales.query);
-    let v = draft.down_to(v, context.scales.value);
+    let [q, k, v] = [(0, group), (1, 1), (2, 1)].map(|(i, group)| split_heads(draft, operands[i], kv_heads, group));
+    let [q, k] = [(q, 0), (k, 1)].map(|(x, slot)| {
+        let x = draft.down_to(x, draft.scale(x).min(scales.query));
+        draft.may_lift(x, context.claim(nodes[slot]));
+        x
+    });
+    let v = draft.down_to(v, draft.scale(v).min(scales.value));
     draft.lift_point(v, value_bound);
     let (open_q, open_k) = (draft.open_whole(q, LATER), draft.open_whole(k, LATER));
     let open_k = keep_open(context.step, draft, open_k, "keys", pattern);
     let product = draft.sddmm(open_q, open_k, table);
-    let score = draft.down_to(product, SCORE_SCALE);
+    let score = draft.at_scale(product, SCORE_SCALE);
+    let score = match biased {
+        true => add_bias(context, draft, score, nodes[3], [batch, kv_heads, group], &once),
+        false => score,
+    };
     let greatest_score = context.ranges.seen[&id].score * SCORE_MARGIN * context.ranges.margin;
-    let shifted = shift_and_clip(context.step, draft, score, table, &grid, greatest_score, pattern);
+    let softmax = Softmax { step: context.step, table, pattern, group, greatest_score };
+    let shifted = softmax.shift_and_clip(draft, score, &grid);
     // A slot without a token has any score beside the row's maximum; as zero it breaks no claim of the exponential.
-    let shifted = keep_filled(context.step, draft, shifted);
-    let e = exponential(draft, shifted, exp, context.scales.value);
-    let e = keep_filled(context.step, draft, e);
+    let shifted = softmax.keep_filled(draft, shifted);
+    let e = exponential(draft, shifted, exp, scales.value);
+    let e = softmax.keep_filled(draft, e);
 
     let sum = draft.row_sum(e, table, 1);
     let rows = pattern.rows.len() as u32;
     let longest = pattern.rows.iter().map(|&(from, to)| to - from).max().unwrap_or(1);
     let greatest_sum = f64::from(longest) * (HEAD + 0.1).exp();
-    let sum = draft.reshape(sum, &[batch * heads as u32, rows, 1]);
+    let sum = draft.reshape(sum, &[batch * kv_heads, rows, 1]);
     // A step that looks back at many tokens sends least if E, new in every step, is opened narrow; where E has a row for
     // every token, what the dealer has to give for that would be too much.
     let open_e = match context.step {
@@ -154,69 +167,112 @@ pub fn lower(
     let open_result = draft.open_within(result, greatest_sum * value_bound);
     let open_inverse = draft.open_within(inverse, 1.01 / LEAST_SUM);
     let result = draft.mul(open_result, open_inverse);
-    Ok(join_heads(draft, result, batch))
+    Ok(join_heads(draft, result, batch, group))
 }
 
-/// Clipped scores less their row's maximum: within [-(reach), HEAD] of `exp`'s table. Two rounds.
-fn shift_and_clip(
+/// Packed scores [heads, kept] of a pattern.
+struct Softmax<'a> {
     step: Step,
+    table: TableId,
+    pattern: &'a Pattern,
+    /// How often the rows of one head stand in the pattern.
+    group: u32,
+    /// Greatest absolute score.
+    greatest_score: f64,
+}
+
+impl Softmax<'_> {
+    /// Clipped scores less their row's maximum: within [-(reach), HEAD] of `exp`'s table. Two rounds.
+    fn shift_and_clip(&self, draft: &mut Draft, score: Value, grid: &Grid) -> Value {
+        let (table, pattern, greatest_score) = (self.table, self.pattern, self.greatest_score);
+        let [all, kept] = draft.shape(score)[..] else { panic!("packed scores have two dimensions") };
+        let maxima = (1..=grid.count).map(|i| grid.base + (i << STEP_LOG2));
+        let thresholds: Vec<i64> =
+            [grid.low].into_iter().chain(maxima).chain([grid.high]).map(|t| t >> STEP_LOG2).collect();
+        let count = thresholds.len() as u32;
+        let farthest = grid.low.abs().max(grid.high.abs()) as f64;
+        let thresholds = draft.table("maxima", Table::Thresholds(thresholds));
+        let coarse = draft.down_to(score, -STEP_LOG2);
+        let coarse = draft.open_to_compare(coarse, greatest_score + f64::from(STEP_LOG2).exp2(), farthest);
+        let bits = draft.ge(coarse, thresholds);
+
+        // How many scores of a row reach each threshold.
+        let reach = self.keep_filled(draft, bits);
+        let reach = draft.row_sum(reach, table, 1);
+        let reach = draft.slice(reach, 2, 1, count - 1);
+        let longest = pattern.rows.iter().map(|&(from, to)| to - from).max().unwrap_or(1);
+        let counts = draft.open_to_compare(reach, f64::from(longest), 0.0);
+        let one = draft.table("one", Table::Thresholds(vec![1]));
+        let some = draft.ge(counts, one);
+        let rows = pattern.rows.len() as u32;
+        let some = draft.reshape(some, &[all, rows, count - 2]);
+        let reached = draft.sum(some, 2);
+        let reached = draft.reshape(reached, &[all, rows]);
+        let maximum = draft.halve(reached, -STEP_LOG2);
+        let maximum = draft.up_to(maximum, SCORE_SCALE);
+        let base = draft.constant("base", grid.base << SCORE_SCALE, SCORE_SCALE);
+        let maximum = draft.add_public(maximum, base);
+        let maximum = draft.spread(maximum, table, 1);
+
+        // score·inside + low·(1 - above_low) + high·above_high, with inside = above_low - above_high.
+        let bit = |draft: &mut Draft, i: u32| {
+            let bit = draft.slice(bits, 2, i, i + 1);
+            draft.reshape(bit, &[all, kept])
+        };
+        let (above_low, above_high) = (bit(draft, 0), bit(draft, count - 1));
+        let inside = draft.sub(above_low, above_high);
+        let open_inside = draft.open_within(inside, 1.0);
+        // Whole: nothing above the width that the exponential reads is needed of the product.
+        let score = draft.open_whole(score, LATER);
+        let kept_scores = draft.mul(score, open_inside);
+        // above_high = above_low - inside, so the two ends are low + (high - low)·above_low - high·inside.
+        let width = draft.constant("clip_width", grid.high - grid.low, 0);
+        let high = draft.constant("clip_high", grid.high, 0);
+        let (above_low, inside) = (draft.mul_public(above_low, width), draft.mul_public(inside, high));
+        let ends = draft.sub(above_low, inside);
+        let ends = draft.up_to(ends, SCORE_SCALE);
+        let low = draft.constant("clip_low", grid.low << SCORE_SCALE, SCORE_SCALE);
+        let ends = draft.add_public(ends, low);
+        let clipped = draft.add(kept_scores, ends);
+        draft.sub(clipped, maximum)
+    }
+
+    /// Zeroes what stands in slots without a token; `x` is [heads, kept, ..].
+    fn keep_filled(&self, draft: &mut Draft, x: Value) -> Value {
+        let Step::Decode { capacity } = self.step else { return x };
+        if self.group == 1 {
+            return draft.keep(x, 1, slots(capacity));
+        }
+        let shape = draft.shape(x).to_vec();
+        let by_head = [&shape[..1], &[self.group, capacity], &shape[2..]].concat();
+        let x = draft.reshape(x, &by_head);
+        let x = draft.keep(x, 2, slots(capacity));
+        draft.reshape(x, &shape)
+    }
+}
+
+/// Packed scores [batch·kv_heads, kept] plus the bias of what is kept.
+fn add_bias(
+    context: &Context,
     draft: &mut Draft,
     score: Value,
-    table: TableId,
-    grid: &Grid,
-    greatest_score: f64,
-    pattern: &Pattern,
+    bias: NodeId,
+    [batch, kv_heads, group]: [u32; 3],
+    once: &Pattern,
 ) -> Value {
-    let [all, kept] = draft.shape(score)[..] else { panic!("packed scores have two dimensions") };
-    let maxima = (1..=grid.count).map(|i| grid.base + (i << STEP_LOG2));
-    let thresholds: Vec<i64> =
-        [grid.low].into_iter().chain(maxima).chain([grid.high]).map(|t| t >> STEP_LOG2).collect();
-    let count = thresholds.len() as u32;
-    let farthest = grid.low.abs().max(grid.high.abs()) as f64;
-    let thresholds = draft.table("maxima", Table::Thresholds(thresholds));
-    let coarse = draft.down_to(score, -STEP_LOG2);
-    let coarse = draft.open_to_compare(coarse, greatest_score + f64::from(STEP_LOG2).exp2(), farthest);
-    let bits = draft.ge(coarse, thresholds);
-
-    // How many scores of a row reach each threshold.
-    let reach = keep_filled(step, draft, bits);
-    let reach = draft.row_sum(reach, table, 1);
-    let reach = draft.slice(reach, 2, 1, count - 1);
-    let longest = pattern.rows.iter().map(|&(from, to)| to - from).max().unwrap_or(1);
-    let counts = draft.open_to_compare(reach, f64::from(longest), 0.0);
-    let one = draft.table("one", Table::Thresholds(vec![1]));
-    let some = draft.ge(counts, one);
-    let rows = pattern.rows.len() as u32;
-    let some = draft.reshape(some, &[all, rows, count - 2]);
-    let reached = draft.sum(some, 2);
-    let reached = draft.reshape(reached, &[all, rows]);
-    let maximum = draft.halve(reached, -STEP_LOG2);
-    let maximum = draft.up_to(maximum, SCORE_SCALE);
-    let base = draft.constant("base", grid.base << SCORE_SCALE, SCORE_SCALE);
-    let maximum = draft.add_public(maximum, base);
-    let maximum = draft.spread(maximum, table, 1);
-
-    // score·inside + low·(1 - above_low) + high·above_high, with inside = above_low - above_high.
-    let bit = |draft: &mut Draft, i: u32| {
-        let bit = draft.slice(bits, 2, i, i + 1);
-        draft.reshape(bit, &[all, kept])
-    };
-    let (above_low, above_high) = (bit(draft, 0), bit(draft, count - 1));
-    let inside = draft.sub(above_low, above_high);
-    let open_inside = draft.open_within(inside, 1.0);
-    // Whole: nothing above the width that the exponential reads is needed of the product.
-    let score = draft.open_whole(score, LATER);
-    let kept_scores = draft.mul(score, open_inside);
-    // above_high = above_low - inside, so the two ends are low + (high - low)·above_low - high·inside.
-    let width = draft.constant("clip_width", grid.high - grid.low, 0);
-    let high = draft.constant("clip_high", grid.high, 0);
-    let (above_low, inside) = (draft.mul_public(above_low, width), draft.mul_public(inside, high));
-    let ends = draft.sub(above_low, inside);
-    let ends = draft.up_to(ends, SCORE_SCALE);
-    let low = draft.constant("clip_low", grid.low << SCORE_SCALE, SCORE_SCALE);
-    let ends = draft.add_public(ends, low);
-    let clipped = draft.add(kept_scores, ends);
-    draft.sub(clipped, maximum)
+    let Known { name, value, public } = context.known(bias).expect("a verified attention has a known bias");
+    let planes = value.shape()[0];
+    let mut packed = Vec::with_capacity((batch * kv_heads * group) as usize * once.kept() as usize);
+    for head in (0..batch).flat_map(|_| 0..kv_heads * group) {
+        let plane = value.index_axis(ndarray::Axis(0), if planes == 1 { 0 } else { head as usize });
+        for (row, &(from, to)) in once.rows.iter().enumerate() {
+            packed.extend((from..to).map(|column| plane[[row, column as usize]]));
+        }
+    }
+    let shape = [(batch * kv_heads) as usize, group as usize * once.kept() as usize];
+    let name = format!("{name}, kept scores");
+    let known = Known { name, value: Arc::new(crate::graph::kernel::from_vec(&shape, packed)), public };
+    arithmetic::add_known(draft, score, &known)
 }
 
 /// What is looked up: the rows that are new, and in an entry for generation all that were kept before.
@@ -224,14 +280,6 @@ fn keep_open(step: Step, draft: &mut Draft, new: Value, name: &str, pattern: &Pa
     match step {
         Step::Once => new,
         Step::Prefill | Step::Decode { .. } => draft.cache(new, name, pattern.columns),
-    }
-}
-
-/// Zeroes what stands in slots without a token; `x` is [heads, slots, ..].
-fn keep_filled(step: Step, draft: &mut Draft, x: Value) -> Value {
-    match step {
-        Step::Once | Step::Prefill => x,
-        Step::Decode { capacity } => draft.keep(x, 1, slots(capacity)),
     }
 }
 
@@ -272,18 +320,19 @@ fn grid(least: f64, greatest: f64, exp: &ExpVariant) -> Grid {
     Grid { base, count, low, high }
 }
 
-/// [batch, n, heads·depth] -> [batch·heads, n, depth].
-fn split_heads(draft: &mut Draft, x: Value, heads: u32) -> Value {
+/// [batch, n, heads·group·depth] -> [batch·heads, group·n, depth].
+fn split_heads(draft: &mut Draft, x: Value, heads: u32, group: u32) -> Value {
     let [batch, n, width] = draft.shape(x)[..] else { panic!("attention operands have three dimensions") };
-    let x = draft.reshape(x, &[batch, n, heads, width / heads]);
+    let depth = width / (heads * group);
+    let x = draft.reshape(x, &[batch, n, heads * group, depth]);
     let x = draft.transpose(x, &[0, 2, 1, 3]);
-    draft.reshape(x, &[batch * heads, n, width / heads])
+    draft.reshape(x, &[batch * heads, group * n, depth])
 }
 
-/// [batch·heads, n, depth] -> [batch, n, heads·depth].
-fn join_heads(draft: &mut Draft, x: Value, batch: u32) -> Value {
-    let [all, n, depth] = draft.shape(x)[..] else { panic!("three dimensions") };
-    let heads = all / batch;
+/// [batch·heads, group·n, depth] -> [batch, n, heads·group·depth].
+fn join_heads(draft: &mut Draft, x: Value, batch: u32, group: u32) -> Value {
+    let [all, rows, depth] = draft.shape(x)[..] else { panic!("three dimensions") };
+    let (heads, n) = (all / batch * group, rows / group);
     let x = draft.reshape(x, &[batch, heads, n, depth]);
     let x = draft.transpose(x, &[0, 2, 1, 3]);
     draft.reshape(x, &[batch, n, heads * depth])

@@ -9,6 +9,8 @@ use ir::program::{Input, NamedTable, Output, Program, Public, State, WeightDecl}
 use ir::{MAX_WIDTH, Op, Origin, OutputId, PublicId, Scale, Shape, StateId, Table, TableId, Value, Weight, Width};
 use ndarray::ArrayD;
 
+use crate::graph::NodeId;
+
 /// Stands for a width that `assign_width` decides.
 pub const LATER: Width = 0;
 
@@ -23,8 +25,19 @@ pub struct Item {
     pub shape: Shape,
     /// Where it comes from.
     pub origin: Origin,
-    /// The value could be opened at this many bits and lifted, off the critical path, if width runs out before it.
-    pub lift_point: Option<Width>,
+    /// The graph node that is being lowered.
+    pub node: NodeId,
+    /// The value could be opened and lifted if width runs out before it.
+    pub lift_point: Option<LiftPoint>,
+}
+
+/// A place where width may be regained: the value is opened and lifted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LiftPoint {
+    /// Bits of the opening.
+    pub width: Width,
+    /// It takes no round of its own: it lies off the critical path.
+    pub free: bool,
 }
 
 /// See the module head.
@@ -40,7 +53,7 @@ pub struct Draft {
     pub output_bounds: Vec<f64>,
     /// Values that fit no ring: origin, greatest absolute value, scale.
     pub unfit: Vec<(Origin, f64, Scale)>,
-    origin: Option<Origin>,
+    origin: Option<(Origin, NodeId)>,
     /// How many of the states have been appended to.
     appended: usize,
 }
@@ -63,12 +76,12 @@ impl Draft {
     }
 
     /// Names the graph node that the following instructions come from.
-    pub fn set_origin(&mut self, name: &str) {
+    pub fn set_origin(&mut self, node: NodeId, name: &str) {
         let index = self.program.origins.iter().position(|o| o == name).unwrap_or_else(|| {
             self.program.origins.push(name.to_owned());
             self.program.origins.len() - 1
         });
-        self.origin = Some(Origin(index as u32));
+        self.origin = Some((Origin(index as u32), node));
     }
 
     /// Fractional bits of a value.
@@ -82,8 +95,8 @@ impl Draft {
     }
 
     fn push(&mut self, op: Op, scale: Scale, shape: Vec<u32>) -> Value {
-        let origin = self.origin.expect("an origin is set before the first instruction");
-        self.items.push(Item { op, scale, shape: Shape(shape), origin, lift_point: None });
+        let (origin, node) = self.origin.expect("an origin is set before the first instruction");
+        self.items.push(Item { op, scale, shape: Shape(shape), origin, node, lift_point: None });
         Value(self.items.len() as u32 - 1)
     }
 
@@ -338,20 +351,59 @@ impl Draft {
         self.push(Op::Open { x, width, whole: true }, scale, shape)
     }
 
-    /// Marks a value with |x| < bound as a place where width may be regained.
+    /// Marks a value with |x| < bound as a place where width may be regained off the critical path.
     pub fn lift_point(&mut self, x: Value, bound: f64) {
-        let width = self.claim_width(bound, self.scale(x));
-        self.items[x.index()].lift_point = Some(width);
+        self.mark(x, bound, true);
+    }
+
+    /// Marks a value with |x| < bound as a place where width may be regained at the price of a round.
+    pub fn may_lift(&mut self, x: Value, bound: f64) {
+        self.mark(x, bound, false);
+    }
+
+    fn mark(&mut self, x: Value, bound: f64, free: bool) {
+        let scale = self.scale(x);
+        if let (Some(width), None) = (claim_bits(bound, scale), self.items[x.index()].lift_point) {
+            self.items[x.index()].lift_point = Some(LiftPoint { width, free });
+        }
     }
 
     /// Least width n with bound·2^scale < 2^(n-2), at least 3; noted in `unfit` if that exceeds 64.
     fn claim_width(&mut self, bound: f64, scale: Scale) -> Width {
-        let bits = (bound * f64::from(scale).exp2() + 1.0).log2().ceil() + 2.0;
-        if bits.is_nan() || bits > f64::from(MAX_WIDTH) {
-            self.unfit.push((self.origin.expect("an origin is set before the first claim"), bound, scale));
-            return MAX_WIDTH;
+        claim_bits(bound, scale).unwrap_or_else(|| {
+            self.unfit.push((self.origin.expect("an origin is set before the first claim").0, bound, scale));
+            MAX_WIDTH
+        })
+    }
+
+    /// Zeros of a shape, at scale 0.
+    pub fn zeros(&mut self, shape: &[u32]) -> Value {
+        assert!(!self.items.is_empty(), "a program begins with an input");
+        let mut x = Value(0);
+        for axis in 0..self.shape(x).len() {
+            x = self.slice(x, axis as u32, 0, 1);
         }
-        bits.max(3.0) as Width
+        let x = self.reshape(x, &[]);
+        let zero = self.sub(x, x);
+        let zero = self.halve(zero, -self.scale(zero));
+        self.expand(zero, shape)
+    }
+
+    /// Copies along broadcast axes.
+    pub fn expand(&mut self, x: Value, shape: &[u32]) -> Value {
+        if self.shape(x) == shape {
+            return x;
+        }
+        let scale = self.scale(x);
+        self.push(Op::Expand { x, shape: Shape(shape.to_vec()) }, scale, shape.to_vec())
+    }
+
+    /// x [.., d] times the row of a constant table [n, d] at a public run-time index.
+    pub fn mul_row(&mut self, x: Value, table: TableId, index: Public) -> Value {
+        let index = self.public(index);
+        let Table::Const { scale, .. } = self.program.table(table) else { panic!("a constant table") };
+        let (scale, shape) = (self.scale(x) + scale, self.shape(x).to_vec());
+        self.push(Op::MulRow { x, table, index }, scale, shape)
     }
 
     /// The opened value.
@@ -440,4 +492,10 @@ impl Draft {
         let (scale, shape) = (self.scale(x), self.shape(x).to_vec());
         self.push(Op::Reveal { x, output: ir::OutputId(self.program.outputs.len() as u32 - 1), to }, scale, shape);
     }
+}
+
+/// Least width n with bound·2^scale < 2^(n-2), at least 3; none above 64.
+fn claim_bits(bound: f64, scale: Scale) -> Option<Width> {
+    let bits = (bound * f64::from(scale).exp2() + 1.0).log2().ceil() + 2.0;
+    (bits <= f64::from(MAX_WIDTH)).then(|| bits.max(3.0) as Width)
 }

@@ -1,29 +1,35 @@
 //! Lowering: from the fused float graph to protocols.
 //!
-//! One file per graph op. A lowering chooses scales, claims and tables from the calibrated ranges, and a protocol
-//! variant where there are several ([`variant`]); it leaves ring widths to `pass::assign_width`.
+//! One file for each construct: what it costs in rounds, which scales, claims and tables it takes from the calibrated
+//! ranges, and where there are several, which protocol variant ([`variant`]). Ring widths are left to
+//! `pass::assign_width`; a node whose width runs out is lowered again with coarser scales of its own ([`Rungs`]).
 
+pub mod activation;
 pub mod argmax;
+pub mod arithmetic;
 pub mod attention;
 pub mod draft;
-pub mod gelu;
+pub mod linear;
+pub mod moves;
 pub mod norm;
+pub mod rotary;
 pub mod variant;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ir::program::{Encoding, Input, Output, Public};
 use ir::{Kind, MAX_WIDTH, Party, Scale, Shape, Table, Type, Value};
+use ndarray::ArrayD;
 
 use crate::calibrate::Ranges;
 use crate::diagnostic::Diagnostic;
-use crate::graph::{DType, Function, Graph, NodeId, Op};
+use crate::graph::{DType, Graph, NodeId, Op};
 use crate::tables::{SplineFit, TableError};
 use draft::Draft;
 use variant::Link;
 
-/// Fractional bits that the lowering works with. Chosen on trained models (see ARCHITECTURE.md, Widths and scales);
-/// `assign_width` reports an overflow and the pipeline retries with a smaller set.
+/// Fractional bits that the lowering of a node works with. Chosen on trained models (see ARCHITECTURE.md, Ranges).
 #[derive(Clone, Copy, Debug)]
 pub struct Scales {
     /// Server-owned matrices.
@@ -70,14 +76,27 @@ impl Scales {
         ..Scales::FINEST
     };
 
-    /// From the most precise set to the one that spends least width.
+    /// From the most precise set to the one that spends least width. Between the first two a `Normalize` opens its rows
+    /// with no more bits than its least row needs, which costs nothing that shows.
     pub const LADDER: &[Scales] = &[
+        Scales::FINEST,
         Scales::FINEST,
         Scales { weight: 13, ..Scales::FINEST },
         Scales { weight: 12, query: 10, ..Scales::FINEST },
         Scales::COARSER,
         Scales { weight: 11, operand: 11, query: 9, norm_bits: 9, ..Scales::COARSER },
     ];
+}
+
+/// How far down [`Scales::LADDER`] each node is; the top where nothing is said.
+#[derive(Clone, Debug, Default)]
+pub struct Rungs(pub HashMap<NodeId, usize>);
+
+impl Rungs {
+    /// A node's place.
+    pub fn of(&self, id: NodeId) -> usize {
+        self.0.get(&id).copied().unwrap_or(0)
+    }
 }
 
 /// Which entry of a module a graph is lowered to. In the last two, keys and values are kept from step to step.
@@ -115,8 +134,8 @@ pub struct Context<'a> {
     pub graph: &'a Graph,
     /// Calibrated and provable ranges.
     pub ranges: &'a Ranges,
-    /// Fractional bits.
-    pub scales: Scales,
+    /// Which scales each node works with.
+    pub rungs: &'a Rungs,
     /// Fractional bits of the residual stream.
     pub residual: Scale,
     /// Prices protocol variants.
@@ -129,34 +148,77 @@ pub struct Context<'a> {
 
 impl<'a> Context<'a> {
     /// For a run by itself that reveals the graph's outputs.
-    pub fn new(graph: &'a Graph, ranges: &'a Ranges, scales: Scales, link: Link) -> Context<'a> {
-        let residual = norm::residual_scale(graph, ranges, scales);
-        Context { graph, ranges, scales, residual, link, step: Step::Once, reveal: Reveal::Outputs }
+    pub fn new(graph: &'a Graph, ranges: &'a Ranges, rungs: &'a Rungs, link: Link) -> Context<'a> {
+        let residual = norm::residual_scale(graph, ranges);
+        Context { graph, ranges, rungs, residual, link, step: Step::Once, reveal: Reveal::Outputs }
+    }
+
+    /// The scales that a node works with.
+    pub fn scales(&self, id: NodeId) -> Scales {
+        Scales::LADDER[self.rungs.of(id).min(Scales::LADDER.len() - 1)]
+    }
+
+    /// Greatest absolute value of a node's result to reckon with: see [`Ranges::claim`].
+    pub fn claim(&self, id: NodeId) -> f64 {
+        self.ranges.claim(id, CLAIM_MARGIN)
+    }
+
+    /// What an operand is, if it is known at compile time.
+    pub fn known(&self, id: NodeId) -> Option<Known> {
+        match &self.graph.node(id).op {
+            Op::Weight { name, value } => Some(Known { name: name.clone(), value: value.clone(), public: false }),
+            Op::Const(value) => Some(Known {
+                name: format!("{} constant {}", self.graph.node(id).origin, id.index()),
+                value: Arc::new(crate::graph::kernel::floats(value)),
+                public: true,
+            }),
+            _ => None,
+        }
     }
 }
 
+/// A tensor that is known at compile time.
+pub struct Known {
+    /// Name of the weight.
+    pub name: String,
+    /// Elements.
+    pub value: Arc<ArrayD<f32>>,
+    /// Known to both parties, not to the server alone.
+    pub public: bool,
+}
+
+/// Values may exceed what was seen by this factor, where nothing better is known.
+pub const CLAIM_MARGIN: f64 = 4.0;
+
+/// Values of the nodes that are lowered so far.
+pub type Values = HashMap<NodeId, Value>;
+
 /// Lowers a fused graph into a draft that may know weights and states of other entries.
 pub fn run(context: &Context, mut draft: Draft) -> Result<Draft, Diagnostic> {
-    let (graph, scales) = (context.graph, context.scales);
-    let mut values: HashMap<NodeId, Value> = HashMap::new();
-    for id in graph.order() {
-        let node = graph.node(id);
-        draft.set_origin(&node.origin);
+    let graph = context.graph;
+    let mut values = Values::new();
+    // Inputs come first: what follows may need a share of zeros, which is made from one.
+    let (inputs, others): (Vec<NodeId>, Vec<NodeId>) =
+        graph.order().into_iter().partition(|&id| matches!(graph.node(id).op, Op::Input { .. }));
+    for id in inputs.into_iter().chain(others) {
+        draft.set_origin(id, &graph.node(id).origin);
         if let Some(value) = lower(context, &mut draft, &mut values, id)? {
             values.insert(id, value);
         }
     }
     for (name, id) in &graph.outputs {
         let node = graph.node(*id);
-        draft.set_origin(&node.origin);
-        let (mut x, bound) = (values[id], context.ranges.claim(*id, 4.0));
+        draft.set_origin(*id, &node.origin);
+        let (mut x, bound) = (arithmetic::operand(context, &mut draft, &values, *id), context.claim(*id));
         if context.reveal == Reveal::Token {
-            argmax::lower(&mut draft, x, bound);
+            argmax::choose_token(&mut draft, x, bound);
             continue;
         }
-        if draft.scale(x) > scales.output {
-            x = draft.down_to(x, scales.output);
+        let scale = context.scales(*id).output;
+        if draft.scale(x) > scale {
+            x = draft.down_to(x, scale);
         }
+        draft.may_lift(x, bound);
         let shape = Shape(node.shape.iter().map(|&d| d as u32).collect());
         draft.output_bounds.push(bound);
         draft.reveal(x, Output { name: name.clone(), shape, to: Party::Client });
@@ -164,45 +226,21 @@ pub fn run(context: &Context, mut draft: Draft) -> Result<Draft, Diagnostic> {
     Ok(draft)
 }
 
-/// Lowers one node; weights give no value, they are taken where they are read.
-fn lower(
-    context: &Context,
-    draft: &mut Draft,
-    values: &mut HashMap<NodeId, Value>,
-    id: NodeId,
-) -> Result<Option<Value>, Diagnostic> {
+/// Lowers one node; what is known at compile time gives no value, it is taken where it is read.
+fn lower(context: &Context, draft: &mut Draft, values: &mut Values, id: NodeId) -> Result<Option<Value>, Diagnostic> {
     let node = context.graph.node(id);
     let operands = context.graph.operands(id);
     let value = match &node.op {
-        Op::Weight { .. } => return Ok(None),
+        Op::Weight { .. } | Op::Const(_) => return Ok(None),
         Op::Input { name } => input(draft, context, id, name)?,
-        Op::Embed => {
-            let (table_name, table) = weight(context, operands[1]);
-            let table = draft.weight(table_name, table, context.residual);
-            draft.linear(values[&operands[0]], table)
-        }
-        Op::AddWeight => {
-            let x = values[&operands[0]];
-            let (name, value) = weight(context, operands[1]);
-            let weight = draft.weight(name, value, draft.scale(x));
-            draft.add_weight(x, weight)
-        }
-        Op::AddRow => {
-            let x = values[&operands[0]];
-            let (name, value) = weight(context, operands[1]);
-            let bound = value.shape()[0] as u32;
-            let weight = draft.weight(name, value, draft.scale(x));
-            draft.add_row(x, weight, Public { name: "position".to_owned(), bound })
-        }
-        Op::Linear => linear(context, draft, values[&operands[0]], &operands),
-        Op::Add => {
-            let (x, y) = (values[&operands[0]], values[&operands[1]]);
-            let scale = draft.scale(x).min(draft.scale(y)).min(context.residual);
-            let (x, y) = (draft.down_to(x, scale), draft.down_to(y, scale));
-            let x = draft.at_scale(x, context.residual);
-            let y = draft.at_scale(y, context.residual);
-            draft.add(x, y)
-        }
+        Op::Embed => linear::embed(context, draft, values[&operands[0]], &operands),
+        Op::AddWeight => linear::add_weight(context, draft, values[&operands[0]], &operands),
+        Op::AddRow => linear::add_row(context, draft, values[&operands[0]], &operands),
+        Op::Linear => linear::lower(context, draft, values[&operands[0]], id, &operands),
+        Op::Add => arithmetic::add(context, draft, values, id, false),
+        Op::Sub => arithmetic::add(context, draft, values, id, true),
+        Op::Neg => arithmetic::negate(draft, values[&operands[0]]),
+        Op::Mul => arithmetic::mul(context, draft, values, id),
         Op::Normalize { epsilon, centred } => {
             let (normalised, lifted) =
                 norm::lower(context, draft, values[&operands[0]], id, operands[0], f64::from(*epsilon), *centred)?;
@@ -213,53 +251,19 @@ fn lower(
             }
             normalised
         }
-        Op::Unary(Function::Gelu(form)) => gelu::lower(context, draft, values[&operands[0]], id, operands[0], *form)?,
-        Op::Attention { heads, pattern, .. } => {
-            let [q, k, v] = [0, 1, 2].map(|i| values[&operands[i]]);
-            attention::lower(context, draft, [q, k, v], id, operands[2], *heads, pattern)?
+        Op::Unary(f) if activation::is_gated(*f) => {
+            activation::lower(context, draft, values[&operands[0]], id, operands[0], *f)?
         }
-        Op::Slice { axis, from, to } => draft.slice(values[&operands[0]], *axis as u32, *from as u32, *to as u32),
-        Op::Transpose { perm } => {
-            let perm: Vec<u32> = perm.iter().map(|&p| p as u32).collect();
-            draft.transpose(values[&operands[0]], &perm)
+        Op::Rotary { heads, partner, at_position } => {
+            rotary::lower(context, draft, values[&operands[0]], id, *heads, partner, *at_position)
         }
-        Op::Reshape => {
-            let shape: Vec<u32> = node.shape.iter().map(|&d| d as u32).collect();
-            draft.reshape(values[&operands[0]], &shape)
-        }
-        Op::Concat { axis } => {
-            let xs: Vec<Value> = operands.iter().map(|o| values[o]).collect();
-            let scale = xs.iter().map(|&x| draft.scale(x)).min().expect("concatenation of something");
-            let xs: Vec<Value> = xs.into_iter().map(|x| draft.down_to(x, scale)).collect();
-            draft.concat(&xs, *axis as u32)
-        }
-        Op::Pick { axis } => {
-            let x = values[&operands[0]];
-            let bound = draft.shape(x)[*axis];
-            draft.pick(x, *axis as u32, Public { name: "position".to_owned(), bound })
+        Op::Attention { .. } => attention::lower(context, draft, values, id)?,
+        Op::Slice { .. } | Op::Transpose { .. } | Op::Reshape | Op::Expand | Op::Concat { .. } | Op::Pick { .. } => {
+            moves::lower(context, draft, values, id)
         }
         other => panic!("the fused stage has no {other:?}"),
     };
     Ok(Some(value))
-}
-
-/// x·w + b; the operand is brought to the scale that products work at.
-fn linear(context: &Context, draft: &mut Draft, x: Value, operands: &[NodeId]) -> Value {
-    let x = if draft.scale(x) > context.scales.operand { draft.down_to(x, context.scales.operand) } else { x };
-    let (name, value) = weight(context, operands[1]);
-    let w = draft.weight(name, value, context.scales.weight);
-    let product = draft.linear(x, w);
-    let Some(&bias) = operands.get(2) else { return product };
-    let (name, value) = weight(context, bias);
-    let b = draft.weight(name, value, draft.scale(product));
-    draft.add_weight(product, b)
-}
-
-fn weight<'a>(context: &'a Context, id: NodeId) -> (&'a str, std::sync::Arc<ndarray::ArrayD<f32>>) {
-    match &context.graph.node(id).op {
-        Op::Weight { name, value } => (name, value.clone()),
-        other => panic!("a verified fused graph has a weight here, not {other:?}"),
-    }
 }
 
 /// The table of a spline, or what is wrong with its interval.
@@ -272,13 +276,16 @@ fn spline(context: &Context, id: NodeId, fit: Result<SplineFit, TableError>) -> 
     })
 }
 
+/// Fractional bits of a real input.
+const INPUT_SCALE: Scale = 14;
+
 /// Token ids become one-hot rows, real numbers fixed point.
 fn input(draft: &mut Draft, context: &Context, id: NodeId, name: &str) -> Result<Value, Diagnostic> {
     let node = context.graph.node(id);
     let shape: Vec<u32> = node.shape.iter().map(|&d| d as u32).collect();
     let share = |scale, shape| Type { kind: Kind::Share, width: MAX_WIDTH, scale, shape: Shape(shape) };
     let (encoding, ty) = match node.dtype {
-        DType::F32 => (Encoding::Fixed, share(context.scales.operand, shape.clone())),
+        DType::F32 => (Encoding::Fixed, share(INPUT_SCALE, shape.clone())),
         DType::I64 | DType::Bool => {
             let embeds = context.graph.readers(id).into_iter().find(|&r| context.graph.node(r).op == Op::Embed);
             let Some(embed) = embeds else {

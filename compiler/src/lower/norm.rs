@@ -4,7 +4,7 @@
 //! with the x that is open already. Where the stream was not centred at compile time, d·x - Σx takes the mean's
 //! place: exact and local, at log2(d) bits of headroom.
 
-use ir::{Scale, Value};
+use ir::{MAX_WIDTH, Scale, Value};
 
 use super::draft::Draft;
 use super::{Context, Scales};
@@ -26,16 +26,20 @@ const LEAST_RESIDUAL: Scale = 14;
 const GREATEST_RESIDUAL: Scale = 20;
 
 /// Fractional bits of the residual stream: the row with the least deviation keeps `norm_bits` - 1 significant bits.
-pub fn residual_scale(graph: &Graph, ranges: &Ranges, scales: Scales) -> Scale {
+pub fn residual_scale(graph: &Graph, ranges: &Ranges) -> Scale {
     let mut scale = LEAST_RESIDUAL;
     for id in graph.order() {
         if let Op::Normalize { epsilon, .. } = graph.node(id).op {
             let d = *graph.node(id).shape.last().expect("rows") as f64;
-            let least = (ranges.sum_squares(id).0 / d + f64::from(epsilon)).sqrt();
-            scale = scale.max(scales.norm_bits - 1 + (1.0 / least).log2().ceil() as Scale);
+            scale = scale.max(row_scale(ranges.sum_squares(id).0, d, f64::from(epsilon), Scales::LADDER[0].norm_bits));
         }
     }
     scale.min(GREATEST_RESIDUAL)
+}
+
+/// Fractional bits at which a row of d elements with a sum of squares keeps `bits` - 1 significant ones.
+fn row_scale(sum_squares: f64, d: f64, epsilon: f64, bits: Scale) -> Scale {
+    bits - 1 + (1.0 / (sum_squares / d + epsilon).sqrt()).log2().ceil() as Scale
 }
 
 /// Gives the normalised rows and, if `x` has other readers, x itself lifted from its opening.
@@ -57,11 +61,30 @@ pub fn lower(
     }
     // The rows are `factor` times the centred ones, so sums of squares are factor² times.
     let square = factor * factor;
-    let (lo, hi) = (seen.0 / margin * square, seen.1 * margin * square);
-    let bound = context.ranges.claim(operand, 4.0) * if centred { 1.0 } else { 2.0 };
+    let (mut lo, mut hi) = (seen.0 / margin * square, seen.1 * margin * square);
+    if let Some(proof) = context.ranges.proven_squares.get(&id) {
+        (lo, hi) = (proof.0 * square, proof.1 * square);
+    }
+    let bound = context.claim(operand) * if centred { 1.0 } else { 2.0 };
+    let scales = context.scales(id);
 
+    if context.rungs.of(id) > 0 {
+        // As few bits as the least row can do with.
+        let enough = row_scale(lo / square, d, epsilon, scales.norm_bits) + 1;
+        rows = draft.down_to(rows, draft.scale(rows).min(enough));
+    }
     let opened = draft.open_within(rows, bound);
-    let sum = draft.sum_squares(opened);
+    // A sum that fits no ring is taken of a coarser copy: 1/sigma needs few bits of a row that long.
+    let spare = f64::from(MAX_WIDTH) - 4.0 - (4.0 * hi).log2().ceil();
+    let coarse = draft.scale(rows).min((spare / 2.0).floor() as Scale);
+    let sum = match coarse < draft.scale(rows) {
+        true => {
+            let copy = draft.down_to(rows, coarse);
+            let copy = draft.open_within(copy, bound);
+            draft.sum_squares(copy)
+        }
+        false => draft.sum_squares(opened),
+    };
     // The least sum keeps 12 significant bits, or all that it has.
     let sum_scale = draft.scale(sum).min(12 - lo.log2().floor() as Scale);
     let sum = draft.down_to(sum, sum_scale);
@@ -69,7 +92,7 @@ pub fn lower(
 
     let inverse = move |v: f64| 1.0 / (factor * (v / (square * d) + epsilon).sqrt());
     let (greatest, least) = (inverse(lo), inverse(hi));
-    let scale = context.scales.norm_bits + 1 - least.log2().floor() as Scale;
+    let scale = scales.norm_bits + 1 - least.log2().floor() as Scale;
     let table_scale = tables::least_scale(hi, KNOTS_PER_OCTAVE, sum_scale, scale);
     let fit = tables::spline_table(&inverse, lo, hi, KNOTS_PER_OCTAVE, sum_scale, table_scale, true);
     let table = draft.table("rsqrt", super::spline(context, id, fit)?);
@@ -78,7 +101,8 @@ pub fn lower(
     // The spline ends flat, so its greatest value is the claim: a theorem, whatever the input.
     let opened_inverse = draft.open_within(inverse, greatest * 1.01);
     let product = draft.mul(opened, opened_inverse);
-    let normalised = draft.down_to(product, context.scales.normalised);
+    let normalised = draft.down_to(product, scales.normalised);
+    draft.may_lift(normalised, context.claim(id));
 
     let others = context.graph.readers(operand).len() > 1;
     let lifted = (others && centred).then(|| draft.lift(opened));

@@ -16,6 +16,7 @@
 
 use ir::{Instr, MAX_WIDTH, Op, Program, Scale, Type, Value, Width};
 
+use crate::graph::NodeId;
 use crate::lower::draft::{Draft, Item, LATER};
 
 /// A read that needs more than 64 bits.
@@ -29,18 +30,21 @@ pub struct Overflow {
     pub scale: Scale,
     /// Bits that its readers need.
     pub needed: u32,
+    /// Graph nodes from there to the one that causes the demand, in order.
+    pub chain: Vec<NodeId>,
 }
 
-/// Decides widths; inserts lifts where that helps.
-pub fn run(draft: Draft) -> Result<(Program, Draft), Overflow> {
-    let (draft, demands) = decide(draft)?;
+/// Decides widths; inserts lifts where that helps, at the price of a round where there is no other way and `may_pay`
+/// says so of the node.
+pub fn run(draft: Draft, may_pay: &dyn Fn(NodeId) -> bool) -> Result<(Program, Draft), Overflow> {
+    let (draft, demands) = decide(draft, may_pay)?;
     Ok((finish(&draft, &demands), draft))
 }
 
 /// The same for the entries of a module: a state is as wide as the entry needs it that needs most.
-pub fn run_all(mut drafts: Vec<Draft>) -> Result<Vec<(Program, Draft)>, Overflow> {
+pub fn run_all(mut drafts: Vec<Draft>, may_pay: &dyn Fn(NodeId) -> bool) -> Result<Vec<(Program, Draft)>, Overflow> {
     loop {
-        let decided = drafts.into_iter().map(decide).collect::<Result<Vec<_>, _>>()?;
+        let decided = drafts.into_iter().map(|draft| decide(draft, may_pay)).collect::<Result<Vec<_>, _>>()?;
         let states = decided.first().map_or(0, |(draft, _)| draft.program.states.len());
         let mut widths = vec![LATER; states];
         for (draft, demands) in &decided {
@@ -62,21 +66,25 @@ pub fn run_all(mut drafts: Vec<Draft>) -> Result<Vec<(Program, Draft)>, Overflow
 }
 
 /// The demands of a draft that fits, lifts inserted.
-fn decide(mut draft: Draft) -> Result<(Draft, Vec<u32>), Overflow> {
+fn decide(mut draft: Draft, may_pay: &dyn Fn(NodeId) -> bool) -> Result<(Draft, Vec<u32>), Overflow> {
     loop {
         let demands = demands(&draft);
         let Some(overflow) = first_overflow(&draft, &demands) else {
             return Ok((draft, demands));
         };
-        match lift_point_after(&draft, &demands, overflow) {
+        let chain = chain(&draft, &demands, overflow);
+        match lift_point(&draft, &chain, may_pay) {
             Some(point) => insert_lift(&mut draft, point),
             None => {
+                let mut nodes: Vec<NodeId> = chain.iter().map(|&i| draft.items[i].node).collect();
+                nodes.dedup();
                 let item = &draft.items[overflow];
                 return Err(Overflow {
                     origin: draft.program.origins[item.origin.index()].clone(),
                     op: item.op.mnemonic(),
                     scale: item.scale,
                     needed: demands[overflow],
+                    chain: nodes,
                 });
             }
         }
@@ -120,27 +128,41 @@ fn first_overflow(draft: &Draft, demands: &[u32]) -> Option<usize> {
     (0..draft.items.len()).find(|&i| demands[i] > u32::from(MAX_WIDTH))
 }
 
-/// The first lift point on the chain of readers that causes the demand on `start`.
-fn lift_point_after(draft: &Draft, demands: &[u32], start: usize) -> Option<usize> {
+/// The instructions from `start` to the opening or output that causes its demand, each reading the one before.
+fn chain(draft: &Draft, demands: &[u32], start: usize) -> Vec<usize> {
+    let mut chain = vec![start];
     let mut at = start;
-    loop {
-        if draft.items[at].lift_point.is_some() {
-            return Some(at);
-        }
-        at = (at + 1..draft.items.len()).find(|&reader| {
+    // An opening's own claim ends a chain; as its start, it stands for the read that wants so many bits.
+    while at == start || !matches!(draft.items[at].op, Op::Open { width, .. } if width != LATER) {
+        let next = (at + 1..draft.items.len()).find(|&reader| {
             let item = &draft.items[reader];
             let live = demands[reader] > 0 || matches!(item.op, Op::Reveal { .. });
             live && item.op.operands().any(|o| o.index() == at && need(draft, item, demands[reader]) == demands[at])
-        })?;
-        if matches!(draft.items[at].op, Op::Open { width, .. } if width != LATER) {
-            return None;
-        }
+        });
+        let Some(next) = next else { break };
+        at = next;
+        chain.push(at);
     }
+    chain
+}
+
+/// Where on a chain width is regained: at the first place that costs no round, else at the one that sends least.
+fn lift_point(draft: &Draft, chain: &[usize], may_pay: &dyn Fn(NodeId) -> bool) -> Option<usize> {
+    // What ends the chain asks for the width and cannot give it.
+    let places = || chain.iter().copied().filter_map(|i| Some((i, draft.items[i].lift_point?)));
+    let free = places().find(|(_, point)| point.free);
+    let bits =
+        |i: usize, width: Width| draft.items[i].shape.elements().unwrap_or(u64::MAX).saturating_mul(width.into());
+    let paid = || {
+        let allowed = places().filter(|(i, _)| may_pay(draft.items[*i].node));
+        allowed.min_by_key(|&(i, point)| bits(i, point.width))
+    };
+    free.or_else(paid).map(|(i, _)| i)
 }
 
 /// Puts `open` and `lift` after an instruction, for all of its readers.
 fn insert_lift(draft: &mut Draft, point: usize) {
-    let width = draft.items[point].lift_point.take().expect("a lift point");
+    let width = draft.items[point].lift_point.take().expect("a lift point").width;
     let shift = |v: Value| if v.index() > point { Value(v.0 + 2) } else { v };
     for item in &mut draft.items[point + 1..] {
         item.op.map_operands(|v| if v.index() == point { Value(v.0 + 2) } else { shift(v) });

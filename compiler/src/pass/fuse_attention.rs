@@ -261,11 +261,19 @@ fn fuse(graph: &mut Graph, softmax: NodeId, found: Found, pattern: Pattern) {
     let Found { batch, heads, rows, columns, width, value_width, q, k, v, factor, result, .. } = found;
     let origin = graph.node(softmax).origin.clone();
     let (q, q_factor) = merged(graph, q, [batch, heads, rows, width], false);
-    let (k, k_factor) = merged(graph, k, [batch, heads, columns, width], true);
-    let (v, v_factor) = merged(graph, v, [batch, heads, columns, value_width], false);
-    let q = times(graph, q, factor * q_factor * k_factor, &origin);
-    let v = times(graph, v, v_factor, &origin);
-    let attention = graph.push(Op::attention(heads, pattern), &[q, k, v], &origin);
+    let origin = origin.as_str();
+    // Heads that look at the same keys and values look at one copy.
+    let (k_group, v_group) = (group(graph, k, batch, heads), group(graph, v, batch, heads));
+    let group = (1..=k_group).rev().find(|g| k_group % g == 0 && v_group % g == 0).expect("1 divides all");
+    let kv_heads = heads / group;
+    let k = first_of_group(graph, k, [batch, kv_heads, group]);
+    let v = first_of_group(graph, v, [batch, kv_heads, group]);
+    let (k, k_factor) = merged(graph, k, [batch, kv_heads, columns, width], true);
+    let (v, v_factor) = merged(graph, v, [batch, kv_heads, columns, value_width], false);
+    let q = times(graph, q, factor * q_factor * k_factor, origin);
+    let v = times(graph, v, v_factor, origin);
+    let op = Op::Attention { heads, kv_heads, pattern, softcap: None, biased: false, sinks: false };
+    let attention = graph.push(op, &[q, k, v], origin);
 
     let sizes = [batch, heads, rows, value_width];
     match joined(graph, result, sizes) {
@@ -288,9 +296,42 @@ fn times(graph: &mut Graph, x: NodeId, factor: f64, origin: &str) -> NodeId {
     if factor == 1.0 {
         return x;
     }
+    // Before a rotation it meets a linear layer.
+    if let Op::Rotary { .. } = graph.node(x).op
+        && graph
+            .readers(x)
+            .iter()
+            .all(|&r| matches!(graph.node(r).op, Op::Reshape | Op::Transpose { .. } | Op::Mul | Op::Div))
+    {
+        let (op, rotary, mut operands) = (graph.node(x).op.clone(), graph.node(x).origin.clone(), graph.operands(x));
+        operands[0] = times(graph, operands[0], factor, origin);
+        return graph.push(op, &operands, &rotary);
+    }
     let number = Tensor::F32(ArrayD::from_elem(IxDyn(&[]), factor as f32));
     let number = graph.push(Op::Const(std::sync::Arc::new(number)), &[], origin);
     graph.push(Op::Mul, &[x, number], origin)
+}
+
+/// How many heads in a row are copies of one: a value [.., heads, n, width] whose heads come from fewer.
+fn group(graph: &Graph, id: NodeId, batch: usize, heads: usize) -> usize {
+    let layout = layout(graph, id);
+    let count = layout.positions.len();
+    let planes = layout.positions.into_shape_with_order((batch * heads, count / (batch * heads)));
+    let planes = planes.expect("heads divide the value");
+    let copies = |g: usize| (0..batch * heads).all(|h| planes.row(h) == planes.row(h / g * g));
+    (1..=heads).rev().find(|&g| heads % g == 0 && copies(g)).expect("1 divides all")
+}
+
+/// The first head of each group, as [batch, kv_heads, ..].
+fn first_of_group(graph: &mut Graph, id: NodeId, [batch, kv_heads, group]: [usize; 3]) -> NodeId {
+    if group == 1 {
+        return id;
+    }
+    let (shape, origin) = (graph.node(id).shape.clone(), graph.node(id).origin.clone());
+    let rest = &shape[shape.len() - 2..];
+    let x = graph.push_reshape(id, &[&[batch, kv_heads, group], rest].concat(), &origin);
+    let x = graph.push(Op::Slice { axis: 2, from: 0, to: 1 }, &[x], &origin);
+    graph.push_reshape(x, &[&[batch, kv_heads], rest].concat(), &origin)
 }
 
 /// Where the elements of a value come from.
@@ -307,7 +348,7 @@ fn layout(graph: &Graph, id: NodeId) -> Layout {
     let node = graph.node(id);
     let step = |graph: &Graph| Some(layout(graph, *graph.operands(id).first()?));
     match &node.op {
-        Op::Reshape | Op::Transpose { .. } | Op::Slice { .. } => {
+        Op::Reshape | Op::Transpose { .. } | Op::Slice { .. } | Op::Expand => {
             let mut inner = step(graph).expect("these have an operand");
             inner.positions = moved(&node.op, &node.shape, inner.positions);
             inner
@@ -335,6 +376,7 @@ fn moved(op: &Op, shape: &[usize], positions: ArrayD<u32>) -> ArrayD<u32> {
     match op {
         Op::Transpose { perm } => positions.permuted_axes(IxDyn(perm)).as_standard_layout().into_owned(),
         Op::Slice { axis, from, to } => positions.slice_axis(Axis(*axis), Slice::from(*from..*to)).to_owned(),
+        Op::Expand => positions.broadcast(IxDyn(shape)).expect("the verifier has seen that it fits").to_owned(),
         _ => positions.into_shape_with_order(IxDyn(shape)).expect("the verifier has seen as many elements"),
     }
 }

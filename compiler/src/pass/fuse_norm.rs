@@ -56,7 +56,7 @@ fn find(graph: &Graph, id: NodeId) -> Option<(NodeId, Op)> {
     }
 }
 
-/// d, if the node is 1/d.
+/// A node that is d or a known power of the variance, as its deviation d: 1/d is the node.
 fn inverse(graph: &Graph, id: NodeId) -> Option<NodeId> {
     match (&graph.node(id).op, &graph.operands(id)[..]) {
         (Op::Unary(Function::Reciprocal {}), &[d]) => Some(d),

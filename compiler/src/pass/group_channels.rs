@@ -13,14 +13,14 @@ use std::sync::Arc;
 use ndarray::{ArrayD, Axis};
 
 use crate::calibrate::Ranges;
-use crate::graph::{Function, Graph, NodeId, Op};
-use crate::lower::gelu;
+use crate::graph::{Graph, NodeId, Op};
+use crate::lower::activation;
 
 /// Sorts channels by period, wherever an activation has channels of several.
 pub fn run(graph: &mut Graph, ranges: &mut Ranges) {
     for id in graph.order() {
         let Some((first, second)) = neighbours(graph, id) else { continue };
-        let periods = gelu::periods(ranges, id, first);
+        let periods = activation::periods(ranges, id, first);
         let mut order: Vec<usize> = (0..periods.len()).collect();
         order.sort_by_key(|&channel| periods[channel]);
         if order.is_sorted() {
@@ -45,7 +45,10 @@ pub fn run(graph: &mut Graph, ranges: &mut Ranges) {
 
 /// The products before and after an activation, if it alone lies between them.
 fn neighbours(graph: &Graph, id: NodeId) -> Option<(NodeId, NodeId)> {
-    let Op::Unary(Function::Gelu(_)) = graph.node(id).op else { return None };
+    let Op::Unary(f) = graph.node(id).op else { return None };
+    if !activation::is_gated(f) {
+        return None;
+    }
     let [first] = graph.operands(id)[..] else { return None };
     let [second] = graph.readers(id)[..] else { return None };
     let linear = |id: NodeId| graph.node(id).op == Op::Linear;

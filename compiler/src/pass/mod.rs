@@ -15,11 +15,12 @@ mod centre;
 mod check_fused;
 mod embedding;
 mod fold_affine;
+mod fuse_activation;
 mod fuse_attention;
-mod fuse_gelu;
 mod fuse_linear;
 mod fuse_norm;
 mod fuse_qkv;
+mod fuse_rotary;
 mod last_position;
 mod own_weights;
 pub mod resize;
@@ -56,7 +57,8 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "embedding", run: embedding::run },
     Pass { name: "fuse_norm", run: fuse_norm::run },
     Pass { name: "fuse_linear", run: fuse_linear::run },
-    Pass { name: "fuse_gelu", run: fuse_gelu::run },
+    Pass { name: "fuse_activation", run: fuse_activation::run },
+    Pass { name: "fuse_rotary", run: fuse_rotary::run },
     Pass { name: "fuse_attention", run: fuse_attention::run },
     Pass { name: "simplify", run: simplify::run },
     Pass { name: "last_position", run: last_position::run },

@@ -1,4 +1,5 @@
-//! `Gelu`: x/2 plus an even function, which a cosine series fits on the calibrated interval. One opening, one round.
+//! GELU, SiLU and their like: x/2 plus an even function that nears |x|/2, which a cosine series fits on the calibrated
+//! interval. One opening, one round.
 //!
 //! Outside its interval the series is a triangle wave, near |x|/2, so what lies a little outside loses accuracy and no
 //! more; the claim of the opening, which `lift` needs for x/2, is the provable bound.
@@ -12,7 +13,7 @@ use super::Context;
 use super::draft::Draft;
 use crate::calibrate::Ranges;
 use crate::diagnostic::Diagnostic;
-use crate::graph::{Function, GeluForm, NodeId};
+use crate::graph::{Function, NodeId};
 use crate::tables::{self, Search};
 
 /// The series is fitted this far beyond the greatest input seen.
@@ -34,7 +35,13 @@ const TOLERANCE: f64 = 5e-4;
 /// headroom.
 const INTEGER_BITS: u8 = 27;
 
-/// log2 of the period that each channel of a GELU needs.
+/// Whether a function is x times a gate between 0 and 1 that is 1/2 at 0 and whose distance to 1/2 is odd: what this file
+/// lowers.
+pub fn is_gated(f: Function) -> bool {
+    matches!(f, Function::Gelu(_)) || matches!(f, Function::Swish { beta } if beta > 0.0)
+}
+
+/// log2 of the period that each channel of an activation needs.
 pub fn periods(ranges: &Ranges, id: NodeId, operand: NodeId) -> Vec<i8> {
     let bounds = ranges.bounds.get(&operand);
     let reach = |(channel, seen): (usize, &f64)| {
@@ -45,16 +52,16 @@ pub fn periods(ranges: &Ranges, id: NodeId, operand: NodeId) -> Vec<i8> {
     ranges.seen[&id].channels.iter().enumerate().map(reach).map(period).collect()
 }
 
-/// Lowers a GELU of `x`, which `operand` computes in the graph.
+/// Lowers f(x), x being what `operand` computes in the graph.
 pub fn lower(
     context: &Context,
     draft: &mut Draft,
     x: Value,
     id: NodeId,
     operand: NodeId,
-    form: GeluForm,
+    f: Function,
 ) -> Result<Value, Diagnostic> {
-    let x = draft.down_to(x, context.scales.activation);
+    let x = draft.down_to(x, context.scales(id).activation);
     let axis = draft.shape(x).len() as u32 - 1;
     let mut periods = periods(context.ranges, id, operand);
     if !periods.is_sorted() {
@@ -67,7 +74,7 @@ pub fn lower(
         let to = from + group.len();
         let part = draft.slice(x, axis, from as u32, to as u32);
         let bound = context.ranges.claim_of_channels(operand, from..to, 4.0);
-        groups.push(lower_group(context, draft, part, id, form, group[0], bound)?);
+        groups.push(lower_group(context, draft, part, id, f, group[0], bound)?);
         from = to;
     }
     Ok(draft.concat(&groups, axis))
@@ -79,7 +86,7 @@ fn lower_group(
     draft: &mut Draft,
     x: Value,
     id: NodeId,
-    form: GeluForm,
+    f: Function,
     period_log2: i8,
     bound: f64,
 ) -> Result<Value, Diagnostic> {
@@ -88,18 +95,17 @@ fn lower_group(
         periods_log2: &[period_log2],
         scales: &[(13, 13), (14, 14), (15, 15)],
         max_terms: 20 << (period_log2 - 4).max(0),
-        x_scale: context.scales.activation,
+        x_scale: context.scales(id).activation,
         integer_bits: INTEGER_BITS,
     };
-    // GELU(x) - x/2 is even, so its series has cosines only.
-    let even = move |v: f64| Function::Gelu(form).value(v) - 0.5 * v;
+    let even = move |v: f64| f.value(v) - 0.5 * v;
     let choice = tables::choose_series(&even, -reach, reach, true, TOLERANCE, &search).ok_or_else(|| {
-        Diagnostic::new("no series fits this GELU")
+        Diagnostic::new(format!("no series fits this {}", f.name()))
             .at(format!("node \"{}\"", context.graph.node(id).origin))
             .because(format!("some of its channels reach {:.1} in calibration", reach / MARGIN / context.ranges.margin))
             .help("calibrate with inputs like the ones that will be asked")
     })?;
-    let table = draft.table("gelu", choice.table);
+    let table = draft.table(f.name(), choice.table);
     // The series reads a whole period, however narrow the claim.
     let opened = draft.open_within(x, bound.max(0.99 * f64::from(period_log2 - 2).exp2()));
     let even = draft.series(opened, table);
@@ -108,5 +114,5 @@ fn lower_group(
     let half = draft.up_to(half, draft.scale(even));
     let sum = draft.add(even, half);
     // Groups may differ in the scale of their series; what follows works at this one.
-    Ok(draft.down_to(sum, context.scales.operand))
+    Ok(draft.down_to(sum, context.scales(id).operand))
 }

@@ -1,10 +1,10 @@
-//! Recognise GELU by what it computes.
+//! Recognise activations by what they compute.
 //!
-//! Rewrites  any element-wise formula of one value x and numbers that equals x·Φ(x), or its tanh approximation, into
-//!           `gelu(x)`.
+//! Rewrites  any element-wise formula of one value x and numbers that equals a known activation (GELU in either form,
+//!           x·sigmoid(βx), Mish, ..) into that function of x.
 //! Why       Exports differ in the order of factors, in `x*x*x` for a power, in where 0.5 stands. A region around an
-//!           `erf` or a `tanh` is therefore evaluated on sample points and compared; the two forms differ by 5e-4, the
-//!           rounding of the file's float32 numbers by 1e-6.
+//!           `erf`, a `tanh`, a `sigmoid` is therefore evaluated on sample points and compared; the two forms of GELU
+//!           differ by 5e-4, the rounding of the file's float32 numbers by 1e-6.
 //! Needs     `fuse_linear`, so that x is not itself an element-wise operation.
 //! Keeps     Shapes; real values, up to the rounding of the numbers in the formula.
 
@@ -12,7 +12,6 @@ use std::collections::HashMap;
 
 use super::{Options, known};
 use crate::diagnostic::Diagnostic;
-use crate::graph::function::gelu;
 use crate::graph::{Function, GeluForm, Graph, NodeId, Op};
 
 /// Greatest difference to a form of GELU on the samples, relative to |x| + 1.
@@ -23,34 +22,51 @@ const DEPTH: usize = 8;
 /// Runs the pass.
 pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
     for id in graph.order() {
-        if !matches!(graph.node(id).op, Op::Unary(Function::Erf {}) | Op::Unary(Function::Tanh {})) {
+        use Function::{Erf, HardSigmoid, Sigmoid, Softplus, Tanh};
+        let Op::Unary(Erf {} | Tanh {} | Sigmoid {} | HardSigmoid { .. } | Softplus {}) = graph.node(id).op else {
             continue;
-        }
-        if let Some((x, result, form)) = find(graph, id) {
+        };
+        if let Some((x, result, function)) = find(graph, id) {
             let origin = graph.node(id).origin.clone();
-            let new = graph.push(Op::Unary(Function::Gelu(form)), &[x], &origin);
+            let new = graph.push(Op::Unary(function), &[x], &origin);
             graph.replace(result, new);
         }
     }
     Ok(())
 }
 
-/// Decides whether `inner` stands inside a GELU: its argument, its result and its form.
-fn find(graph: &Graph, inner: NodeId) -> Option<(NodeId, NodeId, GeluForm)> {
+/// Decides whether `inner` stands inside an activation: its argument, its result and the function.
+fn find(graph: &Graph, inner: NodeId) -> Option<(NodeId, NodeId, Function)> {
     let samples: Vec<f64> = (-60..=60).map(|i| f64::from(i) / 10.0 + 0.013).collect();
     for x in arguments(graph, inner) {
         // A result depends on `inner`, so the region after it is searched, nearest first.
         for (result, values) in region(graph, x, inner, &samples) {
-            let equals = |form: &GeluForm| {
-                let error = |(&s, &v): (&f64, &f64)| (v - gelu(*form, s)).abs() / (1.0 + s.abs());
+            let equals = |f: &Function| {
+                let error = |(&s, &v): (&f64, &f64)| (v - f.value(s)).abs() / (1.0 + s.abs());
                 samples.iter().zip(&values).map(error).all(|e| e <= TOLERANCE)
             };
-            if let Some(form) = [GeluForm::Erf, GeluForm::Tanh].into_iter().find(equals) {
-                return Some((x, result, form));
+            let known = [
+                Function::Gelu(GeluForm::Erf),
+                Function::Gelu(GeluForm::Tanh),
+                Function::Mish {},
+                Function::HardSwish {},
+            ];
+            if let Some(function) = known.into_iter().chain(swish(&samples, &values)).find(equals) {
+                return Some((x, result, function));
             }
         }
     }
     None
+}
+
+/// The x·sigmoid(βx) that has some value at a sample, if one has.
+fn swish(samples: &[f64], values: &[f64]) -> Option<Function> {
+    let at = samples.iter().position(|&s| s > 1.0)?;
+    let gate = values[at] / samples[at];
+    let beta = ((gate / (1.0 - gate)).ln() / samples[at]) as f32;
+    // The numbers that models use, where it is one of them but for rounding.
+    let beta = [1.0f32, 1.702].into_iter().find(|b| (b - beta).abs() < 1e-4).unwrap_or(beta);
+    (beta.is_finite() && beta > 0.0).then_some(Function::Swish { beta })
 }
 
 /// Values that `inner` depends on through few element-wise operations, nearest first.
