@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use ir::Pattern;
 use ndarray::{ArrayD, Axis, Slice};
+use rayon::prelude::*;
 
 use crate::bounds::{self, Bound};
 use crate::diagnostic::Diagnostic;
@@ -78,36 +79,65 @@ impl Ranges {
 /// Runs every sample and merges what it shows. `samples` are inputs of the bound shapes.
 pub fn run(graph: &Graph, samples: &[BTreeMap<String, Tensor>], margin: f64) -> Result<Ranges, Diagnostic> {
     assert!(!samples.is_empty(), "calibration has a sample");
-    let mut seen: HashMap<NodeId, NodeRange> = HashMap::new();
-    for sample in samples {
-        // Attention is looked into with its queries and keys, so those are kept until it has been evaluated.
-        let mut kept: HashMap<NodeId, ArrayD<f32>> = HashMap::new();
-        graph::eval::evaluate(graph, sample, None, &mut |id, tensor| {
-            let Tensor::F32(value) = tensor else { return };
-            let range = seen.entry(id).or_default();
-            for &v in value {
-                widen(&mut range.ends, f64::from(v));
-            }
-            range.abs = range.ends.map_or(0.0, |(lo, hi)| lo.abs().max(hi.abs()));
-            if let Op::Attention { pattern, .. } = &graph.node(id).op {
-                look_at_scores(range, graph, id, &kept, pattern);
-                let operands = graph.operands(id);
-                kept.remove(&operands[0]);
-                kept.remove(&operands[1]);
-            }
-            for reader in graph.readers(id) {
-                match graph.node(reader).op {
-                    Op::Normalize { centred, .. } => look_at_rows(seen.entry(reader).or_default(), value, centred),
-                    Op::Unary(f) if activation::is_gated(f) => look_at_channels(seen.entry(reader).or_default(), value),
-                    Op::Attention { .. } => {
-                        kept.entry(id).or_insert_with(|| value.clone());
-                    }
-                    _ => {}
-                }
-            }
-        })?;
-    }
+    let merge = |mut all: HashMap<NodeId, NodeRange>, one: HashMap<NodeId, NodeRange>| {
+        for (id, range) in one {
+            all.entry(id).or_default().merge(&range);
+        }
+        Ok(all)
+    };
+    let seen = samples.par_iter().map(|sample| look_at(graph, sample)).try_reduce(HashMap::new, merge)?;
     Ok(Ranges { seen, bounds: bounds::provable(graph), proven_squares: bounds::squares(graph), margin })
+}
+
+/// What one sample shows.
+fn look_at(graph: &Graph, sample: &BTreeMap<String, Tensor>) -> Result<HashMap<NodeId, NodeRange>, Diagnostic> {
+    let mut seen: HashMap<NodeId, NodeRange> = HashMap::new();
+    // Attention is looked into with its queries and keys, so those are kept until it has been evaluated.
+    let mut kept: HashMap<NodeId, ArrayD<f32>> = HashMap::new();
+    graph::eval::evaluate(graph, sample, None, &mut |id, tensor| {
+        let Tensor::F32(value) = tensor else { return };
+        let range = seen.entry(id).or_default();
+        for &v in value {
+            widen(&mut range.ends, f64::from(v));
+        }
+        range.abs = range.ends.map_or(0.0, |(lo, hi)| lo.abs().max(hi.abs()));
+        if let Op::Attention { pattern, .. } = &graph.node(id).op {
+            look_at_scores(range, graph, id, &kept, pattern);
+            let operands = graph.operands(id);
+            kept.remove(&operands[0]);
+            kept.remove(&operands[1]);
+        }
+        for reader in graph.readers(id) {
+            match graph.node(reader).op {
+                Op::Normalize { centred, .. } => look_at_rows(seen.entry(reader).or_default(), value, centred),
+                Op::Unary(f) if activation::is_gated(f) => look_at_channels(seen.entry(reader).or_default(), value),
+                Op::Attention { .. } => {
+                    kept.entry(id).or_insert_with(|| value.clone());
+                }
+                _ => {}
+            }
+        }
+    })?;
+    Ok(seen)
+}
+
+impl NodeRange {
+    /// Makes this range hold another.
+    fn merge(&mut self, other: &NodeRange) {
+        let both = |a: &mut Option<(f64, f64)>, b: Option<(f64, f64)>| {
+            for v in b.into_iter().flat_map(|(lo, hi)| [lo, hi]) {
+                widen(a, v);
+            }
+        };
+        self.abs = self.abs.max(other.abs);
+        both(&mut self.ends, other.ends);
+        both(&mut self.sum_squares, other.sum_squares);
+        both(&mut self.row_max, other.row_max);
+        self.score = self.score.max(other.score);
+        self.span = self.span.max(other.span);
+        self.channels.resize(self.channels.len().max(other.channels.len()), 0.0);
+        self.channels.iter_mut().zip(&other.channels).for_each(|(a, b)| *a = a.max(*b));
+    }
 }
 
 /// Makes a range hold a value.

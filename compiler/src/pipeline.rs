@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use ir::bytecode::Module;
 use ir::verify::Limits;
@@ -14,7 +15,7 @@ use crate::entries::{Entry, Generation, Plan};
 use crate::graph::{DType, Graph, NodeId, Op, Tensor};
 use crate::lower::draft::Draft;
 use crate::lower::variant::Link;
-use crate::lower::{self, Context, Reveal, Rungs, Scales, Step};
+use crate::lower::{self, Context, Memo, Reveal, Rungs, Scales, Step};
 use crate::onnx::{self, Bindings, Sequence};
 use crate::pass::resize::{self, Positions};
 use crate::pass::{self, Logits, assign_width, centre_logits, group_channels};
@@ -218,10 +219,13 @@ fn lower_and_fit(
 ) -> Result<(Vec<(Program, Draft)>, Rungs), Diagnostic> {
     let mut rungs = Rungs::default();
     let mut may_pay: HashSet<NodeId> = HashSet::new();
+    let memo = Rc::<Memo>::default();
     loop {
         let mut drafts: Vec<Draft> = Vec::new();
         for entry in entries {
-            let context = Context { step: entry.step, reveal, ..Context::new(&entry.graph, ranges, &rungs, link) };
+            let memo = memo.clone();
+            let context =
+                Context { step: entry.step, reveal, memo, ..Context::new(&entry.graph, ranges, &rungs, link) };
             let draft = lower::run(&context, drafts.last().map_or_else(Draft::default, Draft::beside))?;
             if let Some(&(origin, bound, scale)) = draft.unfit.first() {
                 return Err(Diagnostic::new("a value does not fit any ring")

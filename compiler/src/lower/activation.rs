@@ -28,8 +28,11 @@ const LEAST_PERIOD_LOG2: i8 = 3;
 /// Greatest period, as a power of two: an opening of 24 bits at the most.
 const GREATEST_PERIOD_LOG2: i8 = 10;
 
-/// Greatest error of the quantised series on its interval.
+/// Greatest error of the quantised series on its interval, as far as [`NARROW`]; in proportion beyond.
 const TOLERANCE: f64 = 5e-4;
+
+/// See [`TOLERANCE`].
+const NARROW: f64 = 16.0;
 
 /// Bits that the result typically needs above its scale, for pricing: the product that follows works at about this much
 /// headroom.
@@ -99,13 +102,15 @@ fn lower_group(
         integer_bits: INTEGER_BITS,
     };
     let even = move |v: f64| f.value(v) - 0.5 * v;
-    let choice = tables::choose_series(&even, -reach, reach, true, TOLERANCE, &search).ok_or_else(|| {
+    let tolerance = TOLERANCE * (reach / NARROW).max(1.0);
+    let find = || tables::choose_series(&even, -reach, reach, true, tolerance, &search).map(|choice| choice.table);
+    let table = context.memo.table(format!("{f:?} {period_log2} {}", search.x_scale), find).ok_or_else(|| {
         Diagnostic::new(format!("no series fits this {}", f.name()))
             .at(format!("node \"{}\"", context.graph.node(id).origin))
             .because(format!("some of its channels reach {:.1} in calibration", reach / MARGIN / context.ranges.margin))
             .help("calibrate with inputs like the ones that will be asked")
     })?;
-    let table = draft.table(f.name(), choice.table);
+    let table = draft.table(f.name(), table);
     // The series reads a whole period, however narrow the claim.
     let opened = draft.open_within(x, bound.max(0.99 * f64::from(period_log2 - 2).exp2()));
     let even = draft.series(opened, table);

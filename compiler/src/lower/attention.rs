@@ -16,7 +16,7 @@ use ir::{Pattern, Scale, Table, TableId, Value};
 
 use super::draft::{Draft, LATER};
 use super::variant::{self, ExpVariant};
-use super::{Context, Known, Step, Values, arithmetic, slots};
+use super::{Context, Known, Memo, Step, Values, arithmetic, slots};
 use crate::diagnostic::Diagnostic;
 use crate::graph::{NodeId, Op};
 use crate::tables;
@@ -139,7 +139,7 @@ pub fn lower(context: &Context, draft: &mut Draft, values: &Values, id: NodeId) 
     let shifted = softmax.shift_and_clip(draft, score, &grid);
     // A slot without a token has any score beside the row's maximum; as zero it breaks no claim of the exponential.
     let shifted = softmax.keep_filled(draft, shifted);
-    let e = exponential(draft, shifted, exp, scales.value);
+    let e = exponential(&context.memo, draft, shifted, exp, scales.value);
     let e = softmax.keep_filled(draft, e);
 
     let sum = draft.row_sum(e, table, 1);
@@ -284,19 +284,15 @@ fn keep_open(step: Step, draft: &mut Draft, new: Value, name: &str, pattern: &Pa
 }
 
 /// exp of shifted scores at `scale`: a series of exp(x / 2^squarings), then squarings, a round each.
-fn exponential(draft: &mut Draft, x: Value, exp: &ExpVariant, scale: Scale) -> Value {
+pub fn exponential(memo: &Memo, draft: &mut Draft, x: Value, exp: &ExpVariant, scale: Scale) -> Value {
     let parts = f64::from(exp.squarings).exp2();
     let x = draft.halve(x, Scale::from(exp.squarings));
-    let fit = tables::fit_series(
-        &|v: f64| v.exp(),
-        -exp.reach / parts,
-        TABLE_TOP / parts,
-        exp.period_log2,
-        exp.terms,
-        false,
-        SERIES_SCALE,
-    );
-    let series = draft.table("exp", tables::series_table(&fit, exp.period_log2, SERIES_SCALE, SERIES_SCALE));
+    let find = || {
+        let (lo, hi) = (-exp.reach / parts, TABLE_TOP / parts);
+        let fit = tables::fit_series(&|v: f64| v.exp(), lo, hi, exp.period_log2, exp.terms, false, SERIES_SCALE);
+        Some(tables::series_table(&fit, exp.period_log2, SERIES_SCALE, SERIES_SCALE))
+    };
+    let series = draft.table("exp", memo.table(exp.name.to_owned(), find).expect("every variant has a series"));
     let width = exp.period_log2 as Scale + draft.scale(x);
     let opened = draft.open_whole(x, width as u8);
     let mut e = draft.series(opened, series);

@@ -15,7 +15,9 @@ pub mod norm;
 pub mod rotary;
 pub mod variant;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use ir::program::{Encoding, Input, Output, Public};
@@ -144,13 +146,31 @@ pub struct Context<'a> {
     pub step: Step,
     /// What it reveals.
     pub reveal: Reveal,
+    /// Tables that were worked out already.
+    pub memo: Rc<Memo>,
+}
+
+/// Tables that take long to fit, by what they are for: every layer and every entry asks for the same ones.
+#[derive(Default)]
+pub struct Memo(RefCell<HashMap<String, Option<Table>>>);
+
+impl Memo {
+    /// The table of a name, which says everything that `find` depends on.
+    pub fn table(&self, name: String, find: impl FnOnce() -> Option<Table>) -> Option<Table> {
+        if let Some(found) = self.0.borrow().get(&name) {
+            return found.clone();
+        }
+        let found = find();
+        self.0.borrow_mut().insert(name, found.clone());
+        found
+    }
 }
 
 impl<'a> Context<'a> {
     /// For a run by itself that reveals the graph's outputs.
     pub fn new(graph: &'a Graph, ranges: &'a Ranges, rungs: &'a Rungs, link: Link) -> Context<'a> {
         let residual = norm::residual_scale(graph, ranges);
-        Context { graph, ranges, rungs, residual, link, step: Step::Once, reveal: Reveal::Outputs }
+        Context { graph, ranges, rungs, residual, link, step: Step::Once, reveal: Reveal::Outputs, memo: Rc::default() }
     }
 
     /// The scales that a node works with.

@@ -17,7 +17,7 @@ use ndarray::{ArrayD, Axis, IxDyn, Slice};
 
 use super::place;
 use crate::diagnostic::Diagnostic;
-use crate::graph::{DType, Graph, NodeId, Op};
+use crate::graph::{DType, Graph, NodeId, Op, Tensor};
 
 /// Where a fused graph keeps its positions.
 pub struct Positions {
@@ -86,18 +86,36 @@ fn fault(why: String) -> Diagnostic {
 fn axis(graph: &Graph, found: &Positions, id: NodeId) -> Result<Option<(usize, bool)>, &'static str> {
     let node = graph.node(id);
     let operands = graph.operands(id);
-    let Some(&(axis, picked)) = operands.first().and_then(|o| found.axes.get(o)) else {
-        let others = operands.iter().any(|o| found.axes.contains_key(o));
-        return if others { Err("only some of its operands have positions") } else { Ok(found.axes.get(&id).copied()) };
+    let Some(first) = operands.iter().copied().find(|o| found.axes.contains_key(o)) else {
+        return Ok(found.axes.get(&id).copied());
     };
-    let last = graph.node(operands[0]).shape.len() - 1;
+    let (axis, picked) = found.axes[&first];
+    if first != operands[0] && !matches!(node.op, Op::Add | Op::Sub | Op::Mul) {
+        return Err("only some of its operands have positions");
+    }
+    let last = graph.node(first).shape.len() - 1;
     let all_alike = || operands.iter().all(|o| found.axes.get(o) == Some(&(axis, picked)));
     let axis = match &node.op {
         Op::Embed => axis,
         Op::Linear | Op::Normalize { .. } if axis < last => axis,
-        Op::Unary(_) | Op::AddWeight => axis,
-        Op::Add | Op::Concat { .. } if !all_alike() => return Err("its operands differ in their positions"),
-        Op::Add => axis,
+        Op::Unary(_) | Op::Neg | Op::AddWeight => axis,
+        Op::Rotary { .. } if axis == 1 && !picked => axis,
+        Op::Add | Op::Sub | Op::Mul => {
+            let fits = |&o: &NodeId| match found.axes.get(&o) {
+                Some(other) => *other == (axis, picked) && graph.node(o).shape.len() == node.shape.len(),
+                // What is known has no row for each position.
+                None => {
+                    let shape = &graph.node(o).shape;
+                    (axis + shape.len()).checked_sub(node.shape.len()).is_none_or(|a| shape[a] == 1)
+                }
+            };
+            if !operands.iter().all(fits) {
+                return Err("its operands differ in their positions");
+            }
+            axis
+        }
+        Op::Concat { .. } if !all_alike() => return Err("its operands differ in their positions"),
+        Op::Expand if node.shape[axis] == found.count || picked => axis,
         Op::Concat { axis: along } if *along != axis => axis,
         Op::Slice { axis: along, .. } if *along != axis => axis,
         Op::Transpose { perm } => perm.iter().position(|&p| p == axis).expect("a permutation"),
@@ -137,8 +155,30 @@ pub fn first(graph: &Graph, positions: &Positions, count: usize) -> Graph {
     for &id in &positions.rows {
         set_rows(&mut graph, id, 0..count, positions.count);
     }
+    for id in rotations(&graph, positions) {
+        for table in &graph.operands(id)[1..] {
+            first_rows(&mut graph, *table, count);
+        }
+    }
     reshape(&mut graph, positions, count, 1);
     graph
+}
+
+/// Rotations of rows that are positions.
+fn rotations(graph: &Graph, positions: &Positions) -> Vec<NodeId> {
+    let rotates = |id: &NodeId| matches!(graph.node(*id).op, Op::Rotary { .. });
+    graph.order().into_iter().filter(|id| rotates(id) && positions.axes.contains_key(id)).collect()
+}
+
+/// Keeps the first rows of a constant table.
+fn first_rows(graph: &mut Graph, id: NodeId, count: usize) {
+    let node = &mut graph.dag[id];
+    let Op::Const(value) = &mut node.op else { panic!("a rotation has constant tables") };
+    let Tensor::F32(table) = &**value else { panic!("tables of floats") };
+    let count = count.min(table.shape()[0]);
+    let rows: ArrayD<f32> = table.slice_axis(Axis(0), Slice::from(..count)).to_owned();
+    node.shape = rows.shape().to_vec();
+    *value = Arc::new(Tensor::F32(rows));
 }
 
 /// The graph for one position, whose row of the position table is a public run-time index.
@@ -147,6 +187,10 @@ pub fn one(graph: &Graph, positions: &Positions) -> Graph {
     for &id in &positions.rows {
         set_rows(&mut graph, id, 0..positions.count, positions.count);
         graph.dag[id].op = Op::AddRow;
+    }
+    for id in rotations(&graph, positions) {
+        let Op::Rotary { at_position, .. } = &mut graph.dag[id].op else { panic!("a rotation") };
+        *at_position = true;
     }
     everything(&mut graph);
     reshape(&mut graph, positions, 1, 1);
