@@ -8,7 +8,7 @@ use ir::verify::Limits;
 use ir::{Program, Scale};
 
 use crate::calibrate::{self, Ranges};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::emit::{self, Artifacts};
 use crate::entries::{Entry, Generation, Plan};
 use crate::graph::{DType, Graph, NodeId, Op, Tensor};
@@ -170,8 +170,11 @@ fn prepare(fused: &mut Graph, wanted: &Generation, logits: Logits) -> Result<(Pl
     }
     let context = wanted.max_context.unwrap_or(positions.count);
     if context > positions.count {
-        return Err(Diagnostic::new(format!("the model is bound to {} tokens, not to {context}", positions.count))
-            .help(format!("--max-context {}", positions.count)));
+        return Err(Diagnostic::new(
+            Code::FewPositions,
+            format!("the model is bound to {} tokens, not to {context}", positions.count),
+        )
+        .help(format!("--max-context {}", positions.count)));
     }
     let plan = Plan::new(context, wanted)?;
     if context < positions.count {
@@ -184,7 +187,7 @@ fn prepare(fused: &mut Graph, wanted: &Generation, logits: Logits) -> Result<(Pl
 }
 
 fn cannot_generate(why: String) -> Diagnostic {
-    Diagnostic::new("this model cannot generate token by token").because(format!("{why}."))
+    Diagnostic::new(Code::CannotGenerate, "this model cannot generate token by token").because(format!("{why}."))
 }
 
 /// What calibration runs. Any position may be picked, so where the model allows it all of them are; and windows shorter
@@ -224,7 +227,7 @@ fn lower_and_fit(
             let context = Context { step: entry.step, reveal, ..Context::new(&entry.graph, ranges, &rungs, link) };
             let draft = lower::run(&context, drafts.last().map_or_else(Draft::default, Draft::beside))?;
             if let Some(&(origin, bound, scale)) = draft.unfit.first() {
-                return Err(Diagnostic::new("a value does not fit any ring")
+                return Err(Diagnostic::new(Code::LargeValue, "a value does not fit any ring")
                     .at(format!("node \"{}\"", draft.program.origins[origin.index()]))
                     .because(format!(
                         "it may reach {bound:.3e}: {:.0} integer bits, {scale} fractional bits, a sign and a spare bit; a ring has 64",

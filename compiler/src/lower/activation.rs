@@ -12,7 +12,7 @@ use ir::Value;
 use super::Context;
 use super::draft::Draft;
 use crate::calibrate::Ranges;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::{Function, NodeId};
 use crate::tables::{self, Search};
 
