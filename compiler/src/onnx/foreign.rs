@@ -30,7 +30,8 @@ pub fn check(path: &Path) -> Result<(), Diagnostic> {
 }
 
 fn not_onnx(path: &Path, what: &str) -> Diagnostic {
-    Diagnostic::new(Code::NotOnnx, format!("this is {what}, not an ONNX file")).at(path.display().to_string())
+    let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+    Diagnostic::new(Code::NotOnnx, format!("this is {what}, not an ONNX file")).at(name)
 }
 
 /// What the bytes are the beginning of, and what to do.
