@@ -229,7 +229,7 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
             return Err(Diagnostic::new(Code::TwoSizes, format!("--dim {name} is given twice with different sizes")));
         }
     }
-    let compiled = pipeline::compile(&Options {
+    let options = Options {
         model: arguments.model.clone(),
         dims,
         logits: match arguments.logits {
@@ -239,10 +239,16 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
         calibrate: arguments.calibrate.clone(),
         link: arguments.link,
         generation: arguments.generation.wanted(),
-    })?;
+    };
+    if let Some(Stage::Graph) = arguments.emit {
+        // Also of a model that cannot be fused, to see why.
+        let (name, imported) = pipeline::import(&options)?;
+        return print(&graph::text::print(&imported.graph, graph::Stage::Graph, &name));
+    }
+    let compiled = pipeline::compile(&options)?;
     if let Some(stage) = arguments.emit {
         return print(&match stage {
-            Stage::Graph => graph::text::print(&compiled.graph, graph::Stage::Graph, &compiled.name),
+            Stage::Graph => unreachable!("printed before"),
             Stage::Fused => graph::text::print(&compiled.fused, graph::Stage::Fused, &compiled.name),
             Stage::Program => compiled.programs.iter().map(ir::print::program).collect(),
             Stage::Schedule => compiled.schedules.iter().map(ir::print::program).collect(),

@@ -49,8 +49,7 @@ pub fn run(
     let mut data = Vec::with_capacity(length as usize);
     for (tensor, value) in tensors.iter().zip(values) {
         data.resize(tensor.offset as usize, 0);
-        let integers: Vec<i64> = value.iter().map(|&v| round(v, tensor.scale) as i64).collect();
-        weights::encode_values(tensor.element, &integers, &mut data);
+        weights::encode_values(tensor.element, &integers(value, tensor.scale), &mut data);
     }
     data.resize(length as usize, 0);
 
@@ -66,6 +65,11 @@ pub fn run(
     let mut weights = header.encode();
     weights.append(&mut data);
     Ok(Artifacts { program, weights })
+}
+
+/// A weight as it is written; elements that 62 bits do not hold are refused by [`run`].
+pub fn integers(value: &ArrayD<f32>, scale: Scale) -> Vec<i64> {
+    value.iter().map(|&v| round(v, scale) as i64).collect()
 }
 
 fn round(value: f32, scale: Scale) -> f64 {

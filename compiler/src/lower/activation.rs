@@ -100,7 +100,7 @@ fn lower_group(
     };
     let even = move |v: f64| f.value(v) - 0.5 * v;
     let choice = tables::choose_series(&even, -reach, reach, true, TOLERANCE, &search).ok_or_else(|| {
-        Diagnostic::new(format!("no series fits this {}", f.name()))
+        Diagnostic::new(Code::ActivationReach, format!("no series fits this {}", f.name()))
             .at(format!("node \"{}\"", context.graph.node(id).origin))
             .because(format!("some of its channels reach {:.1} in calibration", reach / MARGIN / context.ranges.margin))
             .help("calibrate with inputs like the ones that will be asked")
