@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::entries::Generation;
 use crate::lower::Reveal;
 use crate::lower::variant::Link;
@@ -37,6 +37,11 @@ enum Command {
     },
     /// Print what a run of each entry costs: rounds, bytes, material; on a link, also how long it takes
     Cost(Cost),
+    /// Explain a code of a message: what it means, why, and ways out
+    Explain {
+        /// The code, as in SSC0102, ssc0102 or 102
+        code: String,
+    },
 }
 
 #[derive(Args)]
@@ -169,6 +174,7 @@ pub fn main() -> ExitCode {
         Command::Compile(arguments) => compile(&arguments),
         Command::Inspect { program } => load(&program).and_then(|p| print(&report::inspect(&p))),
         Command::Cost(arguments) => cost(&arguments),
+        Command::Explain { code } => explain(&code),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -184,7 +190,7 @@ fn cost(arguments: &Cost) -> Result<(), Diagnostic> {
     let speed = match (arguments.reports.as_deref(), &module.entries[..]) {
         (Some([client, server]), [entry]) => fit::fit(entry, &reports::read(entry, client, server)?),
         (Some(_), _) => {
-            return Err(Diagnostic::new("reports tell of one entry, and this program has several")
+            return Err(Diagnostic::new(Code::Report, "reports tell of one entry, and this program has several")
                 .at(arguments.program.display().to_string())
                 .help("leave out --reports, or compile the model for one length without entries for generation"));
         }
@@ -196,11 +202,21 @@ fn cost(arguments: &Cost) -> Result<(), Diagnostic> {
     print(&if arguments.json { report::cost_json(&module, place) } else { report::cost(&module, place) })
 }
 
+fn explain(name: &str) -> Result<(), Diagnostic> {
+    if let Some(code) = Code::find(name) {
+        return print(code.page());
+    }
+    let unknown = Diagnostic::new(Code::NoSuchCode, format!("there is no code {name}"));
+    Err(Code::near(name)
+        .into_iter()
+        .fold(unknown, |report, code| report.help(format!("sscc explain {code}: {}", code.meaning()))))
+}
+
 /// Prints to stdout; a reader that closes the pipe early is no error.
 fn print(text: &str) -> Result<(), Diagnostic> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Diagnostic::new(format!("standard output cannot be written: {e}")))
+            Err(Diagnostic::new(Code::FileUnwritable, format!("standard output cannot be written: {e}")))
         }
         _ => Ok(()),
     }
@@ -210,10 +226,10 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
     let mut dims = BTreeMap::new();
     for (name, size) in &arguments.dims {
         if dims.insert(name.clone(), *size).is_some_and(|earlier| earlier != *size) {
-            return Err(Diagnostic::new(format!("--dim {name} is given twice with different sizes")));
+            return Err(Diagnostic::new(Code::TwoSizes, format!("--dim {name} is given twice with different sizes")));
         }
     }
-    let compiled = pipeline::compile(&Options {
+    let options = Options {
         model: arguments.model.clone(),
         dims,
         logits: match arguments.logits {
@@ -223,10 +239,16 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
         calibrate: arguments.calibrate.clone(),
         link: arguments.link,
         generation: arguments.generation.wanted(),
-    })?;
+    };
+    if let Some(Stage::Graph) = arguments.emit {
+        // Also of a model that cannot be fused, to see why.
+        let (name, imported) = pipeline::import(&options)?;
+        return print(&graph::text::print(&imported.graph, graph::Stage::Graph, &name));
+    }
+    let compiled = pipeline::compile(&options)?;
     if let Some(stage) = arguments.emit {
         return print(&match stage {
-            Stage::Graph => graph::text::print(&compiled.graph, graph::Stage::Graph, &compiled.name),
+            Stage::Graph => unreachable!("printed before"),
             Stage::Fused => graph::text::print(&compiled.fused, graph::Stage::Fused, &compiled.name),
             Stage::Program => compiled.programs.iter().map(ir::print::program).collect(),
             Stage::Schedule => compiled.schedules.iter().map(ir::print::program).collect(),
@@ -263,7 +285,7 @@ fn warn(compiled: &Compiled) {
 /// Writes a file so that it is there whole or not at all.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
     let fault = |e: std::io::Error| {
-        Diagnostic::new(format!("the file cannot be written: {e}"))
+        Diagnostic::new(Code::FileUnwritable, format!("the file cannot be written: {e}"))
             .at(path.display().to_string())
             .help("check that the folder exists and has room, or choose another place with -o")
     };
@@ -278,11 +300,12 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
 /// Reads and verifies a program.
 fn load(path: &Path) -> Result<ir::bytecode::Module, Diagnostic> {
     let bytes = std::fs::read(path).map_err(|e| {
-        Diagnostic::new(format!("the program cannot be read: {e}"))
+        Diagnostic::new(Code::FileUnreadable, format!("the program cannot be read: {e}"))
             .at(path.display().to_string())
             .help("make one with sscc compile MODEL.onnx -o MODEL.ssb")
     })?;
     ir::bytecode::decode(&bytes).map_err(|e| {
-        Diagnostic::new(format!("this is not a program that this version can run: {e}")).at(path.display().to_string())
+        Diagnostic::new(Code::NotProgram, format!("this is not a program that this version can run: {e}"))
+            .at(path.display().to_string())
     })
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 
 /// Greatest file that is read.
 const MAX_BYTES: u64 = 1 << 28;
@@ -64,7 +64,7 @@ fn file(path: &Path) -> Result<Option<Vec<u8>>, Diagnostic> {
 }
 
 fn fault(path: &Path, why: String) -> Diagnostic {
-    Diagnostic::new("a file beside the model cannot be used")
+    Diagnostic::new(Code::Companion, "a file beside the model cannot be used")
         .at(path.display().to_string())
         .because(format!("{why}."))
         .help("repair it, or move the model away from it")

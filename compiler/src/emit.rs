@@ -8,7 +8,7 @@ use ir::weights::{self, Element, Header, Tensor};
 use ir::{Program, Scale};
 use ndarray::ArrayD;
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::graph;
 
 /// The bytes of the two files.
@@ -31,8 +31,11 @@ pub fn run(
     let mut tensors = Vec::new();
     for (decl, value) in weights.iter().zip(values) {
         let (least, greatest) = range(value, decl.scale).ok_or_else(|| {
-            Diagnostic::new(format!("weight \"{}\" does not fit 62 bits at scale {}", decl.name, decl.scale))
-                .help("look for infinities, NaNs and outliers in this tensor")
+            Diagnostic::new(
+                Code::LargeWeight,
+                format!("weight \"{}\" does not fit 62 bits at scale {}", decl.name, decl.scale),
+            )
+            .help("look for infinities, NaNs and outliers in this tensor")
         })?;
         tensors.push(Tensor {
             name: decl.name.clone(),
@@ -46,14 +49,13 @@ pub fn run(
     let mut data = Vec::with_capacity(length as usize);
     for (tensor, value) in tensors.iter().zip(values) {
         data.resize(tensor.offset as usize, 0);
-        let integers: Vec<i64> = value.iter().map(|&v| round(v, tensor.scale) as i64).collect();
-        weights::encode_values(tensor.element, &integers, &mut data);
+        weights::encode_values(tensor.element, &integers(value, tensor.scale), &mut data);
     }
     data.resize(length as usize, 0);
 
     let mut salt = [0; 32];
     getrandom::fill(&mut salt)
-        .map_err(|e| Diagnostic::new(format!("the operating system gives no randomness: {e}")))?;
+        .map_err(|e| Diagnostic::new(Code::NoRandomness, format!("the operating system gives no randomness: {e}")))?;
     let mut header = Header { program: [0; 32], salt, digest: blake3::hash(&data).into(), tensors };
     metadata.insert("compiler".to_owned(), format!("sscc {}", env!("CARGO_PKG_VERSION")));
     metadata.insert("public_inputs".to_owned(), describe(bound));
@@ -63,6 +65,11 @@ pub fn run(
     let mut weights = header.encode();
     weights.append(&mut data);
     Ok(Artifacts { program, weights })
+}
+
+/// A weight as it is written; elements that 62 bits do not hold are refused by [`run`].
+pub fn integers(value: &ArrayD<f32>, scale: Scale) -> Vec<i64> {
+    value.iter().map(|&v| round(v, scale) as i64).collect()
 }
 
 fn round(value: f32, scale: Scale) -> f64 {

@@ -4,7 +4,7 @@
 //! any whose C slots hold all that came before and the new one. Padding takes slots too, so a context of T tokens needs
 //! more than T of them; [`Plan::slots`] says how many at most.
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::Graph;
 use crate::lower::{Reveal, Step};
 use crate::pass::resize::{self, Positions};
@@ -57,7 +57,7 @@ impl Plan {
             plan.prefill = grow(16, 4, context);
         }
         if let Some(&size) = plan.prefill.iter().find(|&&size| size == 0 || size > context) {
-            return Err(Diagnostic::new(format!("--prefill {size} is not a size of a prompt"))
+            return Err(Diagnostic::new(Code::EntrySize, format!("--prefill {size} is not a size of a prompt"))
                 .because(format!("Prompts have 1 to {context} tokens, the context.")));
         }
         if plan.decode.is_empty() {
@@ -66,7 +66,7 @@ impl Plan {
         // A step looks at the least prefill and itself at least.
         let least = plan.prefill[0] + 1;
         if let Some(&slots) = plan.decode.iter().find(|&&slots| slots < least) {
-            return Err(Diagnostic::new(format!("--decode {slots} has no room for a prompt"))
+            return Err(Diagnostic::new(Code::EntrySize, format!("--decode {slots} has no room for a prompt"))
                 .because(format!("The least prefill and one token more take {least} slots.")));
         }
         Ok(plan)

@@ -9,14 +9,14 @@ use ir::verify::Limits;
 use ir::{Program, Scale};
 
 use crate::calibrate::{self, Ranges};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::emit::{self, Artifacts};
 use crate::entries::{Entry, Generation, Plan};
 use crate::graph::{DType, Graph, NodeId, Op, Tensor};
 use crate::lower::draft::Draft;
 use crate::lower::variant::Link;
 use crate::lower::{self, Context, Memo, Reveal, Rungs, Scales, Step};
-use crate::onnx::{self, Bindings, Sequence};
+use crate::onnx::{self, Bindings, Imported, Sequence};
 use crate::pass::resize::{self, Positions};
 use crate::pass::{self, Logits, assign_width, centre_logits, group_channels};
 use crate::{companions, samples, schedule};
@@ -72,26 +72,61 @@ pub struct Compiled {
 }
 
 impl Compiled {
+    /// The weights as integers, as the entries declare them.
+    pub fn encoded_weights(&self) -> Vec<Vec<i64>> {
+        let weights = self.schedules.first().map_or(&[][..], |entry| &entry.weights);
+        weights.iter().zip(&self.draft.weights).map(|(decl, value)| emit::integers(value, decl.scale)).collect()
+    }
+
     /// The bytes of the `.ssb` and `.ssw` files.
     pub fn artifacts(&self) -> Result<Artifacts, Diagnostic> {
         emit::run(&self.schedules, &self.draft.weights, self.metadata.clone(), &self.bound)
     }
 }
 
-/// Compiles a model.
-pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
-    let name = options.model.file_stem().map_or_else(|| "model".to_owned(), |s| s.to_string_lossy().into_owned());
-    let given = options.calibrate.as_deref().map(|path| samples::read(path).map(|a| (a, path))).transpose()?;
+/// What is known of a model before it is calibrated.
+pub struct Front {
+    /// Stage `graph`.
+    pub graph: Graph,
+    /// Stage `fused`, for generation at the context that is wanted; channels in the model's order.
+    pub fused: Graph,
+    /// Sizes of the entries for generation, and where the graph has its positions.
+    pub generation: Option<(Plan, Positions)>,
+    /// Public inputs, with the values that the program is compiled for.
+    pub bound: BTreeMap<String, Tensor>,
+}
 
-    let imported = onnx::import(&options.model, &bindings(options, given.as_ref().map(|g| &g.0)))?;
-    let graph = imported.graph;
+/// Name and imported graph of a model, whether or not it can be fused.
+pub fn import(options: &Options) -> Result<(String, Imported), Diagnostic> {
+    let shapes = options.calibrate.as_deref().map(samples::read).transpose()?.as_ref().map(samples::shapes);
+    let imported = onnx::import(&options.model, &bindings(options, &shapes.unwrap_or_default()))?;
+    Ok((name(options), imported))
+}
+
+fn name(options: &Options) -> String {
+    options.model.file_stem().map_or_else(|| "model".to_owned(), |s| s.to_string_lossy().into_owned())
+}
+
+/// Reads a model and fuses it; `shapes` are those of inputs that are known, one row a sample.
+pub fn front(options: &Options, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Front, Diagnostic> {
+    let Imported { graph, bound, without_past, .. } = onnx::import(&options.model, &bindings(options, shapes))?;
     let mut fused = graph.clone();
     pass::run_all(&mut fused, &pass::Options { logits: options.logits })?;
-    if imported.without_past {
+    if without_past {
         resize::one_by_one(&mut fused);
     }
     let generation =
         options.generation.as_ref().map(|wanted| prepare(&mut fused, wanted, options.logits)).transpose()?;
+    Ok(Front { graph, fused, generation, bound })
+}
+
+/// Compiles a model.
+pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
+    let name = name(options);
+    let given = options.calibrate.as_deref().map(|path| samples::read(path).map(|a| (a, path))).transpose()?;
+
+    let shapes = given.as_ref().map_or_else(BTreeMap::new, |given| samples::shapes(&given.0));
+    let Front { graph, mut fused, generation, bound } = front(options, &shapes)?;
 
     let made_up = given.is_none();
     let looked_at = everywhere(&fused, generation.as_ref().map(|g| &g.1), given.as_ref().map(|g| &g.0))?;
@@ -139,7 +174,7 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         schedules,
         plan,
         reveal,
-        bound: imported.bound,
+        bound,
         metadata,
         draft: drafts.swap_remove(0),
     })
@@ -147,9 +182,9 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
 
 /// Sizes by what the user says, or what the calibration arrays have. For generation a calibration array says nothing: it
 /// is cut to windows of the context.
-fn bindings(options: &Options, arrays: Option<&samples::Arrays>) -> Bindings {
+fn bindings(options: &Options, shapes: &BTreeMap<String, Vec<usize>>) -> Bindings {
     let (sequence, input_shapes) = match &options.generation {
-        None => (Sequence::Short, arrays.map_or_else(BTreeMap::new, samples::shapes)),
+        None => (Sequence::Short, shapes.clone()),
         Some(Generation { max_context: None, .. }) => (Sequence::Context, BTreeMap::new()),
         Some(Generation { max_context: Some(size), .. }) => (Sequence::Of(*size), BTreeMap::new()),
     };
@@ -171,8 +206,11 @@ fn prepare(fused: &mut Graph, wanted: &Generation, logits: Logits) -> Result<(Pl
     }
     let context = wanted.max_context.unwrap_or(positions.count);
     if context > positions.count {
-        return Err(Diagnostic::new(format!("the model is bound to {} tokens, not to {context}", positions.count))
-            .help(format!("--max-context {}", positions.count)));
+        return Err(Diagnostic::new(
+            Code::FewPositions,
+            format!("the model is bound to {} tokens, not to {context}", positions.count),
+        )
+        .help(format!("--max-context {}", positions.count)));
     }
     let plan = Plan::new(context, wanted)?;
     if context < positions.count {
@@ -185,7 +223,7 @@ fn prepare(fused: &mut Graph, wanted: &Generation, logits: Logits) -> Result<(Pl
 }
 
 fn cannot_generate(why: String) -> Diagnostic {
-    Diagnostic::new("this model cannot generate token by token").because(format!("{why}."))
+    Diagnostic::new(Code::CannotGenerate, "this model cannot generate token by token").because(format!("{why}."))
 }
 
 /// What calibration runs. Any position may be picked, so where the model allows it all of them are; and windows shorter
@@ -228,7 +266,7 @@ fn lower_and_fit(
                 Context { step: entry.step, reveal, memo, ..Context::new(&entry.graph, ranges, &rungs, link) };
             let draft = lower::run(&context, drafts.last().map_or_else(Draft::default, Draft::beside))?;
             if let Some(&(origin, bound, scale)) = draft.unfit.first() {
-                return Err(Diagnostic::new("a value does not fit any ring")
+                return Err(Diagnostic::new(Code::LargeValue, "a value does not fit any ring")
                     .at(format!("node \"{}\"", draft.program.origins[origin.index()]))
                     .because(format!(
                         "it may reach {bound:.3e}: {:.0} integer bits, {scale} fractional bits, a sign and a spare bit; a ring has 64",
@@ -263,7 +301,7 @@ fn lower_and_fit(
             let those: Vec<NodeId> = coarser.into_iter().filter(|&id| rungs.of(id) == least).collect();
             rungs.0.extend(those.into_iter().map(|id| (id, least.max(1) + 1)));
         } else {
-            return Err(Diagnostic::new(format!("`{}` needs more width than a ring has", overflow.op))
+            return Err(Diagnostic::new(Code::Width, format!("`{}` needs more width than a ring has", overflow.op))
                 .at(format!("node \"{}\"", overflow.origin))
                 .because(format!(
                     "its readers need {} bits at scale {}, even with the smallest scales that are worth having; a ring has 64",

@@ -7,7 +7,7 @@ use std::path::Path;
 use ndarray::{ArrayD, Axis, IxDyn, OwnedRepr, Slice};
 use ndarray_npy::{NpzReader, ReadNpyError, ReadNpzError};
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::kernel::from_vec;
 use crate::graph::{DType, Graph, NodeId, Op, Tensor};
 
@@ -19,8 +19,11 @@ const MADE_UP: usize = 8;
 
 /// Reads every array of an npz file; integers become 64-bit, floats 32-bit.
 pub fn read(path: &Path) -> Result<Arrays, Diagnostic> {
-    let fault = |title: String| Diagnostic::new(title).at(path.display().to_string());
-    let file = File::open(path).map_err(|e| fault(format!("the calibration file cannot be opened: {e}")))?;
+    let fault = |title: String| Diagnostic::new(Code::BrokenArrays, title).at(path.display().to_string());
+    let file = File::open(path).map_err(|e| {
+        Diagnostic::new(Code::FileUnreadable, format!("the calibration file cannot be opened: {e}"))
+            .at(path.display().to_string())
+    })?;
     let unreadable = |e: ReadNpzError| {
         fault(format!("the calibration file is not a readable npz archive: {e}"))
             .help("write it with numpy.savez(\"calibration.npz\", input_ids=ids)")
@@ -74,31 +77,36 @@ pub fn split(graph: &Graph, arrays: &Arrays, path: &Path) -> Result<Vec<Arrays>,
         let (name, node) = (input_name(graph, id), graph.node(id));
         let Some(array) = arrays.get(name) else {
             let names: Vec<&str> = arrays.keys().map(String::as_str).collect();
-            return Err(Diagnostic::new(format!("the calibration file has no array \"{name}\""))
-                .at(path.display().to_string())
-                .because(format!("it holds {}", names.join(", "))));
+            return Err(Diagnostic::new(
+                Code::CalibrationArrays,
+                format!("the calibration file has no array \"{name}\""),
+            )
+            .at(path.display().to_string())
+            .because(format!("it holds {}", names.join(", "))));
         };
         let batch = node.shape.first().copied().unwrap_or(1);
         if array.shape().len() != node.shape.len()
             || array.shape().get(1..) != node.shape.get(1..)
             || array.shape()[0] < batch
         {
-            return Err(Diagnostic::new(format!("calibration array \"{name}\" does not fit the bound shape"))
-                .at(path.display().to_string())
-                .because(format!(
-                    "it has shape {:?}; the graph is bound to {:?}, and rows are samples",
-                    array.shape(),
-                    node.shape
-                ))
-                .help("bind the size with --dim NAME=N, or give samples of the bound length"));
+            return Err(Diagnostic::new(
+                Code::CalibrationArrays,
+                format!("calibration array \"{name}\" does not fit the bound shape"),
+            )
+            .at(path.display().to_string())
+            .because(format!(
+                "it has shape {:?}; the graph is bound to {:?}, and rows are samples",
+                array.shape(),
+                node.shape
+            ))
+            .help("bind the size with --dim NAME=N, or give samples of the bound length"));
         }
         let rows = array.shape()[0] / batch;
         if samples.is_empty() {
             samples.resize(rows, Arrays::new());
         } else if samples.len() != rows {
-            return Err(
-                Diagnostic::new("calibration arrays have different numbers of rows").at(path.display().to_string())
-            );
+            return Err(Diagnostic::new(Code::CalibrationArrays, "calibration arrays have different numbers of rows")
+                .at(path.display().to_string()));
         }
         for (i, sample) in samples.iter_mut().enumerate() {
             sample.insert(name.to_owned(), rows_of(array, i * batch, (i + 1) * batch));

@@ -7,8 +7,11 @@
 //! An opening outside its claim wraps here as the low bits do; the protocol's result is then another one, so the
 //! evaluation counts such elements.
 
+use rayon::prelude::*;
+
 use crate::liveness;
 use crate::op::Op;
+use crate::product::product;
 use crate::program::Program;
 use crate::rows::{self, Full, Rows};
 use crate::series::Series;
@@ -210,7 +213,7 @@ impl Run<'_> {
         let own = instr.ty.as_ref().expect("only called for results");
         let value = |v: &Value| &self.values[v.index()][..];
         let ty = |v: &Value| program.ty(*v);
-        let map = |x: &Value, f: &dyn Fn(i64) -> i64| value(x).iter().map(|&v| f(v)).collect::<Vec<_>>();
+        let map = |x: &Value, f: &(dyn Fn(i64) -> i64 + Sync)| value(x).par_iter().map(|&v| f(v)).collect::<Vec<_>>();
         let pair = |x: &[i64], x_shape: &Shape, y: &[i64], y_shape: &Shape, f: fn(i64, i64) -> i64| {
             let (x, y) = (spread(x, x_shape, &own.shape), spread(y, y_shape, &own.shape));
             x.into_iter().zip(y).map(|(x, y)| f(x, y)).collect::<Vec<_>>()
@@ -302,16 +305,7 @@ impl Run<'_> {
             }
             Op::Linear { x, weight } => {
                 let shape = &program.weights[weight.index()].shape.0;
-                let (k, m) = (shape[0] as usize, shape[1] as usize);
-                let w = &self.arguments.weights[weight.index()];
-                let mut out = vec![0i64; value(x).len() / k * m];
-                for (row, out) in value(x).chunks_exact(k).zip(out.chunks_exact_mut(m)) {
-                    // One-hot rows are mostly zeros.
-                    for (&v, w) in row.iter().zip(w.chunks_exact(m)).filter(|(v, _)| **v != 0) {
-                        add_scaled(out, v, w);
-                    }
-                }
-                out
+                product(value(x), &self.arguments.weights[weight.index()], shape[0] as usize, shape[1] as usize)
             }
             Op::Open { x, width, whole } => {
                 let limit = 1i64 << width.saturating_sub(2);
@@ -332,25 +326,24 @@ impl Run<'_> {
                 let Table::Pattern(p) = program.table(*pattern) else { unreachable!("verified") };
                 let k = ty(x).shape.0[ty(x).shape.rank() - 1] as usize;
                 let batches =
-                    value(x).chunks_exact(p.rows.len() * k).zip(value(y).chunks_exact(p.columns as usize * k));
-                let mut out = Vec::new();
-                for (x, y) in batches {
-                    for (row, &(from, to)) in x.chunks_exact(k).zip(&p.rows) {
-                        for column in y.chunks_exact(k).take(to as usize).skip(from as usize) {
-                            let dot = row.iter().zip(column).fold(0i64, |s, (a, b)| s.wrapping_add(a.wrapping_mul(*b)));
-                            out.push(dot);
-                        }
-                    }
-                }
-                out
+                    value(x).par_chunks_exact(p.rows.len() * k).zip(value(y).par_chunks_exact(p.columns as usize * k));
+                let scores = batches.flat_map_iter(|(x, y)| {
+                    x.chunks_exact(k).zip(&p.rows).flat_map(move |(row, &(from, to))| {
+                        let columns = y.chunks_exact(k).take(to as usize).skip(from as usize);
+                        columns.map(move |column| {
+                            row.iter().zip(column).fold(0i64, |s, (a, b)| s.wrapping_add(a.wrapping_mul(*b)))
+                        })
+                    })
+                });
+                scores.collect()
             }
             Op::Spmm { x, y, pattern } => {
                 let Table::Pattern(p) = program.table(*pattern) else { unreachable!("verified") };
                 let k = own.shape.0[own.shape.rank() - 1] as usize;
                 let mut out = vec![0i64; own.shape.elements().expect("verified") as usize];
                 let batches =
-                    value(x).chunks_exact(p.kept() as usize).zip(value(y).chunks_exact(p.columns as usize * k));
-                for ((x, y), out) in batches.zip(out.chunks_exact_mut(p.rows.len() * k)) {
+                    value(x).par_chunks_exact(p.kept() as usize).zip(value(y).par_chunks_exact(p.columns as usize * k));
+                batches.zip(out.par_chunks_exact_mut(p.rows.len() * k)).for_each(|((x, y), out)| {
                     let mut x = x.iter();
                     for (out, &(from, to)) in out.chunks_exact_mut(k).zip(&p.rows) {
                         for (&v, row) in
@@ -359,7 +352,7 @@ impl Run<'_> {
                             add_scaled(out, v, row);
                         }
                     }
-                }
+                });
                 out
             }
             Op::Series { x, table, .. } => {
@@ -367,12 +360,12 @@ impl Run<'_> {
                 let Table::Series { period_log2, c0, dealt_scale, .. } = table else { unreachable!("verified") };
                 let n = (i16::from(*period_log2) + ty(x).scale) as Width;
                 let series = Series::new(table, n);
-                let (mut p, mut q) = (vec![0; series.terms()], vec![0; series.terms()]);
-                let function = |&v: &i64| {
-                    series.coefficients(v as u64, &mut p, &mut q);
+                let buffers = || (vec![0; series.terms()], vec![0; series.terms()]);
+                let function = |(p, q): &mut (Vec<i64>, Vec<i64>), &v: &i64| {
+                    series.coefficients(v as u64, p, q);
                     p.iter().fold(*c0, |sum, p| sum.wrapping_add(p << dealt_scale))
                 };
-                self.values[x.index()].iter().map(function).collect()
+                value(x).par_iter().map_init(buffers, function).collect()
             }
             Op::Spline { x, table, .. } => {
                 let Table::Spline { knots, a, b, .. } = program.table(*table) else { unreachable!("verified") };
@@ -385,7 +378,7 @@ impl Run<'_> {
                 let Table::Thresholds(thresholds) = program.table(*table) else { unreachable!("verified") };
                 let n = ty(x).width;
                 let reaches = |v: &i64, t: &i64| i64::from(signed(v.wrapping_sub(*t), n) >= 0);
-                value(x).iter().flat_map(|v| thresholds.iter().map(move |t| reaches(v, t))).collect()
+                value(x).par_iter().flat_map_iter(|v| thresholds.iter().map(move |t| reaches(v, t))).collect()
             }
             Op::Select { d, y, .. } => {
                 let components = value(y).len() / value(d).len();

@@ -19,6 +19,7 @@ pub mod noise;
 pub mod op;
 pub mod parse;
 pub mod print;
+mod product;
 pub mod program;
 pub mod rows;
 pub mod series;

@@ -162,7 +162,7 @@ fn bad_places_for_results() {
     let folder = folder(&[NANO]);
     for place in ["no/such/folder/m.ssb", "nanogpt__leg17.onnx/m.ssb"] {
         let said = fails(&folder, &format!("compile nanogpt__leg17.onnx --dim seq=4 -o {place}"));
-        assert!(said.contains("error: the file cannot be written"), "{said}");
+        assert!(said.contains("error[SSC0002]: the file cannot be written"), "{said}");
         assert!(said.contains(&place.replace("ssb", "ssw")) && said.contains("try: "), "{said}");
     }
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::kernel::{View, apply};
 use super::shape::infer;
 use super::{Graph, NodeId, Op, Tensor};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 
 /// Outputs of the graph in file order. `inputs` holds exactly the graph's inputs by ONNX name, in the shapes that the
 /// graph binds (a caller with more rows than the graph's batch splits them). `position` is the index that every `Pick`
@@ -37,7 +37,7 @@ pub fn evaluate(
                 infer(op, &typed, (&node.shape, node.dtype))
                     .and_then(|(shape, _)| apply(op, &views, &shape, position))
                     .map_err(|fault| {
-                        Diagnostic::new("a node cannot be evaluated")
+                        Diagnostic::new(Code::Evaluation, "a node cannot be evaluated")
                             .at(format!("node \"{}\"", node.origin))
                             .because(fault)
                     })?
@@ -85,9 +85,9 @@ fn check_inputs(graph: &Graph, inputs: &BTreeMap<String, Tensor>) -> Result<(), 
         names.push(name.as_str());
         let wants = format!("The model takes {:?} {:?}.", node.dtype, node.shape);
         match inputs.get(name) {
-            None => faults.push(Diagnostic::new(format!("input `{name}` is missing")).because(wants)),
+            None => faults.push(Diagnostic::new(Code::InputValue, format!("input `{name}` is missing")).because(wants)),
             Some(given) if (given.dtype(), given.shape()) != (node.dtype, &node.shape[..]) => faults.push(
-                Diagnostic::new(format!("input `{name}` has the wrong type or shape"))
+                Diagnostic::new(Code::InputValue, format!("input `{name}` has the wrong type or shape"))
                     .because(format!("{wants} The given array is {:?} {:?}.", given.dtype(), given.shape()))
                     .help("an array of that type and shape, or other sizes with --dim"),
             ),
@@ -96,7 +96,7 @@ fn check_inputs(graph: &Graph, inputs: &BTreeMap<String, Tensor>) -> Result<(), 
     }
     for name in inputs.keys().filter(|name| !names.contains(&name.as_str())) {
         faults.push(
-            Diagnostic::new(format!("the model has no input `{name}`"))
+            Diagnostic::new(Code::InputValue, format!("the model has no input `{name}`"))
                 .because(format!("Its inputs are: {}.", names.join(", "))),
         );
     }

@@ -14,7 +14,7 @@ use petgraph::Direction;
 use super::build::owner;
 use super::shape::{Typed, infer};
 use super::{DType, Graph, Node, NodeId, Op, Owner};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::lower::activation;
 
 /// Stage of a graph; see the head of [`crate::graph`].
@@ -39,7 +39,7 @@ impl Stage {
 /// Checks a graph; see the module head.
 pub fn verify(graph: &Graph, stage: Stage) -> Result<(), Diagnostic> {
     if petgraph::algo::is_cyclic_directed(&graph.dag) {
-        return Err(Diagnostic::new("the graph has a cycle"));
+        return Err(Diagnostic::new(Code::BrokenGraph, "the graph has a cycle"));
     }
     let mut found = Vec::new();
     let mut names: HashMap<&str, &Arc<ArrayD<f32>>> = HashMap::new();
@@ -59,20 +59,23 @@ pub fn verify(graph: &Graph, stage: Stage) -> Result<(), Diagnostic> {
     }
     for (name, id) in &graph.outputs {
         if !graph.dag.contains_node(*id) {
-            found.push(Diagnostic::new(format!("output {name:?} is computed by no node")));
+            found.push(Diagnostic::new(Code::BrokenGraph, format!("output {name:?} is computed by no node")));
         }
     }
     for (i, id) in graph.inputs.iter().enumerate() {
         let is_input = graph.dag.node_weight(*id).is_some_and(|node| matches!(node.op, Op::Input { .. }));
         if !is_input || graph.inputs[..i].contains(id) {
-            found.push(Diagnostic::new(format!("the list of inputs names node {} wrongly", id.index())));
+            found.push(Diagnostic::new(
+                Code::BrokenGraph,
+                format!("the list of inputs names node {} wrongly", id.index()),
+            ));
         }
     }
     Diagnostic::check(found)
 }
 
 fn at(node: &Node, title: &str) -> Diagnostic {
-    Diagnostic::new(title).at(format!("node {:?} ({})", node.origin, node.op.name()))
+    Diagnostic::new(Code::BrokenGraph, title).at(format!("node {:?} ({})", node.origin, node.op.name()))
 }
 
 fn check_node(graph: &Graph, id: NodeId) -> Result<(), String> {

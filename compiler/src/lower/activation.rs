@@ -12,7 +12,7 @@ use ir::Value;
 use super::Context;
 use super::draft::Draft;
 use crate::calibrate::Ranges;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::{Function, NodeId};
 use crate::tables::{self, Search};
 
@@ -105,7 +105,7 @@ fn lower_group(
     let tolerance = TOLERANCE * (reach / NARROW).max(1.0);
     let find = || tables::choose_series(&even, -reach, reach, true, tolerance, &search).map(|choice| choice.table);
     let table = context.memo.table(format!("{f:?} {period_log2} {}", search.x_scale), find).ok_or_else(|| {
-        Diagnostic::new(format!("no series fits this {}", f.name()))
+        Diagnostic::new(Code::ActivationReach, format!("no series fits this {}", f.name()))
             .at(format!("node \"{}\"", context.graph.node(id).origin))
             .because(format!("some of its channels reach {:.1} in calibration", reach / MARGIN / context.ranges.margin))
             .help("calibrate with inputs like the ones that will be asked")

@@ -17,7 +17,7 @@ use ir::{Pattern, Scale, Table, TableId, Value};
 use super::draft::{Draft, LATER};
 use super::variant::{self, ExpVariant};
 use super::{Context, Known, Memo, Step, Values, arithmetic, slots};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::{NodeId, Op};
 use crate::tables;
 
@@ -106,7 +106,7 @@ pub fn lower(context: &Context, draft: &mut Draft, values: &Values, id: NodeId) 
     let (least, greatest) = (row_max.0 - margin, row_max.1 + margin);
     let span = greatest - least + RESOLUTION + HEAD + GUARD + 2.0 * f64::from(STEP_LOG2).exp2();
     let exp = variant::pick(context.link, span, scores).ok_or_else(|| {
-        Diagnostic::new("the row maxima of this attention spread too far")
+        Diagnostic::new(Code::RowMaxima, "the row maxima of this attention spread too far")
             .at(format!("node \"{}\"", context.graph.node(id).origin))
             .because(format!(
                 "they lie between {:.0} and {:.0} nats in calibration; the widest exponential table covers {:.0}",

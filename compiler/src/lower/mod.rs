@@ -25,7 +25,7 @@ use ir::{Kind, MAX_WIDTH, Party, Scale, Shape, Table, Type, Value};
 use ndarray::ArrayD;
 
 use crate::calibrate::Ranges;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::{DType, Graph, NodeId, Op};
 use crate::tables::{SplineFit, TableError};
 use draft::Draft;
@@ -289,7 +289,7 @@ fn lower(context: &Context, draft: &mut Draft, values: &mut Values, id: NodeId) 
 /// The table of a spline, or what is wrong with its interval.
 fn spline(context: &Context, id: NodeId, fit: Result<SplineFit, TableError>) -> Result<Table, Diagnostic> {
     fit.map(|fit| fit.table).map_err(|e| {
-        Diagnostic::new("a calibrated interval has no table")
+        Diagnostic::new(Code::NoTable, "a calibrated interval has no table")
             .at(format!("node \"{}\"", context.graph.node(id).origin))
             .because(e.to_string())
             .help("calibrate with inputs like the ones that will be asked")
@@ -309,8 +309,11 @@ fn input(draft: &mut Draft, context: &Context, id: NodeId, name: &str) -> Result
         DType::I64 | DType::Bool => {
             let embeds = context.graph.readers(id).into_iter().find(|&r| context.graph.node(r).op == Op::Embed);
             let Some(embed) = embeds else {
-                return Err(Diagnostic::new(format!("integer input \"{name}\" is not read by an embedding"))
-                    .help("only token ids are supported as secret integers"));
+                return Err(Diagnostic::new(
+                    Code::SecretIntegers,
+                    format!("integer input \"{name}\" is not read by an embedding"),
+                )
+                .help("only token ids are supported as secret integers"));
             };
             let classes = context.graph.node(context.graph.operands(embed)[1]).shape[0] as u32;
             let mut one_hot = shape.clone();

@@ -18,7 +18,7 @@ use super::file::Model;
 use super::proto::{DimensionProto, GraphProto, NodeProto, ValueInfoProto};
 use super::public::MAX_MADE;
 use super::tensor;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::kernel::from_vec;
 use crate::graph::shape::check_size;
 use crate::graph::{DType, Tensor};
@@ -75,7 +75,7 @@ struct Open<'a> {
 pub fn bind(model: &Model, bindings: &Bindings) -> Result<(Vec<BoundInput>, BTreeMap<String, usize>), Diagnostic> {
     let initializers: BTreeSet<&str> = model.graph.initializer.iter().map(|t| t.name()).collect();
     let inputs: Vec<&ValueInfoProto> = model.graph.input.iter().filter(|i| !initializers.contains(i.name())).collect();
-    let fault = |title: String| Diagnostic::new(title).at(model.name.clone());
+    let fault = |code: Code, title: String| Diagnostic::new(code, title).at(model.name.clone());
 
     let mut bound = Vec::new();
     let mut open = Vec::new();
@@ -83,9 +83,10 @@ pub fn bind(model: &Model, bindings: &Bindings) -> Result<(Vec<BoundInput>, BTre
         let found = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
         let typed = found.and_then(|t| Some((t.elem_type(), t.shape.as_ref()?)));
         let Some((elem_type, shape)) = typed else {
-            return Err(fault(format!("input `{}` has no tensor type with a shape", input.name())));
+            return Err(fault(Code::InputType, format!("input `{}` has no tensor type with a shape", input.name())));
         };
-        let dtype = tensor::dtype(elem_type).map_err(|e| fault(format!("input `{}`: {e}", input.name())))?;
+        let dtype =
+            tensor::dtype(elem_type).map_err(|e| fault(Code::InputType, format!("input `{}`: {e}", input.name())))?;
         let mut sizes = Vec::new();
         for (axis, dim) in shape.dim.iter().enumerate() {
             match dim.dim_value.map(usize::try_from) {
@@ -108,7 +109,9 @@ pub fn bind(model: &Model, bindings: &Bindings) -> Result<(Vec<BoundInput>, BTre
         let made = is_public(&input.name) && input.shape.iter().fold(1usize, |n, &d| n.saturating_mul(d)) > MAX_MADE;
         check_size(&input.shape)
             .and(if made { Err(format!("its value would have more than {MAX_MADE} elements")) } else { Ok(()) })
-            .map_err(|e| fault(format!("input `{}` is too large", input.name)).because(format!("{e}.")))?;
+            .map_err(|e| {
+                fault(Code::LargeInput, format!("input `{}` is too large", input.name)).because(format!("{e}."))
+            })?;
     }
     let past = bound.iter().find(|i| is_past(&i.name) && i.shape.len() == 4).map_or(0, |i| i.shape[2]);
     for input in &mut bound {
@@ -119,19 +122,20 @@ pub fn bind(model: &Model, bindings: &Bindings) -> Result<(Vec<BoundInput>, BTre
         input.value = match bindings.values.get(&input.name) {
             Some(given) if (given.shape(), given.dtype()) == (&input.shape[..], input.dtype) => Some(given.clone()),
             Some(given) => {
-                return Err(fault(format!("the value for input `{}` does not fit", input.name)).because(format!(
-                    "The model takes {:?} {:?}, the value is {:?} {:?}.",
-                    input.dtype,
-                    input.shape,
-                    given.dtype(),
-                    given.shape()
-                )));
+                return Err(fault(Code::InputValue, format!("the value for input `{}` does not fit", input.name))
+                    .because(format!(
+                        "The model takes {:?} {:?}, the value is {:?} {:?}.",
+                        input.dtype,
+                        input.shape,
+                        given.dtype(),
+                        given.shape()
+                    )));
             }
             None => public(&input.name, &input.shape, input.dtype, past),
         };
     }
     if let Some(name) = bindings.values.keys().find(|n| !bound.iter().any(|i| i.name == **n)) {
-        return Err(fault(format!("the model has no input `{name}` to give a value to")));
+        return Err(fault(Code::InputValue, format!("the model has no input `{name}` to give a value to")));
     }
     Ok((bound, sizes))
 }
@@ -200,12 +204,14 @@ fn sizes(
     inputs: &[&ValueInfoProto],
     open: &[Open],
 ) -> Result<BTreeMap<String, usize>, Diagnostic> {
-    let fault = |title: String| Diagnostic::new(title).at(model.name.clone());
+    let fault = |code: Code, title: String| Diagnostic::new(code, title).at(model.name.clone());
     let mut names: BTreeSet<&str> = open.iter().map(|d| d.name.as_str()).collect();
     names.extend(open.iter().filter_map(|d| d.terms.as_ref()).flatten().filter(|t| t.parse::<usize>().is_err()));
     if let Some(name) = bindings.dims.keys().find(|name| !names.contains(name.as_str())) {
         let known: Vec<&str> = names.iter().copied().collect();
-        return Err(fault(format!("the model has no dimension `{name}`")).because(match known.as_slice() {
+        return Err(fault(Code::NoSuchDimension, format!("the model has no dimension `{name}`")).because(match known
+            .as_slice()
+        {
             [] => "All its dimensions are fixed.".to_string(),
             known => format!("Its open dimensions are: {}.", known.join(", ")),
         }));
@@ -216,8 +222,11 @@ fn sizes(
         let Some(&given) = given else { continue };
         let size = *sizes.entry(dim.name.clone()).or_insert(given);
         if size != given && !bindings.dims.contains_key(&dim.name) {
-            return Err(fault(format!("calibration gives dimension `{}` two sizes, {size} and {given}", dim.name))
-                .help(format!("--dim {}={size}", dim.name)));
+            return Err(fault(
+                Code::TwoSizes,
+                format!("calibration gives dimension `{}` two sizes, {size} and {given}", dim.name),
+            )
+            .help(format!("--dim {}={size}", dim.name)));
         }
     }
 
@@ -259,7 +268,7 @@ fn sizes(
                 None if kind == Kind::Whole && !faults.is_empty() => {} // It follows from the missing one.
                 None => {
                     faults.entry(&dim.name).or_insert_with(|| {
-                        fault(format!("dimension `{}` has no size", dim.name))
+                        fault(Code::OpenDimension, format!("dimension `{}` has no size", dim.name))
                             .because(format!("It is axis {} of input `{}`.", dim.axis, inputs[dim.input].name()))
                             .help(format!("--dim {}=N", dim.name))
                     });
@@ -271,7 +280,7 @@ fn sizes(
     if let (Sequence::Of(wanted), Some(rows)) = (bindings.sequence, context(&model.graph, inputs))
         && wanted > rows
     {
-        return Err(fault(format!("the model has positions for {rows} tokens, not for {wanted}"))
+        return Err(fault(Code::FewPositions, format!("the model has positions for {rows} tokens, not for {wanted}"))
             .help(format!("--max-context {rows}")));
     }
     Ok(sizes)

@@ -8,7 +8,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 
 use super::proto::{GraphProto, ModelProto, NodeProto};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 
 /// Versions of the standard operator set that the importer knows.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=23;
@@ -32,11 +32,16 @@ pub struct Model {
 /// Reads and decodes a file.
 pub fn load(path: &Path) -> Result<Model, Diagnostic> {
     let name = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
+    super::foreign::check(path)?;
     let bytes = std::fs::read(path).map_err(|e| {
-        Diagnostic::new("the model cannot be read").at(path.display().to_string()).because(format!("{e}."))
+        Diagnostic::new(Code::FileUnreadable, "the model cannot be read")
+            .at(path.display().to_string())
+            .because(format!("{e}."))
     })?;
     let size = bytes.len();
-    let corrupt = |why: String| Diagnostic::new("this is not a valid ONNX model").at(name.clone()).because(why);
+    let corrupt = |why: String| {
+        Diagnostic::new(Code::BrokenModel, "this is not a valid ONNX model").at(name.clone()).because(why)
+    };
     let model = ModelProto::decode(Bytes::from(bytes)).map_err(|e| {
         // The innermost message and what is wrong with it; a path of all messages around it can be very long.
         let text = e.to_string();
@@ -52,7 +57,7 @@ pub fn load(path: &Path) -> Result<Model, Diagnostic> {
     let standard = model.opset_import.iter().find(|o| is_standard(o.domain()));
     let opset = standard.map(|o| o.version()).ok_or_else(|| corrupt("It imports no standard operator set.".into()))?;
     if !OPSETS.contains(&opset) {
-        return Err(Diagnostic::new(format!("operator set {opset} is not supported"))
+        return Err(Diagnostic::new(Code::Opset, format!("operator set {opset} is not supported"))
             .at(name)
             .because(format!("Versions {} to {} are.", OPSETS.start(), OPSETS.end()))
             .help("export the model with opset_version=17"));

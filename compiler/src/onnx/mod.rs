@@ -12,9 +12,11 @@
 mod bind;
 mod build;
 mod file;
+mod foreign;
 mod nodes;
 pub mod proto;
 mod public;
+mod refuse;
 mod tensor;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,12 +25,13 @@ use std::sync::Arc;
 
 use ndarray::ArrayD;
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::{Graph, Op, Owner, Tensor};
 use build::{Builder, Value};
 use file::Model;
 use nodes::Call;
 use proto::NodeProto;
+use refuse::{Refused, refuse};
 
 pub use bind::{DEFAULT_SEQUENCE, Sequence};
 pub use file::OPSETS;
@@ -72,9 +75,12 @@ impl Imported {
         Diagnostic::check(self.bound.iter().filter_map(|(name, bound)| {
             let given = inputs.remove(name)?;
             (given != *bound).then(|| {
-                Diagnostic::new(format!("input `{name}` differs from the value that the program is compiled for"))
-                    .because("Masks and positions are public and part of the program.")
-                    .help(format!("leave `{name}` out, or compile with this value"))
+                Diagnostic::new(
+                    Code::OtherValue,
+                    format!("input `{name}` differs from the value that the program is compiled for"),
+                )
+                .because("Masks and positions are public and part of the program.")
+                .help(format!("leave `{name}` out, or compile with this value"))
             })
         }))
     }
@@ -127,7 +133,8 @@ impl<'a> Importer<'a> {
     fn check_public_names(&self) -> Result<(), Diagnostic> {
         let known = |name: &String| self.model.graph.initializer.iter().any(|t| t.name() == name);
         Diagnostic::check(self.bindings.public.iter().filter(|name| !known(name)).map(|name| {
-            Diagnostic::new(format!("the model has no initializer `{name}` to make public")).at(self.model.name.clone())
+            Diagnostic::new(Code::NoSuchTensor, format!("the model has no initializer `{name}` to make public"))
+                .at(self.model.name.clone())
         }))
     }
 
@@ -173,7 +180,9 @@ impl<'a> Importer<'a> {
                 }
             }
         }
-        Diagnostic::check(faults.into_iter().map(|((operator, why), nodes)| self.unsupported(&operator, &why, &nodes)))
+        Diagnostic::check(
+            faults.iter().map(|((operator, why), nodes)| refuse(self.model, &Refused { operator, why, nodes })),
+        )
     }
 
     /// Every result that somebody reads is there.
@@ -187,34 +196,6 @@ impl<'a> Importer<'a> {
         }
     }
 
-    fn unsupported(&self, operator: &str, why: &str, nodes: &[String]) -> Diagnostic {
-        let count = if nodes.len() == 1 { "1 node".to_string() } else { format!("{} nodes", nodes.len()) };
-        let title = match why {
-            "" => format!("operator `{operator}` is not supported ({count})"),
-            _ => format!("`{operator}` cannot be imported ({count})"),
-        };
-        let mut report = Diagnostic::new(title);
-        for node in nodes.iter().take(SHOWN) {
-            report = report.at(format!("{}, node \"{node}\"", self.model.name));
-        }
-        if nodes.len() > SHOWN {
-            report = report.at(format!("and {} more", nodes.len() - SHOWN));
-        }
-        match why {
-            "" => match operator {
-                "If" | "Loop" | "Scan" => report.because("What a program computes cannot depend on data."),
-                "QuantizeLinear" | "DequantizeLinear" | "DynamicQuantizeLinear" | "MatMulInteger" | "QLinearMatMul" => {
-                    report.help("the float model; the compiler chooses widths and scales itself")
-                }
-                _ if operator.contains('.') => {
-                    report.help("the model as exported, before an optimizer fused its nodes")
-                }
-                _ => report.help("export the model with opset_version=17"),
-            },
-            why => report.because(format!("{operator}: {why}.")),
-        }
-    }
-
     /// A value by name; initializers are decoded when first read.
     fn value(&mut self, name: &'a str) -> Result<Value, Diagnostic> {
         if let Some(value) = self.values.get(name) {
@@ -222,7 +203,7 @@ impl<'a> Importer<'a> {
         }
         let proto = self.model.graph.initializer.iter().find(|t| t.name() == name).expect("`load` checked all names");
         let fault = |why: String| {
-            Diagnostic::new(format!("initializer `{name}` cannot be read"))
+            Diagnostic::new(Code::BrokenTensor, format!("initializer `{name}` cannot be read"))
                 .at(self.model.name.clone())
                 .because(format!("{why}."))
         };
@@ -257,9 +238,6 @@ impl<'a> Importer<'a> {
         Ok(outputs)
     }
 }
-
-/// Nodes that a report names for each fault.
-const SHOWN: usize = 4;
 
 /// Whether a float tensor is part of the architecture, which is public, and not trained: a causal matrix of zeros and ones,
 /// a mask of zeros and numbers below -10000, or the frequencies of a rotary embedding (a falling geometric sequence

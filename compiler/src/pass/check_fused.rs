@@ -1,7 +1,7 @@
 //! Refuse a graph in which operations remain that no protocol computes, and name them all.
 
 use super::{Options, place};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::verify::check_fused;
 use crate::graph::{Function, Graph, NodeId, Op};
 
@@ -18,7 +18,7 @@ pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
     if places.is_empty() {
         return Ok(());
     }
-    let report = Diagnostic::new(format!("no protocol for {} of the operations", places.len()));
+    let report = Diagnostic::new(Code::NoProtocol, format!("no protocol for {} of the operations", places.len()));
     Err(places.into_iter().fold(report, Diagnostic::at))
 }
 

@@ -17,7 +17,7 @@ use ir::Pattern;
 use ndarray::{Array2, ArrayD, Axis, IxDyn, Slice};
 
 use super::{Options, known, place, rewrite, sole_reader};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::{Graph, NodeId, Op, Tensor};
 
 /// Numbers below this one drop a score: masks in use are -1e4, -65504, -3.4e38 and -∞.
@@ -178,7 +178,7 @@ fn weighted_sum(graph: &Graph, id: NodeId) -> Option<NodeId> {
 fn pattern(graph: &Graph, id: NodeId, found: &Found) -> Result<Pattern, Diagnostic> {
     let (rows, columns) = (found.rows, found.columns);
     let mut kept = Array2::from_elem((rows, columns), true);
-    let refuse = |title: &str, why: String| Diagnostic::new(title).at(place(graph, id)).because(why);
+    let refuse = |title: &str, why: String| Diagnostic::new(Code::Mask, title).at(place(graph, id)).because(why);
     let per_score = |values: &ArrayD<f64>| -> Result<Array2<f64>, Diagnostic> {
         let shape = values.shape();
         let lead = &shape[..shape.len().saturating_sub(2)];

@@ -16,7 +16,7 @@ use ir::Pattern;
 use ndarray::{ArrayD, Axis, IxDyn, Slice};
 
 use super::place;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::{DType, Graph, NodeId, Op, Tensor};
 
 /// Where a fused graph keeps its positions.
@@ -79,7 +79,7 @@ pub fn positions(graph: &Graph) -> Result<Positions, Diagnostic> {
 }
 
 fn fault(why: String) -> Diagnostic {
-    Diagnostic::new("this model cannot generate token by token").because(format!("{why}."))
+    Diagnostic::new(Code::CannotGenerate, "this model cannot generate token by token").because(format!("{why}."))
 }
 
 /// Axis of the positions in the result of a node, from those of its operands.

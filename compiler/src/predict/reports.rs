@@ -6,7 +6,7 @@ use ir::Program;
 use serde::Deserialize;
 
 use super::fit::Measured;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 
 /// A party's report.
 #[derive(Deserialize)]
@@ -39,8 +39,12 @@ pub fn read(program: &Program, client: &Path, server: &Path) -> Result<Measured,
 }
 
 fn report(program: &Program, path: &Path) -> Result<Report, Diagnostic> {
-    let fault = |title: String| Diagnostic::new(title).at(path.display().to_string()).help(HELP);
-    let bytes = std::fs::read(path).map_err(|e| fault(format!("the report cannot be read: {e}")))?;
+    let fault = |title: String| Diagnostic::new(Code::Report, title).at(path.display().to_string()).help(HELP);
+    let bytes = std::fs::read(path).map_err(|e| {
+        Diagnostic::new(Code::FileUnreadable, format!("the report cannot be read: {e}"))
+            .at(path.display().to_string())
+            .help(HELP)
+    })?;
     let report: Report =
         serde_json::from_slice(&bytes).map_err(|e| fault(format!("this is not a report of a run: {e}")))?;
     let ops = program.instrs.iter().map(|instr| instr.op.mnemonic());

@@ -1,7 +1,7 @@
 //! What the compiler tells its user when it cannot go on: what is wrong, where, the arithmetic, a way out.
 //!
 //! ```text
-//! error: `matmul` can overflow its width
+//! error[SSC0502]: `matmul` can overflow its width
 //!   bert.onnx, node "layer.0/qk/MatMul"
 //!   |v6| reaches 171 in calibration: 8 integer bits. Width 32 at scale 24 leaves 7 (32 - 24 - 1 sign).
 //!   try: scale 11 for v3, or a `lift` before it (1 round)
@@ -10,7 +10,11 @@
 //! One report may hold several faults, so that a user need not meet them one by one. No weight, share or input value
 //! goes into a diagnostic; names, shapes and counts do.
 
+mod codes;
+
 use std::fmt;
+
+pub use codes::Code;
 
 /// One or more faults, each rendered as in the module head.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,6 +26,8 @@ pub struct Diagnostic {
 /// One thing that is wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fault {
+    /// What kind of fault, under which it can be looked up.
+    pub code: Code,
     /// What is wrong, in one line without a full stop.
     pub title: String,
     /// Where: a file and an ONNX node, an instruction.
@@ -34,8 +40,8 @@ pub struct Fault {
 
 impl Diagnostic {
     /// A report with one fault, of which only the title is known yet.
-    pub fn new(title: impl Into<String>) -> Diagnostic {
-        let fault = Fault { title: title.into(), places: Vec::new(), explanation: Vec::new(), help: Vec::new() };
+    pub fn new(code: Code, title: impl Into<String>) -> Diagnostic {
+        let fault = Fault { code, title: title.into(), places: Vec::new(), explanation: Vec::new(), help: Vec::new() };
         Diagnostic { faults: vec![fault] }
     }
 
@@ -80,7 +86,7 @@ impl Diagnostic {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.title)?;
+        write!(f, "error[{}]: {}", self.code, self.title)?;
         for line in self.places.iter().chain(&self.explanation) {
             write!(f, "\n  {line}")?;
         }
@@ -108,9 +114,12 @@ mod tests {
 
     #[test]
     fn faults_render_one_after_another() {
-        let report = Diagnostic::new("first").at("m.onnx, node \"a\"").because("1 > 0.").help("less");
-        let report = report.and(Diagnostic::new("second"));
-        assert_eq!(report.to_string(), "error: first\n  m.onnx, node \"a\"\n  1 > 0.\n  try: less\nerror: second");
+        let report = Diagnostic::new(Code::Mask, "first").at("m.onnx, node \"a\"").because("1 > 0.").help("less");
+        let report = report.and(Diagnostic::new(Code::Width, "second"));
+        assert_eq!(
+            report.to_string(),
+            "error[SSC0302]: first\n  m.onnx, node \"a\"\n  1 > 0.\n  try: less\nerror[SSC0502]: second"
+        );
         assert_eq!(Diagnostic::check([]), Ok(()));
     }
 }
