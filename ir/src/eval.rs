@@ -246,6 +246,14 @@ impl Run<'_> {
                 let row = &self.arguments.weights[weight.index()][at..at + d as usize];
                 pair(value(x), &ty(x).shape, row, &Shape(vec![d]), i64::wrapping_add)
             }
+            Op::MulRow { x, table, index } => {
+                let Table::Const { shape, values, .. } = program.table(*table) else { unreachable!("verified") };
+                let d = shape.0[1];
+                let at = self.arguments.publics[index.index()] as usize * d as usize;
+                let row = &values[at..at + d as usize];
+                pair(value(x), &ty(x).shape, row, &Shape(vec![d]), i64::wrapping_mul)
+            }
+            Op::Expand { x, shape } => spread(value(x), &ty(x).shape, shape),
             Op::Keep { x, first, from, to, axis } => {
                 let [first, from, to] = [first, from, to].map(|p| self.arguments.publics[p.index()] as usize);
                 let (dim, inner) = dim_inner(&ty(x).shape, *axis);
