@@ -1,8 +1,8 @@
 //! What the client can compute and send before it knows its input.
 //!
 //! Its share of a `linear` is A·(W - B) + C0 and comes from its seed alone ([`Op::Linear`]). So does all that local steps
-//! make of such shares, and so does its half x0 + r0 of an opening of them. Neither inputs nor run-time publics (but the row that the server adds), nor what
-//! is read from openings, are known ahead. What is sent is the same bytes as later, under the same masks.
+//! make of such shares, and so does its half x0 + r0 of an opening of them. Neither inputs, nor the run-time publics that say
+//! which elements count, nor what is read from openings, are known ahead; the index of a row is. What is sent is the same bytes as later, under the same masks.
 
 use crate::op::Op;
 use crate::program::Program;
@@ -44,13 +44,15 @@ pub fn ahead(program: &Program) -> Ahead {
             | Op::MulPublic { .. }
             | Op::AddWeight { .. }
             | Op::AddRow { .. }
+            | Op::MulRow { .. }
             | Op::Reshape { .. }
             | Op::Transpose { .. }
             | Op::Slice { .. }
             | Op::Concat { .. }
             | Op::Sum { .. }
             | Op::RowSum { .. }
-            | Op::Spread { .. } => (operands, false),
+            | Op::Spread { .. }
+            | Op::Expand { .. } => (operands, false),
             _ => (false, false),
         };
         let done = match instr.op {

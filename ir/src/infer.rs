@@ -99,12 +99,12 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
         }
         Op::AddPublic { x, table } => {
             let x = share(x)?;
-            equal_scales(x.scale, constant(program, *table, x)?)?;
+            equal_scales(x.scale, constant_into(program, *table, x)?)?;
             x.clone()
         }
         Op::MulPublic { x, table } => {
             let x = share(x)?;
-            Type { scale: scale_sum(x.scale, constant(program, *table, x)?)?, ..x.clone() }
+            Type { scale: scale_sum(x.scale, constant_into(program, *table, x)?)?, ..x.clone() }
         }
         Op::AddWeight { x, weight } => {
             let (x, w) = (share(x)?, get(&program.weights, weight.index(), "weight")?);
@@ -114,15 +114,11 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
         }
         Op::AddRow { x, weight, index } => {
             let (x, w) = (share(x)?, get(&program.weights, weight.index(), "weight")?);
-            let index = get(&program.publics, index.index(), "public")?;
-            let (Some(&last), [rows, d]) = (x.shape.0.last(), &w.shape.0[..]) else {
-                return fault(Code::Shape, format!("no row of {} to add to {}", w.shape, x.shape));
-            };
             equal_scales(x.scale, w.scale)?;
-            equal_dims("last axis", last, "columns of the weight", *d)?;
-            bounded(index, *rows, format_args!("rows of {}", w.shape))?;
+            row(program, &w.shape, *index, &x.shape)?;
             x.clone()
         }
+<<<<<<< /tmp/w/o_infer.rs
         Op::Expand { x, shape } => {
             let x = share(x)?;
             broadcast_into(&x.shape, shape)?;
@@ -134,12 +130,23 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
                 return fault(Code::Table, "not a constant");
             };
             Type { scale: scale_sum(x.scale, *scale)?, ..x.clone() }
+=======
+        Op::MulRow { x, table, index } => {
+            let (x, (scale, shape)) = (share(x)?, constant(program, *table)?);
+            row(program, shape, *index, &x.shape)?;
+            Type { scale: scale_sum(x.scale, scale)?, ..x.clone() }
+>>>>>>> /tmp/w/t_infer.rs
         }
         Op::Reshape { x, shape } => {
             let x = share(x)?;
             if x.shape.elements() != shape.elements() {
                 return fault(Code::Shape, format!("{} and {shape} differ in their number of elements", x.shape));
             }
+            Type { shape: shape.clone(), ..x.clone() }
+        }
+        Op::Expand { x, shape } => {
+            let x = share(x)?;
+            broadcast_into(&x.shape, shape)?;
             Type { shape: shape.clone(), ..x.clone() }
         }
         Op::Transpose { x, perm } => {
@@ -522,12 +529,28 @@ fn append(dims: &[u32], more: &[u32]) -> Shape {
 
 /// Scale of a constant that broadcasts to the shape of `x`. Its values count mod 2^width, like everything else: a value
 /// that only a low part of is read needs no room for its constants.
-fn constant(program: &Program, table: TableId, x: &Type) -> Result<Scale, Fault> {
-    let Table::Const { scale, shape, .. } = &get(&program.tables, table.index(), "table")?.table else {
-        return fault(Code::Table, "not a constant");
-    };
+fn constant_into(program: &Program, table: TableId, x: &Type) -> Result<Scale, Fault> {
+    let (scale, shape) = constant(program, table)?;
     broadcast_into(shape, &x.shape)?;
-    Ok(*scale)
+    Ok(scale)
+}
+
+/// Scale and shape of a constant.
+fn constant(program: &Program, table: TableId) -> Result<(Scale, &Shape), Fault> {
+    match &get(&program.tables, table.index(), "table")?.table {
+        Table::Const { scale, shape, .. } => Ok((*scale, shape)),
+        _ => fault(Code::Table, "not a constant"),
+    }
+}
+
+/// Checks that every row of a matrix, of which a public number picks one, is as long as the last axis of x.
+fn row(program: &Program, matrix: &Shape, index: PublicId, x: &Shape) -> Result<(), Fault> {
+    let index = get(&program.publics, index.index(), "public")?;
+    let (Some(&last), [rows, d]) = (x.0.last(), &matrix.0[..]) else {
+        return fault(Code::Shape, format!("{matrix} has no row for {x}"));
+    };
+    equal_dims("last axis", last, "columns", *d)?;
+    bounded(index, *rows, format_args!("rows of {matrix}"))
 }
 
 /// A pattern and its number of kept elements.

@@ -108,6 +108,9 @@ op_table! {
     /// x [.., d] + the row of a server-owned matrix [n, d] of the same scale at a public run-time index, broadcast to the
     /// shape of x. Local: the server adds it.
     add_row = 0x19 AddRow { x: Value, weight: Weight, index: PublicId }
+    /// x [.., d] times the row of a constant [n, d] at a public run-time index, broadcast to the shape of x; scales add, the
+    /// width stays. Local.
+    mul_row = 0x1a MulRow { x: Value, table: TableId, index: PublicId }
 
     /// The same elements in another shape. Local.
     reshape = 0x20 Reshape { x: Value, shape: Shape }
@@ -128,6 +131,8 @@ op_table! {
     spread = 0x27 Spread { x: Value, pattern: TableId, axis: u32 }
     /// Elements i along `axis` with i < first or from <= i < to, public run-time numbers; zero elsewhere. Local.
     keep = 0x28 Keep { x: Value, first: PublicId, from: PublicId, to: PublicId, axis: u32 }
+    /// The elements repeated along new axes and along axes of one element, up to `shape`, by numpy's rule. Local.
+    expand = 0x29 Expand { x: Value, shape: Shape }
 
     /// x broadcast to a shape. Local.
     expand = 0x29 Expand { x: Value, shape: Shape }

@@ -410,6 +410,8 @@ fn local_ops() {
         let pattern = t.b.table("p", Table::Pattern(pattern));
         let constant = Table::Const { scale: 6, shape: Shape(vec![3, 1]), values: vec![5, -6, 7] };
         let constant = t.b.table("c", constant);
+        let turns = (0..20).map(|i| 3 * i - 31).collect();
+        let turns = t.b.table("turns", Table::Const { scale: 6, shape: Shape(vec![5, 4]), values: turns });
         let weight = t.b.weight(WeightDecl { name: "bias".into(), scale: 6, shape: Shape(vec![4]) }).unwrap();
         t.weights.push(rng.claimed(4, 12));
         let rows = t.b.weight(WeightDecl { name: "rows".into(), scale: 6, shape: Shape(vec![5, 4]) }).unwrap();
@@ -434,6 +436,10 @@ fn local_ops() {
             Op::Sum { x, axis: 1 },
             Op::Spread { x: sums, pattern, axis: 0 },
             Op::AddRow { x, weight: rows, index },
+            Op::MulRow { x, table: turns, index },
+            Op::MulRow { x: row, table: turns, index },
+            Op::Expand { x, shape: Shape(vec![3, 2, 3, 4]) },
+            Op::Expand { x: sums, shape: Shape(vec![1, 3, 2]) },
             Op::Keep { x, first, from: index, to: end, axis: 2 },
             Op::Keep { x: kept, first: index, from: end, to: first, axis: 0 },
         ]
@@ -444,8 +450,8 @@ fn local_ops() {
         let mut case = t.finish();
         case.publics = vec![2, rng.within(0, 1) as u32, rng.within(0, 9) as u32];
         let (got, want) = (case.simulate(&mut rng), case.reference().outputs);
-        assert_eq!(got[..17], want[..17], "{}", ir::print::program(&case.program));
-        for (got, x) in got[17].iter().zip(&case.inputs[0]) {
+        assert_eq!(got[..21], want[..21], "{}", ir::print::program(&case.program));
+        for (got, x) in got[21].iter().zip(&case.inputs[0]) {
             let floor = x >> by;
             assert!(*got == floor || *got == floor + i64::from(x % (1 << by) != 0), "{x} down {by} gives {got}");
         }

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 pub const MAGIC: [u8; 4] = *b"SSB\x1a";
 
 /// Version of the format, of the op table and of the protocols behind it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Content of a `.ssb` file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -270,3 +270,25 @@ program @select {
     assert_eq!(v[&1], [100, 405, 99, 407, 400, 200]);
     assert_eq!(v[&6], [100, 405, 0, 0, 400, 200]);
 }
+
+#[test]
+fn rows_of_constants_and_copies() {
+    let source = r#"
+program @rotate {
+  in0 = input "x" [2,1,2] fixed : share<12.4>[2,1,2]
+  p0 = public "position" < 3
+  @cos = const {scale=3, shape=[3,2]} [9, 9, 5, -6, 9, 9]
+
+  v0 = input in0 : share<12.4>[2,1,2]
+  v1 = mul_row v0, @cos, p0 : share<12.7>[2,1,2]
+  v2 = expand v1 {shape=[1,2,3,2]} : share<12.7>[1,2,3,2]
+  v3 = slice v0 {axis=2, from=0, to=1} : share<12.4>[2,1,1]
+  v4 = expand v3 {shape=[2,2,2]} : share<12.4>[2,2,2]
+}
+"#;
+    let v = values(source, &[vec![1, 2, -3, 500]], &[], &[1]);
+    // -6 * 500 mod 2^12.
+    assert_eq!(v[&1], [5, -12, -15, 1096]);
+    assert_eq!(v[&2], [[5, -12]; 3].concat().into_iter().chain([[-15, 1096]; 3].concat()).collect::<Vec<_>>());
+    assert_eq!(v[&4], [1, 1, 1, 1, -3, -3, -3, -3]);
+}

@@ -42,6 +42,7 @@ pub fn every_op() -> Program {
     let steps = b.table("steps", Table::Thresholds(vec![-3, 0, 1 << 20]));
     let half = b.table("half", Table::Const { scale: -1, shape: shape(&[]), values: vec![1] });
     let shift = b.table("a shift", Table::Const { scale: 12, shape: shape(&[4]), values: vec![-1, 0, 1, 4096] });
+    let turns = b.table("turns", Table::Const { scale: 0, shape: shape(&[3, 2]), values: vec![1, 0, -1, 2, 0, 1] });
     let knots: Vec<i64> = (0..40).map(|i| (i - 20) * 1000 + 7).collect();
     let reciprocal = b.table(
         "reciprocal",
@@ -118,8 +119,10 @@ pub fn every_op() -> Program {
     let last = op(Op::Pick { x: curve, index: position, axis: 0 }); // [1,4]
     let last = op(Op::Linear { x: last, weight: head }); // 36.21 [1,2]
     op(Op::Send {});
+    let last = op(Op::MulRow { x: last, table: turns, index: position });
+    let wide = op(Op::Expand { x: last, shape: shape(&[2, 3, 2]) });
     op(Op::Reveal { x: last, output: logits, to: Party::Client });
     let both = op(Op::Concat { xs: vec![mixed, mixed, mixed], axis: 1 });
-    let _ = (lifted, sums, product, smooth, both, chosen, cached);
+    let _ = (lifted, sums, product, smooth, both, chosen, cached, wide);
     b.finish()
 }

@@ -135,7 +135,7 @@ fn versions_and_other_files_are_told_apart() {
     file[4] = 9;
     assert_eq!(
         decode(&file).unwrap_err().to_string(),
-        "bytecode version 9, this program reads version 2; compile the model again"
+        "bytecode version 9, this program reads version 3; compile the model again"
     );
     file[0] = b'X';
     assert!(matches!(decode(&file), Err(DecodeError::Magic)));

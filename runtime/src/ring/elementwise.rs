@@ -232,6 +232,20 @@ pub fn broadcast(a: &Tensor, b: &Tensor, f: impl Fn(u64, u64) -> u64 + Copy + Se
     out
 }
 
+/// The elements of `x`, repeated along axes to make up `shape`, which numpy's rule must allow.
+pub fn expand(x: &Tensor, shape: &[usize]) -> Tensor {
+    let whole = Broadcast::new(&x.shape, shape);
+    assert_eq!(whole.shape, shape, "an expansion of {:?}", x.shape);
+    let mut out = Tensor::unset(shape);
+    let chunk = |(number, out): (usize, &mut [u64])| whole.left.copy(&x.data, number * TASK, out);
+    if out.len() < PARALLEL {
+        out.data.chunks_mut(TASK).enumerate().for_each(chunk);
+    } else {
+        out.data.par_chunks_mut(TASK).enumerate().for_each(chunk);
+    }
+    out
+}
+
 /// Strides of a tensor seen in a shape of rank `rank`; zero where it is repeated.
 fn broadcast_strides(shape: &[usize], rank: usize) -> Vec<usize> {
     let own = strides(shape).into_iter().zip(shape).map(|(s, &d)| if d == 1 { 0 } else { s });
@@ -351,6 +365,8 @@ mod tests {
                     let from = |t: &[usize]| (0..rank).map(|k| i / steps[k] % got.shape[k] * t[k]).sum::<usize>();
                     assert_eq!(x, a.data[from(&ta)].wrapping_sub(b.data[from(&tb)]), "{sa:?} {sb:?}");
                 }
+                let zeros = Tensor::zeros(&got.shape);
+                assert!(expand(&a, &got.shape) == broadcast(&a, &zeros, |x, _| x), "{sa:?} to {:?}", got.shape);
             }
         }
         assert_eq!(broadcast_shape(&[2, 1, 4, 1], &[3, 1, 5]), [2, 3, 4, 5]);

@@ -48,6 +48,9 @@ pub(super) fn local(machine: &Machine, values: &mut Values, op: &Op, frees: &[Va
                 ring::broadcast(values.share(*x), &row, u64::wrapping_add)
             }
         },
+        Op::MulRow { x, table, index } => {
+            ring::broadcast(values.share(*x), &machine.constant_row(*table, machine.public(*index)), u64::wrapping_mul)
+        }
         Op::Reshape { x, shape } => values.consume(*x, frees).reshape(&dimensions(shape)),
         Op::Transpose { x, perm } => {
             values.share(*x).transpose(&perm.iter().map(|&axis| axis as usize).collect::<Vec<_>>())
@@ -68,6 +71,7 @@ pub(super) fn local(machine: &Machine, values: &mut Values, op: &Op, frees: &[Va
         }
         Op::Sum { x, axis } => values.share(*x).sum(*axis as usize),
         Op::RowSum { x, pattern, axis } => packed::row_sum(values.share(*x), machine.pattern(*pattern), *axis as usize),
+        Op::Expand { x, shape } => ring::expand(values.share(*x), &dimensions(shape)),
         Op::Spread { x, pattern, axis } => packed::spread(values.share(*x), machine.pattern(*pattern), *axis as usize),
         _ => return None,
     })

@@ -193,6 +193,13 @@ impl<'a> Machine<'a> {
         Tensor::new(dimensions(shape), values.iter().map(|&v| v as u64).collect::<Buffer>())
     }
 
+    /// A row of a constant matrix.
+    fn constant_row(&self, table: TableId, row: usize) -> Tensor {
+        let Table::Const { shape, values, .. } = self.program.table(table) else { panic!("verified: a constant") };
+        let d = shape.0[1] as usize;
+        Tensor::new(vec![d], values[row * d..(row + 1) * d].iter().map(|&v| v as u64).collect::<Buffer>())
+    }
+
     fn party(&self) -> Party {
         match self.role {
             Role::Client(_) => Party::Client,
