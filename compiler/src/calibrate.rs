@@ -13,7 +13,8 @@ use rayon::prelude::*;
 
 use crate::bounds::{self, Bound};
 use crate::diagnostic::Diagnostic;
-use crate::graph::kernel::{View, for_scores};
+use crate::graph::kernel::View;
+use crate::graph::ops::for_scores;
 use crate::graph::{self, Graph, NodeId, Op, Tensor};
 use crate::lower::activation;
 

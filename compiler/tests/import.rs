@@ -66,9 +66,7 @@ fn difference(a: &Tensor, b: &Tensor) -> f32 {
 fn census(imported: &Imported) -> String {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for node in imported.graph.dag.node_weights() {
-        let name = format!("{:?}", node.op);
-        let name = name.split([' ', '(']).next().unwrap().to_string();
-        *counts.entry(name).or_default() += 1;
+        *counts.entry(node.op.name().to_string()).or_default() += 1;
     }
     counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
 }

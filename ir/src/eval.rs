@@ -249,15 +249,6 @@ impl Run<'_> {
                 let row = &self.arguments.weights[weight.index()][at..at + d as usize];
                 pair(value(x), &ty(x).shape, row, &Shape(vec![d]), i64::wrapping_add)
             }
-<<<<<<< /tmp/w/o_eval.rs
-            Op::Expand { x, shape } => spread(value(x), &ty(x).shape, shape),
-            Op::MulRow { x, table, index } => {
-                let Table::Const { shape, values, .. } = program.table(*table) else { unreachable!("verified") };
-                let d = *shape.0.last().expect("rows") as usize;
-                let at = self.arguments.publics[index.index()] as usize * d;
-                pair(value(x), &ty(x).shape, &values[at..at + d], &Shape(vec![d as u32]), i64::wrapping_mul)
-            }
-=======
             Op::MulRow { x, table, index } => {
                 let Table::Const { shape, values, .. } = program.table(*table) else { unreachable!("verified") };
                 let d = shape.0[1];
@@ -266,7 +257,6 @@ impl Run<'_> {
                 pair(value(x), &ty(x).shape, row, &Shape(vec![d]), i64::wrapping_mul)
             }
             Op::Expand { x, shape } => spread(value(x), &ty(x).shape, shape),
->>>>>>> /tmp/w/t_eval.rs
             Op::Keep { x, first, from, to, axis } => {
                 let [first, from, to] = [first, from, to].map(|p| self.arguments.publics[p.index()] as usize);
                 let (dim, inner) = dim_inner(&ty(x).shape, *axis);

@@ -118,24 +118,10 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
             row(program, &w.shape, *index, &x.shape)?;
             x.clone()
         }
-<<<<<<< /tmp/w/o_infer.rs
-        Op::Expand { x, shape } => {
-            let x = share(x)?;
-            broadcast_into(&x.shape, shape)?;
-            Type { shape: shape.clone(), ..x.clone() }
-        }
-        Op::MulRow { x, table, .. } => {
-            let x = share(x)?;
-            let Table::Const { scale, .. } = get(&program.tables, table.index(), "table").map(|t| &t.table)? else {
-                return fault(Code::Table, "not a constant");
-            };
-            Type { scale: scale_sum(x.scale, *scale)?, ..x.clone() }
-=======
         Op::MulRow { x, table, index } => {
             let (x, (scale, shape)) = (share(x)?, constant(program, *table)?);
             row(program, shape, *index, &x.shape)?;
             Type { scale: scale_sum(x.scale, scale)?, ..x.clone() }
->>>>>>> /tmp/w/t_infer.rs
         }
         Op::Reshape { x, shape } => {
             let x = share(x)?;

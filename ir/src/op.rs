@@ -134,11 +134,6 @@ op_table! {
     /// The elements repeated along new axes and along axes of one element, up to `shape`, by numpy's rule. Local.
     expand = 0x29 Expand { x: Value, shape: Shape }
 
-    /// x broadcast to a shape. Local.
-    expand = 0x29 Expand { x: Value, shape: Shape }
-    /// x [.., d] times the row of a constant [n, d] at a public run-time index. Local.
-    mul_row = 0x1a MulRow { x: Value, table: TableId, index: PublicId }
-
     /// Product with a server-owned matrix [k, m]: x [.., k] -> [.., m]. Scales add, the width stays. One-way message,
     /// client to server, width bits per element of x.
     linear = 0x30 Linear { x: Value, weight: Weight }

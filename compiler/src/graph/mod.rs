@@ -9,6 +9,7 @@ pub mod build;
 pub mod eval;
 pub mod function;
 pub mod kernel;
+pub mod ops;
 pub mod shape;
 pub mod text;
 pub mod verify;

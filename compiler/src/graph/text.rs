@@ -22,12 +22,11 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
-use ir::Pattern;
 use ndarray::ArrayD;
 
-use super::function::NAMES;
+use super::ops::{self, family};
 use super::verify::Stage;
-use super::{DType, Function, GeluForm, Graph, Node, NodeId, Op, Owner, Tensor};
+use super::{DType, Graph, Node, NodeId, Op, Owner, Tensor};
 
 /// Constants of at most as many elements are printed in full.
 pub const PRINTED: usize = 64;
@@ -58,99 +57,18 @@ impl Owner {
 impl Op {
     /// Name in the text form.
     pub fn name(&self) -> &'static str {
-        match self {
-            Op::Input { .. } => "input",
-            Op::Const(_) => "const",
-            Op::Weight { .. } => "weight",
-            Op::Gather { .. } => "gather",
-            Op::MatMul => "mat_mul",
-            Op::Add => "add",
-            Op::Sub => "sub",
-            Op::Mul => "mul",
-            Op::Div => "div",
-            Op::Pow => "pow",
-            Op::Neg => "neg",
-            Op::Unary(f) => f.name(),
-            Op::Less => "less",
-            Op::LessOrEqual => "less_or_equal",
-            Op::ReduceMax { .. } => "reduce_max",
-            Op::ArgMax { .. } => "arg_max",
-            Op::Where => "where",
-            Op::IsNaN => "is_nan",
-            Op::ToF32 => "to_f32",
-            Op::Reshape => "reshape",
-            Op::Transpose { .. } => "transpose",
-            Op::Slice { .. } => "slice",
-            Op::Concat { .. } => "concat",
-            Op::Expand => "expand",
-            Op::Softmax { .. } => "softmax",
-            Op::ReduceMean { .. } => "reduce_mean",
-            Op::ReduceSum { .. } => "reduce_sum",
-            Op::LayerNormalization { .. } => "layer_normalization",
-            Op::Embed => "embed",
-            Op::Linear => "linear",
-            Op::AddWeight => "add_weight",
-            Op::AddRow => "add_row",
-            Op::Normalize { .. } => "normalize",
-            Op::Rotary { .. } => "rotary",
-            Op::Attention { .. } => "attention",
-            Op::Pick { .. } => "pick",
-        }
+        (family(self).name)(self)
     }
 
     /// Attributes in the text form, without braces; empty where there are none.
     fn attributes(&self) -> String {
-        match self {
-            Op::Gather { axis } | Op::Concat { axis } | Op::Softmax { axis } | Op::Pick { axis } => {
-                format!("axis {axis}")
-            }
-            Op::Transpose { perm } => format!("perm {}", list(perm)),
-            Op::Slice { axis, from, to } => format!("axis {axis}, {from}..{to}"),
-            Op::ReduceMean { axes } | Op::ReduceSum { axes } | Op::ReduceMax { axes } => format!("axes {}", list(axes)),
-            Op::LayerNormalization { epsilon } | Op::Normalize { epsilon, centred: false } => {
-                format!("epsilon {epsilon:?}")
-            }
-            Op::Normalize { epsilon, centred: true } => format!("epsilon {epsilon:?}, centred"),
-            Op::Unary(Function::Gelu(GeluForm::Erf)) => "erf".into(),
-            Op::Unary(Function::Gelu(GeluForm::Tanh)) => "tanh".into(),
-            Op::Unary(f) => f.parameters().iter().map(|p| format!("{p:?}")).collect::<Vec<_>>().join(", "),
-            Op::ArgMax { axis, last } => format!("axis {axis}{}", if *last { ", last" } else { "" }),
-            Op::Rotary { heads, partner, at_position } => {
-                let at = if *at_position { ", at_position" } else { "" };
-                format!("heads {heads}{at}, partner {}", list(partner))
-            }
-            Op::Attention { heads, kv_heads, pattern, softcap, biased, sinks } => {
-                let mut out = format!("heads {heads}");
-                if kv_heads != heads {
-                    out += &format!(" on {kv_heads}");
-                }
-                if let Some(cap) = softcap {
-                    out += &format!(", softcap {cap:?}");
-                }
-                for (is, name) in [(biased, "biased"), (sinks, "sinks")] {
-                    out += &if *is { format!(", {name}") } else { String::new() };
-                }
-                format!("{out}, {}", pattern_text(pattern))
-            }
-            _ => String::new(),
-        }
+        (family(self).attributes)(self)
     }
 }
 
-fn list<T: fmt::Display>(items: &[T]) -> String {
+/// Items between commas.
+pub(super) fn list<T: fmt::Display>(items: &[T]) -> String {
     items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn pattern_text(pattern: &Pattern) -> String {
-    let (rows, columns) = (pattern.rows.len() as u32, pattern.columns);
-    if *pattern == Pattern::full(rows, columns) {
-        format!("full {rows}x{columns}")
-    } else if rows <= columns && *pattern == Pattern::causal(rows, columns) {
-        format!("causal {rows}x{columns}")
-    } else {
-        let ranges: Vec<String> = pattern.rows.iter().map(|(from, to)| format!("{from}..{to}")).collect();
-        format!("columns {columns}, rows {}", ranges.join(", "))
-    }
 }
 
 fn quoted(text: &str) -> String {
@@ -358,13 +276,14 @@ pub fn parse(text: &str, store: &Store) -> Result<Listing, ParseError> {
     }
 }
 
-struct Parser<'a> {
+/// Reads tokens.
+pub(super) struct Parser<'a> {
     text: &'a str,
     at: usize,
 }
 
 impl<'a> Parser<'a> {
-    fn error(&self, at: usize, message: String) -> ParseError {
+    pub(super) fn error(&self, at: usize, message: String) -> ParseError {
         let before = &self.text[..at];
         let line_start = before.rfind('\n').map_or(0, |i| i + 1);
         ParseError { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1, message }
@@ -384,18 +303,18 @@ impl<'a> Parser<'a> {
     }
 
     /// Where the next token begins.
-    fn mark(&mut self) -> usize {
+    pub(super) fn mark(&mut self) -> usize {
         self.rest();
         self.at
     }
 
-    fn eat(&mut self, c: char) -> bool {
+    pub(super) fn eat(&mut self, c: char) -> bool {
         let found = self.rest().starts_with(c);
         self.at += if found { c.len_utf8() } else { 0 };
         found
     }
 
-    fn expect(&mut self, c: char) -> Result<(), ParseError> {
+    pub(super) fn expect(&mut self, c: char) -> Result<(), ParseError> {
         match self.eat(c) {
             true => Ok(()),
             false => Err(self.unexpected(&format!("`{c}`"))),
@@ -410,13 +329,13 @@ impl<'a> Parser<'a> {
         self.error(self.at, format!("expected {wanted}, found {found}"))
     }
 
-    fn peek_word(&mut self) -> &'a str {
+    pub(super) fn peek_word(&mut self) -> &'a str {
         let rest = self.rest();
         let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "_.+-".contains(c))).unwrap_or(rest.len());
         &rest[..end]
     }
 
-    fn word(&mut self, wanted: &str) -> Result<&'a str, ParseError> {
+    pub(super) fn word(&mut self, wanted: &str) -> Result<&'a str, ParseError> {
         let word = self.peek_word();
         if word.is_empty() {
             return Err(self.unexpected(wanted));
@@ -426,17 +345,17 @@ impl<'a> Parser<'a> {
     }
 
     /// A word that `decide` accepts.
-    fn choice<T>(&mut self, wanted: &str, decide: impl Fn(&'a str) -> Option<T>) -> Result<T, ParseError> {
+    pub(super) fn choice<T>(&mut self, wanted: &str, decide: impl Fn(&'a str) -> Option<T>) -> Result<T, ParseError> {
         let start = self.mark();
         let word = self.word(wanted)?;
         decide(word).ok_or_else(|| self.error(start, format!("expected {wanted}, found `{word}`")))
     }
 
-    fn keyword(&mut self, keyword: &'static str) -> Result<(), ParseError> {
+    pub(super) fn keyword(&mut self, keyword: &'static str) -> Result<(), ParseError> {
         self.choice(&format!("`{keyword}`"), |word| (word == keyword).then_some(()))
     }
 
-    fn number<T: std::str::FromStr>(&mut self) -> Result<T, ParseError> {
+    pub(super) fn number<T: std::str::FromStr>(&mut self) -> Result<T, ParseError> {
         self.choice("a number", |word| word.parse().ok())
     }
 
@@ -553,144 +472,33 @@ impl<'a> Parser<'a> {
     /// An operation with its attributes; none for a source or an unknown name.
     fn operation(&mut self, start: usize, name: &str) -> Result<Option<Op>, ParseError> {
         let braces = self.eat('{');
-        let op = match name {
-            "gather" | "concat" | "softmax" | "pick" => {
-                self.keyword("axis")?;
-                let axis = self.number()?;
-                match name {
-                    "gather" => Op::Gather { axis },
-                    "concat" => Op::Concat { axis },
-                    "softmax" => Op::Softmax { axis },
-                    _ => Op::Pick { axis },
-                }
-            }
-            "transpose" => {
-                self.keyword("perm")?;
-                Op::Transpose { perm: self.numbers()? }
-            }
-            "slice" => {
-                self.keyword("axis")?;
-                let axis = self.number()?;
-                self.expect(',')?;
-                let (from, to) = self.range()?;
-                Op::Slice { axis, from, to }
-            }
-            "reduce_mean" | "reduce_sum" | "reduce_max" => {
-                self.keyword("axes")?;
-                let axes = self.numbers()?;
-                match name {
-                    "reduce_mean" => Op::ReduceMean { axes },
-                    "reduce_sum" => Op::ReduceSum { axes },
-                    _ => Op::ReduceMax { axes },
-                }
-            }
-            "arg_max" => {
-                self.keyword("axis")?;
-                let axis = self.number()?;
-                let last = self.eat(',');
-                if last {
-                    self.keyword("last")?;
-                }
-                Op::ArgMax { axis, last }
-            }
-            "rotary" => {
-                self.keyword("heads")?;
-                let heads = self.number()?;
-                self.expect(',')?;
-                let at_position = self.peek_word() == "at_position";
-                if at_position {
-                    self.keyword("at_position")?;
-                    self.expect(',')?;
-                }
-                self.keyword("partner")?;
-                Op::Rotary { heads, partner: Arc::new(self.numbers()?), at_position }
-            }
-            "layer_normalization" | "normalize" => {
-                self.keyword("epsilon")?;
-                let epsilon = self.number()?;
-                let centred = name == "normalize" && self.eat(',');
-                if centred {
-                    self.keyword("centred")?;
-                }
-                match name {
-                    "normalize" => Op::Normalize { epsilon, centred },
-                    _ => Op::LayerNormalization { epsilon },
-                }
-            }
-            "gelu" => Op::Unary(Function::Gelu(self.choice("`erf` or `tanh`", |word| match word {
-                "erf" => Some(GeluForm::Erf),
-                "tanh" => Some(GeluForm::Tanh),
-                _ => None,
-            })?)),
-            "attention" => {
-                self.keyword("heads")?;
-                let heads = self.number()?;
-                let mut kv_heads = heads;
-                if self.peek_word() == "on" {
-                    self.keyword("on")?;
-                    kv_heads = self.number()?;
-                }
-                self.expect(',')?;
-                let mut softcap = None;
-                if self.peek_word() == "softcap" {
-                    self.keyword("softcap")?;
-                    softcap = Some(self.number()?);
-                    self.expect(',')?;
-                }
-                let mut flag = |name: &'static str| {
-                    if self.peek_word() != name {
-                        return Ok(false);
-                    }
-                    self.keyword(name)?;
-                    self.expect(',').map(|()| true)
-                };
-                let (biased, sinks) = (flag("biased")?, flag("sinks")?);
-                Op::Attention { heads, kv_heads, pattern: self.pattern()?, softcap, biased, sinks }
-            }
-            function if NAMES.contains(&function) => {
-                let parameters = if braces { self.parameters()? } else { Vec::new() };
-                let Some(function) = Function::named(function, &parameters) else {
-                    return Err(self.error(start, format!("{function} takes other parameters than {parameters:?}")));
-                };
-                if !braces {
-                    return Ok(Some(Op::Unary(function)));
-                }
-                Op::Unary(function)
-            }
-            plain => {
-                if braces {
-                    return Err(self.error(start, format!("{plain} has no attributes")));
-                }
-                let plain_ops = [
-                    Op::MatMul,
-                    Op::Add,
-                    Op::Sub,
-                    Op::Mul,
-                    Op::Div,
-                    Op::Pow,
-                    Op::Neg,
-                    Op::Less,
-                    Op::LessOrEqual,
-                    Op::Where,
-                    Op::IsNaN,
-                    Op::ToF32,
-                    Op::Reshape,
-                    Op::Expand,
-                    Op::Embed,
-                    Op::Linear,
-                    Op::AddWeight,
-                    Op::AddRow,
-                ];
-                return Ok(plain_ops.into_iter().find(|op| op.name() == plain));
-            }
-        };
-        match braces {
-            true => self.expect('}').map(|()| Some(op)),
-            false => Err(self.error(start, format!("{name} needs attributes"))),
+        let op = ops::parse(self, name, braces)?;
+        let attributes = op.as_ref().is_some_and(|op| !op.attributes().is_empty());
+        match (braces, attributes) {
+            (true, true) => self.expect('}').map(|()| op),
+            (true, false) => Err(self.error(start, format!("{name} has no attributes"))),
+            (false, true) => Err(self.error(start, format!("{name} needs attributes"))),
+            (false, false) => Ok(op),
         }
     }
 
-    fn numbers(&mut self) -> Result<Vec<usize>, ParseError> {
+    /// A number after a keyword.
+    pub(super) fn named<T: std::str::FromStr>(&mut self, keyword: &'static str) -> Result<T, ParseError> {
+        self.keyword(keyword)?;
+        self.number()
+    }
+
+    /// Whether a word and a comma stand next, which are read.
+    pub(super) fn flag(&mut self, name: &'static str) -> Result<bool, ParseError> {
+        if self.peek_word() != name {
+            return Ok(false);
+        }
+        self.keyword(name)?;
+        self.expect(',').map(|()| true)
+    }
+
+    /// Numbers between commas, at least one.
+    pub(super) fn numbers<T: std::str::FromStr>(&mut self) -> Result<Vec<T>, ParseError> {
         let mut numbers = vec![self.number()?];
         while self.eat(',') {
             numbers.push(self.number()?);
@@ -698,48 +506,15 @@ impl<'a> Parser<'a> {
         Ok(numbers)
     }
 
-    fn parameters(&mut self) -> Result<Vec<f32>, ParseError> {
-        let mut numbers = vec![self.number()?];
-        while self.eat(',') {
-            numbers.push(self.number()?);
-        }
-        Ok(numbers)
-    }
-
-    fn pair<T: std::str::FromStr>(&mut self, separator: &str, wanted: &str) -> Result<(T, T), ParseError> {
+    pub(super) fn pair<T: std::str::FromStr>(&mut self, separator: &str, wanted: &str) -> Result<(T, T), ParseError> {
         self.choice(wanted, |word| {
             let (a, b) = word.split_once(separator)?;
             Some((a.parse().ok()?, b.parse().ok()?))
         })
     }
 
-    fn range<T: std::str::FromStr>(&mut self) -> Result<(T, T), ParseError> {
+    pub(super) fn range<T: std::str::FromStr>(&mut self) -> Result<(T, T), ParseError> {
         self.pair("..", "a range such as 0..8")
-    }
-
-    fn pattern(&mut self) -> Result<Pattern, ParseError> {
-        let start = self.mark();
-        match self.word("a pattern")? {
-            kind @ ("full" | "causal") => {
-                let (rows, columns): (u32, u32) = self.pair("x", "a size such as 8x8")?;
-                // The size is not backed by data, so it is held to what a sequence can be.
-                if rows > 1 << 20 || kind == "causal" && rows > columns {
-                    return Err(self.error(start, format!("no {kind} pattern is {rows}x{columns}")));
-                }
-                Ok(if kind == "full" { Pattern::full(rows, columns) } else { Pattern::causal(rows, columns) })
-            }
-            "columns" => {
-                let columns = self.number()?;
-                self.expect(',')?;
-                self.keyword("rows")?;
-                let mut rows = vec![self.range()?];
-                while self.eat(',') {
-                    rows.push(self.range()?);
-                }
-                Ok(Pattern { columns, rows })
-            }
-            word => Err(self.error(start, format!("expected `full`, `causal` or `columns`, found `{word}`"))),
-        }
     }
 }
 

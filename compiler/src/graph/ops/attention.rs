@@ -1,0 +1,203 @@
+//! Attention.
+
+use ir::Pattern;
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, Ix2, IxDyn, Slice};
+
+use super::softmax::softmax;
+use super::{Family, stranger};
+use crate::graph::kernel::{Element, View};
+use crate::graph::shape::{Operands, Typed};
+use crate::graph::text::{ParseError, Parser};
+use crate::graph::{DType, Op, Tensor};
+
+pub(super) const FAMILY: Family = Family {
+    name: |_| "attention",
+    attributes,
+    parse: |parser, name, _| parse(parser, name),
+    rule: |op, operands, _| rule(op, operands),
+    kernel: |op, operands, _, _| Ok(Tensor::F32(kernel(op, operands))),
+};
+
+fn attributes(op: &Op) -> String {
+    let Op::Attention { heads, kv_heads, pattern, softcap, biased, sinks } = op else { stranger(op) };
+    let mut out = format!("heads {heads}");
+    if kv_heads != heads {
+        out += &format!(" on {kv_heads}");
+    }
+    if let Some(cap) = softcap {
+        out += &format!(", softcap {cap:?}");
+    }
+    for (is, name) in [(biased, "biased"), (sinks, "sinks")] {
+        out += &if *is { format!(", {name}") } else { String::new() };
+    }
+    format!("{out}, {}", pattern_text(pattern))
+}
+
+fn pattern_text(pattern: &Pattern) -> String {
+    let (rows, columns) = (pattern.rows.len() as u32, pattern.columns);
+    if *pattern == Pattern::full(rows, columns) {
+        format!("full {rows}x{columns}")
+    } else if rows <= columns && *pattern == Pattern::causal(rows, columns) {
+        format!("causal {rows}x{columns}")
+    } else {
+        let ranges: Vec<String> = pattern.rows.iter().map(|(from, to)| format!("{from}..{to}")).collect();
+        format!("columns {columns}, rows {}", ranges.join(", "))
+    }
+}
+
+fn parse(parser: &mut Parser<'_>, name: &str) -> Result<Option<Op>, ParseError> {
+    if name != "attention" {
+        return Ok(None);
+    }
+    let heads = parser.named("heads")?;
+    let kv_heads = if parser.peek_word() == "on" { parser.named("on")? } else { heads };
+    parser.expect(',')?;
+    let mut softcap = None;
+    if parser.peek_word() == "softcap" {
+        softcap = Some(parser.named("softcap")?);
+        parser.expect(',')?;
+    }
+    let (biased, sinks) = (parser.flag("biased")?, parser.flag("sinks")?);
+    Ok(Some(Op::Attention { heads, kv_heads, pattern: parse_pattern(parser)?, softcap, biased, sinks }))
+}
+
+fn parse_pattern(parser: &mut Parser<'_>) -> Result<Pattern, ParseError> {
+    let start = parser.mark();
+    match parser.word("a pattern")? {
+        kind @ ("full" | "causal") => {
+            let (rows, columns): (u32, u32) = parser.pair("x", "a size such as 8x8")?;
+            // The size is not backed by data, so it is held to what a sequence can be.
+            if rows > 1 << 20 || kind == "causal" && rows > columns {
+                return Err(parser.error(start, format!("no {kind} pattern is {rows}x{columns}")));
+            }
+            Ok(if kind == "full" { Pattern::full(rows, columns) } else { Pattern::causal(rows, columns) })
+        }
+        "columns" => {
+            let columns = parser.number()?;
+            parser.expect(',')?;
+            parser.keyword("rows")?;
+            let mut rows = vec![parser.range()?];
+            while parser.eat(',') {
+                rows.push(parser.range()?);
+            }
+            Ok(Pattern { columns, rows })
+        }
+        word => Err(parser.error(start, format!("expected `full`, `causal` or `columns`, found `{word}`"))),
+    }
+}
+
+fn rule(op: &Op, operands: Operands<'_>) -> Result<Typed, String> {
+    let Op::Attention { heads, kv_heads, pattern, biased, sinks, .. } = op else { stranger(op) };
+    let extras = usize::from(*biased) + usize::from(*sinks);
+    operands.count(3 + extras..=3 + extras)?;
+    let (q, k, v) = (operands.float(0)?, operands.float(1)?, operands.float(2)?);
+    let fits = [q, k, v].iter().all(|s| s.len() == 3 && s[0] == q[0])
+        && *heads > 0
+        && *kv_heads > 0
+        && heads % kv_heads == 0
+        && [(q, heads), (k, kv_heads), (v, kv_heads)].iter().all(|(s, parts)| s[2] % **parts == 0)
+        && q[2] / heads == k[2] / kv_heads
+        && k[1] == v[1]
+        && (pattern.rows.len(), pattern.columns as usize) == (q[1], k[1])
+        && pattern.rows.iter().all(|r| r.0 <= r.1 && r.1 <= pattern.columns);
+    if !fits {
+        let rows = pattern.rows.len();
+        return Err(format!("q {q:?}, k {k:?}, v {v:?}, {heads} heads on {kv_heads}, {rows} rows kept"));
+    }
+    if *biased && ![1, *heads].iter().any(|&h| operands.float(3).is_ok_and(|b| b[..] == [h, q[1], k[1]])) {
+        let bias = operands.shape(3);
+        return Err(format!("a bias of shape {bias:?} on {heads} heads of {}x{} scores", q[1], k[1]));
+    }
+    if *sinks && operands.shape(2 + extras)[..] != [*heads] {
+        return Err(format!("sinks of shape {:?} for {heads} heads", operands.shape(2 + extras)));
+    }
+    Ok((vec![q[0], q[1], v[2] / kv_heads * heads], DType::F32))
+}
+
+fn kernel(op: &Op, operands: &[View<'_>]) -> ArrayD<f32> {
+    let Op::Attention { heads, kv_heads, pattern, softcap, biased, sinks } = op else { stranger(op) };
+    let float = |i: usize| f32::of(&operands[i]);
+    let bias = biased.then(|| float(3));
+    let sinks = sinks.then(|| float(operands.len() - 1));
+    let scores = Scores { heads: *heads, kv_heads: *kv_heads, pattern, softcap: *softcap, bias, sinks };
+    attention(float(0), float(1), float(2), &scores)
+}
+
+/// What [`Op::Attention`] says of its scores.
+struct Scores<'a> {
+    heads: usize,
+    kv_heads: usize,
+    pattern: &'a Pattern,
+    softcap: Option<f32>,
+    bias: Option<&'a ArrayViewD<'a, f32>>,
+    sinks: Option<&'a ArrayViewD<'a, f32>>,
+}
+
+impl Scores<'_> {
+    /// The scores of a head, as the softmax takes them; what the pattern drops stands there too.
+    fn of(&self, q: ArrayView2<f32>, k: ArrayView2<f32>, head: usize) -> Array2<f32> {
+        let mut scores = Array2::zeros((q.nrows(), k.nrows()));
+        general_mat_mul(1.0, &q, &k.t(), 0.0, &mut scores);
+        if let Some(cap) = self.softcap {
+            scores.mapv_inplace(|s| cap * (s / cap).tanh());
+        }
+        if let Some(bias) = self.bias {
+            let plane = bias.index_axis(Axis(0), if bias.shape()[0] == 1 { 0 } else { head });
+            scores += &plane.into_dimensionality::<Ix2>().expect("rank 2");
+        }
+        scores
+    }
+}
+
+/// Calls `f` with batch, head and the scores that [`Op::Attention`] takes the softmax of, operands as the op's.
+pub fn for_scores(op: &Op, operands: &[View<'_>], mut f: impl FnMut(usize, usize, Array2<f32>)) {
+    let Op::Attention { heads, kv_heads, pattern, softcap, biased, .. } = op else { panic!("not an attention") };
+    let bias = biased.then(|| f32::of(&operands[3]));
+    let scores = Scores { heads: *heads, kv_heads: *kv_heads, pattern, softcap: *softcap, bias, sinks: None };
+    let (q, k) = (f32::of(&operands[0]), f32::of(&operands[1]));
+    for b in 0..q.shape()[0] {
+        for h in 0..*heads {
+            let (q, k) = (part(q, b, h, *heads), part(k, b, h / (heads / kv_heads), *kv_heads));
+            f(b, h, scores.of(q.view(), k.view(), h));
+        }
+    }
+}
+
+/// Part `h` of `parts` of the last axis of a batch element.
+fn part(x: &ArrayViewD<'_, f32>, b: usize, h: usize, parts: usize) -> Array2<f32> {
+    let width = x.shape()[2] / parts;
+    let x = x.index_axis(Axis(0), b).slice_axis(Axis(1), Slice::from(h * width..(h + 1) * width)).to_owned();
+    x.into_dimensionality::<Ix2>().expect("rank 2")
+}
+
+/// See [`Op::Attention`]. A row that keeps nothing gives zeros.
+fn attention(
+    q: &ArrayViewD<'_, f32>,
+    k: &ArrayViewD<'_, f32>,
+    v: &ArrayViewD<'_, f32>,
+    about: &Scores<'_>,
+) -> ArrayD<f32> {
+    let (heads, group) = (about.heads, about.heads / about.kv_heads);
+    let (batch, rows) = (q.shape()[0], q.shape()[1]);
+    let width = v.shape()[2] / about.kv_heads;
+    let mut out = ArrayD::zeros(IxDyn(&[batch, rows, heads * width]));
+    for b in 0..batch {
+        for h in 0..heads {
+            let (queries, keys) = (part(q, b, h, heads), part(k, b, h / group, about.kv_heads));
+            let mut scores = about.of(queries.view(), keys.view(), h);
+            for (mut row, &(from, to)) in scores.rows_mut().into_iter().zip(&about.pattern.rows) {
+                let (from, to) = (from as usize, to as usize);
+                // A sink is one score more, dropped after the softmax.
+                let mut sink = about.sinks.map(|sinks| sinks[h]);
+                softmax(row.iter_mut().take(to).skip(from).chain(sink.as_mut()));
+                row.iter_mut().enumerate().filter(|(j, _)| !(from..to).contains(j)).for_each(|(_, x)| *x = 0.0);
+            }
+            let target = out.index_axis_mut(Axis(0), b);
+            let mut target = target.into_dimensionality::<Ix2>().expect("rank 2");
+            let mut target = target.slice_axis_mut(Axis(1), Slice::from(h * width..(h + 1) * width));
+            general_mat_mul(1.0, &scores, &part(v, b, h / group, about.kv_heads), 0.0, &mut target);
+        }
+    }
+    out
+}
