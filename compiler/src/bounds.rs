@@ -192,7 +192,7 @@ fn squares_of(graph: &Graph, id: NodeId) -> Option<(f64, f64)> {
         match graph.node(at).op {
             Op::Embed => {
                 let table = matrix(graph, operands[1])?;
-                return Some(pairs(&centre(table, centred), added.map(|rows| centre(rows, centred)).as_ref())?);
+                return pairs(&centre(table, centred), added.map(|rows| centre(rows, centred)).as_ref());
             }
             Op::AddWeight | Op::AddRow if added.is_none() => {
                 added = Some(matrix(graph, operands[1])?);

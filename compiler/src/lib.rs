@@ -1,6 +1,7 @@
 //! Compiler from ONNX transformers to two-party secret-sharing programs.
 #![forbid(unsafe_code)]
 
+pub mod accuracy;
 pub mod bounds;
 pub mod calibrate;
 pub mod cli;

@@ -87,7 +87,7 @@ pub fn split(graph: &Graph, arrays: &Arrays, path: &Path) -> Result<Vec<Arrays>,
         let batch = node.shape.first().copied().unwrap_or(1);
         if array.shape().len() != node.shape.len()
             || array.shape().get(1..) != node.shape.get(1..)
-            || array.shape()[0] < batch
+            || array.shape().first().is_some_and(|&rows| rows < batch)
         {
             return Err(Diagnostic::new(
                 Code::CalibrationArrays,
@@ -101,7 +101,7 @@ pub fn split(graph: &Graph, arrays: &Arrays, path: &Path) -> Result<Vec<Arrays>,
             ))
             .help("bind the size with --dim NAME=N, or give samples of the bound length"));
         }
-        let rows = array.shape()[0] / batch;
+        let rows = array.shape().first().map_or(1, |&rows| rows / batch.max(1));
         if samples.is_empty() {
             samples.resize(rows, Arrays::new());
         } else if samples.len() != rows {
@@ -109,7 +109,9 @@ pub fn split(graph: &Graph, arrays: &Arrays, path: &Path) -> Result<Vec<Arrays>,
                 .at(path.display().to_string()));
         }
         for (i, sample) in samples.iter_mut().enumerate() {
-            sample.insert(name.to_owned(), rows_of(array, i * batch, (i + 1) * batch));
+            let value =
+                if array.shape().is_empty() { array.clone() } else { rows_of(array, i * batch, (i + 1) * batch) };
+            sample.insert(name.to_owned(), value);
         }
     }
     Ok(samples)
