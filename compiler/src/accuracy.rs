@@ -18,7 +18,7 @@ pub struct Exact<'a> {
 
 /// What a run in the clear gave.
 pub struct Outcome {
-    /// Outputs by name, real values.
+    /// Outputs by name, real values, in the file's order.
     pub outputs: Vec<(String, ArrayD<f32>)>,
     /// Graph nodes whose openings left their claims, and by how many elements.
     pub broken: Vec<(String, usize)>,
@@ -42,7 +42,9 @@ impl<'a> Exact<'a> {
             ir::Op::Reveal { x, output, .. } => Some((program.ty(x).scale, output)),
             _ => None,
         });
-        let outputs = outputs.map(|(scale, output)| {
+        let mut outputs: Vec<(ir::Scale, ir::OutputId)> = outputs.collect();
+        outputs.sort_by_key(|(_, output)| output.index());
+        let outputs = outputs.into_iter().map(|(scale, output)| {
             let unit = f64::from(scale).exp2();
             let declared = &program.outputs[output.index()];
             let values = evaluation.outputs[output.index()].iter().map(|&v| (v as f64 / unit) as f32).collect();
