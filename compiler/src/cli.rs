@@ -1,13 +1,15 @@
 //! The command line of `sscc`.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::diagnostic::{Code, Diagnostic};
+use crate::emit::EmitError;
 use crate::entries::Generation;
 use crate::lower::Reveal;
 use crate::lower::variant::Link;
@@ -259,11 +261,14 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
         .clone()
         .unwrap_or_else(|| Path::new(arguments.model.file_name().unwrap_or_default()).with_extension("ssb"));
     let weights = program.with_extension("ssw");
-    let artifacts = compiled.artifacts()?;
-    write_whole(&weights, &artifacts.weights)?;
-    write_whole(&program, &artifacts.program)?;
+    let mut written = Vec::new();
+    let weights_length = write_whole(&weights, |file| {
+        written = compiled.emit(file)?;
+        Ok(())
+    })?;
+    let program_length = write_whole(&program, |file| Ok(file.write_all(&written)?))?;
     warn(&compiled);
-    print(&report::compiled(&compiled, (&program, artifacts.program.len()), (&weights, artifacts.weights.len())))
+    print(&report::compiled(&compiled, (&program, program_length), (&weights, weights_length)))
 }
 
 fn warn(compiled: &Compiled) {
@@ -282,8 +287,11 @@ fn warn(compiled: &Compiled) {
     }
 }
 
-/// Writes a file so that it is there whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
+/// Writes a file so that it is there whole or not at all; gives its length.
+fn write_whole(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&mut File>) -> Result<(), EmitError>,
+) -> Result<u64, Diagnostic> {
     let fault = |e: std::io::Error| {
         Diagnostic::new(Code::FileUnwritable, format!("the file cannot be written: {e}"))
             .at(path.display().to_string())
@@ -291,10 +299,17 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
     };
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fault)?;
-    file.write_all(bytes).map_err(fault)?;
+    let mut buffered = BufWriter::with_capacity(1 << 20, file.as_file_mut());
+    write(&mut buffered).map_err(|e| match e {
+        EmitError::Refused(refused) => refused,
+        EmitError::Write(e) => fault(e),
+    })?;
+    buffered.flush().map_err(fault)?;
+    drop(buffered);
     file.as_file().sync_all().map_err(fault)?;
+    let length = file.as_file().metadata().map_err(fault)?.len();
     file.persist(path).map_err(|e| fault(e.error))?;
-    Ok(())
+    Ok(length)
 }
 
 /// Reads and verifies a program.

@@ -1,6 +1,7 @@
 //! The whole compiler, read as a table of contents: import, fuse, calibrate, lower, assign widths, schedule.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::{Cursor, Seek, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -10,7 +11,7 @@ use ir::{Program, Scale};
 
 use crate::calibrate::{self, Ranges};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::emit::{self, Artifacts};
+use crate::emit::{self, EmitError};
 use crate::entries::{Entry, Generation, Plan};
 use crate::graph::{DType, Graph, NodeId, Op, Tensor};
 use crate::lower::draft::Draft;
@@ -37,12 +38,18 @@ pub struct Options {
     pub generation: Option<Generation>,
 }
 
-/// Everything that the stages made.
+/// The bytes of the two files.
+pub struct Artifacts {
+    /// The `.ssb` file.
+    pub program: Vec<u8>,
+    /// The `.ssw` file.
+    pub weights: Vec<u8>,
+}
+
+/// Everything that the stages made from the fused graph on; see [`import`] for the stage before it.
 pub struct Compiled {
     /// Name of the model, from its file.
     pub name: String,
-    /// Stage `graph`.
-    pub graph: Graph,
     /// Stage `fused`.
     pub fused: Graph,
     /// What calibration saw.
@@ -78,16 +85,24 @@ impl Compiled {
         weights.iter().zip(&self.draft.weights).map(|(decl, value)| emit::integers(value, decl.scale)).collect()
     }
 
-    /// The bytes of the `.ssb` and `.ssw` files.
+    /// Writes the bytes of the `.ssw` file; gives those of the `.ssb` file.
+    pub fn emit(&self, weights: &mut (impl Write + Seek)) -> Result<Vec<u8>, EmitError> {
+        emit::run(&self.schedules, &self.draft.weights, self.metadata.clone(), &self.bound, weights)
+    }
+
+    /// The bytes of both files, in memory.
     pub fn artifacts(&self) -> Result<Artifacts, Diagnostic> {
-        emit::run(&self.schedules, &self.draft.weights, self.metadata.clone(), &self.bound)
+        let mut weights = Cursor::new(Vec::new());
+        match self.emit(&mut weights) {
+            Ok(program) => Ok(Artifacts { program, weights: weights.into_inner() }),
+            Err(EmitError::Refused(fault)) => Err(fault),
+            Err(EmitError::Write(e)) => panic!("memory takes what is written to it: {e}"),
+        }
     }
 }
 
 /// What is known of a model before it is calibrated.
 pub struct Front {
-    /// Stage `graph`.
-    pub graph: Graph,
     /// Stage `fused`, for generation at the context that is wanted; channels in the model's order.
     pub fused: Graph,
     /// Sizes of the entries for generation, and where the graph has its positions.
@@ -109,15 +124,16 @@ fn name(options: &Options) -> String {
 
 /// Reads a model and fuses it; `shapes` are those of inputs that are known, one row a sample.
 pub fn front(options: &Options, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Front, Diagnostic> {
-    let Imported { graph, bound, without_past, .. } = onnx::import(&options.model, &bindings(options, shapes))?;
-    let mut fused = graph.clone();
+    // Passes make new weights of old ones, so no copy of the imported graph is kept.
+    let Imported { graph: mut fused, bound, without_past, .. } =
+        onnx::import(&options.model, &bindings(options, shapes))?;
     pass::run_all(&mut fused, &pass::Options { logits: options.logits })?;
     if without_past {
         resize::one_by_one(&mut fused);
     }
     let generation =
         options.generation.as_ref().map(|wanted| prepare(&mut fused, wanted, options.logits)).transpose()?;
-    Ok(Front { graph, fused, generation, bound })
+    Ok(Front { fused, generation, bound })
 }
 
 /// Compiles a model.
@@ -126,7 +142,7 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     let given = options.calibrate.as_deref().map(|path| samples::read(path).map(|a| (a, path))).transpose()?;
 
     let shapes = given.as_ref().map_or_else(BTreeMap::new, |given| samples::shapes(&given.0));
-    let Front { graph, mut fused, generation, bound } = front(options, &shapes)?;
+    let Front { mut fused, generation, bound } = front(options, &shapes)?;
 
     let made_up = given.is_none();
     let looked_at = everywhere(&fused, generation.as_ref().map(|g| &g.1), given.as_ref().map(|g| &g.0))?;
@@ -163,7 +179,6 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     }
     Ok(Compiled {
         name,
-        graph,
         residual: lower::norm::residual_scale(&fused, &ranges),
         fused,
         ranges,
