@@ -185,11 +185,12 @@ fn look_at_scores(
             _ => View::F32(kept[&operands[1]].view()),
         })
         .collect();
-    for_scores(&graph.node(id).op, &views, |_, _, scores| {
+    for_scores(&graph.node(id).op, &views, |_, _, scores, sink| {
         for (row, &(from, to)) in scores.outer_iter().zip(&pattern.rows) {
             let kept = row.slice_axis(Axis(0), Slice::from(from as usize..to as usize));
-            let least = f64::from(kept.iter().copied().fold(f32::INFINITY, f32::min));
-            let greatest = f64::from(kept.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            let with_sink = || kept.iter().copied().chain(sink);
+            let least = f64::from(with_sink().fold(f32::INFINITY, f32::min));
+            let greatest = f64::from(with_sink().fold(f32::NEG_INFINITY, f32::max));
             widen(&mut range.row_max, greatest);
             range.score = range.score.max(greatest.abs()).max(least.abs());
             range.span = range.span.max(greatest - least);

@@ -18,7 +18,7 @@ use super::draft::{Draft, LATER};
 use super::variant::{self, ExpVariant};
 use super::{Context, Known, Memo, Step, Values, arithmetic, slots};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::graph::{NodeId, Op};
+use crate::graph::{Bias, NodeId, Op};
 use crate::tables;
 
 /// Fractional bits of a score when it is clipped and exponentiated.
@@ -83,9 +83,9 @@ struct Grid {
 /// and V are opened once.
 pub fn lower(context: &Context, draft: &mut Draft, values: &Values, id: NodeId) -> Result<Value, Diagnostic> {
     let graph = context.graph;
-    let Op::Attention { heads, kv_heads, pattern, biased, .. } = &graph.node(id).op else { panic!("an attention") };
+    let Op::Attention { heads, kv_heads, pattern, bias, .. } = &graph.node(id).op else { panic!("an attention") };
     let nodes = graph.operands(id);
-    let (heads, kv_heads, biased) = (*heads as u32, *kv_heads as u32, *biased);
+    let (heads, kv_heads) = (*heads as u32, *kv_heads as u32);
     let operands = [0, 1, 2].map(|i| values[&nodes[i]]);
     let (batch, group) = (draft.shape(operands[0])[0], heads / kv_heads);
     let scales = context.scales(id);
@@ -130,9 +130,9 @@ pub fn lower(context: &Context, draft: &mut Draft, values: &Values, id: NodeId) 
     let open_k = keep_open(context.step, draft, open_k, "keys", pattern);
     let product = draft.sddmm(open_q, open_k, table);
     let score = draft.at_scale(product, SCORE_SCALE);
-    let score = match biased {
-        true => add_bias(context, draft, score, nodes[3], [batch, kv_heads, group], &once),
-        false => score,
+    let score = match bias {
+        Some(form) => add_bias(context, draft, score, (*form, nodes[3]), [batch, kv_heads, group], &once),
+        None => score,
     };
     let greatest_score = context.ranges.seen[&id].score * SCORE_MARGIN * context.ranges.margin;
     let softmax = Softmax { step: context.step, table, pattern, group, greatest_score };
@@ -256,17 +256,21 @@ fn add_bias(
     context: &Context,
     draft: &mut Draft,
     score: Value,
-    bias: NodeId,
+    (form, bias): (Bias, NodeId),
     [batch, kv_heads, group]: [u32; 3],
     once: &Pattern,
 ) -> Value {
     let Known { name, value, public } = context.known(bias).expect("a verified attention has a known bias");
     let planes = value.shape()[0];
+    let before = once.columns as usize - once.rows.len().min(once.columns as usize);
     let mut packed = Vec::with_capacity((batch * kv_heads * group) as usize * once.kept() as usize);
     for head in (0..batch).flat_map(|_| 0..kv_heads * group) {
         let plane = value.index_axis(ndarray::Axis(0), if planes == 1 { 0 } else { head as usize });
         for (row, &(from, to)) in once.rows.iter().enumerate() {
-            packed.extend((from..to).map(|column| plane[[row, column as usize]]));
+            packed.extend((from as usize..to as usize).map(|column| match form {
+                Bias::Scores => plane[[row, column]],
+                Bias::Distances => plane[[before + row - column]],
+            }));
         }
     }
     let shape = [(batch * kv_heads) as usize, group as usize * once.kept() as usize];
