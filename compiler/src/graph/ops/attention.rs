@@ -200,8 +200,11 @@ impl<'a, 'v> Scores<'a, 'v> {
 
     /// The scores of a head, as the softmax takes them; what the pattern drops stands there too.
     fn of(&self, q: ArrayView2<f32>, k: ArrayView2<f32>, head: usize) -> Array2<f32> {
-        let mut scores = Array2::zeros((q.nrows(), k.nrows()));
-        general_mat_mul(1.0, &q, &k.t(), 0.0, &mut scores);
+        self.added(product(q, k), head)
+    }
+
+    /// Products of q and k, capped and with the bias.
+    fn added(&self, mut scores: Array2<f32>, head: usize) -> Array2<f32> {
         if let Some(cap) = self.softcap {
             scores.mapv_inplace(|s| cap * (s / cap).tanh());
         }
@@ -221,16 +224,33 @@ impl<'a, 'v> Scores<'a, 'v> {
     }
 }
 
-/// Calls `f` with batch, head, the scores that [`Op::Attention`] takes the softmax of and the head's sink; operands as the
-/// op's.
-pub fn for_scores(op: &Op, operands: &[View<'_>], mut f: impl FnMut(usize, usize, Array2<f32>, Option<f32>)) {
-    let scores = Scores::new(op, &operands[3..]);
-    let (heads, group) = (scores.heads, scores.heads / scores.kv_heads);
+/// q·kᵀ.
+fn product(q: ArrayView2<f32>, k: ArrayView2<f32>) -> Array2<f32> {
+    let mut product = Array2::zeros((q.nrows(), k.nrows()));
+    general_mat_mul(1.0, &q, &k.t(), 0.0, &mut product);
+    product
+}
+
+/// What [`Op::Attention`] takes the softmax of, for a head of a batch element.
+pub struct HeadScores {
+    /// Scores; what the pattern drops stands there too.
+    pub scores: Array2<f32>,
+    /// One score more of every row.
+    pub sink: Option<f32>,
+    /// Greatest absolute value before the scores are capped.
+    pub uncapped: f32,
+}
+
+/// Calls `f` for every head of every batch element, operands as the op's.
+pub fn for_scores(op: &Op, operands: &[View<'_>], mut f: impl FnMut(HeadScores)) {
+    let about = Scores::new(op, &operands[3..]);
+    let (heads, group) = (about.heads, about.heads / about.kv_heads);
     let (q, k) = (f32::of(&operands[0]), f32::of(&operands[1]));
     for b in 0..q.shape()[0] {
         for h in 0..heads {
-            let (q, k) = (part(q, b, h, heads), part(k, b, h / group, scores.kv_heads));
-            f(b, h, scores.of(q.view(), k.view(), h), scores.sinks.map(|sinks| sinks[h]));
+            let product = product(part(q, b, h, heads).view(), part(k, b, h / group, about.kv_heads).view());
+            let uncapped = product.iter().fold(0f32, |m, s| m.max(s.abs()));
+            f(HeadScores { scores: about.added(product, h), sink: about.sinks.map(|sinks| sinks[h]), uncapped });
         }
     }
 }
