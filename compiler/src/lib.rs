@@ -9,6 +9,7 @@ pub mod companions;
 pub mod diagnostic;
 pub mod emit;
 pub mod entries;
+pub mod exact;
 pub mod graph;
 pub mod lower;
 pub mod onnx;

@@ -249,6 +249,16 @@ impl Run<'_> {
                 let row = &self.arguments.weights[weight.index()][at..at + d as usize];
                 pair(value(x), &ty(x).shape, row, &Shape(vec![d]), i64::wrapping_add)
             }
+            Op::AddBand { x, weight, index } => {
+                let [held, n] = program.weights[weight.index()].shape.0[..] else { unreachable!("verified") };
+                let (held, n, c) = (held as usize, n as usize, own.shape.0[1] as usize);
+                let (weight, at) = (&self.arguments.weights[weight.index()], self.arguments.publics[index.index()]);
+                let band = |row: usize, j: usize| {
+                    let column = (at as usize).checked_sub(j).filter(|&column| column < n);
+                    column.map_or(0, |column| weight[(row % held) * n + column])
+                };
+                value(x).iter().enumerate().map(|(i, v)| v.wrapping_add(band(i / c, i % c))).collect()
+            }
             Op::MulRow { x, table, index } => {
                 let Table::Const { shape, values, .. } = program.table(*table) else { unreachable!("verified") };
                 let d = shape.0[1];

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ir::Program;
 use ir::bytecode::{self, Module};
 use ir::program::Encoding;
+use ir::slots::Slots;
 use ir::weights::{Weights, decode_values};
 use sscc::diagnostic::Diagnostic;
 use sscc::entries::Generation;
@@ -125,15 +126,10 @@ impl Private {
                 0 => 0,
                 _ => entries.iter().position(|e| e.name == format!("decode.{used}")).expect("a decode of every size"),
             };
-            let value = |name: &str| match name {
-                "position" => length + number - 1,
-                "prompt" => length,
-                "prefill" => slots,
-                "used" => used,
-                other => panic!("nothing is known of a public {other:?}"),
-            };
+            let held = Slots { prompt: length, prefill: slots, used };
             let program = &entries[entry];
-            let publics: Vec<u32> = program.publics.iter().map(|p| value(&p.name)).collect();
+            let publics: Vec<u32> =
+                program.publics.iter().map(|p| held.public(&p.name).expect("a number of slots")).collect();
             let plain = |input: &ir::program::Input| match input.encoding {
                 Encoding::OneHot { .. } => Plain::Integers(ids.clone()),
                 Encoding::Fixed => Plain::Reals(vec![0.0; input.shape.elements().expect("verified") as usize]),
