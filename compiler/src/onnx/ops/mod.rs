@@ -18,7 +18,7 @@ use super::build::{Builder, Value};
 use super::proto::{AttributeProto, NodeProto};
 use crate::graph::kernel::View;
 use crate::graph::shape::broadcast;
-use crate::graph::{Op, Tensor};
+use crate::graph::{Function, Op, Tensor};
 
 /// A node with its operands.
 pub struct Call<'a> {
@@ -81,6 +81,11 @@ pub fn operators() -> Vec<Operator> {
 }
 
 impl Call<'_> {
+    /// Writes for this node.
+    fn write<'b>(&'b self, b: &'b mut Builder) -> Writer<'b> {
+        Writer { b, origin: self.origin }
+    }
+
     /// An operand that must be there.
     fn operand(&self, i: usize) -> Result<&Value, String> {
         self.optional(i).ok_or_else(|| format!("operand {i} is missing"))
@@ -97,6 +102,14 @@ impl Call<'_> {
 
     fn int(&self, name: &str, default: i64) -> i64 {
         self.attribute(name).and_then(|a| a.i).unwrap_or(default)
+    }
+
+    /// A text attribute.
+    fn text<'a>(&'a self, name: &str, default: &'a str) -> Result<&'a str, String> {
+        match self.attribute(name).and_then(|a| a.s.as_deref()) {
+            None => Ok(default),
+            Some(bytes) => std::str::from_utf8(bytes).map_err(|_| format!("its `{name}` is no text")),
+        }
     }
 
     fn float(&self, name: &str, default: f32) -> f32 {
@@ -161,4 +174,112 @@ fn fold(b: &mut Builder, c: &Call, operands: usize, f: impl FnOnce(&[View<'_>]) 
 
 fn size(shape: &[usize]) -> usize {
     shape.iter().fold(1, |n, &d| n.saturating_mul(d))
+}
+
+/// Writes ops of the graph for one node: what is known is computed, the rest become nodes.
+struct Writer<'a> {
+    b: &'a mut Builder,
+    origin: &'a str,
+}
+
+/// A value, or half a sentence.
+type One = Result<Value, String>;
+
+impl Writer<'_> {
+    fn op(&mut self, op: Op, operands: &[&Value]) -> One {
+        let operands: Vec<Value> = operands.iter().map(|&v| v.clone()).collect();
+        self.b.apply(self.origin, op, &operands)
+    }
+
+    fn shape(&self, x: &Value) -> Vec<usize> {
+        self.b.shape(x)
+    }
+
+    fn add(&mut self, x: &Value, y: &Value) -> One {
+        self.op(Op::Add, &[x, y])
+    }
+
+    fn sub(&mut self, x: &Value, y: &Value) -> One {
+        self.op(Op::Sub, &[x, y])
+    }
+
+    fn mul(&mut self, x: &Value, y: &Value) -> One {
+        self.op(Op::Mul, &[x, y])
+    }
+
+    fn div(&mut self, x: &Value, y: &Value) -> One {
+        self.op(Op::Div, &[x, y])
+    }
+
+    fn neg(&mut self, x: &Value) -> One {
+        self.op(Op::Neg, &[x])
+    }
+
+    fn unary(&mut self, function: Function, x: &Value) -> One {
+        self.op(Op::Unary(function), &[x])
+    }
+
+    fn matmul(&mut self, x: &Value, y: &Value) -> One {
+        self.op(Op::MatMul, &[x, y])
+    }
+
+    /// x times a number; x itself where that is 1.
+    fn times(&mut self, x: &Value, factor: f32) -> One {
+        if factor == 1.0 { Ok(x.clone()) } else { self.mul(x, &Value::scalar(factor)) }
+    }
+
+    /// x plus a number; x itself where that is 0.
+    fn plus(&mut self, x: &Value, summand: f32) -> One {
+        if summand == 0.0 { Ok(x.clone()) } else { self.add(x, &Value::scalar(summand)) }
+    }
+
+    fn sum(&mut self, x: &Value, axes: &[usize]) -> One {
+        self.op(Op::ReduceSum { axes: axes.to_vec() }, &[x])
+    }
+
+    fn mean(&mut self, x: &Value, axes: &[usize]) -> One {
+        self.op(Op::ReduceMean { axes: axes.to_vec() }, &[x])
+    }
+
+    /// The greatest elements, dimensions kept.
+    fn greatest(&mut self, x: &Value, axes: &[usize]) -> One {
+        self.op(Op::ReduceMax { axes: axes.to_vec() }, &[x])
+    }
+
+    /// The greater of two, element by element: y + relu(x - y).
+    fn max(&mut self, x: &Value, y: &Value) -> One {
+        let above = self.sub(x, y)?;
+        let above = self.unary(Function::Relu {}, &above)?;
+        self.add(&above, y)
+    }
+
+    /// The lesser of two, element by element: y - relu(y - x).
+    fn min(&mut self, x: &Value, y: &Value) -> One {
+        let below = self.sub(y, x)?;
+        let below = self.unary(Function::Relu {}, &below)?;
+        self.sub(y, &below)
+    }
+
+    fn reshape(&mut self, x: &Value, shape: &[usize]) -> One {
+        self.b.shaped(self.origin, Op::Reshape, std::slice::from_ref(x), shape)
+    }
+
+    fn expand(&mut self, x: &Value, shape: &[usize]) -> One {
+        self.b.shaped(self.origin, Op::Expand, std::slice::from_ref(x), shape)
+    }
+
+    fn transpose(&mut self, x: &Value, perm: &[usize]) -> One {
+        self.op(Op::Transpose { perm: perm.to_vec() }, &[x])
+    }
+
+    fn slice(&mut self, x: &Value, axis: usize, from: usize, to: usize) -> One {
+        self.op(Op::Slice { axis, from, to }, &[x])
+    }
+
+    /// Operands that hold nothing are left out, unless all do.
+    fn concat(&mut self, axis: usize, parts: &[Value]) -> One {
+        let full: Vec<Value> = parts.iter().filter(|x| self.b.shape(x).get(axis) != Some(&0)).cloned().collect();
+        let parts = if full.is_empty() { parts } else { &full };
+        self.b.apply(self.origin, Op::Concat { axis }, parts)
+    }
 }

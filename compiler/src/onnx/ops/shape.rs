@@ -1,13 +1,16 @@
 //! The same elements in another shape, and questions about shapes.
 
 use super::{Call, Handler, Results, axes_of, axis_of, dimension, direct, size};
+use crate::graph::kernel::View;
 use crate::graph::shape::broadcast;
 use crate::graph::{Op, Tensor};
 use crate::onnx::build::{Builder, Value};
 
 pub(super) const TABLE: &[(&str, Handler)] = &[
     ("Identity", |_, c| Ok(vec![c.operand(0)?.clone()])),
-    ("Dropout", |_, c| Ok(vec![c.operand(0)?.clone()])),
+    ("Dropout", dropout),
+    ("DepthToSpace", depth_to_space),
+    ("SpaceToDepth", space_to_depth),
     ("Reshape", reshape),
     ("Flatten", flatten),
     ("Squeeze", squeeze),
@@ -119,4 +122,63 @@ fn shape(b: &mut Builder, c: &Call) -> Results {
     let place = |i: i64| (if i < 0 { i.saturating_add(rank) } else { i }).clamp(0, rank) as usize;
     let (from, to) = (place(c.int("start", 0)), place(c.int("end", rank)));
     Ok(vec![Value::integers(shape.get(from..to).unwrap_or_default().to_vec())])
+}
+
+/// As in inference: nothing is dropped.
+fn dropout(b: &mut Builder, c: &Call) -> Results {
+    let x = c.operand(0)?;
+    let trains = match c.optional(2).map(Value::view) {
+        None => false,
+        Some(Some(View::Bool(trains))) => trains.iter().any(|&t| t),
+        Some(_) => return Err("whether it drops is not known".into()),
+    };
+    let idle = matches!(c.optional(1).and_then(Value::view), Some(View::F32(r)) if r.iter().all(|&r| r == 0.0));
+    if trains && !idle {
+        return Err("it drops at random, as in training".into());
+    }
+    let kept = Tensor::Bool(ndarray::ArrayD::from_elem(ndarray::IxDyn(&b.shape(x)), true));
+    Ok(vec![x.clone(), Value::public(kept)])
+}
+
+/// Size of a block, and the four dimensions.
+fn blocks(b: &Builder, c: &Call) -> Result<(usize, [usize; 4]), String> {
+    let block = dimension(c.int("blocksize", 0))?;
+    match b.shape(c.operand(0)?)[..] {
+        [n, channels, height, width] if block > 0 => Ok((block, [n, channels, height, width])),
+        _ => Err("its operand is no picture".into()),
+    }
+}
+
+fn depth_to_space(b: &mut Builder, c: &Call) -> Results {
+    let (s, [n, channels, height, width]) = blocks(b, c)?;
+    if channels % (s * s) != 0 {
+        return Err(format!("{channels} channels do not make blocks of {s}"));
+    }
+    let deep = channels / (s * s);
+    let (cut, perm) = match c.text("mode", "DCR")? {
+        "DCR" => ([n, s, s, deep, height, width], [0, 3, 4, 1, 5, 2]),
+        "CRD" => ([n, deep, s, s, height, width], [0, 1, 4, 2, 5, 3]),
+        _ => return Err("its `mode` is not known".into()),
+    };
+    let mut w = c.write(b);
+    let x = w.reshape(c.operand(0)?, &cut)?;
+    let x = w.transpose(&x, &perm)?;
+    Ok(vec![w.reshape(&x, &[n, deep, height * s, width * s])?])
+}
+
+fn space_to_depth(b: &mut Builder, c: &Call) -> Results {
+    let (s, [n, channels, height, width]) = blocks(b, c)?;
+    if height % s != 0 || width % s != 0 {
+        return Err(format!("{height}x{width} is not made of blocks of {s}"));
+    }
+    let (h, v) = (height / s, width / s);
+    let mut w = c.write(b);
+    let x = w.reshape(c.operand(0)?, &[n, channels, h, s, v, s])?;
+    let perm = match c.text("mode", "DCR")? {
+        "DCR" => [0, 3, 5, 1, 2, 4],
+        "CRD" => [0, 1, 3, 5, 2, 4],
+        _ => return Err("its `mode` is not known".into()),
+    };
+    let x = w.transpose(&x, &perm)?;
+    Ok(vec![w.reshape(&x, &[n, channels * s * s, h, v])?])
 }
