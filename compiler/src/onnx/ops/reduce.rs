@@ -94,7 +94,7 @@ fn product(w: &mut Writer, x: &Value, axes: &[usize]) -> One {
     for &axis in axes {
         loop {
             let size = w.shape(&x)[axis];
-            if size == 1 {
+            if size <= 1 {
                 break;
             }
             let (first, second) = (w.slice(&x, axis, 0, size / 2)?, w.slice(&x, axis, size / 2, size / 2 * 2)?);
