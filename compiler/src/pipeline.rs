@@ -135,7 +135,7 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         Some((arrays, path)) => samples::split(&looked_at, &arrays, path)?,
         None => samples::make_up(&looked_at),
     };
-    let mut ranges = calibrate::run(&looked_at, &samples, if made_up { 2.0 } else { 1.0 })?;
+    let mut ranges = calibrate::run(&looked_at, &fused, &samples, if made_up { 2.0 } else { 1.0 })?;
     group_channels::run(&mut fused, &mut ranges);
 
     let reveal = options.generation.as_ref().map_or(Reveal::Outputs, |wanted| wanted.reveal);

@@ -115,7 +115,7 @@ struct Lowered {
 /// The pipeline from calibration to widths.
 fn lowered(mut graph: Graph, link: Link) -> Lowered {
     let samples = samples::make_up(&graph);
-    let mut ranges = calibrate::run(&graph, &samples, 1.0).unwrap();
+    let mut ranges = calibrate::run(&graph, &graph, &samples, 1.0).unwrap();
     group_channels::run(&mut graph, &mut ranges);
     let fits = |rung| {
         let rungs = Rungs(graph.order().into_iter().map(|id| (id, rung)).collect());

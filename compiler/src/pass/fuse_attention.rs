@@ -279,14 +279,14 @@ fn fuse(graph: &mut Graph, softmax: NodeId, found: Found, pattern: Pattern) {
     match joined(graph, result, sizes) {
         Some(end) => {
             let shape = graph.node(end).shape.clone();
-            let new = graph.push_reshape(attention, &shape, &origin);
+            let new = graph.push_reshape(attention, &shape, origin);
             graph.replace(end, new);
         }
         None => {
             let shape = graph.node(result).shape.clone();
-            let split = graph.push_reshape(attention, &[batch, rows, heads, value_width], &origin);
-            let split = graph.push(Op::Transpose { perm: vec![0, 2, 1, 3] }, &[split], &origin);
-            let new = graph.push_reshape(split, &shape, &origin);
+            let split = graph.push_reshape(attention, &[batch, rows, heads, value_width], origin);
+            let split = graph.push(Op::Transpose { perm: vec![0, 2, 1, 3] }, &[split], origin);
+            let new = graph.push_reshape(split, &shape, origin);
             graph.replace(result, new);
         }
     }
@@ -319,7 +319,7 @@ fn group(graph: &Graph, id: NodeId, batch: usize, heads: usize) -> usize {
     let planes = layout.positions.into_shape_with_order((batch * heads, count / (batch * heads)));
     let planes = planes.expect("heads divide the value");
     let copies = |g: usize| (0..batch * heads).all(|h| planes.row(h) == planes.row(h / g * g));
-    (1..=heads).rev().find(|&g| heads % g == 0 && copies(g)).expect("1 divides all")
+    (1..=heads).rev().find(|&g| heads.is_multiple_of(g) && copies(g)).expect("1 divides all")
 }
 
 /// The first head of each group, as [batch, kv_heads, ..].
