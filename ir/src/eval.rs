@@ -26,6 +26,13 @@ pub struct Evaluation {
     pub broken_claims: Vec<(Value, usize)>,
 }
 
+impl Evaluation {
+    /// How many elements left their tables, if the program counts them ([`Program::outside`]).
+    pub fn outside(&self, program: &Program) -> Option<i64> {
+        program.outside().map(|output| self.outputs[output.index()][0])
+    }
+}
+
 /// Arguments that do not fit the program.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum EvalError {
@@ -378,12 +385,18 @@ impl Run<'_> {
                 };
                 value(x).par_iter().map_init(buffers, function).collect()
             }
-            Op::Spline { x, table, .. } => {
+            Op::Spline { x, table, ends, .. } => {
                 let Table::Spline { knots, a, b, .. } = program.table(*table) else { unreachable!("verified") };
-                map(x, &|v| {
-                    let i = knots.partition_point(|k| *k <= v);
-                    a[i].wrapping_add(b[i].wrapping_mul(v))
-                })
+                let interval = |v: i64| knots.partition_point(|k| *k <= v);
+                let line = |v: i64, i: usize| a[i].wrapping_add(b[i].wrapping_mul(v));
+                if !ends {
+                    return map(x, &|v| line(v, interval(v)));
+                }
+                let both = |&v: &i64| {
+                    let i = interval(v);
+                    [line(v, i), i64::from(i == 0 || i == knots.len())]
+                };
+                value(x).par_iter().flat_map_iter(both).collect()
             }
             Op::Ge { x, table, .. } => {
                 let Table::Thresholds(thresholds) = program.table(*table) else { unreachable!("verified") };
