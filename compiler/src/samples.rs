@@ -168,7 +168,19 @@ pub fn windows(graph: &Graph, arrays: &Arrays, path: &Path) -> Result<Vec<Arrays
     split(graph, &arrays.iter().map(|(name, tensor)| (name.clone(), cut(tensor))).collect(), path)
 }
 
-fn rows_of(tensor: &Tensor, from: usize, to: usize) -> Tensor {
+/// Samples below this number all go into calibration.
+const LEAST_HELD_BACK: usize = 8;
+
+/// Takes away the last tenth of the samples, at least one, for a check of what the others led to; nothing of a few.
+pub fn hold_back(samples: &mut Vec<Arrays>) -> Vec<Arrays> {
+    match samples.len() {
+        0..LEAST_HELD_BACK => Vec::new(),
+        count => samples.split_off(count - (count / 10).max(1)),
+    }
+}
+
+/// Rows of an array; all of it if it has no dimensions.
+pub fn rows_of(tensor: &Tensor, from: usize, to: usize) -> Tensor {
     fn cut<T: Clone>(a: &ArrayD<T>, from: usize, to: usize) -> ArrayD<T> {
         a.slice_axis(Axis(0), Slice::from(from..to)).to_owned()
     }
