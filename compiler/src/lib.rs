@@ -10,6 +10,7 @@ pub mod diagnostic;
 pub mod emit;
 pub mod entries;
 pub mod graph;
+pub mod html;
 pub mod layers;
 pub mod lower;
 pub mod onnx;
