@@ -13,6 +13,7 @@ use ir::bytecode::Module;
 use crate::accuracy::{Files, Limit};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::entries::Generation;
+use crate::explore::Picture;
 use crate::lower::Reveal;
 use crate::lower::variant::Link;
 use crate::pass::Logits;
@@ -21,7 +22,7 @@ use crate::predict::rates::Speed;
 use crate::predict::{Cores, fit, reports};
 use crate::recipe::{self, Recipe};
 use crate::report::Place;
-use crate::{accuracy, graph, report};
+use crate::{accuracy, explore, graph, report};
 
 /// Compiles ONNX transformers to programs that two parties run on secret-shared values.
 #[derive(Parser)]
@@ -44,6 +45,8 @@ enum Command {
     Cost(Cost),
     /// Compare a program with the float model that it was made from: errors, where they arise, how much of each range is used
     Accuracy(Accuracy),
+    /// Draw a program by layer and node, with owner, width, scale, protocol and cost of what flows between them
+    Graph(GraphArgs),
     /// Explain a code of a message: what it means, why, and ways out
     Explain {
         /// The code, as in SSC0102, ssc0102 or 102
@@ -95,6 +98,18 @@ struct Accuracy {
     /// Begin no other input after this time
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     seconds: u64,
+}
+
+#[derive(Args)]
+struct GraphArgs {
+    /// The program
+    program: PathBuf,
+    /// Where to write: .html for a page that folds and zooms, .dot for Graphviz
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// The entry [default: the first]
+    #[arg(long, value_name = "NAME")]
+    entry: Option<String>,
 }
 
 #[derive(Args)]
@@ -219,6 +234,7 @@ pub fn main() -> ExitCode {
         Command::Inspect { program } => load(&program).and_then(|(module, _)| print(&report::inspect(&module))),
         Command::Cost(arguments) => cost(&arguments),
         Command::Accuracy(arguments) => accuracy(arguments),
+        Command::Graph(arguments) => draw(&arguments),
         Command::Explain { code } => explain(&code),
     };
     match outcome {
@@ -245,6 +261,32 @@ fn cost(arguments: &Cost) -> Result<(), Diagnostic> {
     let place = arguments.link.map(|link| Place { link, cores, speed });
     let place = place.as_ref();
     print(&if arguments.json { report::cost_json(&module, place) } else { report::cost(&module, place) })
+}
+
+fn draw(arguments: &GraphArgs) -> Result<(), Diagnostic> {
+    let (module, _) = load(&arguments.program)?;
+    let entry = match &arguments.entry {
+        None => module.entries.first(),
+        Some(name) => module.entry(name),
+    };
+    let names: Vec<&str> = module.entries.iter().map(|entry| entry.name.as_str()).collect();
+    let entry = entry.ok_or_else(|| {
+        Diagnostic::new(Code::NoSuchEntry, "the program has no such entry")
+            .at(arguments.program.display().to_string())
+            .because(format!("It has {}.", names.join(", ")))
+    })?;
+    let picture = Picture::new(entry);
+    let name = arguments.program.file_stem().unwrap_or_default().to_string_lossy();
+    let text = match arguments.output.extension().and_then(|e| e.to_str()) {
+        Some("html" | "htm") => explore::page::page(&picture, &name),
+        Some("dot" | "gv") => explore::dot::dot(&picture),
+        _ => {
+            return Err(Diagnostic::new(Code::FileUnwritable, "the name of the picture says no format")
+                .at(arguments.output.display().to_string())
+                .help("a name that ends in .html or .dot"));
+        }
+    };
+    write_whole(&arguments.output, text.as_bytes())
 }
 
 fn explain(name: &str) -> Result<(), Diagnostic> {

@@ -9,6 +9,7 @@ pub mod companions;
 pub mod diagnostic;
 pub mod emit;
 pub mod entries;
+pub mod explore;
 pub mod graph;
 pub mod html;
 pub mod layers;

@@ -147,6 +147,8 @@ codes! {
     NoSuchCode = "0802";
     /// a program was made from another model
     OtherModel = "0803";
+    /// a program has no such entry
+    NoSuchEntry = "0804";
 }
 
 impl Code {
