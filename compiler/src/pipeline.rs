@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{Cursor, Seek, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ir::bytecode::Module;
 use ir::verify::Limits;
 use ir::{Program, Scale};
+use ndarray::ArrayD;
 
 use crate::calibrate::{self, Ranges};
 use crate::diagnostic::{Code, Diagnostic};
@@ -58,6 +60,8 @@ pub struct Compiled {
     pub made_up: bool,
     /// Number of calibration samples.
     pub samples: usize,
+    /// Samples that took no part in calibration; none where they were made up or are few.
+    pub held: Vec<samples::Arrays>,
     /// Which scales each node works with.
     pub rungs: Rungs,
     /// Fractional bits of the residual stream.
@@ -79,10 +83,9 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// The weights as integers, as the entries declare them.
-    pub fn encoded_weights(&self) -> Vec<Vec<i64>> {
-        let weights = self.schedules.first().map_or(&[][..], |entry| &entry.weights);
-        weights.iter().zip(&self.draft.weights).map(|(decl, value)| emit::integers(value, decl.scale)).collect()
+    /// Real values of the weights, as the entries declare them.
+    pub fn weights(&self) -> &[Arc<ArrayD<f32>>] {
+        &self.draft.weights
     }
 
     /// Writes the bytes of the `.ssw` file; gives those of the `.ssb` file.
@@ -146,11 +149,12 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
 
     let made_up = given.is_none();
     let looked_at = everywhere(&fused, generation.as_ref().map(|g| &g.1), given.as_ref().map(|g| &g.0))?;
-    let samples = match given {
+    let mut samples = match given {
         Some((arrays, path)) if generation.is_some() => samples::windows(&looked_at, &arrays, path)?,
         Some((arrays, path)) => samples::split(&looked_at, &arrays, path)?,
         None => samples::make_up(&looked_at),
     };
+    let held = if made_up { Vec::new() } else { samples::hold_back(&mut samples) };
     let mut ranges = calibrate::run(&looked_at, &fused, &samples, if made_up { 2.0 } else { 1.0 })?;
     group_channels::run(&mut fused, &mut ranges);
 
@@ -184,6 +188,7 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         ranges,
         made_up,
         samples: samples.len(),
+        held,
         rungs,
         programs,
         schedules,
