@@ -344,11 +344,11 @@ def write_texts(folder: pathlib.Path, onnx: pathlib.Path) -> None:
     rows = [chat(tokenizer, q, SYSTEMS[i % len(SYSTEMS)]) for i, q in enumerate(QUESTIONS[:chats])]
     rows += [tokenizer.encode(text, add_special_tokens=False) for text in PLAIN_TEXTS]
     extend(model, tokenizer, rows, CALIBRATION_LENGTH, QUESTIONS[chats:] + QUESTIONS, sample=True)
-    np.savez_compressed(onnx / "calibration.npz", input_ids=np.array(rows, np.int64))
+    np.savez(onnx / "calibration.npz", input_ids=np.array(rows, np.int64))
 
     rows = [chat(tokenizer, q) for q in HELD_OUT]
     extend(model, tokenizer, rows, HELD_OUT_LENGTH, HELD_OUT[::-1] * 5, sample=False)
-    np.savez_compressed(onnx / "heldout.npz", input_ids=np.array(rows, np.int64))
+    np.savez(onnx / "heldout.npz", input_ids=np.array(rows, np.int64))
 
 
 def write_prompts(folder: pathlib.Path, onnx: pathlib.Path) -> None:
