@@ -115,7 +115,9 @@ fn check(model: &Path) -> (&'static str, String) {
         }
     }
     let rounds = ir::cost::cost(&compiled.schedules[0]).rounds;
-    let text = format!("error {error:.5}  float {float_error:.1e}  rounds {rounds}  outside {outside}  broken claims {broken}");
+    let text = format!(
+        "error {error:.5}  float {float_error:.1e}  rounds {rounds}  outside {outside}  broken claims {broken}"
+    );
     (if fits { "ok" } else { "WRONG" }, text)
 }
 

@@ -113,7 +113,7 @@ impl<'a> Model<'a> {
         let arguments = Arguments { inputs: &inputs, weights: &self.weights, publics: &publics };
         let got = session.step(program, arguments)?;
         let scale = program.instrs.iter().find_map(|instr| match instr.op {
-            ir::Op::Reveal { x, .. } => Some(program.ty(x).scale),
+            ir::Op::Reveal { x, output, .. } if output.index() == 0 => Some(program.ty(x).scale),
             _ => None,
         });
         let unit = f64::from(scale.unwrap_or(0)).exp2();
