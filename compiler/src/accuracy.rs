@@ -20,6 +20,8 @@ pub struct Exact<'a> {
 pub struct Outcome {
     /// Outputs by name, real values, in the file's order.
     pub outputs: Vec<(String, ArrayD<f32>)>,
+    /// How many elements left their tables, as a run would tell; none if the program does not count them.
+    pub outside: Option<i64>,
     /// Graph nodes whose openings left their claims, and by how many elements.
     pub broken: Vec<(String, usize)>,
 }
@@ -44,6 +46,7 @@ impl<'a> Exact<'a> {
         });
         let mut outputs: Vec<(ir::Scale, ir::OutputId)> = outputs.collect();
         outputs.sort_by_key(|(_, output)| output.index());
+        outputs.retain(|(_, output)| program.outside() != Some(*output));
         let outputs = outputs.into_iter().map(|(scale, output)| {
             let unit = f64::from(scale).exp2();
             let declared = &program.outputs[output.index()];
@@ -57,7 +60,7 @@ impl<'a> Exact<'a> {
             origin.map_or_else(String::new, |o| program.origins[o.index()].clone())
         };
         let broken = evaluation.broken_claims.iter().map(|(value, count)| (origin(value), *count)).collect();
-        Ok(Outcome { outputs: outputs.collect(), broken })
+        Ok(Outcome { outputs: outputs.collect(), outside: evaluation.outside(program), broken })
     }
 }
 

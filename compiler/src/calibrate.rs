@@ -46,8 +46,10 @@ pub struct Ranges {
     /// Least and greatest sum of squares of a row, for normalisations whose rows are sums of table rows: of all that can
     /// be asked for.
     pub proven_squares: HashMap<NodeId, (f64, f64)>,
-    /// Binary margin: 1 for real inputs, 2 where they were made up, so that margins double.
+    /// What margins grow by: 1 for enough real inputs, more for few or made-up ones ([`Worth::margin`]).
     pub margin: f64,
+    /// Inputs were so few that activations are lowered for all that the weights allow, where that is known.
+    pub thin: bool,
 }
 
 impl Ranges {
@@ -93,7 +95,7 @@ pub fn run(
         Ok(all)
     };
     let seen = samples.par_iter().map(|sample| look_at(graph, sample)).try_reduce(HashMap::new, merge)?;
-    Ok(Ranges { seen, bounds: bounds::provable(whole), proven_squares: bounds::squares(whole), margin })
+    Ok(Ranges { seen, bounds: bounds::provable(whole), proven_squares: bounds::squares(whole), margin, thin: false })
 }
 
 /// What one sample shows.

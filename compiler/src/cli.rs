@@ -273,13 +273,7 @@ fn warn(compiled: &Compiled) {
              of them\n  try: --reveal token"
         );
     }
-    if compiled.made_up {
-        eprintln!(
-            "warning: ranges come from {} made-up inputs, with doubled margins; real text is a far better guide\n  \
-             try: --calibrate X.npz with at least 32 inputs of the length that will be asked",
-            compiled.samples
-        );
-    }
+    compiled.worth.warnings().iter().for_each(|warning| eprintln!("{warning}"));
 }
 
 /// Writes a file so that it is there whole or not at all.

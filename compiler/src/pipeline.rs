@@ -19,7 +19,8 @@ use crate::lower::{self, Context, Memo, Reveal, Rungs, Scales, Step};
 use crate::onnx::{self, Bindings, Imported, Sequence};
 use crate::pass::resize::{self, Positions};
 use crate::pass::{self, Logits, assign_width, centre_logits, group_channels};
-use crate::{companions, samples, schedule};
+use crate::samples::{self, Worth};
+use crate::{companions, schedule};
 
 /// What the user asked for.
 pub struct Options {
@@ -47,10 +48,8 @@ pub struct Compiled {
     pub fused: Graph,
     /// What calibration saw.
     pub ranges: Ranges,
-    /// Whether the calibration inputs were made up.
-    pub made_up: bool,
-    /// Number of calibration samples.
-    pub samples: usize,
+    /// What the calibration samples are worth.
+    pub worth: Worth,
     /// Which scales each node works with.
     pub rungs: Rungs,
     /// Fractional bits of the residual stream.
@@ -128,6 +127,10 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     let shapes = given.as_ref().map_or_else(BTreeMap::new, |given| samples::shapes(&given.0));
     let Front { graph, mut fused, generation, bound } = front(options, &shapes)?;
 
+    let given = match given {
+        Some((arrays, path)) => Some((samples::without_padding(&fused, arrays, &bound, path)?, path)),
+        None => None,
+    };
     let made_up = given.is_none();
     let looked_at = everywhere(&fused, generation.as_ref().map(|g| &g.1), given.as_ref().map(|g| &g.0))?;
     let samples = match given {
@@ -135,7 +138,9 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         Some((arrays, path)) => samples::split(&looked_at, &arrays, path)?,
         None => samples::make_up(&looked_at),
     };
-    let mut ranges = calibrate::run(&looked_at, &fused, &samples, if made_up { 2.0 } else { 1.0 })?;
+    let worth = Worth::of(&samples, made_up);
+    let mut ranges = calibrate::run(&looked_at, &fused, &samples, worth.margin())?;
+    ranges.thin = worth.is_thin();
     group_channels::run(&mut fused, &mut ranges);
 
     let reveal = options.generation.as_ref().map_or(Reveal::Outputs, |wanted| wanted.reveal);
@@ -167,8 +172,7 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         residual: lower::norm::residual_scale(&fused, &ranges),
         fused,
         ranges,
-        made_up,
-        samples: samples.len(),
+        worth,
         rungs,
         programs,
         schedules,
