@@ -309,3 +309,35 @@ fn classes(graph: &Graph, input: NodeId) -> u64 {
     let tables = graph.readers(input).into_iter().filter(|&r| graph.node(r).op == Op::Embed);
     tables.map(|r| graph.node(graph.operands(r)[1]).shape[0] as u64).min().unwrap_or(2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worth(rows: &[&[i64]], made_up: bool) -> Worth {
+        let sample =
+            |row: &&[i64]| Arrays::from([("ids".to_owned(), Tensor::I64(from_vec(&[1, row.len()], row.to_vec())))]);
+        Worth::of(&rows.iter().map(sample).collect::<Vec<_>>(), made_up)
+    }
+
+    #[test]
+    fn rows_that_tell_nothing_do_not_count() {
+        let one = worth(&[&[1, 2, 3], &[4, 4, 4], &[1, 2, 3], &[5, 5, 5]], false);
+        assert_eq!((one.samples, one.distinct, one.margin(), one.is_thin()), (4, 2, 4.0, true));
+        assert_eq!(
+            one.warnings(),
+            [
+                "warning: 2 of 4 calibration rows repeat others or hold one number throughout, and tell nothing of other inputs",
+                "warning: ranges come from 2 different rows, with margins 4 times the usual; inputs unlike them may leave the \
+                 ranges\n  try: --calibrate X.npz with at least 32 inputs of the length that will be asked",
+            ]
+        );
+        let rows: Vec<[i64; 2]> = (0..32).map(|i| [i, i + 1]).collect();
+        let rows: Vec<&[i64]> = rows.iter().map(|row| &row[..]).collect();
+        assert!(worth(&rows, false).warnings().is_empty());
+        assert_eq!(worth(&rows, false).margin(), 1.0);
+        assert_eq!(worth(&rows[..31], false).warnings().len(), 1);
+        assert_eq!(worth(&rows[..10], false).margin(), 1.5);
+        assert_eq!((worth(&rows, true).warnings().len(), worth(&rows, true).margin()), (1, 2.0));
+    }
+}
