@@ -16,7 +16,7 @@ use crate::pipeline::{self, Compiled, Options};
 use crate::predict::rates::Speed;
 use crate::predict::{Cores, fit, reports};
 use crate::report::Place;
-use crate::{graph, report};
+use crate::{companions, graph, report};
 
 /// Compiles ONNX transformers to programs that two parties run on secret-shared values.
 #[derive(Parser)]
@@ -262,8 +262,18 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
     let artifacts = compiled.artifacts()?;
     write_whole(&weights, &artifacts.weights)?;
     write_whole(&program, &artifacts.program)?;
+    if compiled.plan.is_some() {
+        bring_tokenizer(&arguments.model, &program)?;
+    }
     warn(&compiled);
     print(&report::compiled(&compiled, (&program, artifacts.program.len()), (&weights, artifacts.weights.len())))
+}
+
+/// Puts the model's tokenizer beside a program that is written elsewhere, as NAME.tokenizer.json: whoever generates needs it.
+fn bring_tokenizer(model: &Path, program: &Path) -> Result<(), Diagnostic> {
+    let Some(tokenizer) = companions::tokenizer_file(model)? else { return Ok(()) };
+    let there = std::fs::read(program.with_file_name("tokenizer.json")).is_ok_and(|there| there == tokenizer);
+    if there { Ok(()) } else { write_whole(&program.with_extension("tokenizer.json"), &tokenizer) }
 }
 
 fn warn(compiled: &Compiled) {
