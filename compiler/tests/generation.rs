@@ -100,8 +100,9 @@ impl Model<'_> {
         let arguments = Arguments { inputs: &inputs, weights: &self.weights, publics: &publics };
         let got = session.step(program, arguments).unwrap();
         assert_eq!(got.broken_claims, [], "{entry}");
+        assert_eq!(got.outside(program), Some(0), "{entry}");
         let scale = program.instrs.iter().find_map(|i| match i.op {
-            Op::Reveal { x, to: Party::Client, .. } => Some(program.ty(x).scale),
+            Op::Reveal { x, output, to: Party::Client } if output.index() == 0 => Some(program.ty(x).scale),
             _ => None,
         });
         let unit = f64::from(scale.unwrap()).exp2();
@@ -121,7 +122,13 @@ impl Model<'_> {
         let mut ids = prompt.to_vec();
         ids.resize(size as usize, 7);
         let mut session = Session::default();
-        let got = self.run(&entry, &mut session, &ids, noise, &[("position", prompt.len() as u32 - 1)]);
+        let got = self.run(
+            &entry,
+            &mut session,
+            &ids,
+            noise,
+            &[("position", prompt.len() as u32 - 1), ("prompt", prompt.len() as u32)],
+        );
         (Generated { model: self, session, prompt: prompt.len() as u32, prefill: size, used: size }, got)
     }
 }
