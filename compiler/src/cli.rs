@@ -24,7 +24,7 @@ use crate::predict::rates::Speed;
 use crate::predict::{Cores, fit, reports};
 use crate::recipe::{self, Recipe};
 use crate::report::Place;
-use crate::{accuracy, explore, graph, report};
+use crate::{accuracy, companions, explore, graph, report};
 
 /// Compiles ONNX transformers to programs that two parties run on secret-shared values.
 #[derive(Parser)]
@@ -364,6 +364,9 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
         Ok(())
     })?;
     let program_length = write_bytes(&program, &written)?;
+    if compiled.plan.is_some() {
+        bring_tokenizer(&arguments.model, &program)?;
+    }
     if let Some(recipe) = Recipe::of_process() {
         write_bytes(&recipe::path(&program), recipe.text().as_bytes())?;
     }
@@ -434,6 +437,16 @@ fn accuracy(arguments: Accuracy) -> Result<(), Diagnostic> {
     print(&if arguments.json { accuracy::text::json(&report) } else { accuracy::text::text(&report) })
 }
 
+/// Puts the model's tokenizer beside a program that is written elsewhere, as NAME.tokenizer.json: whoever generates needs it.
+fn bring_tokenizer(model: &Path, program: &Path) -> Result<(), Diagnostic> {
+    let Some(tokenizer) = companions::tokenizer_file(model)? else { return Ok(()) };
+    let there = std::fs::read(program.with_file_name("tokenizer.json")).is_ok_and(|there| there == tokenizer);
+    if !there {
+        write_bytes(&program.with_extension("tokenizer.json"), &tokenizer)?;
+    }
+    Ok(())
+}
+
 fn warn(compiled: &Compiled) {
     if compiled.plan.is_some() && compiled.reveal == Reveal::Outputs {
         eprintln!(
@@ -441,13 +454,7 @@ fn warn(compiled: &Compiled) {
              of them\n  try: --reveal token"
         );
     }
-    if compiled.made_up {
-        eprintln!(
-            "warning: ranges come from {} made-up inputs, with doubled margins; real text is a far better guide\n  \
-             try: --calibrate X.npz with at least 32 inputs of the length that will be asked",
-            compiled.samples
-        );
-    }
+    compiled.worth.warnings().iter().for_each(|warning| eprintln!("{warning}"));
 }
 
 /// See [`write_whole`].

@@ -26,6 +26,8 @@ pub struct Generation<'a> {
 pub struct Step {
     /// Real values of the revealed output: the token, or logits.
     pub values: Vec<f32>,
+    /// Elements that left their tables, as the program counts them.
+    pub outside: u64,
     /// Elements of openings that left their claims.
     pub broken: usize,
 }
@@ -118,8 +120,9 @@ impl<'a> Model<'a> {
         });
         let unit = f64::from(scale.unwrap_or(0)).exp2();
         let values = got.outputs.first().map_or(&[][..], |output| output).iter();
+        let outside = got.outside(program).map_or(0, i64::unsigned_abs);
         let broken = got.broken_claims.iter().map(|b| b.1).sum();
-        Ok(Step { values: values.map(|&v| (v as f64 / unit) as f32).collect(), broken })
+        Ok(Step { values: values.map(|&v| (v as f64 / unit) as f32).collect(), outside, broken })
     }
 }
 

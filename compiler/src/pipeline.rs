@@ -22,7 +22,8 @@ use crate::lower::{self, Context, Memo, Reveal, Rungs, Scales, Step};
 use crate::onnx::{self, Bindings, Imported, Sequence};
 use crate::pass::resize::{self, Positions};
 use crate::pass::{self, Logits, assign_width, centre_logits, group_channels};
-use crate::{companions, samples, schedule};
+use crate::samples::{self, Worth};
+use crate::{companions, schedule};
 
 /// What the user asked for.
 pub struct Options {
@@ -56,10 +57,8 @@ pub struct Compiled {
     pub fused: Graph,
     /// What calibration saw.
     pub ranges: Ranges,
-    /// Whether the calibration inputs were made up.
-    pub made_up: bool,
-    /// Number of calibration samples.
-    pub samples: usize,
+    /// What the calibration samples are worth.
+    pub worth: Worth,
     /// Samples that took no part in calibration; none where they were made up or are few.
     pub held: Vec<samples::Arrays>,
     /// Which scales each node works with.
@@ -147,6 +146,10 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     let shapes = given.as_ref().map_or_else(BTreeMap::new, |given| samples::shapes(&given.0));
     let Front { mut fused, generation, bound } = front(options, &shapes)?;
 
+    let given = match given {
+        Some((arrays, path)) => Some((samples::without_padding(&fused, arrays, &bound, path)?, path)),
+        None => None,
+    };
     let made_up = given.is_none();
     let looked_at = everywhere(&fused, generation.as_ref().map(|g| &g.1), given.as_ref().map(|g| &g.0))?;
     let mut samples = match given {
@@ -155,7 +158,9 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         None => samples::make_up(&looked_at),
     };
     let held = if made_up { Vec::new() } else { samples::hold_back(&mut samples) };
-    let mut ranges = calibrate::run(&looked_at, &fused, &samples, if made_up { 2.0 } else { 1.0 })?;
+    let worth = Worth::of(&samples, made_up);
+    let mut ranges = calibrate::run(&looked_at, &fused, &samples, worth.margin())?;
+    ranges.thin = worth.is_thin();
     group_channels::run(&mut fused, &mut ranges);
 
     let reveal = options.generation.as_ref().map_or(Reveal::Outputs, |wanted| wanted.reveal);
@@ -186,8 +191,7 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         residual: lower::norm::residual_scale(&fused, &ranges),
         fused,
         ranges,
-        made_up,
-        samples: samples.len(),
+        worth,
         held,
         rungs,
         programs,

@@ -67,6 +67,7 @@ fn program(compiled: &Compiled) -> Model<'_> {
 /// What a step gives that breaks no claim.
 fn sound(step: Step) -> Vec<f32> {
     assert_eq!(step.broken, 0, "claims hold");
+    assert_eq!(step.outside, 0, "tables reach far enough");
     step.values
 }
 
