@@ -5,6 +5,7 @@
 
 mod activation;
 mod arithmetic;
+mod attention;
 mod compare;
 mod constant;
 mod conv;
@@ -48,6 +49,7 @@ const FAMILIES: &[(&str, &[(&str, Handler)])] = &[
     ("reduction", reduce::TABLE),
     ("normalisation", norm::TABLE),
     ("products", matmul::TABLE),
+    ("attention", attention::TABLE),
     ("convolution", conv::TABLE),
     ("shape", shape::TABLE),
     ("index", index::TABLE),
