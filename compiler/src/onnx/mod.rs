@@ -35,6 +35,7 @@ use refuse::{Refused, refuse};
 
 pub use bind::{DEFAULT_SEQUENCE, Sequence};
 pub use file::OPSETS;
+pub use tensor::half;
 
 /// What the user fixes about a model. The head of `bind.rs` gives the rules.
 #[derive(Clone, Default, Debug)]

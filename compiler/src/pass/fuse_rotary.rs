@@ -34,11 +34,13 @@ pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-/// A sum, or the concatenation of rotated and plain parts of heads, that no further such operation of the region reads.
+/// A sum, the concatenation of rotated and plain parts of heads, or heads put together from pairs, that no further such
+/// operation of the region reads.
 fn is_root(graph: &Graph, id: NodeId) -> bool {
     match graph.node(id).op {
         Op::Add | Op::Sub => true,
         Op::Concat { axis } => axis + 1 == graph.node(id).shape.len(),
+        Op::Reshape => graph.operands(id).iter().any(|&o| matches!(graph.node(o).op, Op::Concat { .. })),
         _ => false,
     }
 }
@@ -49,7 +51,7 @@ struct Found {
     source: NodeId,
     /// Nodes between.
     region: Vec<NodeId>,
-    /// Which axes of the result are the rows; the last is the head's.
+    /// Which axis of the result is the rows; the last is the head's.
     rows: usize,
     /// By row and element of a head.
     cos: Array2<f32>,
@@ -108,6 +110,9 @@ fn find(graph: &Graph, id: NodeId) -> Option<Found> {
         return None;
     }
     let (source, region) = source(graph, id)?;
+    if graph.node(source).shape.iter().product::<usize>() != shape.iter().product::<usize>() {
+        return None;
+    }
     if !region.iter().any(|&r| matches!(graph.node(r).op, Op::Mul)) {
         return None;
     }
@@ -152,7 +157,10 @@ fn source(graph: &Graph, id: NodeId) -> Option<(NodeId, Vec<NodeId>)> {
     loop {
         let readers: Vec<NodeId> = region.iter().copied().filter(|&r| graph.operands(r).contains(&source)).collect();
         match readers[..] {
-            [only] if matches!(graph.node(only).op, Op::Reshape | Op::Transpose { .. }) && only != id => {
+            [only]
+                if matches!(graph.node(only).op, Op::Reshape | Op::Transpose { .. } | Op::Slice { .. })
+                    && only != id =>
+            {
                 region.retain(|&r| r != only);
                 source = only;
             }
@@ -245,7 +253,10 @@ fn analyse(shape: &[usize], terms: &ArrayD<Terms>) -> Option<Rotation> {
     }
     let partner: Vec<usize> = fill(&partner);
     // The rows are the one axis along which the numbers change.
-    let number = |at: usize| (flat[at].of(at as u32), flat[at].of((at / d * d + partner[at % d]) as u32));
+    let number = |at: usize| {
+        let other = at / d * d + partner[at % d];
+        (flat[at].of(at as u32), if other == at { 0.0 } else { flat[at].of(other as u32) })
+    };
     let pitch = |axis: usize| shape[axis + 1..].iter().product::<usize>();
     let varies = |axis: usize| {
         (0..flat.len()).any(|at| {
