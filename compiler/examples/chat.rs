@@ -95,7 +95,15 @@ fn teacher_forced(model: &Path, calibration: &Path, held_out: &Path, dims: BTree
     npz.finish().expect("an archive is written");
 
     let (model, calibrate) = (model.to_owned(), Some(path));
-    let options = Options { model, dims, logits: Logits::All, calibrate, link: Link::LAN, generation: None };
+    let options = Options {
+        model,
+        dims,
+        bind: BTreeMap::new(),
+        logits: Logits::All,
+        calibrate,
+        link: Link::LAN,
+        generation: None,
+    };
     let compiled = compile(&options);
     let exact = Exact::of(&compiled);
     let (mut equal, mut count, mut errors, mut broken) = (0, 0, Vec::new(), 0);
@@ -143,6 +151,7 @@ fn greedy(model: &Path, calibration: &Path, prompts: &Path, context: usize) {
     let options = Options {
         model: model.to_owned(),
         dims: BTreeMap::new(),
+        bind: BTreeMap::new(),
         logits: Logits::Last,
         calibrate: Some(calibration.to_owned()),
         link: Link::LAN,

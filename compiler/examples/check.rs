@@ -66,6 +66,7 @@ fn check(model: &Path) -> (&'static str, String) {
     let options = Options {
         model: model.to_owned(),
         dims: dims(&model.with_extension("json")),
+        bind: BTreeMap::new(),
         logits: Logits::All,
         calibrate: (!calibration.is_empty()).then(|| path.clone()),
         link: Link::LAN,

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use ndarray::{ArrayD, Axis, IxDyn, OwnedRepr, Slice};
-use ndarray_npy::{NpzReader, ReadDataError, ReadNpyError, ReadNpzError, ReadableElement};
+use ndarray_npy::{NpzReader, ReadDataError, ReadNpyError, ReadNpyExt, ReadNpzError, ReadableElement};
 use py_literal::Value as PyValue;
 
 use crate::diagnostic::{Code, Diagnostic};
@@ -184,6 +184,36 @@ fn read_one(npz: &mut NpzReader<File>, name: &str) -> Result<Tensor, ReadNpzErro
     attempt!(f64, |a: ArrayD<f64>| Tensor::F32(a.mapv(|v| v as f32)));
     attempt!(Half, |a: ArrayD<Half>| Tensor::F32(a.mapv(|v| half(v.0))));
     npz.by_name::<OwnedRepr<bool>, IxDyn>(name).map(Tensor::Bool)
+}
+
+/// Reads the array of an npy file, as [`read`] does.
+pub fn read_npy(path: &Path) -> Result<Tensor, Diagnostic> {
+    let bytes = std::fs::read(path).map_err(|e| {
+        Diagnostic::new(Code::FileUnreadable, format!("the array cannot be read: {e}")).at(path.display().to_string())
+    })?;
+    macro_rules! attempt {
+        ($($ty:ty => $make:expr),*) => {
+            $( match ArrayD::<$ty>::read_npy(&bytes[..]) {
+                Ok(array) => return Ok($make(array)),
+                Err(ReadNpyError::WrongDescriptor(_)) => {}
+                Err(e) => {
+                    return Err(Diagnostic::new(Code::BrokenArrays, format!("this is not a readable npy file: {e}"))
+                        .at(path.display().to_string())
+                        .help("write it with numpy.save(\"value.npy\", value)"));
+                }
+            } )*
+        };
+    }
+    attempt!(
+        i64 => Tensor::I64,
+        i32 => |a: ArrayD<i32>| Tensor::I64(a.mapv(i64::from)),
+        f32 => Tensor::F32,
+        f64 => |a: ArrayD<f64>| Tensor::F32(a.mapv(|v| v as f32)),
+        bool => Tensor::Bool
+    );
+    Err(Diagnostic::new(Code::BrokenArrays, "the elements of the array have a type that is not supported")
+        .at(path.display().to_string())
+        .help("write int64, int32, float32, float64 or bool"))
 }
 
 /// The bits of a float16, numpy's `f2`.

@@ -30,6 +30,7 @@ fn compile(file: &str, context: usize, prefill: &[usize], decode: &[usize], reve
     let options = Options {
         model: models().join(file),
         dims: BTreeMap::new(),
+        bind: BTreeMap::new(),
         logits: Logits::Last,
         calibrate: file.starts_with("tiny-shakespeare").then_some(calibration),
         link: Link::LAN,

@@ -24,7 +24,7 @@ pub struct Exact<'a> {
 
 /// What a run in the clear gave.
 pub struct Outcome {
-    /// Outputs by name, real values.
+    /// Outputs by name, real values, in the file's order.
     pub outputs: Vec<(String, ArrayD<f32>)>,
     /// Elements that left their tables, as the program itself counts them.
     pub outside: u64,
@@ -113,7 +113,9 @@ impl<'a> Exact<'a> {
             _ => None,
         });
         let counted = program.outside();
-        let outputs = outputs.filter(|(_, output)| Some(*output) != counted).map(|(scale, output)| {
+        let mut outputs: Vec<_> = outputs.filter(|(_, output)| Some(*output) != counted).collect();
+        outputs.sort_by_key(|(_, output)| output.index());
+        let outputs = outputs.into_iter().map(|(scale, output)| {
             let unit = f64::from(scale).exp2();
             let declared = &program.outputs[output.index()];
             let values = evaluation.outputs[output.index()].iter().map(|&v| (v as f64 / unit) as f32).collect();
