@@ -79,8 +79,14 @@ impl Ranges {
     }
 }
 
-/// Runs every sample and merges what it shows. `samples` are inputs of the bound shapes.
-pub fn run(graph: &Graph, samples: &[BTreeMap<String, Tensor>], margin: f64) -> Result<Ranges, Diagnostic> {
+/// Runs every sample and merges what it shows. `samples` are inputs of the graph's bound shapes. `whole` has the same nodes
+/// at the size that will be run, where `graph` is shorter: what is proved from tables must hold for all their rows.
+pub fn run(
+    graph: &Graph,
+    whole: &Graph,
+    samples: &[BTreeMap<String, Tensor>],
+    margin: f64,
+) -> Result<Ranges, Diagnostic> {
     assert!(!samples.is_empty(), "calibration has a sample");
     let merge = |mut all: HashMap<NodeId, NodeRange>, one: HashMap<NodeId, NodeRange>| {
         for (id, range) in one {
@@ -89,7 +95,7 @@ pub fn run(graph: &Graph, samples: &[BTreeMap<String, Tensor>], margin: f64) -> 
         Ok(all)
     };
     let seen = samples.par_iter().map(|sample| look_at(graph, sample)).try_reduce(HashMap::new, merge)?;
-    Ok(Ranges { seen, bounds: bounds::provable(graph), proven_squares: bounds::squares(graph), margin })
+    Ok(Ranges { seen, bounds: bounds::provable(whole), proven_squares: bounds::squares(whole), margin })
 }
 
 /// What one sample shows.

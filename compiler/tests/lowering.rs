@@ -115,7 +115,7 @@ struct Lowered {
 /// The pipeline from calibration to widths.
 fn lowered(mut graph: Graph, link: Link) -> Lowered {
     let samples = samples::make_up(&graph);
-    let mut ranges = calibrate::run(&graph, &samples, 1.0).unwrap();
+    let mut ranges = calibrate::run(&graph, &graph, &samples, 1.0).unwrap();
     group_channels::run(&mut graph, &mut ranges);
     let fits = |rung| {
         let rungs = Rungs(graph.order().into_iter().map(|id| (id, rung)).collect());
@@ -227,7 +227,8 @@ fn lift_points_regain_width() {
     check(&schedule::run(&program));
     let half = 1 << 29;
     let inputs = [vec![half, -half, 0, 3 * half / 2]];
-    let got = ir::eval::eval(&program, Arguments { inputs: &inputs, weights: &[], publics: &[] }).unwrap();
+    let got = ir::eval::eval(&program, Arguments { inputs: &inputs, weights: &Vec::<Vec<i64>>::new(), publics: &[] })
+        .unwrap();
     assert_eq!((got.outputs, got.broken_claims), (vec![vec![256, 256, 0, 576]], vec![]));
 }
 

@@ -301,7 +301,7 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
             }
             shared(*width, i16::from(*public_scale) + i16::from(*dealt_scale), x.shape.clone())
         }
-        Op::Spline { x, table, width } => {
+        Op::Spline { x, table, width, ends } => {
             let x = claimed(opened(x)?)?;
             let Table::Spline { scale, knots, .. } = get(&program.tables, table.index(), "table").map(|t| &t.table)?
             else {
@@ -315,7 +315,10 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
                 )
                 .help("open at a greater width, or drop the knots that no value reaches"));
             }
-            shared(*width, *scale, x.shape.clone())
+            if *ends && knots.len() < 2 {
+                return fault(Code::Table, "between the ends lies nothing: the table has one knot");
+            }
+            shared(*width, *scale, if *ends { append(&x.shape.0, &[2]) } else { x.shape.clone() })
         }
         Op::Ge { x, table, width } => {
             let x = opened(x)?;

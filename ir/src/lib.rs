@@ -34,6 +34,6 @@ pub use fault::{Code, Fault};
 pub use infer::infer;
 pub use op::Op;
 pub use parse::parse;
-pub use program::{Instr, Program};
+pub use program::{Instr, OUTSIDE, Program};
 pub use types::*;
 pub use verify::{Limits, Policy, verify, verify_module};

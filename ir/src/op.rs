@@ -165,8 +165,10 @@ op_table! {
     /// A smooth function by a trigonometric series, of the low period_log2 + scale bits of the opening: the function has
     /// the ring's own period, so no claim is needed (the offset of one is taken off first). Local.
     series = 0x46 Series { x: Value, table: TableId, width: Width }
-    /// A piecewise linear function on the claim of x, by a distributed comparison function. Needs the spare bit. Local.
-    spline = 0x47 Spline { x: Value, table: TableId, width: Width }
+    /// A piecewise linear function on the claim of x, by a distributed comparison function. Needs the spare bit. With `ends`
+    /// there is a new last axis of two: the function, and the integer 1 where x is below the first knot or not below the
+    /// last, else 0, which the same key gives. Local.
+    spline = 0x47 Spline { x: Value, table: TableId, width: Width, ends: bool }
     /// 1{x >= t} for each threshold t, in a new last axis, as integers (scale 0). Right while x - t fits the opening's ring,
     /// |x - t| < 2^(n-1), so the opening may be whole. Local.
     ge = 0x48 Ge { x: Value, table: TableId, width: Width }

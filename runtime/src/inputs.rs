@@ -4,7 +4,7 @@
 //!           runs; the outputs are stacked again.
 //! Length    Ids may be shorter along their last axis than the size that was bound at compile time, if the program has a
 //!           public number `position`, which picks the outputs' position: they are padded on the right with 0, and
-//!           `position` is the last one given.
+//!           `position` is the last one given, `prompt` their number.
 //! Public    Masks and position ids were bound at compile time (metadata `public_inputs`). They may be given, with the bound
 //!           values only.
 
@@ -22,6 +22,9 @@ use crate::ring::Tensor;
 
 /// The public number that picks the outputs' position.
 pub const POSITION: &str = "position";
+
+/// The public number that says how many tokens there are before padding.
+pub const PROMPT: &str = "prompt";
 
 /// Metadata key of the public inputs.
 pub const PUBLIC_INPUTS: &str = "public_inputs";
@@ -216,6 +219,7 @@ fn runs(
         .iter()
         .map(|p| match (&p.name, &agreed.length) {
             (name, Some((length, _))) if name == POSITION && *length > 0 => Ok(*length as u32 - 1),
+            (name, Some((length, _))) if name == PROMPT => Ok(*length as u32),
             (name, _) => Err(InputError::Public { name: name.clone() }),
         })
         .collect::<Result<Vec<u32>, _>>()?;
@@ -326,7 +330,24 @@ fn padded<T: Clone + Default>(input: &Input, array: &ArrayD<T>, run: usize) -> A
     out
 }
 
-/// What a run revealed to a party, as real numbers in the shapes of the ONNX graph.
+/// How many elements left their tables, of what a run revealed, if the program counts them ([`ir::OUTSIDE`]).
+pub fn outside(program: &Program, outputs: &[Option<Vec<i64>>]) -> Option<u64> {
+    let count = outputs[program.outside()?.index()].as_ref()?;
+    // A server that follows the protocol reveals no negative count; one that does not is worth a warning.
+    Some(count[0].unsigned_abs())
+}
+
+/// What to tell a user of a run in which elements left their tables; nothing if there are none.
+pub fn warning(outside: u64) -> Option<String> {
+    let (elements, ranges) = match outside {
+        0 => return None,
+        1 => ("1 element".to_owned(), "its calibrated range"),
+        n => (format!("{n} elements"), "their calibrated ranges"),
+    };
+    Some(format!("warning: {elements} left {ranges}; the answer may be wrong; calibrate with inputs like these"))
+}
+
+/// What a run revealed to a party, as real numbers in the shapes of the ONNX graph, without the count of [`outside`].
 pub fn decode(program: &Program, outputs: Vec<Option<Vec<i64>>>) -> Vec<(String, ArrayD<f32>)> {
     let scale = |output: usize| {
         let revealed = program.instrs.iter().find_map(|instr| match instr.op {
@@ -338,6 +359,7 @@ pub fn decode(program: &Program, outputs: Vec<Option<Vec<i64>>>) -> Vec<(String,
     outputs
         .into_iter()
         .enumerate()
+        .filter(|(i, _)| program.outside().is_none_or(|outside| outside.index() != *i))
         .filter_map(|(i, integers)| {
             let output = &program.outputs[i];
             let reals = codec::decode(&integers?, scale(i));

@@ -163,6 +163,7 @@ impl Session for Reciting {
             received_bytes: 2000,
             seconds: 0.001,
             material_tokens: Some(500 - u64::from(self.step)),
+            outside: 0,
         })
     }
 }

@@ -12,6 +12,7 @@ pub mod draft;
 pub mod linear;
 pub mod moves;
 pub mod norm;
+pub mod outside;
 pub mod rotary;
 pub mod variant;
 
@@ -225,6 +226,12 @@ pub fn run(context: &Context, mut draft: Draft) -> Result<Draft, Diagnostic> {
             values.insert(id, value);
         }
     }
+    if graph.outputs.iter().any(|(name, _)| name == ir::OUTSIDE) {
+        let title = format!("an output of the model is called \"{}\"", ir::OUTSIDE);
+        return Err(Diagnostic::new(Code::BrokenGraph, title)
+            .because("So is the one that counts elements outside of the calibrated ranges.")
+            .help("give the output another name in the ONNX file"));
+    }
     for (name, id) in &graph.outputs {
         let node = graph.node(*id);
         draft.set_origin(*id, &node.origin);
@@ -242,6 +249,7 @@ pub fn run(context: &Context, mut draft: Draft) -> Result<Draft, Diagnostic> {
         draft.output_bounds.push(bound);
         draft.reveal(x, Output { name: name.clone(), shape, to: Party::Client });
     }
+    outside::reveal(context, &mut draft);
     Ok(draft)
 }
 

@@ -58,7 +58,7 @@ pub fn lower(
 /// Elements of the last axis in another order: runs of consecutive ones, or an exchange inside pairs.
 fn permute(draft: &mut Draft, x: Value, order: &[usize]) -> Value {
     let axis = draft.shape(x).len() as u32 - 1;
-    if order.len() % 2 == 0 && order.iter().enumerate().all(|(i, &p)| p == i ^ 1) {
+    if order.len().is_multiple_of(2) && order.iter().enumerate().all(|(i, &p)| p == i ^ 1) {
         let shape = draft.shape(x).to_vec();
         let pairs = [&shape[..axis as usize], &[order.len() as u32 / 2, 2]].concat();
         let split = draft.reshape(x, &pairs);

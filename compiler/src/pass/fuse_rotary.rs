@@ -34,11 +34,13 @@ pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-/// A sum, or the concatenation of rotated and plain parts of heads, that no further such operation of the region reads.
+/// A sum, the concatenation of rotated and plain parts of heads, or heads put together from pairs, that no further such
+/// operation of the region reads.
 fn is_root(graph: &Graph, id: NodeId) -> bool {
     match graph.node(id).op {
         Op::Add | Op::Sub => true,
         Op::Concat { axis } => axis + 1 == graph.node(id).shape.len(),
+        Op::Reshape => graph.operands(id).iter().any(|&o| matches!(graph.node(o).op, Op::Concat { .. })),
         _ => false,
     }
 }

@@ -31,6 +31,11 @@ pub struct Positions {
 }
 
 impl Positions {
+    /// Whether a node's value has a part for each position, or for the picked one.
+    pub fn has(&self, id: NodeId) -> bool {
+        self.axes.contains_key(&id)
+    }
+
     /// Whether a node's value is that of one picked position.
     pub fn is_picked(&self, id: NodeId) -> bool {
         self.axes.get(&id).is_some_and(|axis| axis.1)

@@ -69,6 +69,8 @@ pub struct Step {
     pub seconds: f64,
     /// For how many tokens there is material left, over all sessions; nothing if it is dealt on demand.
     pub material_tokens: Option<u64>,
+    /// How many elements left their tables.
+    pub outside: u64,
 }
 
 /// Tells a session to give up. Clones are one.

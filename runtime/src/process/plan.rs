@@ -217,7 +217,8 @@ impl Shape {
         if noise && !program.inputs.iter().any(|i| i.name == NOISE && for_vocabulary(i.shape.elements())) {
             return Err("it takes noise for another vocabulary".to_owned());
         }
-        match program.outputs.as_slice() {
+        let outputs = &program.outputs[..program.outside().map_or(program.outputs.len(), |outside| outside.index())];
+        match outputs {
             [out] if out.to == Party::Client && out.shape.elements() == Some(1) && token_scale(program) == Some(0) => {}
             _ => return Err("it reveals something else than a token; compile with `--reveal token`".to_owned()),
         }
@@ -225,10 +226,10 @@ impl Shape {
     }
 }
 
-/// Fractional bits of what is revealed.
+/// Fractional bits of the first output.
 fn token_scale(program: &Program) -> Option<Scale> {
     program.instrs.iter().find_map(|instr| match instr.op {
-        Op::Reveal { x, .. } => Some(program.ty(x).scale),
+        Op::Reveal { x, output, .. } if output.index() == 0 => Some(program.ty(x).scale),
         _ => None,
     })
 }

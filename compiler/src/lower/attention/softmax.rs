@@ -79,13 +79,19 @@ impl Softmax<'_> {
         // How many scores of a row reach each threshold.
         let reach = self.keep_filled(draft, bits);
         let reach = self.row_sum(draft, reach);
-        let reach = draft.slice(reach, 2, 1, count - 1);
-        let counts = draft.open_to_compare(reach, f64::from(self.longest()), 0.0);
-        let one = draft.table("one", Table::Thresholds(vec![1]));
-        let some = draft.ge(counts, one);
         let rows = pattern.rows.len() as u32;
-        let some = draft.reshape(some, &[all, rows, count - 2]);
+        let one = draft.table("one", Table::Thresholds(vec![1]));
+        // The last threshold lies a step or more above every row maximum that is reckoned with. Whether one reaches it is
+        // read by itself, since it is counted at a greater width.
+        let [some, above] = [(1, count - 2), (count - 2, count - 1)].map(|(from, to)| {
+            let reach = draft.slice(reach, 2, from, to);
+            let counts = draft.open_to_compare(reach, f64::from(self.longest()), 0.0);
+            let some = draft.ge(counts, one);
+            draft.reshape(some, &[all, rows, to - from])
+        });
+        draft.watch(above);
         let reached = draft.sum(some, 2);
+        let reached = draft.add(reached, above);
         let reached = draft.reshape(reached, &[all, rows]);
         let maximum = draft.halve(reached, -STEP_LOG2);
         let maximum = draft.up_to(maximum, SCORE_SCALE);
