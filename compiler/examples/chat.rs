@@ -141,9 +141,13 @@ fn greedy(model: &Path, calibration: &Path, prompts: &Path, context: usize) {
         generation: Some(generation),
     };
     let compiled = compile(&options);
+<<<<<<< HEAD
     let declared = compiled.schedules[0].weights.iter().zip(compiled.weights());
     let weights = declared.map(|(decl, value)| emit::integers(value, decl.scale)).collect();
     let exact = Model::new(&compiled.schedules, weights);
+=======
+    let exact = Model::of(&compiled);
+>>>>>>> main
     let (mut texts, mut equal) = (0, 0);
     for prompt in prompts.as_array().expect("a list of prompts") {
         let (ids, tokens) = (numbers(&prompt["ids"]), numbers(&prompt["tokens"]));

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, Axis, Ix2, concatenate};
 use ndarray_npy::NpzWriter;
-use sscc::emit;
 use sscc::entries::Generation;
 use sscc::exact::Model;
 use sscc::graph::Tensor;
@@ -92,9 +91,7 @@ fn check(model: &Path) -> (&'static str, String) {
         Ok(compiled) => compiled,
         Err(fault) => return ("refused", fault.to_string().replace('\n', " | ")),
     };
-    let declared = compiled.schedules[0].weights.iter().zip(compiled.weights());
-    let weights = declared.map(|(decl, value)| emit::integers(value, decl.scale)).collect();
-    let exact = Model::new(&compiled.schedules, weights);
+    let exact = Model::of(&compiled);
     let (mut right, mut broken, mut first_wrong) = (0, 0, None);
     for (row, (prompt, tokens)) in prompts.outer_iter().zip(tokens.outer_iter()).enumerate() {
         let (mut generation, mut step) = exact.begin(&prompt.to_vec(), 0, &[]).expect("an entry for the prompt");

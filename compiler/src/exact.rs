@@ -6,6 +6,9 @@ use ir::eval::{Arguments, EvalError, Session};
 use ir::program::Encoding;
 use ir::slots::Slots;
 
+use crate::emit;
+use crate::pipeline::Compiled;
+
 /// Entries of a module for generation and the server's weights as integers.
 pub struct Model<'a> {
     entries: &'a [Program],
@@ -52,6 +55,14 @@ pub enum Fault {
 }
 
 impl<'a> Model<'a> {
+    /// Of a compilation.
+    pub fn of(compiled: &'a Compiled) -> Model<'a> {
+        let declared = compiled.schedules.first().map_or(&[][..], |entry| &entry.weights);
+        let weights = declared.iter().zip(compiled.weights());
+        let weights = weights.map(|(decl, value)| emit::integers(value, decl.scale)).collect();
+        Model::new(&compiled.schedules, weights)
+    }
+
     /// `weights` are those that the entries declare, as integers at their scales.
     pub fn new(entries: &'a [Program], weights: Vec<Vec<i64>>) -> Model<'a> {
         Model { entries, weights }

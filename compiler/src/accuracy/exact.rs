@@ -26,6 +26,8 @@ pub struct Exact<'a> {
 pub struct Outcome {
     /// Outputs by name, real values.
     pub outputs: Vec<(String, ArrayD<f32>)>,
+    /// Elements that left their tables, as the program itself counts them.
+    pub outside: u64,
     /// Openings whose elements left their claims, and how many did.
     pub broken: Vec<(Value, usize)>,
 }
@@ -110,7 +112,8 @@ impl<'a> Exact<'a> {
             ir::Op::Reveal { x, output, .. } => Some((program.ty(x).scale, output)),
             _ => None,
         });
-        let outputs = outputs.map(|(scale, output)| {
+        let counted = program.outside();
+        let outputs = outputs.filter(|(_, output)| Some(*output) != counted).map(|(scale, output)| {
             let unit = f64::from(scale).exp2();
             let declared = &program.outputs[output.index()];
             let values = evaluation.outputs[output.index()].iter().map(|&v| (v as f64 / unit) as f32).collect();
@@ -118,7 +121,8 @@ impl<'a> Exact<'a> {
             let array = ArrayD::from_shape_vec(IxDyn(&shape), values).expect("an output has its declared shape");
             (declared.name.clone(), array)
         });
-        Ok(Outcome { outputs: outputs.collect(), broken: evaluation.broken_claims })
+        let outside = evaluation.outside(program).map_or(0, i64::unsigned_abs);
+        Ok(Outcome { outputs: outputs.collect(), outside, broken: evaluation.broken_claims })
     }
 }
 
