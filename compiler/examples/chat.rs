@@ -1,11 +1,12 @@
 //! How near the exact program of a language model comes to the float graph, on text that calibration has not seen.
 //!
-//! usage: cargo run --release -p sscc --example chat -- MODEL.onnx CALIBRATION.npz HELD_OUT.npz PROMPTS.json CONTEXT [NAME=SIZE ..]
+//! usage: cargo run --release -p sscc --example chat -- teacher-forced MODEL.onnx CALIBRATION.npz HELD_OUT.npz [NAME=SIZE ..]
+//!        cargo run --release -p sscc --example chat -- greedy MODEL.onnx CALIBRATION.npz PROMPTS.json CONTEXT
 //!
-//! Teacher-forced: rows of `input_ids` in HELD_OUT.npz in one pass each, the greatest logit at every position. Greedy:
-//! PROMPTS.json is a list of {"ids": [..], "tokens": [..]}, the ids of a prompt and the float model's greedy tokens, which
-//! a session of prefill and decode steps follows until it departs. NAME=SIZE bind open dimensions for the one pass, such as an
-//! empty past.
+//! Teacher-forced: rows of `input_ids` in HELD_OUT.npz in one pass each, the greatest logit at every position; NAME=SIZE
+//! bind open dimensions for that pass, such as an empty past. Greedy: PROMPTS.json holds [{"input_ids": [..],
+//! "tokens": [..]}, ..], the ids of a prompt and the float model's greedy tokens, which a session of prefill and decode
+//! steps follows until it departs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +15,6 @@ use std::time::Instant;
 use ndarray::{Array2, ArrayD, Axis};
 use ndarray_npy::NpzWriter;
 use sscc::accuracy::Exact;
-use sscc::emit;
 use sscc::entries::Generation;
 use sscc::exact::Model;
 use sscc::graph::{self, Tensor, kernel};
@@ -26,17 +26,25 @@ use sscc::samples::{self, Arrays};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [model, calibration, held_out, prompts, context, dims @ ..] = &arguments[..] else {
-        eprintln!("usage: chat MODEL.onnx CALIBRATION.npz HELD_OUT.npz PROMPTS.json CONTEXT [NAME=SIZE ..]");
-        std::process::exit(2);
-    };
-    let context = context.parse().expect("CONTEXT is a number");
-    let dims = dims.iter().map(|dim| {
-        let (name, size) = dim.split_once('=').expect("NAME=SIZE");
-        (name.to_owned(), size.parse().expect("SIZE is a number"))
-    });
-    teacher_forced(Path::new(model), Path::new(calibration), Path::new(held_out), dims.collect());
-    greedy(Path::new(model), Path::new(calibration), Path::new(prompts), context);
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["teacher-forced", model, calibration, held_out, ref dims @ ..] => {
+            let dims = dims.iter().map(|dim| {
+                let (name, size) = dim.split_once('=').expect("NAME=SIZE");
+                (name.to_owned(), size.parse().expect("SIZE is a number"))
+            });
+            teacher_forced(Path::new(model), Path::new(calibration), Path::new(held_out), dims.collect());
+        }
+        ["greedy", model, calibration, prompts, context] => {
+            let context = context.parse().expect("CONTEXT is a number");
+            greedy(Path::new(model), Path::new(calibration), Path::new(prompts), context);
+        }
+        _ => {
+            eprintln!("usage: chat teacher-forced MODEL.onnx CALIBRATION.npz HELD_OUT.npz [NAME=SIZE ..]");
+            eprintln!("       chat greedy MODEL.onnx CALIBRATION.npz PROMPTS.json CONTEXT");
+            std::process::exit(2);
+        }
+    }
 }
 
 fn compile(options: &Options) -> Compiled {
@@ -141,16 +149,10 @@ fn greedy(model: &Path, calibration: &Path, prompts: &Path, context: usize) {
         generation: Some(generation),
     };
     let compiled = compile(&options);
-<<<<<<< HEAD
-    let declared = compiled.schedules[0].weights.iter().zip(compiled.weights());
-    let weights = declared.map(|(decl, value)| emit::integers(value, decl.scale)).collect();
-    let exact = Model::new(&compiled.schedules, weights);
-=======
     let exact = Model::of(&compiled);
->>>>>>> main
     let (mut texts, mut equal) = (0, 0);
     for prompt in prompts.as_array().expect("a list of prompts") {
-        let (ids, tokens) = (numbers(&prompt["ids"]), numbers(&prompt["tokens"]));
+        let (ids, tokens) = (numbers(&prompt["input_ids"]), numbers(&prompt["tokens"]));
         let (mut session, step) = exact.begin(&ids, 0, &[]).unwrap_or_else(|e| panic!("{e}"));
         let (mut got, mut broken) = (vec![step.values[0] as i64], step.broken);
         while got.len() < tokens.len() && got.last() == tokens.get(got.len() - 1) {
