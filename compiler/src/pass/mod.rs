@@ -24,6 +24,7 @@ mod fuse_rotary;
 mod last_position;
 mod own_weights;
 pub mod resize;
+mod ride;
 mod simplify;
 
 /// For which positions a language model's logits are computed.
@@ -63,8 +64,10 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "simplify", run: simplify::run },
     Pass { name: "last_position", run: last_position::run },
     Pass { name: "fold_affine", run: fold_affine::run },
-    Pass { name: "fuse_qkv", run: fuse_qkv::run },
+    Pass { name: "ride", run: ride::run },
+    Pass { name: "fold_affine", run: fold_affine::run },
     Pass { name: "centre", run: centre::run },
+    Pass { name: "fuse_qkv", run: fuse_qkv::run },
     Pass { name: "simplify", run: simplify::run },
     Pass { name: "own_weights", run: own_weights::run },
     Pass { name: "check_fused", run: check_fused::run },
