@@ -77,6 +77,14 @@ const KINDS: &[Kind] = &[
         help: None,
     },
     Kind {
+        code: Code::Experts,
+        what: "a choice of the greatest",
+        operators: &["TopK"],
+        because: "Which elements are the greatest is secret, so nothing can be left out: a mixture of experts, whose router \
+                  this mostly is, would run all experts for each token.",
+        help: None,
+    },
+    Kind {
         code: Code::Recurrent,
         what: "a recurrent network",
         operators: &["LSTM", "GRU", "RNN", "com.microsoft.AttnLSTM"],
