@@ -288,7 +288,8 @@ fn draw(arguments: &GraphArgs) -> Result<(), Diagnostic> {
                 .help("a name that ends in .html or .dot"));
         }
     };
-    write_whole(&arguments.output, text.as_bytes())
+    write_bytes(&arguments.output, text.as_bytes())?;
+    Ok(())
 }
 
 fn explain(name: &str) -> Result<(), Diagnostic> {

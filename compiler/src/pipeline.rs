@@ -83,6 +83,12 @@ pub struct Compiled {
 }
 
 impl Compiled {
+    /// The weights as integers, as the entries declare them. They take 8 bytes for each element.
+    pub fn encoded_weights(&self) -> Vec<Vec<i64>> {
+        let weights = self.schedules.first().map_or(&[][..], |entry| &entry.weights);
+        weights.iter().zip(&self.draft.weights).map(|(decl, value)| emit::integers(value, decl.scale)).collect()
+    }
+
     /// Real values of the weights, as the entries declare them.
     pub fn weights(&self) -> &[Arc<ArrayD<f32>>] {
         &self.draft.weights

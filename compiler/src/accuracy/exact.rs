@@ -26,8 +26,8 @@ pub struct Exact<'a> {
 pub struct Outcome {
     /// Outputs by name, real values.
     pub outputs: Vec<(String, ArrayD<f32>)>,
-    /// Openings whose elements left their claims, and how many did.
-    pub broken: Vec<(Value, usize)>,
+    /// ONNX nodes whose openings left their claims, and by how many elements.
+    pub broken: Vec<(String, usize)>,
 }
 
 /// Weights of a compilation that is still in memory, encoded when they are read.
@@ -118,7 +118,12 @@ impl<'a> Exact<'a> {
             let array = ArrayD::from_shape_vec(IxDyn(&shape), values).expect("an output has its declared shape");
             (declared.name.clone(), array)
         });
-        Ok(Outcome { outputs: outputs.collect(), broken: evaluation.broken_claims })
+        let origin = |value: &Value| {
+            let origin = program.instrs[value.index()].origin;
+            origin.map_or_else(String::new, |o| program.origins[o.index()].clone())
+        };
+        let broken = evaluation.broken_claims.iter().map(|(value, count)| (origin(value), *count)).collect();
+        Ok(Outcome { outputs: outputs.collect(), broken })
     }
 }
 
