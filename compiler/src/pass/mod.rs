@@ -70,16 +70,25 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "check_fused", run: check_fused::run },
 ];
 
-/// Brings an imported graph to the fused stage. The error names every node that no pass could fuse.
+/// Brings an imported graph to the fused stage. The error names all that passes refuse, and every node that none of them
+/// could fuse.
 pub fn run_all(graph: &mut Graph, options: &Options) -> Result<(), Diagnostic> {
     verify(graph, Stage::Graph)?;
+    let mut found: Vec<Diagnostic> = Vec::new();
     for pass in PASSES {
-        (pass.run)(graph, options)?;
+        let refused = (pass.run)(graph, options).err();
         graph.sweep();
-        if let Err(fault) = verify(graph, Stage::Graph) {
-            panic!("pass {} broke the graph: {fault}", pass.name);
+        match (verify(graph, Stage::Graph), refused) {
+            (Ok(()), refused) => found.extend(refused),
+            // What is half rewritten cannot go on.
+            (Err(_), Some(refused)) => {
+                found.push(refused);
+                break;
+            }
+            (Err(fault), None) => panic!("pass {} broke the graph: {fault}", pass.name),
         }
     }
+    Diagnostic::check(found)?;
     if let Err(fault) = verify(graph, Stage::Fused) {
         panic!("the passes end beside the fused stage: {fault}");
     }
