@@ -86,8 +86,7 @@ impl<'a> Exact<'a> {
 
     /// Runs the first entry by itself; its public numbers take their last values.
     pub fn run(&self, sample: &Arrays) -> Result<Outcome, Diagnostic> {
-        let publics: Vec<u32> = self.entries[0].publics.iter().map(|p| p.bound - 1).collect();
-        self.step(&mut Session::default(), 0, sample, &publics, &mut |_, _| {})
+        self.step(&mut Session::default(), 0, sample, &last(&self.entries[0]), &mut |_, _| {})
     }
 
     /// Runs an entry as the next step of a session and shows every value to `visit`. The arrays of `sample` have the shapes
@@ -125,6 +124,11 @@ impl<'a> Exact<'a> {
         let broken = evaluation.broken_claims.iter().map(|(value, count)| (origin(value), *count)).collect();
         Ok(Outcome { outputs: outputs.collect(), broken })
     }
+}
+
+/// The last values of an entry's public numbers.
+pub(super) fn last(program: &Program) -> Vec<u32> {
+    program.publics.iter().map(|public| public.bound - 1).collect()
 }
 
 /// An input as integers, as the client encodes it.

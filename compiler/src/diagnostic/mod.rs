@@ -44,7 +44,14 @@ pub struct Fault {
 impl Diagnostic {
     /// A report with one fault, of which only the title is known yet.
     pub fn new(code: Code, title: impl Into<String>) -> Diagnostic {
-        let fault = Fault { code, title: title.into(), places: Vec::new(), count: 1, explanation: Vec::new(), help: Vec::new() };
+        let fault = Fault {
+            code,
+            title: title.into(),
+            places: Vec::new(),
+            count: 1,
+            explanation: Vec::new(),
+            help: Vec::new(),
+        };
         Diagnostic { faults: vec![fault] }
     }
 

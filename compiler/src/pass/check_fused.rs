@@ -37,7 +37,8 @@ pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
         if !others.is_empty() {
             let names: Vec<&str> = others.iter().take(NAMED).map(|&id| graph.node(id).op.name()).collect();
             let more = if others.len() > NAMED { ", .." } else { "" };
-            report = report.because(format!("{} more around it depend on that: {}{more}.", others.len(), names.join(", ")));
+            report =
+                report.because(format!("{} more around it depend on that: {}{more}.", others.len(), names.join(", ")));
         }
         report.help("`sscc ops` lists the constructs that are recognised; --emit graph prints what is around this one")
     }))
