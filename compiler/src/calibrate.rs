@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use crate::bounds::{self, Bound};
 use crate::diagnostic::Diagnostic;
 use crate::graph::kernel::View;
-use crate::graph::ops::for_scores;
+use crate::graph::ops::{HeadScores, for_scores};
 use crate::graph::{self, Graph, NodeId, Op, Tensor};
 use crate::lower::activation;
 
@@ -31,6 +31,8 @@ pub struct NodeRange {
     pub row_max: Option<(f64, f64)>,
     /// `Attention`: greatest absolute score.
     pub score: f64,
+    /// `Attention`: greatest absolute score before scores are capped.
+    pub uncapped: f64,
     /// `Attention`: greatest distance of a score from its row's maximum.
     pub span: f64,
     /// A gated activation: greatest absolute value of each channel of the operand.
@@ -43,11 +45,15 @@ pub struct Ranges {
     pub seen: HashMap<NodeId, NodeRange>,
     /// What the weights prove.
     pub bounds: HashMap<NodeId, Bound>,
+    /// What table rows alone bring into the residual stream, by node.
+    pub tables: HashMap<NodeId, f64>,
     /// Least and greatest sum of squares of a row, for normalisations whose rows are sums of table rows: of all that can
     /// be asked for.
     pub proven_squares: HashMap<NodeId, (f64, f64)>,
-    /// Binary margin: 1 for real inputs, 2 where they were made up, so that margins double.
+    /// What margins grow by: 1 for enough real inputs, more for few or made-up ones ([`Worth::margin`]).
     pub margin: f64,
+    /// Inputs were so few that activations are lowered for all that the weights allow, where that is known.
+    pub thin: bool,
 }
 
 impl Ranges {
@@ -69,16 +75,23 @@ impl Ranges {
     }
 
     /// Greatest absolute value to reckon with: the lesser of the proof and of `factor` (and the margin) times what was
-    /// seen.
+    /// seen, or half of that beside what tables bring if that is more.
     pub fn claim(&self, id: NodeId, factor: f64) -> f64 {
         let seen = self.seen.get(&id).map_or(f64::INFINITY, |r| r.abs * factor * self.margin);
+        let seen = self.tables.get(&id).map_or(seen, |tables| seen.max(tables + seen / 2.0));
         let proof = self.bounds.get(&id).map_or(f64::INFINITY, Bound::greatest);
         seen.min(proof)
     }
 }
 
-/// Runs every sample and merges what it shows. `samples` are inputs of the bound shapes.
-pub fn run(graph: &Graph, samples: &[BTreeMap<String, Tensor>], margin: f64) -> Result<Ranges, Diagnostic> {
+/// Runs every sample and merges what it shows. `samples` are inputs of the graph's bound shapes. `whole` has the same nodes
+/// at the size that will be run, where `graph` is shorter: what is proved from tables must hold for all their rows.
+pub fn run(
+    graph: &Graph,
+    whole: &Graph,
+    samples: &[BTreeMap<String, Tensor>],
+    margin: f64,
+) -> Result<Ranges, Diagnostic> {
     assert!(!samples.is_empty(), "calibration has a sample");
     let merge = |mut all: HashMap<NodeId, NodeRange>, one: HashMap<NodeId, NodeRange>| {
         for (id, range) in one {
@@ -87,7 +100,9 @@ pub fn run(graph: &Graph, samples: &[BTreeMap<String, Tensor>], margin: f64) -> 
         Ok(all)
     };
     let seen = samples.par_iter().map(|sample| look_at(graph, sample)).try_reduce(HashMap::new, merge)?;
-    Ok(Ranges { seen, bounds: bounds::provable(graph), proven_squares: bounds::squares(graph), margin })
+    let bounds = bounds::provable(whole);
+    let (tables, proven_squares) = (bounds::tables(whole, &bounds), bounds::squares(whole));
+    Ok(Ranges { seen, bounds, tables, proven_squares, margin, thin: false })
 }
 
 /// What one sample shows.
@@ -135,6 +150,7 @@ impl NodeRange {
         both(&mut self.sum_squares, other.sum_squares);
         both(&mut self.row_max, other.row_max);
         self.score = self.score.max(other.score);
+        self.uncapped = self.uncapped.max(other.uncapped);
         self.span = self.span.max(other.span);
         self.channels.resize(self.channels.len().max(other.channels.len()), 0.0);
         self.channels.iter_mut().zip(&other.channels).for_each(|(a, b)| *a = a.max(*b));
@@ -185,11 +201,13 @@ fn look_at_scores(
             _ => View::F32(kept[&operands[1]].view()),
         })
         .collect();
-    for_scores(&graph.node(id).op, &views, |_, _, scores| {
+    for_scores(&graph.node(id).op, &views, |HeadScores { scores, sink, uncapped }| {
+        range.uncapped = range.uncapped.max(f64::from(uncapped));
         for (row, &(from, to)) in scores.outer_iter().zip(&pattern.rows) {
             let kept = row.slice_axis(Axis(0), Slice::from(from as usize..to as usize));
-            let least = f64::from(kept.iter().copied().fold(f32::INFINITY, f32::min));
-            let greatest = f64::from(kept.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            let with_sink = || kept.iter().copied().chain(sink);
+            let least = f64::from(with_sink().fold(f32::INFINITY, f32::min));
+            let greatest = f64::from(with_sink().fold(f32::NEG_INFINITY, f32::max));
             widen(&mut range.row_max, greatest);
             range.score = range.score.max(greatest.abs()).max(least.abs());
             range.span = range.span.max(greatest - least);

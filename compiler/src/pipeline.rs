@@ -1,25 +1,29 @@
 //! The whole compiler, read as a table of contents: import, fuse, calibrate, lower, assign widths, schedule.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::{Cursor, Seek, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ir::bytecode::Module;
 use ir::verify::Limits;
 use ir::{Program, Scale};
+use ndarray::ArrayD;
 
 use crate::calibrate::{self, Ranges};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::emit::{self, Artifacts};
+use crate::emit::{self, EmitError};
 use crate::entries::{Entry, Generation, Plan};
 use crate::graph::{DType, Graph, NodeId, Op, Tensor};
 use crate::lower::draft::Draft;
 use crate::lower::variant::Link;
 use crate::lower::{self, Context, Memo, Reveal, Rungs, Scales, Step};
-use crate::onnx::{self, Bindings, Imported, Sequence};
+use crate::onnx::{self, Bindings, Given, Imported, Sequence};
 use crate::pass::resize::{self, Positions};
 use crate::pass::{self, Logits, assign_width, centre_logits, group_channels};
-use crate::{companions, samples, schedule};
+use crate::samples::{self, Worth};
+use crate::{companions, schedule};
 
 /// What the user asked for.
 pub struct Options {
@@ -27,6 +31,8 @@ pub struct Options {
     pub model: PathBuf,
     /// `--dim NAME=N`.
     pub dims: BTreeMap<String, usize>,
+    /// `--bind NAME=VALUE`: values of inputs that are public.
+    pub bind: BTreeMap<String, Bind>,
     /// Which positions' logits a language model computes.
     pub logits: Logits,
     /// An npz file with graph inputs by name, one sample a row.
@@ -37,20 +43,35 @@ pub struct Options {
     pub generation: Option<Generation>,
 }
 
-/// Everything that the stages made.
+/// The bytes of the two files.
+pub struct Artifacts {
+    /// The `.ssb` file.
+    pub program: Vec<u8>,
+    /// The `.ssw` file.
+    pub weights: Vec<u8>,
+}
+
+/// A value for an input, as the command line has it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Bind {
+    /// A number, everywhere, or a count.
+    Given(Given),
+    /// An npy file.
+    File(PathBuf),
+}
+
+/// Everything that the stages made from the fused graph on; see [`import`] for the stage before it.
 pub struct Compiled {
     /// Name of the model, from its file.
     pub name: String,
-    /// Stage `graph`.
-    pub graph: Graph,
     /// Stage `fused`.
     pub fused: Graph,
     /// What calibration saw.
     pub ranges: Ranges,
-    /// Whether the calibration inputs were made up.
-    pub made_up: bool,
-    /// Number of calibration samples.
-    pub samples: usize,
+    /// What the calibration samples are worth.
+    pub worth: Worth,
+    /// Samples that took no part in calibration; none where they were made up or are few.
+    pub held: Vec<samples::Arrays>,
     /// Which scales each node works with.
     pub rungs: Rungs,
     /// Fractional bits of the residual stream.
@@ -65,6 +86,8 @@ pub struct Compiled {
     pub reveal: Reveal,
     /// Public inputs, with the values that the program is compiled for.
     pub bound: BTreeMap<String, Tensor>,
+    /// What is assumed of the client's token ids, a sentence each.
+    pub assumed: Vec<String>,
     /// Facts for the program's users.
     metadata: BTreeMap<String, String>,
     /// What was lowered; all entries have its weights.
@@ -72,34 +95,43 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// The weights as integers, as the entries declare them.
-    pub fn encoded_weights(&self) -> Vec<Vec<i64>> {
-        let weights = self.schedules.first().map_or(&[][..], |entry| &entry.weights);
-        weights.iter().zip(&self.draft.weights).map(|(decl, value)| emit::integers(value, decl.scale)).collect()
+    /// Real values of the weights, as the entries declare them.
+    pub fn weights(&self) -> &[Arc<ArrayD<f32>>] {
+        &self.draft.weights
     }
 
-    /// The bytes of the `.ssb` and `.ssw` files.
+    /// Writes the bytes of the `.ssw` file; gives those of the `.ssb` file.
+    pub fn emit(&self, weights: &mut (impl Write + Seek)) -> Result<Vec<u8>, EmitError> {
+        emit::run(&self.schedules, &self.draft.weights, self.metadata.clone(), &self.bound, weights)
+    }
+
+    /// The bytes of both files, in memory.
     pub fn artifacts(&self) -> Result<Artifacts, Diagnostic> {
-        emit::run(&self.schedules, &self.draft.weights, self.metadata.clone(), &self.bound)
+        let mut weights = Cursor::new(Vec::new());
+        match self.emit(&mut weights) {
+            Ok(program) => Ok(Artifacts { program, weights: weights.into_inner() }),
+            Err(EmitError::Refused(fault)) => Err(fault),
+            Err(EmitError::Write(e)) => panic!("memory takes what is written to it: {e}"),
+        }
     }
 }
 
 /// What is known of a model before it is calibrated.
 pub struct Front {
-    /// Stage `graph`.
-    pub graph: Graph,
     /// Stage `fused`, for generation at the context that is wanted; channels in the model's order.
     pub fused: Graph,
     /// Sizes of the entries for generation, and where the graph has its positions.
     pub generation: Option<(Plan, Positions)>,
     /// Public inputs, with the values that the program is compiled for.
     pub bound: BTreeMap<String, Tensor>,
+    /// What is assumed of the client's token ids, a sentence each.
+    pub assumed: Vec<String>,
 }
 
 /// Name and imported graph of a model, whether or not it can be fused.
 pub fn import(options: &Options) -> Result<(String, Imported), Diagnostic> {
     let shapes = options.calibrate.as_deref().map(samples::read).transpose()?.as_ref().map(samples::shapes);
-    let imported = onnx::import(&options.model, &bindings(options, &shapes.unwrap_or_default()))?;
+    let imported = onnx::import(&options.model, &bindings(options, &shapes.unwrap_or_default())?)?;
     Ok((name(options), imported))
 }
 
@@ -109,15 +141,16 @@ fn name(options: &Options) -> String {
 
 /// Reads a model and fuses it; `shapes` are those of inputs that are known, one row a sample.
 pub fn front(options: &Options, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Front, Diagnostic> {
-    let Imported { graph, bound, without_past, .. } = onnx::import(&options.model, &bindings(options, shapes))?;
-    let mut fused = graph.clone();
+    // Passes make new weights of old ones, so no copy of the imported graph is kept.
+    let Imported { graph: mut fused, bound, without_past, assumed, .. } =
+        onnx::import(&options.model, &bindings(options, shapes)?)?;
     pass::run_all(&mut fused, &pass::Options { logits: options.logits })?;
     if without_past {
         resize::one_by_one(&mut fused);
     }
     let generation =
         options.generation.as_ref().map(|wanted| prepare(&mut fused, wanted, options.logits)).transpose()?;
-    Ok(Front { graph, fused, generation, bound })
+    Ok(Front { fused, generation, bound, assumed })
 }
 
 /// Compiles a model.
@@ -126,16 +159,23 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     let given = options.calibrate.as_deref().map(|path| samples::read(path).map(|a| (a, path))).transpose()?;
 
     let shapes = given.as_ref().map_or_else(BTreeMap::new, |given| samples::shapes(&given.0));
-    let Front { graph, mut fused, generation, bound } = front(options, &shapes)?;
+    let Front { mut fused, generation, bound, assumed } = front(options, &shapes)?;
 
+    let given = match given {
+        Some((arrays, path)) => Some((samples::without_padding(&fused, arrays, &bound, path)?, path)),
+        None => None,
+    };
     let made_up = given.is_none();
     let looked_at = everywhere(&fused, generation.as_ref().map(|g| &g.1), given.as_ref().map(|g| &g.0))?;
-    let samples = match given {
+    let mut samples = match given {
         Some((arrays, path)) if generation.is_some() => samples::windows(&looked_at, &arrays, path)?,
         Some((arrays, path)) => samples::split(&looked_at, &arrays, path)?,
         None => samples::make_up(&looked_at),
     };
-    let mut ranges = calibrate::run(&looked_at, &samples, if made_up { 2.0 } else { 1.0 })?;
+    let held = if made_up { Vec::new() } else { samples::hold_back(&mut samples) };
+    let worth = Worth::of(&samples, made_up);
+    let mut ranges = calibrate::run(&looked_at, &fused, &samples, worth.margin())?;
+    ranges.thin = worth.is_thin();
     group_channels::run(&mut fused, &mut ranges);
 
     let reveal = options.generation.as_ref().map_or(Reveal::Outputs, |wanted| wanted.reveal);
@@ -157,24 +197,27 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     let plan = generation.map(|(plan, _)| plan);
     let mut metadata = companions::read(&options.model)?;
     metadata.insert("name".to_owned(), name.clone());
+    if !assumed.is_empty() {
+        metadata.insert("assumed".to_owned(), assumed.join("\n"));
+    }
     metadata.extend(plan.iter().map(|plan| ("context".to_owned(), plan.context.to_string())));
     if reveal == Reveal::Token {
         metadata.insert("noise_bound".to_owned(), ir::noise::NOISE_BOUND.to_string());
     }
     Ok(Compiled {
         name,
-        graph,
         residual: lower::norm::residual_scale(&fused, &ranges),
         fused,
         ranges,
-        made_up,
-        samples: samples.len(),
+        worth,
+        held,
         rungs,
         programs,
         schedules,
         plan,
         reveal,
         bound,
+        assumed,
         metadata,
         draft: drafts.swap_remove(0),
     })
@@ -182,14 +225,24 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
 
 /// Sizes by what the user says, or what the calibration arrays have. For generation a calibration array says nothing: it
 /// is cut to windows of the context.
-fn bindings(options: &Options, shapes: &BTreeMap<String, Vec<usize>>) -> Bindings {
+fn bindings(options: &Options, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Bindings, Diagnostic> {
     let (sequence, input_shapes) = match &options.generation {
         None => (Sequence::Short, shapes.clone()),
         Some(Generation { max_context: None, .. }) => (Sequence::Context, BTreeMap::new()),
         Some(Generation { max_context: Some(size), .. }) => (Sequence::Of(*size), BTreeMap::new()),
     };
     let without_past = options.generation.is_some();
-    Bindings { dims: options.dims.clone(), sequence, without_past, input_shapes, ..Bindings::default() }
+    let values = options.bind.iter().map(|(name, value)| {
+        Ok((
+            name.clone(),
+            match value {
+                Bind::Given(given) => given.clone(),
+                Bind::File(path) => samples::read_npy(path)?.into(),
+            },
+        ))
+    });
+    let values = values.collect::<Result<_, Diagnostic>>()?;
+    Ok(Bindings { dims: options.dims.clone(), sequence, without_past, input_shapes, values, ..Bindings::default() })
 }
 
 /// Brings a fused graph to the context that is wanted, and decides the sizes of the entries.

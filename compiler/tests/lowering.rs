@@ -9,7 +9,7 @@ use ndarray::{ArrayD, IxDyn};
 use sscc::graph::{self, DType, Function, GeluForm, Graph, Node, NodeId, Op, Owner, Tensor};
 use sscc::lower::draft::Draft;
 use sscc::lower::variant::Link;
-use sscc::lower::{self, Context, Scales};
+use sscc::lower::{self, Context, Rungs, Scales};
 use sscc::pass::{assign_width, group_channels};
 use sscc::samples::Arrays;
 use sscc::{calibrate, samples, schedule};
@@ -115,13 +115,14 @@ struct Lowered {
 /// The pipeline from calibration to widths.
 fn lowered(mut graph: Graph, link: Link) -> Lowered {
     let samples = samples::make_up(&graph);
-    let mut ranges = calibrate::run(&graph, &samples, 1.0).unwrap();
+    let mut ranges = calibrate::run(&graph, &graph, &samples, 1.0).unwrap();
     group_channels::run(&mut graph, &mut ranges);
-    let fits = |&scales| {
-        let context = Context::new(&graph, &ranges, scales, link);
-        assign_width::run(lower::run(&context, Draft::default()).unwrap()).ok()
+    let fits = |rung| {
+        let rungs = Rungs(graph.order().into_iter().map(|id| (id, rung)).collect());
+        let context = Context::new(&graph, &ranges, &rungs, link);
+        assign_width::run(lower::run(&context, Draft::default()).unwrap(), &|_| false).ok()
     };
-    let (mut program, draft) = Scales::LADDER.iter().find_map(fits).expect("scales that fit");
+    let (mut program, draft) = (0..Scales::LADDER.len()).find_map(fits).expect("scales that fit");
     program.name = "model".to_owned();
     Lowered { graph, samples, program, draft }
 }
@@ -167,7 +168,7 @@ fn programs_compute_what_graphs_compute() {
         let Lowered { graph, samples, program, draft } = lowered(gpt2(SMALL, centred), Link::LAN);
         let weights = encoded(&program, &draft);
         let revealed = program.instrs.iter().find_map(|i| match i.op {
-            ir::Op::Reveal { x, .. } => Some(x),
+            ir::Op::Reveal { x, output, .. } if output.index() == 0 => Some(x),
             _ => None,
         });
         let unit = f64::from(program.ty(revealed.unwrap()).scale).exp2();
@@ -175,10 +176,13 @@ fn programs_compute_what_graphs_compute() {
             let Tensor::I64(ids) = &sample["input_ids"] else { panic!("ids are integers") };
             let classes = 0..SMALL.vocabulary as i64;
             let one_hot = ids.iter().flat_map(|&id| classes.clone().map(move |class| i64::from(class == id))).collect();
-            let publics = [SMALL.positions as u32 - 1];
+            let last = SMALL.positions as u32 - 1;
+            let value = |name: &str| if name == "prompt" { last + 1 } else { last };
+            let publics: Vec<u32> = program.publics.iter().map(|public| value(&public.name)).collect();
             let arguments = Arguments { inputs: &[one_hot], weights: &weights, publics: &publics };
             let got = ir::eval::eval(&program, arguments).unwrap();
             assert_eq!(got.broken_claims, [], "centred: {centred}");
+            assert_eq!(got.outside(&program), Some(0), "centred: {centred}");
             let want = graph::eval::evaluate(&graph, sample, None, &mut |_, _| {}).unwrap();
             let Tensor::F32(want) = &want[0].1 else { panic!("logits are floats") };
             let error = |(&g, &w): (&i64, &f32)| (g as f64 / unit - f64::from(w)).abs();
@@ -193,15 +197,15 @@ fn programs_compute_what_graphs_compute() {
 /// revealed. |x²| < 1 is said where `lift_point` is set.
 fn square_and_round(lift_point: bool) -> Draft {
     let mut draft = Draft::default();
-    draft.set_origin("square");
+    draft.set_origin(NodeId::new(0), "square");
     let ty = Type { kind: Kind::Share, width: 0, scale: 30, shape: Shape(vec![4]) };
     let x = draft.input(Input { name: "x".to_owned(), shape: Shape(vec![4]), encoding: Encoding::Fixed, ty });
     let opened = draft.open_within(x, 1.0);
     let square = draft.square(opened);
-    draft.set_origin("round");
+    draft.set_origin(NodeId::new(1), "round");
     let rounded = draft.down_to(square, 10);
     if lift_point {
-        draft.lift_point(rounded, 1.0);
+        draft.may_lift(rounded, 1.0);
     }
     draft.output_bounds.push(1024.0);
     draft.reveal(rounded, Output { name: "y".to_owned(), shape: Shape(vec![4]), to: Party::Client });
@@ -210,13 +214,13 @@ fn square_and_round(lift_point: bool) -> Draft {
 
 #[test]
 fn width_runs_out() {
-    let Err(overflow) = assign_width::run(square_and_round(false)) else { panic!("72 bits fit no ring") };
+    let Err(overflow) = assign_width::run(square_and_round(false), &|_| true) else { panic!("72 bits fit no ring") };
     assert_eq!((overflow.origin.as_str(), overflow.needed), ("square", 72));
 }
 
 #[test]
 fn lift_points_regain_width() {
-    let Ok((mut program, _)) = assign_width::run(square_and_round(true)) else { panic!("a lift helps") };
+    let Ok((mut program, _)) = assign_width::run(square_and_round(true), &|_| true) else { panic!("a lift helps") };
     program.name = "square_and_round".to_owned();
     let names: Vec<&str> = program.instrs.iter().map(|i| i.op.mnemonic()).collect();
     assert_eq!(names, ["input", "open", "square", "down", "open", "lift", "reveal"]);
@@ -226,7 +230,8 @@ fn lift_points_regain_width() {
     check(&schedule::run(&program));
     let half = 1 << 29;
     let inputs = [vec![half, -half, 0, 3 * half / 2]];
-    let got = ir::eval::eval(&program, Arguments { inputs: &inputs, weights: &[], publics: &[] }).unwrap();
+    let got = ir::eval::eval(&program, Arguments { inputs: &inputs, weights: &Vec::<Vec<i64>>::new(), publics: &[] })
+        .unwrap();
     assert_eq!((got.outputs, got.broken_claims), (vec![vec![256, 256, 0, 576]], vec![]));
 }
 

@@ -118,6 +118,18 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
             row(program, &w.shape, *index, &x.shape)?;
             x.clone()
         }
+        Op::AddBand { x, weight, index } => {
+            let (x, w) = (share(x)?, get(&program.weights, weight.index(), "weight")?);
+            equal_scales(x.scale, w.scale)?;
+            get(&program.publics, index.index(), "public")?;
+            let ([h, _], [held, _]) = (&x.shape.0[..], &w.shape.0[..]) else {
+                return fault(Code::Shape, format!("a band of {} is added to a matrix, not to {}", w.shape, x.shape));
+            };
+            if held != h && *held != 1 {
+                return fault(Code::Shape, format!("{} has neither 1 nor {h} rows", w.shape));
+            }
+            x.clone()
+        }
         Op::MulRow { x, table, index } => {
             let (x, (scale, shape)) = (share(x)?, constant(program, *table)?);
             row(program, shape, *index, &x.shape)?;
@@ -289,7 +301,7 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
             }
             shared(*width, i16::from(*public_scale) + i16::from(*dealt_scale), x.shape.clone())
         }
-        Op::Spline { x, table, width } => {
+        Op::Spline { x, table, width, ends } => {
             let x = claimed(opened(x)?)?;
             let Table::Spline { scale, knots, .. } = get(&program.tables, table.index(), "table").map(|t| &t.table)?
             else {
@@ -303,7 +315,10 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
                 )
                 .help("open at a greater width, or drop the knots that no value reaches"));
             }
-            shared(*width, *scale, x.shape.clone())
+            if *ends && knots.len() < 2 {
+                return fault(Code::Table, "between the ends lies nothing: the table has one knot");
+            }
+            shared(*width, *scale, if *ends { append(&x.shape.0, &[2]) } else { x.shape.clone() })
         }
         Op::Ge { x, table, width } => {
             let x = opened(x)?;

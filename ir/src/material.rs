@@ -131,8 +131,8 @@ pub fn pieces(program: &Program, index: usize, lift_bits: &[u8]) -> Vec<Piece> {
         }
         // m, then m·r, then the key.
         Op::Spline { x, .. } => {
-            corrections(own, n);
-            corrections(own, n);
+            corrections(elements(x), n);
+            corrections(elements(x), n);
             out.extend(key(program.ty(*x), Layout::spline(program.ty(*x).width, ty.width)));
         }
         // The comparison at every point; or m, then the key.

@@ -111,6 +111,9 @@ op_table! {
     /// x [.., d] times the row of a constant [n, d] at a public run-time index, broadcast to the shape of x; scales add, the
     /// width stays. Local.
     mul_row = 0x1a MulRow { x: Value, table: TableId, index: PublicId }
+    /// x [h, c] + column `index` - j of a server-owned matrix [h or 1, n] of the same scale at each j of c, index being a
+    /// public run-time number; nothing where there is no such column. Local: the server adds it.
+    add_band = 0x1b AddBand { x: Value, weight: Weight, index: PublicId }
 
     /// The same elements in another shape. Local.
     reshape = 0x20 Reshape { x: Value, shape: Shape }
@@ -162,8 +165,10 @@ op_table! {
     /// A smooth function by a trigonometric series, of the low period_log2 + scale bits of the opening: the function has
     /// the ring's own period, so no claim is needed (the offset of one is taken off first). Local.
     series = 0x46 Series { x: Value, table: TableId, width: Width }
-    /// A piecewise linear function on the claim of x, by a distributed comparison function. Needs the spare bit. Local.
-    spline = 0x47 Spline { x: Value, table: TableId, width: Width }
+    /// A piecewise linear function on the claim of x, by a distributed comparison function. Needs the spare bit. With `ends`
+    /// there is a new last axis of two: the function, and the integer 1 where x is below the first knot or not below the
+    /// last, else 0, which the same key gives. Local.
+    spline = 0x47 Spline { x: Value, table: TableId, width: Width, ends: bool }
     /// 1{x >= t} for each threshold t, in a new last axis, as integers (scale 0). Right while x - t fits the opening's ring,
     /// |x - t| < 2^(n-1), so the opening may be whole. Local.
     ge = 0x48 Ge { x: Value, table: TableId, width: Width }

@@ -94,6 +94,10 @@ pub struct Output {
     pub to: Party,
 }
 
+/// Name of the output that counts elements outside of their tables: the last one, a whole number for the client. What a
+/// spline gives outside of its calibrated ends, or a softmax whose scores exceed the calibrated ones, may be wrong.
+pub const OUTSIDE: &str = "outside";
+
 /// A named public table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NamedTable {
@@ -129,6 +133,13 @@ pub struct Program {
 }
 
 impl Program {
+    /// The output that counts elements outside of their tables ([`OUTSIDE`]), if the program has one.
+    pub fn outside(&self) -> Option<OutputId> {
+        let last = self.outputs.last()?;
+        let counts = last.name == OUTSIDE && last.to == Party::Client && last.shape.elements() == Some(1);
+        counts.then(|| OutputId(self.outputs.len() as u32 - 1))
+    }
+
     /// Type of a value. Panics if `value` names an instruction without a result: callers hold verified programs.
     pub fn ty(&self, value: Value) -> &Type {
         self.instrs[value.index()].ty.as_ref().expect("a value names an instruction with a result")

@@ -245,13 +245,15 @@ fn spline() {
         let (n, width) = (claimed_width(&mut rng), width(&mut rng));
         let count = rng.within(1, 20) as usize;
         let knots = thresholds(&mut rng, count, n);
+        let several = knots.len() > 1;
         let mut coefficients = || (0..=knots.len()).map(|_| rng.next() as i64).collect::<Vec<i64>>();
         let (a, b) = (coefficients(), coefficients());
         let table = Table::Spline { scale: 9, knots, a, b };
         let x = t.claimed(&mut rng, &[11, 3], n);
         t.round();
         let table: TableId = t.b.table("s", table);
-        let y = push(&mut t.b, Op::Spline { x, table, width });
+        let ends = several && rng.within(0, 1) == 1;
+        let y = push(&mut t.b, Op::Spline { x, table, width, ends });
         t.reveal(y);
         t.finish().check_exact(&mut rng);
     }
@@ -376,7 +378,7 @@ fn blocks_follow_each_other() {
     let line = Table::Spline { scale: 9, knots: vec![-7, 50], a: vec![3, -2, 1], b: vec![5, 6, -7] };
     let line = t.b.table("s", line);
     let ge = push(&mut t.b, Op::Ge { x, table: reached, width: 11 });
-    let spline = push(&mut t.b, Op::Spline { x, table: line, width: 27 });
+    let spline = push(&mut t.b, Op::Spline { x, table: line, width: 27, ends: true });
     let table = series_table(&mut rng, 5, 3, false);
     let f = t.b.table("f", table.clone());
     let series = push(&mut t.b, Op::Series { x: y, table: f, width: 45 });

@@ -53,6 +53,8 @@ pub struct Draft {
     pub output_bounds: Vec<f64>,
     /// Values that fit no ring: origin, greatest absolute value, scale.
     pub unfit: Vec<(Origin, f64, Scale)>,
+    /// Shares of 1 where an element left its table, else 0.
+    watched: Vec<Value>,
     origin: Option<(Origin, NodeId)>,
     /// How many of the states have been appended to.
     appended: usize,
@@ -233,6 +235,13 @@ impl Draft {
         let index = self.public(index);
         let (scale, shape) = (self.scale(x), self.shape(x).to_vec());
         self.push(Op::AddRow { x, weight, index }, scale, shape)
+    }
+
+    /// x [h, c] plus column index - j of a server-owned matrix [h or 1, n] at each j of c, at the scale of x.
+    pub fn add_band(&mut self, x: Value, weight: Weight, index: Public) -> Value {
+        let index = self.public(index);
+        let (scale, shape) = (self.scale(x), self.shape(x).to_vec());
+        self.push(Op::AddBand { x, weight, index }, scale, shape)
     }
 
     /// Zeroes the elements i along an axis but those with i < first or from <= i < to.
@@ -455,11 +464,43 @@ impl Draft {
         self.push(Op::Series { x, table, width: LATER }, scale, shape)
     }
 
-    /// A piecewise linear function.
+    /// A piecewise linear function, right wherever x is.
+    pub fn spline_everywhere(&mut self, x: Value, table: TableId) -> Value {
+        let shape = self.shape(x).to_vec();
+        self.push_spline(x, table, shape, false)
+    }
+
+    /// A piecewise linear function that is calibrated from its first knot to its last: elements outside are counted.
     pub fn spline(&mut self, x: Value, table: TableId) -> Value {
+        let shape = self.shape(x).to_vec();
+        let axis = shape.len() as u32;
+        let both = self.push_spline(x, table, [&shape[..], &[2]].concat(), true);
+        let [value, outside] = [0, 1].map(|i| {
+            let part = self.slice(both, axis, i, i + 1);
+            self.reshape(part, &shape)
+        });
+        let scale = self.scale(outside);
+        let outside = self.halve(outside, -scale);
+        self.watch(outside);
+        value
+    }
+
+    fn push_spline(&mut self, x: Value, table: TableId, shape: Vec<u32>, ends: bool) -> Value {
         let Table::Spline { scale, .. } = self.program.table(table) else { panic!("a spline") };
-        let (scale, shape) = (*scale, self.shape(x).to_vec());
-        self.push(Op::Spline { x, table, width: LATER }, scale, shape)
+        let scale = *scale;
+        self.push(Op::Spline { x, table, width: LATER, ends }, scale, shape)
+    }
+
+    /// Counts elements that left their tables: shares of whole numbers, 1 for each. The node that is being lowered is the
+    /// one whose positions they have.
+    pub fn watch(&mut self, outside: Value) {
+        assert_eq!(self.scale(outside), 0, "whole numbers");
+        self.watched.push(outside);
+    }
+
+    /// What is watched; see [`super::outside`].
+    pub fn watched(&self) -> &[Value] {
+        &self.watched
     }
 
     /// Comparison bits with every threshold, in a new last axis.

@@ -12,6 +12,7 @@ pub mod draft;
 pub mod linear;
 pub mod moves;
 pub mod norm;
+pub mod outside;
 pub mod rotary;
 pub mod variant;
 
@@ -124,10 +125,9 @@ pub enum Reveal {
     Token,
 }
 
-/// The publics of a decode step that say which slots hold tokens: `prompt` tokens in slots 0, 1, ..; then padding up to
-/// `prefill`; then tokens up to `used`, the newest among them.
-fn slots(capacity: u32) -> [Public; 3] {
-    ["prompt", "prefill", "used"].map(|name| Public { name: name.to_owned(), bound: capacity + 1 })
+/// A public number of a decode step (see [`ir::slots`]) that counts some of its slots.
+fn slot_count(name: &str, capacity: u32) -> Public {
+    Public { name: name.to_owned(), bound: capacity + 1 }
 }
 
 /// What a lowering sees beside its node.
@@ -226,6 +226,12 @@ pub fn run(context: &Context, mut draft: Draft) -> Result<Draft, Diagnostic> {
             values.insert(id, value);
         }
     }
+    if graph.outputs.iter().any(|(name, _)| name == ir::OUTSIDE) {
+        let title = format!("an output of the model is called \"{}\"", ir::OUTSIDE);
+        return Err(Diagnostic::new(Code::BrokenGraph, title)
+            .because("So is the one that counts elements outside of the calibrated ranges.")
+            .help("give the output another name in the ONNX file"));
+    }
     for (name, id) in &graph.outputs {
         let node = graph.node(*id);
         draft.set_origin(*id, &node.origin);
@@ -243,6 +249,7 @@ pub fn run(context: &Context, mut draft: Draft) -> Result<Draft, Diagnostic> {
         draft.output_bounds.push(bound);
         draft.reveal(x, Output { name: name.clone(), shape, to: Party::Client });
     }
+    outside::reveal(context, &mut draft);
     Ok(draft)
 }
 

@@ -4,6 +4,7 @@
 //! the rotation, in a round of its own.
 
 use ir::program::Public;
+use ir::slots::POSITION;
 use ir::{Scale, Value};
 
 use super::draft::Draft;
@@ -42,7 +43,7 @@ pub fn lower(
             false => draft.mul_public(x, table),
             true => {
                 let bound = known.value.shape()[0] as u32;
-                draft.mul_row(x, table, Public { name: "position".to_owned(), bound })
+                draft.mul_row(x, table, Public { name: POSITION.to_owned(), bound })
             }
         };
         sum = Some(sum.map_or(product, |sum| draft.add(sum, product)));
@@ -57,7 +58,7 @@ pub fn lower(
 /// Elements of the last axis in another order: runs of consecutive ones, or an exchange inside pairs.
 fn permute(draft: &mut Draft, x: Value, order: &[usize]) -> Value {
     let axis = draft.shape(x).len() as u32 - 1;
-    if order.len() % 2 == 0 && order.iter().enumerate().all(|(i, &p)| p == i ^ 1) {
+    if order.len().is_multiple_of(2) && order.iter().enumerate().all(|(i, &p)| p == i ^ 1) {
         let shape = draft.shape(x).to_vec();
         let pairs = [&shape[..axis as usize], &[order.len() as u32 / 2, 2]].concat();
         let split = draft.reshape(x, &pairs);

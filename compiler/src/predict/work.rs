@@ -57,7 +57,7 @@ pub fn work(program: &Program) -> Vec<Work> {
             }
             Op::Spline { x, table, .. } => {
                 let Table::Spline { knots, .. } = program.table(*table) else { unreachable!("verified: a spline") };
-                both(own * f64::from(Layout::spline(opening(x), width).levels) * knots.len() as f64)
+                both(elements(*x) * f64::from(Layout::spline(opening(x), width).levels) * knots.len() as f64)
             }
             // A table is read in the time of a level.
             Op::Ge { x, .. } => both(match Comparison::new(opening(x), width) {

@@ -107,7 +107,9 @@ pub fn every_op() -> Program {
     op(Op::Round {});
     let mixed = op(Op::Spmm { x: probabilities, y: whole, pattern: causal }); // 30.36 [3,4]
     let smooth = op(Op::Series { x: low, table: wave, width: 30 }); // 30.27 [3,4]
-    let curve = op(Op::Spline { x: o, table: reciprocal, width: 44 }); // 44.20 [3,4]
+    let curve = op(Op::Spline { x: o, table: reciprocal, width: 44, ends: true }); // 44.20 [3,4,2]
+    let curve = op(Op::Slice { x: curve, axis: 2, from: 0, to: 1 });
+    let curve = op(Op::Reshape { x: curve, shape: shape(&[3, 4]) });
     let above = op(Op::Ge { x: o, table: steps, width: 16 }); // 16.0 [3,4,3]
     let count = op(Op::Sum { x: above, axis: 1 }); // [3,1,3]
     let count = op(Op::Slice { x: count, axis: 2, from: 1, to: 2 }); // [3,1,1]

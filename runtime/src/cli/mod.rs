@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::dealer::Seeds;
 use crate::generate::command::CommandError;
-use crate::inputs::{self, decode, stack};
+use crate::inputs::{self, decode, stack, warning};
 use crate::keys::MasterKey;
 use crate::ledger::Ledger;
 use crate::meter::{Phases, Report, Totals};
@@ -289,6 +289,8 @@ fn server(options: &RunOptions) -> Result<(), CliError> {
 struct ClientReport {
     preprocessing: &'static str,
     program: String,
+    /// Elements that left their tables, over all runs, if the program counts them.
+    outside: Option<u64>,
     #[serde(flatten)]
     totals: Totals,
     runs: Vec<Record>,
@@ -314,16 +316,18 @@ fn client(options: &RunOptions) -> Result<(), CliError> {
         loaded,
     };
     let (program, runs) = inputs::plan(&client.loaded.module, &arrays).map_err(run_error)?;
-    let (mut outputs, mut records) = (Vec::new(), Vec::new());
+    let (mut outputs, mut records, mut outside) = (Vec::new(), Vec::new(), None);
     with_net(&options.net, |net| {
         for run in &runs {
             let outcome = client.run(net, program, run)?;
             outputs.push(outcome.outputs);
+            outside = sum(outside, outcome.outside);
             records.push(outcome.record);
         }
         Ok(())
     })?;
     finish(stack(outputs), options.output.as_deref())?;
+    warn(outside);
     let reports: Vec<&Report> = records.iter().map(|r| &r.online).collect();
     say(&summary(&reports, records.iter().map(|r| r.phases.online_seconds).sum()));
     let hash = crate::handshake::hex(&client.loaded.hash);
@@ -331,7 +335,7 @@ fn client(options: &RunOptions) -> Result<(), CliError> {
     if options.profile {
         say(&totals.profile());
     }
-    let report = ClientReport { preprocessing: "trusted dealer", program: hash, totals, runs: records };
+    let report = ClientReport { preprocessing: "trusted dealer", program: hash, outside, totals, runs: records };
     write_report(options.report.as_deref(), &report)
 }
 
@@ -340,6 +344,8 @@ fn client(options: &RunOptions) -> Result<(), CliError> {
 struct SimulationReport {
     preprocessing: &'static str,
     program: String,
+    /// Elements that left their tables, over all runs, if the program counts them.
+    outside: Option<u64>,
     #[serde(flatten)]
     totals: Totals,
     runs: Vec<SimulatedRun>,
@@ -358,7 +364,7 @@ fn simulated(options: &SimulateOptions) -> Result<(), CliError> {
     let file = WeightsFile::open(&path, &loaded.module, loaded.hash).map_err(run_error)?;
     let (program, planned) = inputs::plan(&loaded.module, &arrays).map_err(run_error)?;
     let weights = file.of(program);
-    let (mut outputs, mut runs) = (Vec::new(), Vec::new());
+    let (mut outputs, mut runs, mut outside) = (Vec::new(), Vec::new(), None);
     for run in &planned {
         let [client, server, masks] = [Os.seed()?, Os.seed()?, Os.seed()?];
         let seeds = Seeds { client: &client, server: &server, weights: &masks };
@@ -366,17 +372,19 @@ fn simulated(options: &SimulateOptions) -> Result<(), CliError> {
         let mut session = Session::new(&loaded.module.entries, &weights, seeds);
         let entry = loaded.first_step(program).entry;
         let [client, server] = session.step(entry, inputs, &run.publics).map_err(run_error)?;
+        outside = sum(outside, inputs::outside(program, &client.outputs));
         outputs.push(decode(program, client.outputs));
         runs.push(SimulatedRun { client: client.report, server: server.report });
     }
     finish(stack(outputs), options.output.as_deref())?;
+    warn(outside);
     let reports: Vec<&Report> = runs.iter().map(|r| &r.client).collect();
     say(&summary(&reports, reports.iter().map(|r| r.online_seconds).sum()));
     let hash = crate::handshake::hex(&loaded.hash);
     let phases =
         |r: &Report| Phases { prepare_seconds: r.setup_seconds, online_seconds: r.online_seconds, ..Phases::default() };
     let totals = Totals::of(runs.iter().map(|r| (&r.client, phases(&r.client), 0)));
-    let report = SimulationReport { preprocessing: "trusted dealer", program: hash, totals, runs };
+    let report = SimulationReport { preprocessing: "trusted dealer", program: hash, outside, totals, runs };
     write_report(options.report.as_deref(), &report)
 }
 
@@ -462,6 +470,16 @@ fn finish(outputs: Vec<(String, ArrayD<f32>)>, path: Option<&Path>) -> Result<()
     }
     outputs.iter().for_each(|(name, array)| say(&describe(name, array)));
     Ok(())
+}
+
+/// The count of several runs of a program.
+fn sum(so_far: Option<u64>, run: Option<u64>) -> Option<u64> {
+    run.map(|run| so_far.unwrap_or(0).saturating_add(run))
+}
+
+/// Says so if elements left their tables.
+fn warn(outside: Option<u64>) {
+    outside.and_then(warning).into_iter().for_each(|warning| eprintln!("{warning}"));
 }
 
 /// Rows that a summary shows at most.

@@ -14,6 +14,7 @@ use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{Cancel, Finish, GenerateError, Generation, Language, LanguageOptions, Message, Model, Settings, Totals};
+use crate::inputs::warning;
 
 /// What to continue, and how.
 #[derive(Args, Clone)]
@@ -186,6 +187,9 @@ impl Prepared {
             line.0.finish_and_clear();
             eprintln!("{}", summary(totals));
         }
+        if let Some(warning) = warning(totals.outside) {
+            eprintln!("{warning}");
+        }
         Ok(totals.clone())
     }
 }
@@ -232,6 +236,7 @@ fn report(text: &str, finish: Finish, totals: &Totals) -> String {
         "sent_bytes": totals.sent_bytes,
         "received_bytes": totals.received_bytes,
         "material_tokens": totals.material_tokens,
+        "outside": totals.outside,
         "preprocessing": "trusted dealer",
     });
     format!("{report}\n")
@@ -261,6 +266,7 @@ mod tests {
             seconds: 2.0,
             token_seconds: vec![0.8, 0.4, 0.4, 0.4],
             material_tokens: Some(7),
+            outside: 0,
         };
         assert_eq!(summary(&totals), "trusted dealer; 4 tokens, 2.00 tokens/s, 2.00 MB/token, material for 7 more");
         totals = Totals::default();

@@ -56,6 +56,8 @@ pub struct Totals {
     pub token_seconds: Vec<f64>,
     /// For how many tokens there is material left, if that is known.
     pub material_tokens: Option<u64>,
+    /// How many elements left their tables: above zero, the text may be wrong.
+    pub outside: u64,
 }
 
 /// What a step brought.
@@ -122,6 +124,7 @@ impl<'a> Generation<'a> {
         self.totals.seconds += step.seconds;
         self.totals.token_seconds.push(step.seconds);
         self.totals.material_tokens = step.material_tokens;
+        self.totals.outside = self.totals.outside.saturating_add(step.outside);
         let text = &self.language.text;
         let ended = self.language.ends.contains(&step.token) || self.limits.ends.contains(&step.token);
         let full = self.totals.tokens == self.most;

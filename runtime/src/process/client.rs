@@ -15,7 +15,7 @@ use super::stock::{Part, Stock};
 use super::stream::receive;
 use super::{Begin, Entropy, Loaded, Purpose, Record, RunError, Stocks, TAKEN, Watch};
 use crate::handshake::{Hello, Mismatch, Role, Session, greet};
-use crate::inputs::{Run, decode};
+use crate::inputs::{Run, decode, outside};
 use crate::ledger::Ledger;
 use crate::meter::Phases;
 use crate::net::frame::Kind;
@@ -78,6 +78,8 @@ pub(super) struct Opened {
 pub struct Outcome {
     /// Outputs by name.
     pub outputs: Vec<(String, ArrayD<f32>)>,
+    /// How many elements left their tables, if the program counts them.
+    pub outside: Option<u64>,
     /// For the report file.
     pub record: Record,
 }
@@ -123,7 +125,8 @@ impl Client {
         let finished = run(conn, delivery, self.dealing, machine, inputs, &mut watch, &mut phases)?;
         conn.send_frame(Kind::Done, 0, Bytes::new())?;
         let record = Record::new(session, phases, setup_bytes, conn, finished.report);
-        Ok(Outcome { outputs: decode(program, finished.outputs), record })
+        let outside = outside(program, &finished.outputs);
+        Ok(Outcome { outputs: decode(program, finished.outputs), outside, record })
     }
 
     /// Everything before the first step: handshake, masked weights, and the dealer.

@@ -26,8 +26,9 @@ use super::client::{Ask, Client, Opened};
 use super::online::{Threads, step};
 use super::{Due, GO_ON, Plan, Purpose, RunError, Watch, trace};
 use crate::codec::dimensions;
-use crate::generate::{Cancel, GenerateError, Limits, Model, Noise, Session, Step};
+use crate::generate::{Cancel, Companions, GenerateError, Limits, Model, Noise, Session, Step};
 use crate::handshake::Role;
+use crate::inputs::outside;
 use crate::link::{Link, LinkError};
 use crate::net::frame::Kind;
 use crate::net::{Conn, Net, NetError};
@@ -68,6 +69,7 @@ impl Generator {
             vocabulary: plan.vocabulary(),
             ends: plan.ends().to_vec(),
             temperature: if plan.noise() { TEMPERATURE_BOUND } else { 0.0 },
+            companions: Companions::of(&client.loaded.module.metadata),
         };
         let threads = (rayon::current_num_threads() / 2).max(1);
         let pool = ThreadPoolBuilder::new().num_threads(threads).build().map_err(RunError::Threads)?;
@@ -240,7 +242,7 @@ impl Job {
             Ok((machine, ahead))
         };
         let tell = |answer| answers.send(Ok(answer)).is_ok();
-        tell(Step { token: 0, sent_bytes: 0, received_bytes: 0, seconds: 0.0, material_tokens: None });
+        tell(Step { token: 0, sent_bytes: 0, received_bytes: 0, seconds: 0.0, material_tokens: None, outside: 0 });
         let (mut cache, mut token) = (Openings::default(), Zeroizing::new(0));
         delivery.ask(0, schedule[0].entry)?;
         let (threads, mut prepared) = (Threads::new()?, Some(prepare(0)));
@@ -265,6 +267,7 @@ impl Job {
                 ahead.0.into_iter().try_for_each(|(step, frame)| conn.send_frame(Kind::Online, step, frame))?;
                 let finished = step(&threads, conn, delivery, machine, &mut cache, inputs)?;
                 trace(number as u32, &finished.report);
+                let outside = outside(&entries[due.entry as usize], &finished.outputs).unwrap_or(0);
                 *token = self.token(finished.outputs)?;
                 // Before the next step is prepared in full: its owner may look at the token meanwhile.
                 tell(Step {
@@ -273,6 +276,7 @@ impl Job {
                     received_bytes: conn.received_bytes() - before.1,
                     seconds: start.elapsed().as_secs_f64(),
                     material_tokens: material.map(|all| all - (number as u64 + 1).min(steps)),
+                    outside,
                 });
                 prepared = preparing.map(|thread| thread.join().expect("a panic is our own mistake"));
                 Ok(())

@@ -7,10 +7,10 @@
 use ir::bytecode::Module;
 use ir::noise::NOISE_BOUND;
 use ir::program::Encoding;
+use ir::slots::{POSITION, Slots};
 use ir::{Op, Party, Program, Scale};
 
 use super::material::frames;
-use crate::inputs::POSITION;
 
 /// Name of the input for noise.
 const NOISE: &str = "noise";
@@ -217,7 +217,8 @@ impl Shape {
         if noise && !program.inputs.iter().any(|i| i.name == NOISE && for_vocabulary(i.shape.elements())) {
             return Err("it takes noise for another vocabulary".to_owned());
         }
-        match program.outputs.as_slice() {
+        let outputs = &program.outputs[..program.outside().map_or(program.outputs.len(), |outside| outside.index())];
+        match outputs {
             [out] if out.to == Party::Client && out.shape.elements() == Some(1) && token_scale(program) == Some(0) => {}
             _ => return Err("it reveals something else than a token; compile with `--reveal token`".to_owned()),
         }
@@ -225,10 +226,10 @@ impl Shape {
     }
 }
 
-/// Fractional bits of what is revealed.
+/// Fractional bits of the first output.
 fn token_scale(program: &Program) -> Option<Scale> {
     program.instrs.iter().find_map(|instr| match instr.op {
-        Op::Reveal { x, .. } => Some(program.ty(x).scale),
+        Op::Reveal { x, output, .. } if output.index() == 0 => Some(program.ty(x).scale),
         _ => None,
     })
 }
@@ -244,17 +245,13 @@ fn slots(program: &Program) -> Option<usize> {
 
 /// The values of an entry's public numbers at a step.
 fn publics(program: &Program, prompt: usize, prefill: usize, number: u32) -> Result<Vec<u32>, String> {
-    let number = number as usize;
-    let value = |name: &str| match name {
-        POSITION => Some(prompt - 1 + number),
-        "prompt" => Some(prompt),
-        "prefill" => Some(prefill),
-        "used" => Some(prefill + number),
-        _ => None,
-    };
+    let fits = |n: usize| u32::try_from(n).map_err(|_| format!("entry `{}`: too many slots", program.name));
+    let (prompt, prefill) = (fits(prompt)?, fits(prefill)?);
+    let used = prefill.checked_add(number).ok_or_else(|| format!("entry `{}`: too many slots", program.name))?;
+    let slots = Slots { prompt, prefill, used };
     let one = |public: &ir::program::Public| {
-        value(&public.name)
-            .and_then(|value| u32::try_from(value).ok())
+        slots
+            .public(&public.name)
             .ok_or_else(|| format!("entry `{}`: unknown public number `{}`", program.name, public.name))
     };
     program.publics.iter().map(one).collect()

@@ -6,7 +6,8 @@
 //!           l_i = 1{y_low < r_low}; m·g_i = m - m·l_i and r·g_i = m·r + (1 - 2m)·r·l_i.
 //!           One comparison key on r_low with payload (1 - 2m, (1 - 2m)·r, m) serves every knot. As w is a multiple of
 //!           2^n, m is needed mod 2^(N-n) only.
-//! Shapes    That of the opening. Result: the table's scale, width N.
+//!           The same h give the ends: x lies outside of the knots by 1 - h_first + h_last.
+//! Shapes    That of the opening, and a new last axis of two where the ends are asked for. Result: the table's scale, width N.
 //! Dealt     In blocks of [`super::BLOCK`] elements: m, then m·r at N bits, then the words of the keys ([`super::dcf`],
 //!           n - 1 bits, components of N, N and N - n bits) to both parties.
 //! Online    Local. Exact within the claim |x| < 2^(n-2).
@@ -69,6 +70,15 @@ impl Steps<'_> {
     }
 }
 
+/// Whether x lies outside of the knots, as a share of an integer: 1 - h of the first + h of the last.
+fn outside(knots: &[i64], sign: &[u64], at: Element, one: u64, top_bit: u64) -> u64 {
+    let reached = |i: usize| {
+        let g = at.m.wrapping_add(sign[i]);
+        if at.e.wrapping_sub(knots[i] as u64) & top_bit != 0 { g } else { one.wrapping_sub(g) }
+    };
+    one.wrapping_sub(reached(0)).wrapping_add(reached(knots.len() - 1))
+}
+
 multiversion! {
     /// What the knots add to a result, from shares l·(1 - 2m), l·(1 - 2m)·r and l·m at each: see the module's head.
     /// `at` and `one` are e, w and the shares of r, m, m·r and 1; y = e - t has its top bit where `top_bit` has it.
@@ -92,7 +102,8 @@ multiversion! {
     }
 }
 
-/// A party's side, for one block.
+/// A party's side, for one block: `out` has one result for each element, or two, of which the second tells whether it
+/// lies outside of the knots.
 pub fn read(party: Party, x: &Opening, block: Range<usize>, steps: &Steps, dealt: Dealt, out: &mut [u64]) {
     let (cpu, knots, first, one) = (Cpu::get(), steps.knots, block.start, if_client(party, 1));
     let top_bit = 1 << (x.width - 1);
@@ -109,5 +120,8 @@ pub fn read(party: Party, x: &Opening, block: Range<usize>, steps: &Steps, dealt
         let less = [sign, signed, if top.is_empty() { sign } else { top }];
         let sum = sum_terms(cpu, [&steps.a[1..], &steps.b[1..]], knots, less, at, dealt.top_mask[i], one, top_bit);
         out[0] = term_of_one(at).wrapping_add(sum);
+        if let [_, ends] = out {
+            *ends = outside(knots, sign, at, one, top_bit);
+        }
     });
 }

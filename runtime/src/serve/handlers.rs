@@ -141,7 +141,7 @@ fn streamed(reply: Reply, answer: Answer, include_usage: bool) -> Response {
                 Ok(Event::Text(text)) => (data(&reply.piece(&text)), Some(listening), Vec::new()),
                 Ok(Event::End(finish, totals)) => {
                     let counts = include_usage.then(|| reply.counts(&totals));
-                    (data(&reply.ending(finish)), None, counts.into_iter().chain([Value::Null]).collect())
+                    (data(&reply.ending(finish, &totals)), None, counts.into_iter().chain([Value::Null]).collect())
                 }
                 Err(error) => (data(&error.json()), None, Vec::new()),
             };

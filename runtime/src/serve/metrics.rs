@@ -36,6 +36,7 @@ pub(super) struct Metrics {
     sent_bytes: Counter,
     received_bytes: Counter,
     material_tokens: Gauge,
+    outside: Counter,
 }
 
 impl Metrics {
@@ -52,6 +53,7 @@ impl Metrics {
             sent_bytes: Counter::default(),
             received_bytes: Counter::default(),
             material_tokens: Gauge::default(),
+            outside: Counter::default(),
             registry: Registry::default(),
         };
         registry.register("requests", "Requests by path and status", metrics.requests.clone());
@@ -66,6 +68,8 @@ impl Metrics {
         let help = "Tokens for which a trusted dealer's material is left; -1 if it is dealt on demand";
         registry.register("material_tokens", help, metrics.material_tokens.clone());
         metrics.material_tokens.set(-1);
+        let help = "Elements that left their calibrated ranges; answers with such may be wrong";
+        registry.register("outside_elements", help, metrics.outside.clone());
         Metrics { registry, ..metrics }
     }
 
@@ -94,6 +98,7 @@ impl Metrics {
         self.token_seconds.observe(step.seconds);
         self.sent_bytes.inc_by(after.sent_bytes - before.sent_bytes);
         self.received_bytes.inc_by(after.received_bytes - before.received_bytes);
+        self.outside.inc_by(after.outside - before.outside);
         self.material_tokens.set(after.material_tokens.map_or(-1, |tokens| i64::try_from(tokens).unwrap_or(i64::MAX)));
     }
 

@@ -12,6 +12,9 @@ use crate::generate::{Finish, Totals};
 /// Says, in each answer, what preprocessing it rests on.
 const FINGERPRINT: &str = concat!("ssvm-", env!("CARGO_PKG_VERSION"), " (trusted dealer)");
 
+/// The field of an answer that says how many elements left their calibrated ranges; above zero, the text may be wrong.
+const OUTSIDE: &str = "outside";
+
 /// What all parts of an answer have in common.
 pub(super) struct Reply {
     way: Way,
@@ -41,6 +44,7 @@ impl Reply {
         };
         let mut answer = self.part(object, vec![self.choice(content, Some(finish))]);
         answer["usage"] = usage(totals);
+        answer[OUTSIDE] = json!(totals.outside);
         answer
     }
 
@@ -61,11 +65,13 @@ impl Reply {
     }
 
     /// The piece that says why the text ended.
-    pub(super) fn ending(&self, finish: Finish) -> Value {
-        match self.way {
+    pub(super) fn ending(&self, finish: Finish, totals: &Totals) -> Value {
+        let mut piece = match self.way {
             Way::Completion => self.delta(json!(""), Some(finish)),
             Way::Chat => self.delta(json!({}), Some(finish)),
-        }
+        };
+        piece[OUTSIDE] = json!(totals.outside);
+        piece
     }
 
     /// The piece that has the counts and no text.

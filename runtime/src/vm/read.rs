@@ -54,10 +54,10 @@ pub(super) fn read(
                 Ok(())
             })
         }
-        Op::Spline { x, table, width } => {
+        Op::Spline { x, table, width, ends } => {
             let Table::Spline { knots, a, b, .. } = program.table(*table) else { panic!("verified: a spline") };
             let (x, steps) = (opening(x), Steps::new(knots, a, b));
-            in_blocks(shape(), 1, |block, out| {
+            in_blocks(shape(), if *ends { 2 } else { 1 }, |block, out| {
                 let dealt = spline::Dealt::take(source, x, block.clone(), *width)?;
                 spline::read(party, x, block, &steps, dealt, out);
                 Ok(())

@@ -14,12 +14,15 @@ mod softmax;
 mod source;
 mod unary;
 
-pub use attention::for_scores;
+pub use attention::{HeadScores, for_scores, windowed};
 
 use super::kernel::View;
 use super::shape::{Operands, Typed};
 use super::text::{ParseError, Parser};
 use super::{DType, Op, Tensor};
+
+type Rule = fn(&Op, Operands<'_>, (&[usize], DType)) -> Result<Typed, String>;
+type Kernel = fn(&Op, &[View<'_>], &[usize], Option<usize>) -> Result<Tensor, String>;
 
 /// What there is to know about the ops of a file. Each function is called with ops of the family alone.
 pub(super) struct Family {
@@ -30,9 +33,9 @@ pub(super) struct Family {
     /// The op of a name, if the family has it, with the attributes that stand next; whether a brace stands before them.
     pub parse: fn(&mut Parser<'_>, &str, bool) -> Result<Option<Op>, ParseError>,
     /// Type of the result from those of the operands and what the node claims; errors are half sentences.
-    pub rule: fn(&Op, Operands<'_>, (&[usize], DType)) -> Result<Typed, String>,
+    pub rule: Rule,
     /// Computes a result of the given shape; see [`super::kernel::apply`].
-    pub kernel: fn(&Op, &[View<'_>], &[usize], Option<usize>) -> Result<Tensor, String>,
+    pub kernel: Kernel,
 }
 
 const FAMILIES: [&Family; 13] = [

@@ -62,8 +62,8 @@ fn rule(op: &Op, operands: Operands<'_>) -> Result<Typed, String> {
 }
 
 fn kernel(op: &Op, operands: &[View<'_>]) -> ArrayD<f32> {
-    match op {
-        &Op::LayerNormalization { epsilon } => {
+    match *op {
+        Op::LayerNormalization { epsilon } => {
             let mut x = normalize(f32::of(&operands[0]), epsilon, false);
             x *= f32::of(&operands[1]);
             if operands.len() == 3 {
@@ -71,7 +71,7 @@ fn kernel(op: &Op, operands: &[View<'_>]) -> ArrayD<f32> {
             }
             x
         }
-        &Op::Normalize { epsilon, centred } => normalize(f32::of(&operands[0]), epsilon, centred),
+        Op::Normalize { epsilon, centred } => normalize(f32::of(&operands[0]), epsilon, centred),
         _ => stranger(op),
     }
 }
