@@ -61,7 +61,10 @@ fn check(model: &Path) -> (&'static str, String) {
     // The first sample, as long as the batch that the model is bound to.
     let mut samples: Option<usize> = None;
     inputs.retain(|name, value| {
-        let id = graph.inputs.iter().find(|&&id| matches!(&graph.node(id).op, sscc::graph::Op::Input { name: n } if n == name));
+        let id = graph
+            .inputs
+            .iter()
+            .find(|&&id| matches!(&graph.node(id).op, sscc::graph::Op::Input { name: n } if n == name));
         let Some(&id) = id else { return false };
         let shape = &graph.node(id).shape;
         if value.shape() != shape && value.shape().get(1..) == shape.get(1..) {
@@ -76,7 +79,9 @@ fn check(model: &Path) -> (&'static str, String) {
     };
     let mut error = 0f32;
     for (at, (name, got)) in outputs.iter().enumerate() {
-        let Some(want) = arrays.get(&format!("out_{name}")).or_else(|| arrays.get(&format!("out_{at}"))) else { continue };
+        let Some(want) = arrays.get(&format!("out_{name}")).or_else(|| arrays.get(&format!("out_{at}"))) else {
+            continue;
+        };
         let want = match samples {
             Some(n) if n > 1 && want.shape().first().is_some_and(|&d| d % n == 0) => first(want, want.shape()[0] / n),
             _ => want.clone(),

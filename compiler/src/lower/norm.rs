@@ -22,6 +22,9 @@ const SUM_MARGIN: f64 = 4.0;
 /// Rows of which all are zero are taken for ones with this sum of squares.
 const LEAST_SQUARES: f64 = 1e-12;
 
+/// Proven sums of squares are those of real numbers; what is summed is rounded.
+const PROOF_SLACK: f64 = 1.01;
+
 /// The residual stream is kept at no less than this many fractional bits.
 const LEAST_RESIDUAL: Scale = 14;
 
@@ -73,7 +76,7 @@ pub fn lower(
     let square = factor * factor;
     let (mut lo, mut hi) = (seen.0 / margin * square, seen.1 * margin * square);
     if let Some(proof) = context.ranges.proven_squares.get(&id) {
-        (lo, hi) = (proof.0 * square, proof.1 * square);
+        (lo, hi) = (proof.0 * square / PROOF_SLACK, proof.1 * square * PROOF_SLACK);
     }
     (lo, hi) = octaves(lo, hi, epsilon * d * square);
     let bound = context.claim(operand) * if centred { 1.0 } else { 2.0 };
