@@ -1,13 +1,14 @@
 //! How near the exact program of a language model comes to the float graph, on text that calibration has not seen.
 //!
-//! usage: cargo run --release -p sscc --example chat -- MODEL.onnx CALIBRATION.npz HELD_OUT.npz PROMPTS.json [CONTEXT]
+//! usage: cargo run --release -p sscc --example chat -- MODEL.onnx CALIBRATION.npz HELD_OUT.npz PROMPTS.json CONTEXT [NAME=SIZE ..]
 //!
 //! Teacher-forced: rows of `input_ids` in HELD_OUT.npz in one pass each, the greatest logit at every position. Greedy:
 //! PROMPTS.json is a list of {"ids": [..], "tokens": [..]}, the ids of a prompt and the float model's greedy tokens, which
-//! a session of prefill and decode steps follows until it departs.
+//! a session of prefill and decode steps follows until it departs. NAME=SIZE bind open dimensions for the one pass, such as an
+//! empty past.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use ir::eval::{Arguments, Session};
@@ -25,21 +26,22 @@ use sscc::samples::{self, Arrays};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [model, calibration, held_out, prompts, context @ ..] = &arguments[..] else {
-        eprintln!("usage: chat MODEL.onnx CALIBRATION.npz HELD_OUT.npz PROMPTS.json [CONTEXT]");
+    let [model, calibration, held_out, prompts, context, dims @ ..] = &arguments[..] else {
+        eprintln!("usage: chat MODEL.onnx CALIBRATION.npz HELD_OUT.npz PROMPTS.json CONTEXT [NAME=SIZE ..]");
         std::process::exit(2);
     };
-    let context = context.first().map_or(256, |c| c.parse().expect("CONTEXT is a number"));
-    teacher_forced(Path::new(model), Path::new(calibration), Path::new(held_out));
+    let context = context.parse().expect("CONTEXT is a number");
+    let dims = dims.iter().map(|dim| {
+        let (name, size) = dim.split_once('=').expect("NAME=SIZE");
+        (name.to_owned(), size.parse().expect("SIZE is a number"))
+    });
+    teacher_forced(Path::new(model), Path::new(calibration), Path::new(held_out), dims.collect());
     greedy(Path::new(model), Path::new(calibration), Path::new(prompts), context);
 }
 
-fn compile(model: &Path, calibration: PathBuf, logits: Logits, generation: Option<Generation>) -> Compiled {
+fn compile(options: &Options) -> Compiled {
     let started = Instant::now();
-    let dims = BTreeMap::new();
-    let calibrate = Some(calibration);
-    let options = Options { model: model.to_owned(), dims, logits, calibrate, link: Link::LAN, generation };
-    let compiled = pipeline::compile(&options).unwrap_or_else(|e| panic!("{e}"));
+    let compiled = pipeline::compile(options).unwrap_or_else(|e| panic!("{e}"));
     println!("compiled in {:.0} s", started.elapsed().as_secs_f32());
     for entry in &compiled.schedules {
         let cost = ir::cost::cost(entry);
@@ -68,7 +70,7 @@ fn greatest<'a>(values: impl Iterator<Item = &'a f32>) -> usize {
     values.enumerate().max_by(|a, b| a.1.total_cmp(b.1)).expect("logits").0
 }
 
-fn teacher_forced(model: &Path, calibration: &Path, held_out: &Path) {
+fn teacher_forced(model: &Path, calibration: &Path, held_out: &Path, dims: BTreeMap<String, usize>) {
     let held_out = rows(held_out);
     let length = held_out.ncols();
     // The one pass is bound to the length of the rows that it is calibrated with.
@@ -84,7 +86,9 @@ fn teacher_forced(model: &Path, calibration: &Path, held_out: &Path) {
     npz.add_array("input_ids", &cut).expect("an array is written");
     npz.finish().expect("an archive is written");
 
-    let compiled = compile(model, path, Logits::All, None);
+    let (model, calibrate) = (model.to_owned(), Some(path));
+    let options = Options { model, dims, logits: Logits::All, calibrate, link: Link::LAN, generation: None };
+    let compiled = compile(&options);
     let exact = Exact::of(&compiled);
     let (mut equal, mut count, mut errors, mut broken) = (0, 0, Vec::new(), 0);
     for row in held_out.outer_iter() {
@@ -126,7 +130,15 @@ fn greedy(model: &Path, calibration: &Path, prompts: &Path, context: usize) {
         decode: vec![context],
         reveal: Reveal::Token,
     };
-    let compiled = compile(model, calibration.to_owned(), Logits::Last, Some(generation));
+    let options = Options {
+        model: model.to_owned(),
+        dims: BTreeMap::new(),
+        logits: Logits::Last,
+        calibrate: Some(calibration.to_owned()),
+        link: Link::LAN,
+        generation: Some(generation),
+    };
+    let compiled = compile(&options);
     let weights = compiled.encoded_weights();
     let (mut texts, mut equal) = (0, 0);
     for prompt in prompts.as_array().expect("a list of prompts") {

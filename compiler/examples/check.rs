@@ -76,6 +76,7 @@ fn check(model: &Path) -> (&'static str, String) {
         Err(fault) => return ("refused", fault.to_string().replace('\n', " | ")),
     };
     let exact = Exact::of(&compiled);
+    let (_, imported) = pipeline::import(&options).expect("it was imported before");
     let rows = samples::split(&compiled.fused, &given, &path).expect("the arrays fit");
     let (mut float_error, mut error, mut broken, mut fits) = (0f32, 0f32, 0, true);
     // What a mask leaves out is compiled as text, so rows with padding have no recorded output.
@@ -83,10 +84,11 @@ fn check(model: &Path) -> (&'static str, String) {
         given.iter().filter(|(name, _)| name.contains("mask")).map(|(_, mask)| kernel::floats(mask)).collect();
     let padded = |i: usize| masks.iter().any(|mask| mask.index_axis(Axis(0), i).iter().any(|&m| m != 1.0));
     for (i, sample) in rows.iter().enumerate().filter(|(i, _)| single || !padded(*i)).take(SAMPLES) {
-        let float = graph::eval::evaluate(&compiled.graph, sample, None, &mut |_, _| {}).expect("the graph runs");
+        let float = graph::eval::evaluate(&imported.graph, sample, None, &mut |_, _| {}).expect("the graph runs");
         let outcome = exact.run(sample).expect("the sample fits");
         broken += outcome.broken.iter().map(|b| b.1).sum::<usize>();
-        for (at, (name, got)) in outcome.outputs.iter().enumerate() {
+        for (name, got) in &outcome.outputs {
+            let at = float.iter().position(|output| output.0 == *name).expect("an output of the graph");
             let Some(recorded) = arrays.get(&format!("out_{name}")).or_else(|| arrays.get(&format!("out_{at}"))) else {
                 continue;
             };

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use crate::bounds::{self, Bound};
 use crate::diagnostic::Diagnostic;
 use crate::graph::kernel::View;
-use crate::graph::ops::for_scores;
+use crate::graph::ops::{HeadScores, for_scores};
 use crate::graph::{self, Graph, NodeId, Op, Tensor};
 use crate::lower::activation;
 
@@ -31,6 +31,8 @@ pub struct NodeRange {
     pub row_max: Option<(f64, f64)>,
     /// `Attention`: greatest absolute score.
     pub score: f64,
+    /// `Attention`: greatest absolute score before scores are capped.
+    pub uncapped: f64,
     /// `Attention`: greatest distance of a score from its row's maximum.
     pub span: f64,
     /// A gated activation: greatest absolute value of each channel of the operand.
@@ -148,6 +150,7 @@ impl NodeRange {
         both(&mut self.sum_squares, other.sum_squares);
         both(&mut self.row_max, other.row_max);
         self.score = self.score.max(other.score);
+        self.uncapped = self.uncapped.max(other.uncapped);
         self.span = self.span.max(other.span);
         self.channels.resize(self.channels.len().max(other.channels.len()), 0.0);
         self.channels.iter_mut().zip(&other.channels).for_each(|(a, b)| *a = a.max(*b));
@@ -198,11 +201,13 @@ fn look_at_scores(
             _ => View::F32(kept[&operands[1]].view()),
         })
         .collect();
-    for_scores(&graph.node(id).op, &views, |_, _, scores| {
+    for_scores(&graph.node(id).op, &views, |HeadScores { scores, sink, uncapped }| {
+        range.uncapped = range.uncapped.max(f64::from(uncapped));
         for (row, &(from, to)) in scores.outer_iter().zip(&pattern.rows) {
             let kept = row.slice_axis(Axis(0), Slice::from(from as usize..to as usize));
-            let least = f64::from(kept.iter().copied().fold(f32::INFINITY, f32::min));
-            let greatest = f64::from(kept.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            let with_sink = || kept.iter().copied().chain(sink);
+            let least = f64::from(with_sink().fold(f32::INFINITY, f32::min));
+            let greatest = f64::from(with_sink().fold(f32::NEG_INFINITY, f32::max));
             widen(&mut range.row_max, greatest);
             range.score = range.score.max(greatest.abs()).max(least.abs());
             range.span = range.span.max(greatest - least);

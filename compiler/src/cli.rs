@@ -1,22 +1,30 @@
 //! The command line of `sscc`.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use ir::bytecode::Module;
+
+use crate::accuracy::{Files, Limit};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::emit::EmitError;
 use crate::entries::Generation;
+use crate::explore::Picture;
 use crate::lower::Reveal;
 use crate::lower::variant::Link;
 use crate::pass::Logits;
 use crate::pipeline::{self, Compiled, Options};
 use crate::predict::rates::Speed;
 use crate::predict::{Cores, fit, reports};
+use crate::recipe::{self, Recipe};
 use crate::report::Place;
-use crate::{companions, graph, report};
+use crate::{accuracy, companions, explore, graph, report};
 
 /// Compiles ONNX transformers to programs that two parties run on secret-shared values.
 #[derive(Parser)]
@@ -37,6 +45,10 @@ enum Command {
     },
     /// Print what a run of each entry costs: rounds, bytes, material; on a link, also how long it takes
     Cost(Cost),
+    /// Compare a program with the float model that it was made from: errors, where they arise, how much of each range is used
+    Accuracy(Accuracy),
+    /// Draw a program by layer and node, with owner, width, scale, protocol and cost of what flows between them
+    Graph(GraphArgs),
     /// Explain a code of a message: what it means, why, and ways out
     Explain {
         /// The code, as in SSC0102, ssc0102 or 102
@@ -64,6 +76,45 @@ struct Cost {
 }
 
 #[derive(Args)]
+struct Accuracy {
+    /// The program; its weights lie beside it as .ssw
+    program: PathBuf,
+    /// Inputs, by graph input name, one a row; for generation rows of token ids
+    #[arg(long, value_name = "X.npz")]
+    input: PathBuf,
+    /// The ONNX file that the program was made from [default: what sscc compile wrote beside the program]
+    #[arg(long, value_name = "MODEL.onnx")]
+    model: Option<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    /// Write a page with plots, which needs no network
+    #[arg(long, value_name = "FILE.html")]
+    html: Option<PathBuf>,
+    /// Compare no more than this many inputs
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    rows: usize,
+    /// Tokens at the end of each row that a generation is asked for one by one
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    steps: usize,
+    /// Begin no other input after this time
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    seconds: u64,
+}
+
+#[derive(Args)]
+struct GraphArgs {
+    /// The program
+    program: PathBuf,
+    /// Where to write: .html for a page that folds and zooms, .dot for Graphviz
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// The entry [default: the first]
+    #[arg(long, value_name = "NAME")]
+    entry: Option<String>,
+}
+
+#[derive(Args)]
 struct Compile {
     /// The ONNX file
     model: PathBuf,
@@ -82,6 +133,9 @@ struct Compile {
     /// The link that protocols are chosen for: loopback, lan, wan or RTT,RATE as in 0.5ms,1gbit
     #[arg(long, default_value = "lan")]
     link: Link,
+    /// Greatest error on inputs that calibration did not see, as a part of the output's spread; inf for any
+    #[arg(long, value_name = "PART", default_value_t = 0.05, value_parser = parse_part)]
+    max_error: f64,
     /// Print a stage as text instead of writing files
     #[arg(long, value_enum)]
     emit: Option<Stage>,
@@ -168,12 +222,21 @@ fn parse_dim(text: &str) -> Result<(String, usize), String> {
     }
 }
 
+fn parse_part(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(part) if part >= 0.0 => Ok(part),
+        _ => Err(format!("`{text}` is not a part such as 0.05")),
+    }
+}
+
 /// Parses arguments and runs; errors go to stderr with exit code 1.
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Compile(arguments) => compile(&arguments),
-        Command::Inspect { program } => load(&program).and_then(|p| print(&report::inspect(&p))),
+        Command::Inspect { program } => load(&program).and_then(|(module, _)| print(&report::inspect(&module))),
         Command::Cost(arguments) => cost(&arguments),
+        Command::Accuracy(arguments) => accuracy(arguments),
+        Command::Graph(arguments) => draw(&arguments),
         Command::Explain { code } => explain(&code),
     };
     match outcome {
@@ -186,7 +249,7 @@ pub fn main() -> ExitCode {
 }
 
 fn cost(arguments: &Cost) -> Result<(), Diagnostic> {
-    let module = load(&arguments.program)?;
+    let (module, _) = load(&arguments.program)?;
     let speed = match (arguments.reports.as_deref(), &module.entries[..]) {
         (Some([client, server]), [entry]) => fit::fit(entry, &reports::read(entry, client, server)?),
         (Some(_), _) => {
@@ -200,6 +263,32 @@ fn cost(arguments: &Cost) -> Result<(), Diagnostic> {
     let place = arguments.link.map(|link| Place { link, cores, speed });
     let place = place.as_ref();
     print(&if arguments.json { report::cost_json(&module, place) } else { report::cost(&module, place) })
+}
+
+fn draw(arguments: &GraphArgs) -> Result<(), Diagnostic> {
+    let (module, _) = load(&arguments.program)?;
+    let entry = match &arguments.entry {
+        None => module.entries.first(),
+        Some(name) => module.entry(name),
+    };
+    let names: Vec<&str> = module.entries.iter().map(|entry| entry.name.as_str()).collect();
+    let entry = entry.ok_or_else(|| {
+        Diagnostic::new(Code::NoSuchEntry, "the program has no such entry")
+            .at(arguments.program.display().to_string())
+            .because(format!("It has {}.", names.join(", ")))
+    })?;
+    let picture = Picture::new(entry);
+    let name = arguments.program.file_stem().unwrap_or_default().to_string_lossy();
+    let text = match arguments.output.extension().and_then(|e| e.to_str()) {
+        Some("html" | "htm") => explore::page::page(&picture, &name),
+        Some("dot" | "gv") => explore::dot::dot(&picture),
+        _ => {
+            return Err(Diagnostic::new(Code::FileUnwritable, "the name of the picture says no format")
+                .at(arguments.output.display().to_string())
+                .help("a name that ends in .html or .dot"));
+        }
+    };
+    write_whole(&arguments.output, text.as_bytes())
 }
 
 fn explain(name: &str) -> Result<(), Diagnostic> {
@@ -222,14 +311,15 @@ fn print(text: &str) -> Result<(), Diagnostic> {
     }
 }
 
-fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
+/// What the arguments of `compile` ask for.
+fn options(arguments: &Compile) -> Result<Options, Diagnostic> {
     let mut dims = BTreeMap::new();
     for (name, size) in &arguments.dims {
         if dims.insert(name.clone(), *size).is_some_and(|earlier| earlier != *size) {
             return Err(Diagnostic::new(Code::TwoSizes, format!("--dim {name} is given twice with different sizes")));
         }
     }
-    let options = Options {
+    Ok(Options {
         model: arguments.model.clone(),
         dims,
         logits: match arguments.logits {
@@ -239,7 +329,11 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
         calibrate: arguments.calibrate.clone(),
         link: arguments.link,
         generation: arguments.generation.wanted(),
-    };
+    })
+}
+
+fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
+    let options = options(arguments)?;
     if let Some(Stage::Graph) = arguments.emit {
         // Also of a model that cannot be fused, to see why.
         let (name, imported) = pipeline::import(&options)?;
@@ -254,26 +348,99 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
             Stage::Schedule => compiled.schedules.iter().map(ir::print::program).collect(),
         });
     }
+    let checked = accuracy::held_back(&compiled)?;
+    if let Some(Ok(report)) = &checked {
+        accuracy::check(report, arguments.max_error)?;
+    }
     let program = arguments
         .output
         .clone()
         .unwrap_or_else(|| Path::new(arguments.model.file_name().unwrap_or_default()).with_extension("ssb"));
     let weights = program.with_extension("ssw");
-    let artifacts = compiled.artifacts()?;
-    write_whole(&weights, &artifacts.weights)?;
-    write_whole(&program, &artifacts.program)?;
+    let mut written = Vec::new();
+    let weights_length = write_whole(&weights, |file| {
+        written = compiled.emit(file)?;
+        Ok(())
+    })?;
+    let program_length = write_bytes(&program, &written)?;
+    if let Some(recipe) = Recipe::of_process() {
+        write_bytes(&recipe::path(&program), recipe.text().as_bytes())?;
+    }
     if compiled.plan.is_some() {
         bring_tokenizer(&arguments.model, &program)?;
     }
     warn(&compiled);
-    print(&report::compiled(&compiled, (&program, artifacts.program.len()), (&weights, artifacts.weights.len())))
+    let mut text = report::compiled(&compiled, (&program, program_length), (&weights, weights_length));
+    text.push_str(&match &checked {
+        Some(Ok(report)) => accuracy::text::brief(report),
+        Some(Err(why)) => format!("not checked on held-back inputs: {why}\n"),
+        None => String::new(),
+    });
+    print(&text)
+}
+
+/// The arguments of a `sscc compile`.
+fn compile_arguments(arguments: &[String]) -> Option<Compile> {
+    let words = ["sscc", "compile"].into_iter().chain(arguments.iter().map(String::as_str));
+    match Cli::try_parse_from(words).ok()?.command {
+        Command::Compile(arguments) => Some(arguments),
+        _ => None,
+    }
+}
+
+/// The arguments that a recipe records. The process goes to its folder, since that is where their paths begin.
+fn recipe_arguments(recipe: &Recipe) -> Option<Compile> {
+    let (command, arguments) = recipe.arguments.split_first()?;
+    let wanted = (command == "compile").then(|| compile_arguments(arguments)).flatten()?;
+    std::env::set_current_dir(&recipe.folder).ok()?;
+    Some(wanted)
+}
+
+fn accuracy(arguments: Accuracy) -> Result<(), Diagnostic> {
+    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    let (program, input) = (absolute(arguments.program), absolute(arguments.input));
+    let html = arguments.html.map(absolute);
+    let (module, hash) = load(&program)?;
+    let files = Files::read(&program, module, hash)?;
+    let model = arguments.model.map(absolute);
+    let mut wanted = match (Recipe::read(&program)?, &model) {
+        (Some(recipe), _) => recipe_arguments(&recipe).ok_or_else(|| {
+            Diagnostic::new(Code::OtherModel, "the recipe of the program makes no sense")
+                .at(recipe::path(&program).display().to_string())
+                .help("give the model with --model, or compile it again")
+        })?,
+        (None, Some(model)) => {
+            compile_arguments(&[model.display().to_string()]).expect("a model is all that is needed")
+        }
+        (None, None) => {
+            return Err(Diagnostic::new(Code::OtherModel, "nothing says which model this program was made from")
+                .at(program.display().to_string())
+                .help("--model MODEL.onnx"));
+        }
+    };
+    if let Some(model) = model {
+        wanted.model = model;
+    }
+    let options = options(&wanted)?;
+    let limit = Limit {
+        rows: arguments.rows,
+        steps: arguments.steps,
+        least_prefill: false,
+        time: Duration::from_secs(arguments.seconds),
+    };
+    let report = files.compare(&options, &input, limit)?;
+    if let Some(path) = html {
+        let name = program.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        write_bytes(&path, accuracy::page::page(&report, &name).as_bytes())?;
+    }
+    print(&if arguments.json { accuracy::text::json(&report) } else { accuracy::text::text(&report) })
 }
 
 /// Puts the model's tokenizer beside a program that is written elsewhere, as NAME.tokenizer.json: whoever generates needs it.
 fn bring_tokenizer(model: &Path, program: &Path) -> Result<(), Diagnostic> {
     let Some(tokenizer) = companions::tokenizer_file(model)? else { return Ok(()) };
     let there = std::fs::read(program.with_file_name("tokenizer.json")).is_ok_and(|there| there == tokenizer);
-    if there { Ok(()) } else { write_whole(&program.with_extension("tokenizer.json"), &tokenizer) }
+    if there { Ok(()) } else { write_bytes(&program.with_extension("tokenizer.json"), &tokenizer).map(|_| ()) }
 }
 
 fn warn(compiled: &Compiled) {
@@ -286,8 +453,16 @@ fn warn(compiled: &Compiled) {
     compiled.worth.warnings().iter().for_each(|warning| eprintln!("{warning}"));
 }
 
-/// Writes a file so that it is there whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
+/// See [`write_whole`].
+fn write_bytes(path: &Path, bytes: &[u8]) -> Result<u64, Diagnostic> {
+    write_whole(path, |file| Ok(file.write_all(bytes)?))
+}
+
+/// Writes a file so that it is there whole or not at all; gives its length.
+fn write_whole(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&mut File>) -> Result<(), EmitError>,
+) -> Result<u64, Diagnostic> {
     let fault = |e: std::io::Error| {
         Diagnostic::new(Code::FileUnwritable, format!("the file cannot be written: {e}"))
             .at(path.display().to_string())
@@ -295,21 +470,29 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
     };
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fault)?;
-    file.write_all(bytes).map_err(fault)?;
+    let mut buffered = BufWriter::with_capacity(1 << 20, file.as_file_mut());
+    write(&mut buffered).map_err(|e| match e {
+        EmitError::Refused(refused) => refused,
+        EmitError::Write(e) => fault(e),
+    })?;
+    buffered.flush().map_err(fault)?;
+    drop(buffered);
     file.as_file().sync_all().map_err(fault)?;
+    let length = file.as_file().metadata().map_err(fault)?.len();
     file.persist(path).map_err(|e| fault(e.error))?;
-    Ok(())
+    Ok(length)
 }
 
-/// Reads and verifies a program.
-fn load(path: &Path) -> Result<ir::bytecode::Module, Diagnostic> {
+/// Reads a program; also gives its hash.
+fn load(path: &Path) -> Result<(Module, [u8; 32]), Diagnostic> {
     let bytes = std::fs::read(path).map_err(|e| {
         Diagnostic::new(Code::FileUnreadable, format!("the program cannot be read: {e}"))
             .at(path.display().to_string())
             .help("make one with sscc compile MODEL.onnx -o MODEL.ssb")
     })?;
-    ir::bytecode::decode(&bytes).map_err(|e| {
+    let module = ir::bytecode::decode(&bytes).map_err(|e| {
         Diagnostic::new(Code::NotProgram, format!("this is not a program that this version can run: {e}"))
             .at(path.display().to_string())
-    })
+    })?;
+    Ok((module, ir::bytecode::hash(&bytes)))
 }

@@ -1,6 +1,9 @@
 //! Write the artifacts: the program as bytecode, the weights as integers with a commitment that the program carries.
+//!
+//! Weights are encoded piece by piece into the file, so that a model's integers are never in memory as a whole.
 
 use std::collections::BTreeMap;
+use std::io::{self, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use ir::bytecode::{self, Module};
@@ -11,25 +14,42 @@ use ndarray::ArrayD;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::graph;
 
-/// The bytes of the two files.
-pub struct Artifacts {
-    /// The `.ssb` file.
-    pub program: Vec<u8>,
-    /// The `.ssw` file.
-    pub weights: Vec<u8>,
+/// Elements that are encoded at a time.
+const PIECE: usize = 1 << 20;
+
+/// What [`run`] cannot do.
+#[derive(Debug)]
+pub enum EmitError {
+    /// The model's fault, or the system's.
+    Refused(Diagnostic),
+    /// The weights could not be written.
+    Write(io::Error),
 }
 
-/// Encodes scheduled entries and their weights, real values in the order of their declarations. `metadata` are facts that
-/// are known beside those of this file.
+impl From<io::Error> for EmitError {
+    fn from(error: io::Error) -> EmitError {
+        EmitError::Write(error)
+    }
+}
+
+impl From<Diagnostic> for EmitError {
+    fn from(fault: Diagnostic) -> EmitError {
+        EmitError::Refused(fault)
+    }
+}
+
+/// Encodes scheduled entries and their weights, real values in the order of their declarations. The bytes of the `.ssw`
+/// file go to `out`, those of the `.ssb` file are returned. `metadata` are facts that are known beside those of this file.
 pub fn run(
     entries: &[Program],
     values: &[Arc<ArrayD<f32>>],
     mut metadata: BTreeMap<String, String>,
     bound: &BTreeMap<String, graph::Tensor>,
-) -> Result<Artifacts, Diagnostic> {
-    let weights = entries.first().map_or(&[][..], |entry| &entry.weights);
+    out: &mut (impl Write + Seek),
+) -> Result<Vec<u8>, EmitError> {
+    let declared = entries.first().map_or(&[][..], |entry| &entry.weights);
     let mut tensors = Vec::new();
-    for (decl, value) in weights.iter().zip(values) {
+    for (decl, value) in declared.iter().zip(values) {
         let (least, greatest) = range(value, decl.scale).ok_or_else(|| {
             Diagnostic::new(
                 Code::LargeWeight,
@@ -46,25 +66,63 @@ pub fn run(
         });
     }
     let length = weights::layout(&mut tensors).expect("tensors that are in memory have a length");
-    let mut data = Vec::with_capacity(length as usize);
-    for (tensor, value) in tensors.iter().zip(values) {
-        data.resize(tensor.offset as usize, 0);
-        weights::encode_values(tensor.element, &integers(value, tensor.scale), &mut data);
-    }
-    data.resize(length as usize, 0);
 
+    // The header stands before the data, whose digest it holds; its length is known.
     let mut salt = [0; 32];
     getrandom::fill(&mut salt)
         .map_err(|e| Diagnostic::new(Code::NoRandomness, format!("the operating system gives no randomness: {e}")))?;
-    let mut header = Header { program: [0; 32], salt, digest: blake3::hash(&data).into(), tensors };
+    let mut header = Header { program: [0; 32], salt, digest: [0; 32], tensors };
+    let start = header.encode().len() as u64;
+    out.seek(SeekFrom::Start(start))?;
+    let mut data = Data { out, hasher: blake3::Hasher::new(), length: 0 };
+    let mut bytes = Vec::new();
+    for (tensor, value) in header.tensors.iter().zip(values) {
+        data.pad(tensor.offset)?;
+        let mut elements = value.iter().map(|&v| round(v, tensor.scale) as i64);
+        loop {
+            let piece: Vec<i64> = elements.by_ref().take(PIECE).collect();
+            if piece.is_empty() {
+                break;
+            }
+            bytes.clear();
+            weights::encode_values(tensor.element, &piece, &mut bytes);
+            data.put(&bytes)?;
+        }
+    }
+    data.pad(length)?;
+    header.digest = data.hasher.finalize().into();
+
     metadata.insert("compiler".to_owned(), format!("sscc {}", env!("CARGO_PKG_VERSION")));
     metadata.insert("public_inputs".to_owned(), describe(bound));
     let module = Module { metadata, commitment: header.commitment(), entries: entries.to_vec() };
     let program = bytecode::encode(&module);
     header.program = bytecode::hash(&program);
-    let mut weights = header.encode();
-    weights.append(&mut data);
-    Ok(Artifacts { program, weights })
+    let encoded = header.encode();
+    assert_eq!(encoded.len() as u64, start, "a header's length does not depend on its hashes");
+    out.seek(SeekFrom::Start(0))?;
+    out.write_all(&encoded)?;
+    out.flush()?;
+    Ok(program)
+}
+
+/// The data part of a `.ssw` file on its way out.
+struct Data<'a, W> {
+    out: &'a mut W,
+    hasher: blake3::Hasher,
+    length: u64,
+}
+
+impl<W: Write> Data<'_, W> {
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.length += bytes.len() as u64;
+        self.out.write_all(bytes)
+    }
+
+    /// Zeros up to a place.
+    fn pad(&mut self, to: u64) -> io::Result<()> {
+        self.put(&vec![0; (to - self.length) as usize])
+    }
 }
 
 /// A weight as it is written; elements that 62 bits do not hold are refused by [`run`].

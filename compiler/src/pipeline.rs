@@ -1,16 +1,19 @@
 //! The whole compiler, read as a table of contents: import, fuse, calibrate, lower, assign widths, schedule.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::{Cursor, Seek, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ir::bytecode::Module;
 use ir::verify::Limits;
 use ir::{Program, Scale};
+use ndarray::ArrayD;
 
 use crate::calibrate::{self, Ranges};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::emit::{self, Artifacts};
+use crate::emit::{self, EmitError};
 use crate::entries::{Entry, Generation, Plan};
 use crate::graph::{DType, Graph, NodeId, Op, Tensor};
 use crate::lower::draft::Draft;
@@ -38,18 +41,28 @@ pub struct Options {
     pub generation: Option<Generation>,
 }
 
-/// Everything that the stages made.
+/// The bytes of the two files.
+pub struct Artifacts {
+    /// The `.ssb` file.
+    pub program: Vec<u8>,
+    /// The `.ssw` file.
+    pub weights: Vec<u8>,
+}
+
+/// Everything that the stages made from the fused graph on; see [`import`] for the stage before it.
 pub struct Compiled {
     /// Name of the model, from its file.
     pub name: String,
-    /// Stage `graph`.
-    pub graph: Graph,
     /// Stage `fused`.
     pub fused: Graph,
     /// What calibration saw.
     pub ranges: Ranges,
     /// What the calibration samples are worth.
     pub worth: Worth,
+    /// Number of samples that ranges come from.
+    pub samples: usize,
+    /// Samples that took no part in calibration; none where they were made up or are few.
+    pub held: Vec<samples::Arrays>,
     /// Which scales each node works with.
     pub rungs: Rungs,
     /// Fractional bits of the residual stream.
@@ -71,22 +84,29 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// The weights as integers, as the entries declare them.
-    pub fn encoded_weights(&self) -> Vec<Vec<i64>> {
-        let weights = self.schedules.first().map_or(&[][..], |entry| &entry.weights);
-        weights.iter().zip(&self.draft.weights).map(|(decl, value)| emit::integers(value, decl.scale)).collect()
+    /// Real values of the weights, as the entries declare them.
+    pub fn weights(&self) -> &[Arc<ArrayD<f32>>] {
+        &self.draft.weights
     }
 
-    /// The bytes of the `.ssb` and `.ssw` files.
+    /// Writes the bytes of the `.ssw` file; gives those of the `.ssb` file.
+    pub fn emit(&self, weights: &mut (impl Write + Seek)) -> Result<Vec<u8>, EmitError> {
+        emit::run(&self.schedules, &self.draft.weights, self.metadata.clone(), &self.bound, weights)
+    }
+
+    /// The bytes of both files, in memory.
     pub fn artifacts(&self) -> Result<Artifacts, Diagnostic> {
-        emit::run(&self.schedules, &self.draft.weights, self.metadata.clone(), &self.bound)
+        let mut weights = Cursor::new(Vec::new());
+        match self.emit(&mut weights) {
+            Ok(program) => Ok(Artifacts { program, weights: weights.into_inner() }),
+            Err(EmitError::Refused(fault)) => Err(fault),
+            Err(EmitError::Write(e)) => panic!("memory takes what is written to it: {e}"),
+        }
     }
 }
 
 /// What is known of a model before it is calibrated.
 pub struct Front {
-    /// Stage `graph`.
-    pub graph: Graph,
     /// Stage `fused`, for generation at the context that is wanted; channels in the model's order.
     pub fused: Graph,
     /// Sizes of the entries for generation, and where the graph has its positions.
@@ -108,15 +128,16 @@ fn name(options: &Options) -> String {
 
 /// Reads a model and fuses it; `shapes` are those of inputs that are known, one row a sample.
 pub fn front(options: &Options, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Front, Diagnostic> {
-    let Imported { graph, bound, without_past, .. } = onnx::import(&options.model, &bindings(options, shapes))?;
-    let mut fused = graph.clone();
+    // Passes make new weights of old ones, so no copy of the imported graph is kept.
+    let Imported { graph: mut fused, bound, without_past, .. } =
+        onnx::import(&options.model, &bindings(options, shapes))?;
     pass::run_all(&mut fused, &pass::Options { logits: options.logits })?;
     if without_past {
         resize::one_by_one(&mut fused);
     }
     let generation =
         options.generation.as_ref().map(|wanted| prepare(&mut fused, wanted, options.logits)).transpose()?;
-    Ok(Front { graph, fused, generation, bound })
+    Ok(Front { fused, generation, bound })
 }
 
 /// Compiles a model.
@@ -125,7 +146,7 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     let given = options.calibrate.as_deref().map(|path| samples::read(path).map(|a| (a, path))).transpose()?;
 
     let shapes = given.as_ref().map_or_else(BTreeMap::new, |given| samples::shapes(&given.0));
-    let Front { graph, mut fused, generation, bound } = front(options, &shapes)?;
+    let Front { mut fused, generation, bound } = front(options, &shapes)?;
 
     let given = match given {
         Some((arrays, path)) => Some((samples::without_padding(&fused, arrays, &bound, path)?, path)),
@@ -133,12 +154,13 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     };
     let made_up = given.is_none();
     let looked_at = everywhere(&fused, generation.as_ref().map(|g| &g.1), given.as_ref().map(|g| &g.0))?;
-    let samples = match given {
+    let mut samples = match given {
         Some((arrays, path)) if generation.is_some() => samples::windows(&looked_at, &arrays, path)?,
         Some((arrays, path)) => samples::split(&looked_at, &arrays, path)?,
         None => samples::make_up(&looked_at),
     };
     let worth = Worth::of(&samples, made_up);
+    let held = if made_up { Vec::new() } else { samples::hold_back(&mut samples) };
     let mut ranges = calibrate::run(&looked_at, &fused, &samples, worth.margin())?;
     ranges.thin = worth.is_thin();
     group_channels::run(&mut fused, &mut ranges);
@@ -168,11 +190,12 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     }
     Ok(Compiled {
         name,
-        graph,
         residual: lower::norm::residual_scale(&fused, &ranges),
         fused,
         ranges,
         worth,
+        samples: samples.len(),
+        held,
         rungs,
         programs,
         schedules,

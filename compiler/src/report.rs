@@ -16,13 +16,13 @@ use crate::predict::rates::Speed;
 use crate::predict::{Cores, predict};
 
 /// The summary that `sscc compile` prints.
-pub fn compiled(compiled: &Compiled, program: (&Path, usize), weights: (&Path, usize)) -> String {
+pub fn compiled(compiled: &Compiled, program: (&Path, u64), weights: (&Path, u64)) -> String {
     let mut out = String::new();
     let first = &compiled.schedules[0];
     let files = [(program, "program, for both parties and the dealer"), (weights, "weights, for the server alone")];
     let width = files.iter().map(|((path, _), _)| path.display().to_string().len()).max().unwrap_or(0);
     for ((path, bytes), what) in files {
-        let _ = writeln!(out, "{:width$}  {:>9}  {what}", path.display().to_string(), size(bytes as u64));
+        let _ = writeln!(out, "{:width$}  {:>9}  {what}", path.display().to_string(), size(bytes));
     }
     let s = Scales::LADDER[0];
     let inputs: Vec<String> = first.inputs.iter().map(|i| format!("{}{}", i.name, i.shape)).collect();
@@ -31,7 +31,7 @@ pub fn compiled(compiled: &Compiled, program: (&Path, usize), weights: (&Path, u
     let _ = writeln!(
         out,
         "calibrated on {} {}; fractional bits: weights {}, normalised rows {}, products {}, queries {}, residual {}",
-        compiled.worth.samples,
+        compiled.samples,
         if compiled.worth.made_up { "made-up inputs" } else { "inputs" },
         s.weight,
         s.normalised,

@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use ndarray::{ArrayD, Axis, IxDyn, OwnedRepr, Slice};
-use ndarray_npy::{NpzReader, ReadNpyError, ReadNpzError};
+use ndarray_npy::{NpzReader, ReadDataError, ReadNpyError, ReadNpzError, ReadableElement};
+use py_literal::Value as PyValue;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::kernel::from_vec;
 use crate::graph::{DType, Graph, NodeId, Op, Tensor};
+use crate::onnx::half;
 
 /// Arrays by name.
 pub type Arrays = BTreeMap<String, Tensor>;
@@ -172,9 +175,40 @@ fn read_one(npz: &mut NpzReader<File>, name: &str) -> Result<Tensor, ReadNpzErro
     }
     attempt!(i64, Tensor::I64);
     attempt!(i32, |a: ArrayD<i32>| Tensor::I64(a.mapv(i64::from)));
+    attempt!(i16, |a: ArrayD<i16>| Tensor::I64(a.mapv(i64::from)));
+    attempt!(u16, |a: ArrayD<u16>| Tensor::I64(a.mapv(i64::from)));
+    attempt!(i8, |a: ArrayD<i8>| Tensor::I64(a.mapv(i64::from)));
+    attempt!(u8, |a: ArrayD<u8>| Tensor::I64(a.mapv(i64::from)));
+    attempt!(u32, |a: ArrayD<u32>| Tensor::I64(a.mapv(i64::from)));
     attempt!(f32, Tensor::F32);
     attempt!(f64, |a: ArrayD<f64>| Tensor::F32(a.mapv(|v| v as f32)));
+    attempt!(Half, |a: ArrayD<Half>| Tensor::F32(a.mapv(|v| half(v.0))));
     npz.by_name::<OwnedRepr<bool>, IxDyn>(name).map(Tensor::Bool)
+}
+
+/// The bits of a float16, numpy's `f2`.
+#[derive(Clone, Copy)]
+struct Half(u16);
+
+impl ReadableElement for Half {
+    fn read_to_end_exact_vec<R: Read>(
+        mut reader: R,
+        descriptor: &PyValue,
+        count: usize,
+    ) -> Result<Vec<Half>, ReadDataError> {
+        let order: fn([u8; 2]) -> u16 = match descriptor {
+            PyValue::String(text) if text == "<f2" => u16::from_le_bytes,
+            PyValue::String(text) if text == ">f2" => u16::from_be_bytes,
+            other => return Err(ReadDataError::WrongDescriptor(other.clone())),
+        };
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map_err(ReadDataError::Io)?;
+        match bytes.len().checked_sub(2 * count) {
+            None => Err(ReadDataError::MissingData),
+            Some(0) => Ok(bytes.chunks_exact(2).map(|b| Half(order([b[0], b[1]]))).collect()),
+            Some(extra) => Err(ReadDataError::ExtraBytes(extra)),
+        }
+    }
 }
 
 /// Shapes to bind free dimensions by: those of the arrays, one row a sample.
@@ -253,7 +287,19 @@ pub fn windows(graph: &Graph, arrays: &Arrays, path: &Path) -> Result<Vec<Arrays
     split(graph, &arrays.iter().map(|(name, tensor)| (name.clone(), cut(tensor))).collect(), path)
 }
 
-fn rows_of(tensor: &Tensor, from: usize, to: usize) -> Tensor {
+/// Samples below this number all go into calibration.
+const LEAST_HELD_BACK: usize = 8;
+
+/// Takes away the last tenth of the samples, at least one, for a check of what the others led to; nothing of a few.
+pub fn hold_back(samples: &mut Vec<Arrays>) -> Vec<Arrays> {
+    match samples.len() {
+        0..LEAST_HELD_BACK => Vec::new(),
+        count => samples.split_off(count - (count / 10).max(1)),
+    }
+}
+
+/// Rows of an array; all of it if it has no dimensions.
+pub fn rows_of(tensor: &Tensor, from: usize, to: usize) -> Tensor {
     fn cut<T: Clone>(a: &ArrayD<T>, from: usize, to: usize) -> ArrayD<T> {
         a.slice_axis(Axis(0), Slice::from(from..to)).to_owned()
     }
@@ -339,5 +385,20 @@ mod tests {
         assert_eq!(worth(&rows[..31], false).warnings().len(), 1);
         assert_eq!(worth(&rows[..10], false).margin(), 1.5);
         assert_eq!((worth(&rows, true).warnings().len(), worth(&rows, true).margin()), (1, 2.0));
+    }
+
+    #[test]
+    fn float16_is_read() {
+        // A stored archive of one array, as numpy.savez writes it: 1, -2 and the least subnormal number.
+        let header = format!("{:<117}\n", "{'descr': '<f2', 'fortran_order': False, 'shape': (3,), }");
+        let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+        npy.extend((header.len() as u16).to_le_bytes());
+        npy.extend(header.as_bytes());
+        npy.extend([0x00, 0x3c, 0x00, 0xc0, 0x01, 0x00]);
+        let mut reader = ndarray_npy::ReadNpyExt::read_npy(&npy[..]).map(|a: ArrayD<Half>| a.mapv(|v| half(v.0)));
+        assert_eq!(reader.as_mut().unwrap().as_slice().unwrap(), [1.0, -2.0, 5.9604645e-8]);
+        npy.pop();
+        let short: Result<ArrayD<Half>, _> = ndarray_npy::ReadNpyExt::read_npy(&npy[..]);
+        assert!(matches!(short, Err(ReadNpyError::MissingData)));
     }
 }

@@ -9,13 +9,13 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use common::{models, noise};
-use ir::eval::{Arguments, Session};
+use ir::Pattern;
 use ir::noise::NOISE_BOUND;
 use ir::weights::{Weights, decode_values};
-use ir::{Op, Party, Pattern};
 use ndarray::{Array2, ArrayD, IxDyn};
 use ndarray_npy::NpzReader;
 use sscc::entries::Generation;
+use sscc::exact::{self, Model, Step};
 use sscc::graph::{self, Graph, Tensor};
 use sscc::lower::Reveal;
 use sscc::lower::variant::Link;
@@ -49,99 +49,30 @@ fn windows() -> Array2<i64> {
     NpzReader::new(File::open(path).unwrap()).unwrap().by_name("input_ids").unwrap()
 }
 
-/// A compiled model, its weights, and where its session stands.
-struct Model<'a> {
-    compiled: &'a Compiled,
-    weights: Vec<Vec<i64>>,
+/// The exact program of a compiled model, with the weights that its file holds.
+fn program(compiled: &Compiled) -> Model<'_> {
+    let artifacts = compiled.artifacts().unwrap();
+    let module = ir::bytecode::decode(&artifacts.program).unwrap();
+    assert_eq!(module.entries, compiled.schedules, "bytecode holds what was scheduled");
+    ir::verify::verify_module(&module, &ir::Limits::default()).unwrap();
+    let file = Weights::open(&artifacts.weights).unwrap();
+    let integers = |name: &str| {
+        let (tensor, bytes) = file.tensor(name).unwrap();
+        decode_values(tensor.element, bytes).collect()
+    };
+    let weights = module.entries[0].weights.iter().map(|decl| integers(&decl.name)).collect();
+    Model::new(&compiled.schedules, weights)
 }
 
-struct Generated<'a> {
-    model: &'a Model<'a>,
-    session: Session,
-    prompt: u32,
-    prefill: u32,
-    used: u32,
+/// What a step gives that breaks no claim.
+fn sound(step: Step) -> Vec<f32> {
+    assert_eq!(step.broken, 0, "claims hold");
+    step.values
 }
 
-impl Model<'_> {
-    fn of(compiled: &Compiled) -> Model<'_> {
-        let artifacts = compiled.artifacts().unwrap();
-        let module = ir::bytecode::decode(&artifacts.program).unwrap();
-        assert_eq!(module.entries, compiled.schedules, "bytecode holds what was scheduled");
-        ir::verify::verify_module(&module, &ir::Limits::default()).unwrap();
-        let file = Weights::open(&artifacts.weights).unwrap();
-        let integers = |name: &str| {
-            let (tensor, bytes) = file.tensor(name).unwrap();
-            decode_values(tensor.element, bytes).collect()
-        };
-        let weights = module.entries[0].weights.iter().map(|decl| integers(&decl.name)).collect();
-        Model { compiled, weights }
-    }
-
-    /// Runs an entry, with the public numbers that it asks for; gives the real values of its output.
-    fn run(&self, entry: &str, session: &mut Session, ids: &[i64], noise: &[f32], publics: &[(&str, u32)]) -> Vec<f32> {
-        let program = self.compiled.schedules.iter().find(|p| p.name == entry).unwrap_or_else(|| panic!("no {entry}"));
-        let classes = |input: &ir::program::Input| *input.ty.shape.0.last().unwrap() as i64;
-        let inputs: Vec<Vec<i64>> = program
-            .inputs
-            .iter()
-            .map(|input| match input.encoding {
-                ir::program::Encoding::OneHot { .. } => {
-                    ids.iter().flat_map(|&id| (0..classes(input)).map(move |c| i64::from(c == id))).collect()
-                }
-                ir::program::Encoding::Fixed => {
-                    let unit = f32::from(input.ty.scale).exp2();
-                    (0..classes(input) as usize).map(|i| (noise.get(i).unwrap_or(&0.0) * unit).round() as i64).collect()
-                }
-            })
-            .collect();
-        let value = |name: &str| publics.iter().find(|p| p.0 == name).unwrap_or_else(|| panic!("{name}?")).1;
-        let publics: Vec<u32> = program.publics.iter().map(|p| value(&p.name)).collect();
-        let arguments = Arguments { inputs: &inputs, weights: &self.weights, publics: &publics };
-        let got = session.step(program, arguments).unwrap();
-        assert_eq!(got.broken_claims, [], "{entry}");
-        assert_eq!(got.outside(program), Some(0), "{entry}");
-        let scale = program.instrs.iter().find_map(|i| match i.op {
-            Op::Reveal { x, output, to: Party::Client } if output.index() == 0 => Some(program.ty(x).scale),
-            _ => None,
-        });
-        let unit = f64::from(scale.unwrap()).exp2();
-        got.outputs[0].iter().map(|&v| (v as f64 / unit) as f32).collect()
-    }
-
-    /// The least entry of a kind that has room for `size`.
-    fn entry(&self, kind: &str, size: u32) -> (String, u32) {
-        let sizes = self.compiled.schedules.iter().filter_map(|p| p.name.strip_prefix(kind)?.parse().ok());
-        let size = sizes.filter(|&s: &u32| s >= size).min().expect("an entry with room");
-        (format!("{kind}{size}"), size)
-    }
-
-    /// Begins a session: what its prefill gives.
-    fn begin(&self, prompt: &[i64], noise: &[f32]) -> (Generated<'_>, Vec<f32>) {
-        let (entry, size) = self.entry("prefill.", prompt.len() as u32);
-        let mut ids = prompt.to_vec();
-        ids.resize(size as usize, 7);
-        let mut session = Session::default();
-        let got = self.run(
-            &entry,
-            &mut session,
-            &ids,
-            noise,
-            &[("position", prompt.len() as u32 - 1), ("prompt", prompt.len() as u32)],
-        );
-        (Generated { model: self, session, prompt: prompt.len() as u32, prefill: size, used: size }, got)
-    }
-}
-
-impl Generated<'_> {
-    /// Takes one token more.
-    fn next(&mut self, id: i64, noise: &[f32]) -> Vec<f32> {
-        let position = self.prompt + self.used - self.prefill;
-        self.used += 1;
-        let publics = [("position", position), ("prompt", self.prompt), ("prefill", self.prefill), ("used", self.used)];
-        let (entry, _) = self.model.entry("decode.", self.used);
-        self.model.run(&entry, &mut self.session, &[id], noise, &publics)
-    }
+fn begin<'a>(model: &'a Model<'a>, prompt: &[i64], noise: &[f32]) -> (exact::Generation<'a>, Vec<f32>) {
+    let (generation, step) = model.begin(prompt, 7, noise).unwrap();
+    (generation, sound(step))
 }
 
 /// Logits of every position by the float evaluator.
@@ -175,15 +106,15 @@ fn greatest(values: impl IntoIterator<Item = f32>) -> usize {
 /// tokens, give the logits of the float graph.
 fn decode_equals_prefill(file: &str, context: usize, ids: &[i64], bound: f32) {
     let compiled = compile(file, context, &[4, context], &[9, context + 4], Reveal::Outputs);
-    let model = Model::of(&compiled);
+    let model = program(&compiled);
     let want = float(&compiled.fused, ids);
-    let (mut generated, first) = model.begin(&ids[..3], &[]);
+    let (mut generated, first) = begin(&model, &ids[..3], &[]);
     let mut error = worst(&first, want.row(2));
     for (position, &id) in ids.iter().enumerate().skip(3) {
-        let decoded = generated.next(id, &[]);
+        let decoded = sound(generated.next(id, &[]).unwrap());
         error = error.max(worst(&decoded, want.row(position)));
         if position % 7 == 0 || position + 1 == ids.len() {
-            let (_, prefilled) = model.begin(&ids[..=position], &[]);
+            let (_, prefilled) = begin(&model, &ids[..=position], &[]);
             error = error.max(worst(&prefilled, want.row(position)));
             let between = worst(&decoded, &prefilled);
             assert!(between <= bound, "{file}: decode and prefill differ by {between} at position {position}");
@@ -222,14 +153,14 @@ fn a_cache_is_no_other_model() {
 /// What 20 prompts of 14 tokens give in 50 steps: every token that differs from the float graph's choice.
 fn choices(noise_of: impl Fn(u64) -> Vec<f32>) {
     let compiled = compile("tiny-shakespeare/model.onnx", 64, &[16], &[32, 66], Reveal::Token);
-    let model = Model::of(&compiled);
+    let model = program(&compiled);
     let (mut total, mut margins) = (0, Vec::new());
     for (row, window) in windows().rows().into_iter().take(20).enumerate() {
         let mut ids = window.to_vec()[..14].to_vec();
-        let (mut generated, first) = model.begin(&ids, &noise_of(50 * row as u64));
+        let (mut generated, first) = begin(&model, &ids, &noise_of(50 * row as u64));
         ids.push(first[0] as i64);
         for step in 1..50 {
-            let token = generated.next(*ids.last().unwrap(), &noise_of(50 * row as u64 + step));
+            let token = sound(generated.next(*ids.last().unwrap(), &noise_of(50 * row as u64 + step)).unwrap());
             ids.push(token[0] as i64);
         }
         let logits = float(&compiled.fused, &ids);

@@ -230,7 +230,8 @@ fn lift_points_regain_width() {
     check(&schedule::run(&program));
     let half = 1 << 29;
     let inputs = [vec![half, -half, 0, 3 * half / 2]];
-    let got = ir::eval::eval(&program, Arguments { inputs: &inputs, weights: &[], publics: &[] }).unwrap();
+    let got = ir::eval::eval(&program, Arguments { inputs: &inputs, weights: &Vec::<Vec<i64>>::new(), publics: &[] })
+        .unwrap();
     assert_eq!((got.outputs, got.broken_claims), (vec![vec![256, 256, 0, 576]], vec![]));
 }
 

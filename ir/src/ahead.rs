@@ -44,6 +44,7 @@ pub fn ahead(program: &Program) -> Ahead {
             | Op::MulPublic { .. }
             | Op::AddWeight { .. }
             | Op::AddRow { .. }
+            | Op::AddBand { .. }
             | Op::MulRow { .. }
             | Op::Reshape { .. }
             | Op::Transpose { .. }

@@ -7,6 +7,8 @@
 //! An opening outside its claim wraps here as the low bits do; the protocol's result is then another one, so the
 //! evaluation counts such elements.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 
 use crate::liveness;
@@ -79,13 +81,38 @@ pub struct Session {
     rows: Vec<Rows<i64>>,
 }
 
+/// Weights, one for each that the program declares: integers at its scale. They may be made when they are read, since all
+/// of a large model take more memory than its file.
+pub trait Weights: Sync {
+    /// How many there are.
+    fn count(&self) -> usize;
+    /// Number of elements of one.
+    fn elements(&self, index: usize) -> usize;
+    /// One of them.
+    fn weight(&self, index: usize) -> Cow<'_, [i64]>;
+}
+
+impl Weights for Vec<Vec<i64>> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn elements(&self, index: usize) -> usize {
+        self[index].len()
+    }
+
+    fn weight(&self, index: usize) -> Cow<'_, [i64]> {
+        Cow::Borrowed(&self[index])
+    }
+}
+
 /// What a run takes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Arguments<'a> {
     /// One for each declared input: encoded elements, in the shape of the input's type.
     pub inputs: &'a [Vec<i64>],
-    /// One for each declared weight: integers at its scale.
-    pub weights: &'a [Vec<i64>],
+    /// The weights.
+    pub weights: &'a dyn Weights,
     /// One for each declared public.
     pub publics: &'a [u32],
 }
@@ -186,13 +213,13 @@ fn check(program: &Program, arguments: Arguments<'_>) -> Result<(), EvalError> {
         n => Err(EvalError::Size { what, name: name.to_owned(), expected: n.unwrap_or(u64::MAX), found }),
     };
     count("input", program.inputs.len(), arguments.inputs.len())?;
-    count("weight", program.weights.len(), arguments.weights.len())?;
+    count("weight", program.weights.len(), arguments.weights.count())?;
     count("public", program.publics.len(), arguments.publics.len())?;
     for (decl, input) in program.inputs.iter().zip(arguments.inputs) {
         size("input", &decl.name, &decl.ty.shape, input.len())?;
     }
-    for (decl, weight) in program.weights.iter().zip(arguments.weights) {
-        size("weight", &decl.name, &decl.shape, weight.len())?;
+    for (index, decl) in program.weights.iter().enumerate() {
+        size("weight", &decl.name, &decl.shape, arguments.weights.elements(index))?;
     }
     for (decl, &found) in program.publics.iter().zip(arguments.publics) {
         if found >= decl.bound {
@@ -247,14 +274,25 @@ impl Run<'_> {
             Op::AddPublic { x, table } => constant(x, table, i64::wrapping_add),
             Op::MulPublic { x, table } => constant(x, table, i64::wrapping_mul),
             Op::AddWeight { x, weight } => {
-                let (w, shape) = (&self.arguments.weights[weight.index()], &program.weights[weight.index()].shape);
-                pair(value(x), &ty(x).shape, w, shape, i64::wrapping_add)
+                let shape = &program.weights[weight.index()].shape;
+                pair(value(x), &ty(x).shape, &self.arguments.weights.weight(weight.index()), shape, i64::wrapping_add)
             }
             Op::AddRow { x, weight, index } => {
                 let d = program.weights[weight.index()].shape.0[1];
                 let at = self.arguments.publics[index.index()] as usize * d as usize;
-                let row = &self.arguments.weights[weight.index()][at..at + d as usize];
+                let table = self.arguments.weights.weight(weight.index());
+                let row = &table[at..at + d as usize];
                 pair(value(x), &ty(x).shape, row, &Shape(vec![d]), i64::wrapping_add)
+            }
+            Op::AddBand { x, weight, index } => {
+                let [held, n] = program.weights[weight.index()].shape.0[..] else { unreachable!("verified") };
+                let (held, n, c) = (held as usize, n as usize, own.shape.0[1] as usize);
+                let (weight, at) = (&self.arguments.weights[weight.index()], self.arguments.publics[index.index()]);
+                let band = |row: usize, j: usize| {
+                    let column = (at as usize).checked_sub(j).filter(|&column| column < n);
+                    column.map_or(0, |column| weight[(row % held) * n + column])
+                };
+                value(x).iter().enumerate().map(|(i, v)| v.wrapping_add(band(i / c, i % c))).collect()
             }
             Op::MulRow { x, table, index } => {
                 let Table::Const { shape, values, .. } = program.table(*table) else { unreachable!("verified") };
@@ -313,7 +351,7 @@ impl Run<'_> {
             }
             Op::Linear { x, weight } => {
                 let shape = &program.weights[weight.index()].shape.0;
-                product(value(x), &self.arguments.weights[weight.index()], shape[0] as usize, shape[1] as usize)
+                product(value(x), &self.arguments.weights.weight(weight.index()), shape[0] as usize, shape[1] as usize)
             }
             Op::Open { x, width, whole } => {
                 let limit = 1i64 << width.saturating_sub(2);

@@ -118,6 +118,18 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
             row(program, &w.shape, *index, &x.shape)?;
             x.clone()
         }
+        Op::AddBand { x, weight, index } => {
+            let (x, w) = (share(x)?, get(&program.weights, weight.index(), "weight")?);
+            equal_scales(x.scale, w.scale)?;
+            get(&program.publics, index.index(), "public")?;
+            let ([h, _], [held, _]) = (&x.shape.0[..], &w.shape.0[..]) else {
+                return fault(Code::Shape, format!("a band of {} is added to a matrix, not to {}", w.shape, x.shape));
+            };
+            if held != h && *held != 1 {
+                return fault(Code::Shape, format!("{} has neither 1 nor {h} rows", w.shape));
+            }
+            x.clone()
+        }
         Op::MulRow { x, table, index } => {
             let (x, (scale, shape)) = (share(x)?, constant(program, *table)?);
             row(program, shape, *index, &x.shape)?;

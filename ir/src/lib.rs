@@ -23,6 +23,7 @@ mod product;
 pub mod program;
 pub mod rows;
 pub mod series;
+pub mod slots;
 pub mod types;
 pub mod verify;
 pub mod weights;

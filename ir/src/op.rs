@@ -111,6 +111,9 @@ op_table! {
     /// x [.., d] times the row of a constant [n, d] at a public run-time index, broadcast to the shape of x; scales add, the
     /// width stays. Local.
     mul_row = 0x1a MulRow { x: Value, table: TableId, index: PublicId }
+    /// x [h, c] + column `index` - j of a server-owned matrix [h or 1, n] of the same scale at each j of c, index being a
+    /// public run-time number; nothing where there is no such column. Local: the server adds it.
+    add_band = 0x1b AddBand { x: Value, weight: Weight, index: PublicId }
 
     /// The same elements in another shape. Local.
     reshape = 0x20 Reshape { x: Value, shape: Shape }

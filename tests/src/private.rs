@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use ir::Program;
 use ir::bytecode::{self, Module};
 use ir::program::Encoding;
+use ir::slots::Slots;
 use ir::weights::{Weights, decode_values};
 use sscc::diagnostic::Diagnostic;
 use sscc::entries::Generation;
-use sscc::graph::{self, Tensor};
+use sscc::graph::{self, Graph, Tensor};
 use sscc::lower::Reveal;
 use sscc::lower::variant::Link;
 use sscc::pass::{Logits, resize};
@@ -23,6 +24,8 @@ use ssvm::weights::Resident;
 
 /// A compiled model with its weights in memory.
 pub struct Private {
+    /// The model as imported.
+    pub graph: Graph,
     /// What the compiler made.
     pub compiled: Compiled,
     /// The decoded `.ssb`.
@@ -69,11 +72,8 @@ pub fn meter_equals_cost(name: &str, program: &Program, [client, server]: &[Fini
 impl Private {
     /// Compiles a model, and reads back what the compiler wrote.
     pub fn compile(options: &Options) -> Result<Private, Diagnostic> {
-        Private::new(pipeline::compile(options)?)
-    }
-
-    /// Reads back what the compiler wrote.
-    pub fn new(compiled: Compiled) -> Result<Private, Diagnostic> {
+        let (_, imported) = pipeline::import(options)?;
+        let compiled = pipeline::compile(options)?;
         let artifacts = compiled.artifacts()?;
         let module = bytecode::decode(&artifacts.program).expect("the compiler writes what decodes");
         let file = Weights::open(&artifacts.weights).expect("the compiler writes what opens");
@@ -86,7 +86,12 @@ impl Private {
                 decode_values(tensor.element, bytes).collect()
             })
             .collect();
-        Ok(Private { compiled, module, weights: Resident::new(values.iter().map(Vec::as_slice)) })
+        Ok(Private {
+            graph: imported.graph,
+            compiled,
+            module,
+            weights: Resident::new(values.iter().map(Vec::as_slice)),
+        })
     }
 
     /// Runs dealer and both parties in this process on token ids `[1, positions]`, with fresh seeds.
@@ -121,15 +126,10 @@ impl Private {
                 0 => 0,
                 _ => entries.iter().position(|e| e.name == format!("decode.{used}")).expect("a decode of every size"),
             };
-            let value = |name: &str| match name {
-                "position" => length + number - 1,
-                "prompt" => length,
-                "prefill" => slots,
-                "used" => used,
-                other => panic!("nothing is known of a public {other:?}"),
-            };
+            let held = Slots { prompt: length, prefill: slots, used };
             let program = &entries[entry];
-            let publics: Vec<u32> = program.publics.iter().map(|p| value(&p.name)).collect();
+            let publics: Vec<u32> =
+                program.publics.iter().map(|p| held.public(&p.name).expect("a number of slots")).collect();
             let plain = |input: &ir::program::Input| match input.encoding {
                 Encoding::OneHot { .. } => Plain::Integers(ids.clone()),
                 Encoding::Fixed => Plain::Reals(vec![0.0; input.shape.elements().expect("verified") as usize]),
@@ -173,7 +173,7 @@ impl Private {
 
     /// The same rows by the float evaluator, on the graph as imported: the program keeps all positions or the last.
     pub fn float(&self, ids: &[i64]) -> Vec<f32> {
-        let graph = &self.compiled.graph;
+        let graph = &self.graph;
         let name = &self.module.entries[0].inputs[0].name;
         let shape = graph.node(graph.inputs[0]).shape.clone();
         let ids = ndarray::ArrayD::from_shape_vec(shape, ids.to_vec()).expect("as many ids as positions");

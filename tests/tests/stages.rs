@@ -10,14 +10,15 @@ use sscc::pipeline::{self, Compiled};
 use tests::gpt2::{self, Gpt2Shape};
 use tests::private::options;
 
-fn compiled() -> Compiled {
+fn compiled() -> (Graph, Compiled) {
     let shape = Gpt2Shape { layers: 1, width: 128, heads: 4, vocabulary: 50, context: 8 };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("one_layer.onnx");
     gpt2::write(gpt2::build(shape, 1).unwrap(), &mut BufWriter::new(File::create(&path).unwrap())).unwrap();
     let mut options = options(&path, None);
     options.dims = BTreeMap::from([("sequence".to_owned(), 8)]);
-    pipeline::compile(&options).unwrap_or_else(|e| panic!("{e}"))
+    let (_, imported) = pipeline::import(&options).unwrap_or_else(|e| panic!("{e}"));
+    (imported.graph, pipeline::compile(&options).unwrap_or_else(|e| panic!("{e}")))
 }
 
 fn graph_text(graph: &Graph, stage: Stage) -> String {
@@ -57,8 +58,8 @@ fn shortened(text: &str) -> String {
 
 #[test]
 fn every_stage() {
-    let compiled = compiled();
-    insta::assert_snapshot!("graph", graph_text(&compiled.graph, Stage::Graph));
+    let (graph, compiled) = compiled();
+    insta::assert_snapshot!("graph", graph_text(&graph, Stage::Graph));
     insta::assert_snapshot!("fused", graph_text(&compiled.fused, Stage::Fused));
     insta::assert_snapshot!("program", program_text(&compiled.programs[0]));
     insta::assert_snapshot!("schedule", program_text(&compiled.schedules[0]));

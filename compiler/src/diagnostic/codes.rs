@@ -117,6 +117,8 @@ codes! {
     RowMaxima = "0403";
     /// an activation's inputs reach too far
     ActivationReach = "0404";
+    /// the private result is too far from the float one
+    Inaccurate = "0405";
 
     // Widths and lowering.
     /// a value does not fit any ring
@@ -143,6 +145,10 @@ codes! {
     Report = "0801";
     /// there is no such code
     NoSuchCode = "0802";
+    /// a program was made from another model
+    OtherModel = "0803";
+    /// a program has no such entry
+    NoSuchEntry = "0804";
 }
 
 impl Code {

@@ -232,7 +232,7 @@ pub enum Op {
         at_position: bool,
     },
     /// Operands q [batch, rows, heads·dh], k [batch, columns, kv_heads·dh], v [batch, columns, kv_heads·dv], then, where
-    /// `biased`, a weight or constant [1 or heads, rows, columns] that is added to the scores, then, where `sinks`, a weight
+    /// there is a [`Bias`], a weight or constant that is added to the scores, then, where `sinks`, a weight or constant
     /// [heads]; result [batch, rows, heads·dv] = softmax(cap(q·kᵀ) + bias over the pattern's kept elements)·v per head.
     /// Head h looks at part h / (heads / kv_heads) of k and v. Any scale factor is folded into q.
     Attention {
@@ -244,8 +244,10 @@ pub enum Op {
         pattern: Pattern,
         /// cap(s) = softcap·tanh(s/softcap).
         softcap: Option<f32>,
-        /// There is a bias.
-        biased: bool,
+        /// What is added to the scores.
+        bias: Option<Bias>,
+        /// The pattern is causal, and a row keeps the last so many columns of it at most.
+        window: Option<u32>,
         /// Each head has one score more, which takes part in the softmax and is dropped from it.
         sinks: bool,
     },
@@ -256,10 +258,20 @@ pub enum Op {
     },
 }
 
+/// The form of what is added to the scores of an [`Op::Attention`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bias {
+    /// [1 or heads, rows, columns]: a number for each score.
+    Scores,
+    /// [1 or heads, n]: a number for each distance. Row i looks back over columns - rows + i - j to column j, which is
+    /// less than n for every kept score.
+    Distances,
+}
+
 impl Op {
     /// An attention whose heads have keys and values of their own, with nothing done to the scores.
     pub fn attention(heads: usize, pattern: Pattern) -> Op {
-        Op::Attention { heads, kv_heads: heads, pattern, softcap: None, biased: false, sinks: false }
+        Op::Attention { heads, kv_heads: heads, pattern, softcap: None, bias: None, window: None, sinks: false }
     }
 }
 

@@ -237,6 +237,13 @@ impl Draft {
         self.push(Op::AddRow { x, weight, index }, scale, shape)
     }
 
+    /// x [h, c] plus column index - j of a server-owned matrix [h or 1, n] at each j of c, at the scale of x.
+    pub fn add_band(&mut self, x: Value, weight: Weight, index: Public) -> Value {
+        let index = self.public(index);
+        let (scale, shape) = (self.scale(x), self.shape(x).to_vec());
+        self.push(Op::AddBand { x, weight, index }, scale, shape)
+    }
+
     /// Zeroes the elements i along an axis but those with i < first or from <= i < to.
     pub fn keep(&mut self, x: Value, axis: u32, [first, from, to]: [Public; 3]) -> Value {
         let [first, from, to] = [first, from, to].map(|public| self.public(public));

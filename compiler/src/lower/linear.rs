@@ -5,6 +5,7 @@
 
 use ir::Value;
 use ir::program::Public;
+use ir::slots::POSITION;
 
 use super::draft::Draft;
 use super::{Context, Known};
@@ -29,7 +30,7 @@ pub fn add_row(context: &Context, draft: &mut Draft, x: Value, operands: &[NodeI
     let Known { name, value, .. } = weight(context, operands[1]);
     let bound = value.shape()[0] as u32;
     let weight = draft.weight(&name, value, draft.scale(x));
-    draft.add_row(x, weight, Public { name: "position".to_owned(), bound })
+    draft.add_row(x, weight, Public { name: POSITION.to_owned(), bound })
 }
 
 /// x·w + b; the operand is brought to the scale that products work at.

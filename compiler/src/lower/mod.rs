@@ -125,10 +125,9 @@ pub enum Reveal {
     Token,
 }
 
-/// The publics of a decode step that say which slots hold tokens: `prompt` tokens in slots 0, 1, ..; then padding up to
-/// `prefill`; then tokens up to `used`, the newest among them.
-fn slots(capacity: u32) -> [Public; 3] {
-    ["prompt", "prefill", "used"].map(|name| Public { name: name.to_owned(), bound: capacity + 1 })
+/// A public number of a decode step (see [`ir::slots`]) that counts some of its slots.
+fn slot_count(name: &str, capacity: u32) -> Public {
+    Public { name: name.to_owned(), bound: capacity + 1 }
 }
 
 /// What a lowering sees beside its node.

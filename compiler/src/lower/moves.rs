@@ -2,6 +2,7 @@
 
 use ir::Value;
 use ir::program::Public;
+use ir::slots::POSITION;
 
 use super::draft::Draft;
 use super::{Context, Values, arithmetic};
@@ -30,7 +31,7 @@ pub fn lower(context: &Context, draft: &mut Draft, values: &Values, id: NodeId) 
         }
         Op::Pick { axis } => {
             let bound = draft.shape(xs[0])[*axis];
-            draft.pick(xs[0], *axis as u32, Public { name: "position".to_owned(), bound })
+            draft.pick(xs[0], *axis as u32, Public { name: POSITION.to_owned(), bound })
         }
         other => panic!("{other:?} does more than move elements"),
     }

@@ -4,6 +4,7 @@
 //! the rotation, in a round of its own.
 
 use ir::program::Public;
+use ir::slots::POSITION;
 use ir::{Scale, Value};
 
 use super::draft::Draft;
@@ -42,7 +43,7 @@ pub fn lower(
             false => draft.mul_public(x, table),
             true => {
                 let bound = known.value.shape()[0] as u32;
-                draft.mul_row(x, table, Public { name: "position".to_owned(), bound })
+                draft.mul_row(x, table, Public { name: POSITION.to_owned(), bound })
             }
         };
         sum = Some(sum.map_or(product, |sum| draft.add(sum, product)));

@@ -116,7 +116,7 @@ pub fn bind(model: &Model, bindings: &Bindings) -> Result<(Vec<BoundInput>, BTre
     let past = bound.iter().find(|i| is_past(&i.name) && i.shape.len() == 4).map_or(0, |i| i.shape[2]);
     for input in &mut bound {
         if input.is_empty_past() {
-            input.value = Some(Tensor::F32(ArrayD::zeros(IxDyn(&input.shape))));
+            input.value = Some(zeros(&input.shape, input.dtype));
             continue;
         }
         input.value = match bindings.values.get(&input.name) {
@@ -138,6 +138,15 @@ pub fn bind(model: &Model, bindings: &Bindings) -> Result<(Vec<BoundInput>, BTre
         return Err(fault(Code::InputValue, format!("the model has no input `{name}` to give a value to")));
     }
     Ok((bound, sizes))
+}
+
+/// A tensor of zeros.
+pub fn zeros(shape: &[usize], dtype: DType) -> Tensor {
+    match dtype {
+        DType::F32 => Tensor::F32(ArrayD::zeros(IxDyn(shape))),
+        DType::I64 => Tensor::I64(ArrayD::zeros(IxDyn(shape))),
+        DType::Bool => Tensor::Bool(ArrayD::default(IxDyn(shape))),
+    }
 }
 
 impl BoundInput {

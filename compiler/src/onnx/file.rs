@@ -11,7 +11,7 @@ use super::proto::{GraphProto, ModelProto, NodeProto};
 use crate::diagnostic::{Code, Diagnostic};
 
 /// Versions of the standard operator set that the importer knows.
-pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=23;
+pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 
 /// See the module head.
 pub struct Model {

@@ -13,7 +13,7 @@ mod bind;
 mod build;
 mod file;
 mod foreign;
-mod nodes;
+pub mod ops;
 pub mod proto;
 mod public;
 mod refuse;
@@ -29,12 +29,13 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::{Graph, Op, Owner, Tensor};
 use build::{Builder, Value};
 use file::Model;
-use nodes::Call;
+use ops::Call;
 use proto::NodeProto;
 use refuse::{Refused, refuse};
 
 pub use bind::{DEFAULT_SEQUENCE, Sequence};
 pub use file::OPSETS;
+pub use tensor::half;
 
 /// What the user fixes about a model. The head of `bind.rs` gives the rules.
 #[derive(Clone, Default, Debug)]
@@ -103,7 +104,8 @@ pub fn import(path: &Path, bindings: &Bindings) -> Result<Imported, Diagnostic> 
                 }
                 Value::public(value.clone())
             }
-            None if bind::is_past(name) => builder.input(name, &input.shape, input.dtype, Owner::Shared),
+            // What has no elements holds no secret.
+            None if input.shape.contains(&0) => Value::public(bind::zeros(&input.shape, input.dtype)),
             None => builder.input(name, &input.shape, input.dtype, Owner::Client),
         };
         values.insert(name, value);
@@ -154,7 +156,7 @@ impl<'a> Importer<'a> {
             } else {
                 format!("{}.{}", node.domain(), node.op_type())
             };
-            let handler = nodes::handler(&operator);
+            let handler = ops::handler(&operator);
             let mut operands = Vec::new();
             for name in &node.input {
                 operands.push(if name.is_empty() { None } else { Some(self.value(name)?) });

@@ -69,17 +69,19 @@ pub fn equal(a: &View, b: &View) -> Result<Tensor, String> {
     for_dtype!(a.dtype(), T => zip(T::of(a), T::of(b), |a, b| a == b)).map(Tensor::Bool)
 }
 
-/// `Less` and its kin.
-pub fn compare(
-    a: &View,
-    b: &View,
-    float: fn(&f32, &f32) -> bool,
-    integer: fn(&i64, &i64) -> bool,
-) -> Result<Tensor, String> {
+/// `Less` and its kin, of integers.
+pub fn compare(a: &View, b: &View, f: fn(i64, i64) -> bool) -> Result<Tensor, String> {
     match (a, b) {
-        (View::F32(a), View::F32(b)) => zip(a, b, |a, b| float(&a, &b)).map(Tensor::Bool),
-        (View::I64(a), View::I64(b)) => zip(a, b, |a, b| integer(&a, &b)).map(Tensor::Bool),
-        _ => Err("its operands are not numbers of one type".into()),
+        (View::I64(a), View::I64(b)) => zip(a, b, f).map(Tensor::Bool),
+        _ => Err("its operands are not integers".into()),
+    }
+}
+
+/// `IsInf`: a test of floats.
+pub fn test(a: &View, f: impl Fn(f32) -> bool) -> Result<Tensor, String> {
+    match a {
+        View::F32(a) => Ok(Tensor::Bool(a.mapv(f))),
+        _ => Err(format!("its operand holds {:?}", a.dtype())),
     }
 }
 
@@ -108,11 +110,10 @@ pub fn numbers(a: &View, b: &View, float: fn(f32, f32) -> f32, integer: fn(i64, 
     }
 }
 
-/// Element-wise functions of floats; `integer` where ONNX has them for integers too.
-pub fn map(a: &View, float: fn(f32) -> f32, integer: Option<fn(i64) -> i64>) -> Result<Tensor, String> {
-    match (a, integer) {
-        (View::F32(a), _) => Ok(Tensor::F32(a.mapv(float))),
-        (View::I64(a), Some(integer)) => Ok(Tensor::I64(a.mapv(integer))),
+/// A function of integers, element by element.
+pub fn integers(a: &View, f: fn(i64) -> i64) -> Result<Tensor, String> {
+    match a {
+        View::I64(a) => Ok(Tensor::I64(a.mapv(f))),
         _ => Err(format!("its operand holds {:?}", a.dtype())),
     }
 }
@@ -206,25 +207,44 @@ pub fn scatter_nd(data: &View, indices: &View, updates: &View) -> Result<Tensor,
     }))
 }
 
-/// `ReduceMax`, `ReduceMin`, `ReduceProd`, dimensions kept. An empty range has no maximum.
+/// `ReduceMax`, `ReduceMin`, `ReduceProd`, dimensions kept. What reduces nothing is the neutral element, which of integers
+/// `ReduceProd` alone has here.
 pub fn reduce(
     a: &View,
     axes: &[usize],
-    float: fn(f32, f32) -> f32,
-    integer: fn(i64, i64) -> i64,
+    (float, none): (fn(f32, f32) -> f32, f32),
+    (integer, no_integer): (fn(i64, i64) -> i64, i64),
 ) -> Result<Tensor, String> {
-    fn run<T: Element>(a: &ArrayViewD<'_, T>, axes: &[usize], f: fn(T, T) -> T) -> Result<ArrayD<T>, String> {
-        axes.iter().try_fold(a.to_owned(), |x, &axis| {
-            let lanes = x.lanes(Axis(axis)).into_iter().map(|lane| lane.iter().copied().reduce(f));
-            let values: Vec<T> = lanes.collect::<Option<_>>().ok_or("it reduces nothing")?;
+    fn run<T: Element>(a: &ArrayViewD<'_, T>, axes: &[usize], f: fn(T, T) -> T, none: T) -> ArrayD<T> {
+        axes.iter().fold(a.to_owned(), |x, &axis| {
+            let lanes = x.lanes(Axis(axis)).into_iter();
+            let values: Vec<T> = lanes.map(|lane| lane.iter().copied().reduce(f).unwrap_or(none)).collect();
             let mut shape = x.raw_dim();
             shape.slice_mut()[axis] = 1;
-            Ok(from_vec(shape.slice(), values))
+            from_vec(shape.slice(), values)
         })
     }
     match a {
-        View::F32(a) => run(a, axes, float).map(Tensor::F32),
-        View::I64(a) => run(a, axes, integer).map(Tensor::I64),
-        View::Bool(_) => Err("its operand is boolean".into()),
+        View::F32(a) => Ok(Tensor::F32(run(a, axes, float, none))),
+        View::I64(a) => Ok(Tensor::I64(run(a, axes, integer, no_integer))),
+        // The greatest truth is their disjunction.
+        View::Bool(a) => {
+            let numbers = a.mapv(i64::from);
+            Ok(Tensor::Bool(run(&numbers.view(), axes, integer, no_integer).mapv(|x| x > 0)))
+        }
     }
+}
+
+/// `NonZero`: the indices of what is not zero or false, by dimension.
+pub fn non_zero(a: &View) -> Tensor {
+    let cast = cast(a, DType::Bool);
+    let Tensor::Bool(truths) = &cast else { unreachable!("a cast gives what it is asked for") };
+    let found: Vec<Vec<i64>> = truths
+        .indexed_iter()
+        .filter(|(_, truth)| **truth)
+        .map(|(index, _)| index.as_array_view().iter().map(|&i| i as i64).collect())
+        .collect();
+    let rank = truths.ndim();
+    let elements = (0..rank).flat_map(|axis| found.iter().map(move |index| index[axis])).collect();
+    Tensor::I64(from_vec(&[rank, found.len()], elements))
 }

@@ -119,7 +119,7 @@ fn from_bytes(shape: &[usize], data_type: DataType, raw: &[u8]) -> Tensor {
 }
 
 /// IEEE 754 binary16.
-fn half(bits: u16) -> f32 {
+pub fn half(bits: u16) -> f32 {
     let (sign, exponent, fraction) = (bits >> 15, (bits >> 10) & 31, f32::from(bits & 1023) / 1024.0);
     let magnitude = match exponent {
         0 => fraction * 2f32.powi(-14),

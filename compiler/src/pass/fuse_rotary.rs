@@ -51,7 +51,7 @@ struct Found {
     source: NodeId,
     /// Nodes between.
     region: Vec<NodeId>,
-    /// Which axes of the result are the rows; the last is the head's.
+    /// Which axis of the result is the rows; the last is the head's.
     rows: usize,
     /// By row and element of a head.
     cos: Array2<f32>,
@@ -110,6 +110,9 @@ fn find(graph: &Graph, id: NodeId) -> Option<Found> {
         return None;
     }
     let (source, region) = source(graph, id)?;
+    if graph.node(source).shape.iter().product::<usize>() != shape.iter().product::<usize>() {
+        return None;
+    }
     if !region.iter().any(|&r| matches!(graph.node(r).op, Op::Mul)) {
         return None;
     }
@@ -154,7 +157,10 @@ fn source(graph: &Graph, id: NodeId) -> Option<(NodeId, Vec<NodeId>)> {
     loop {
         let readers: Vec<NodeId> = region.iter().copied().filter(|&r| graph.operands(r).contains(&source)).collect();
         match readers[..] {
-            [only] if matches!(graph.node(only).op, Op::Reshape | Op::Transpose { .. }) && only != id => {
+            [only]
+                if matches!(graph.node(only).op, Op::Reshape | Op::Transpose { .. } | Op::Slice { .. })
+                    && only != id =>
+            {
                 region.retain(|&r| r != only);
                 source = only;
             }
@@ -247,7 +253,10 @@ fn analyse(shape: &[usize], terms: &ArrayD<Terms>) -> Option<Rotation> {
     }
     let partner: Vec<usize> = fill(&partner);
     // The rows are the one axis along which the numbers change.
-    let number = |at: usize| (flat[at].of(at as u32), flat[at].of((at / d * d + partner[at % d]) as u32));
+    let number = |at: usize| {
+        let other = at / d * d + partner[at % d];
+        (flat[at].of(at as u32), if other == at { 0.0 } else { flat[at].of(other as u32) })
+    };
     let pitch = |axis: usize| shape[axis + 1..].iter().product::<usize>();
     let varies = |axis: usize| {
         (0..flat.len()).any(|at| {

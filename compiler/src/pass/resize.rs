@@ -17,7 +17,8 @@ use ndarray::{ArrayD, Axis, IxDyn, Slice};
 
 use super::place;
 use crate::diagnostic::{Code, Diagnostic};
-use crate::graph::{DType, Graph, NodeId, Op, Tensor};
+use crate::graph::ops::windowed;
+use crate::graph::{Bias, DType, Graph, NodeId, Op, Tensor};
 
 /// Where a fused graph keeps its positions.
 pub struct Positions {
@@ -126,16 +127,28 @@ fn axis(graph: &Graph, found: &Positions, id: NodeId) -> Result<Option<(usize, b
         Op::Transpose { perm } => perm.iter().position(|&p| p == axis).expect("a permutation"),
         Op::Reshape => reshaped(&graph.node(operands[0]).shape, &node.shape, axis).ok_or("it joins positions")?,
         Op::Pick { axis: along } if *along == axis => return Ok(Some((axis, true))),
-        Op::Attention { pattern, .. } if axis == 1 && !picked && all_alike() => {
-            let count = found.count as u32;
-            if *pattern != Pattern::causal(count, count) {
+        Op::Attention { pattern, bias, window, .. }
+            if axis == 1 && !picked && operands[..3].iter().all(|o| found.axes.get(o) == Some(&(axis, picked))) =>
+        {
+            if *pattern != looked_back(found.count, *window) {
                 return Err("a position looks at others than itself and those before");
+            }
+            if *bias == Some(Bias::Scores) {
+                return Err("what is added to its scores does not follow from the distance of two positions");
             }
             axis
         }
         _ => return Err("it mixes positions"),
     };
     Ok(Some((axis, picked)))
+}
+
+/// What positions look at: themselves and those before, as far as a window reaches.
+fn looked_back(count: usize, window: Option<u32>) -> Pattern {
+    match window {
+        Some(size) => windowed(count as u32, count as u32, size),
+        None => Pattern::causal(count as u32, count as u32),
+    }
 }
 
 /// Where an axis is after a reshape that neither splits nor joins it.
@@ -162,7 +175,13 @@ pub fn first(graph: &Graph, positions: &Positions, count: usize) -> Graph {
     }
     for id in rotations(&graph, positions) {
         for table in &graph.operands(id)[1..] {
-            first_rows(&mut graph, *table, count);
+            cut(&mut graph, *table, 0, count);
+        }
+    }
+    for id in graph.order() {
+        if let Op::Attention { bias: Some(Bias::Distances), .. } = graph.node(id).op {
+            let distances = graph.operands(id)[3];
+            cut(&mut graph, distances, 1, count);
         }
     }
     reshape(&mut graph, positions, count, 1);
@@ -175,15 +194,22 @@ fn rotations(graph: &Graph, positions: &Positions) -> Vec<NodeId> {
     graph.order().into_iter().filter(|id| rotates(id) && positions.axes.contains_key(id)).collect()
 }
 
-/// Keeps the first rows of a constant table.
-fn first_rows(graph: &mut Graph, id: NodeId, count: usize) {
+/// Keeps the first `count` elements along an axis of a known table.
+fn cut(graph: &mut Graph, id: NodeId, axis: usize, count: usize) {
     let node = &mut graph.dag[id];
-    let Op::Const(value) = &mut node.op else { panic!("a rotation has constant tables") };
-    let Tensor::F32(table) = &**value else { panic!("tables of floats") };
-    let count = count.min(table.shape()[0]);
-    let rows: ArrayD<f32> = table.slice_axis(Axis(0), Slice::from(..count)).to_owned();
-    node.shape = rows.shape().to_vec();
-    *value = Arc::new(Tensor::F32(rows));
+    let first = |table: &ArrayD<f32>| -> ArrayD<f32> {
+        let count = count.min(table.shape()[axis]);
+        table.slice_axis(Axis(axis), Slice::from(..count)).to_owned()
+    };
+    match &mut node.op {
+        Op::Weight { value, .. } => *value = Arc::new(first(value)),
+        Op::Const(value) => {
+            let Tensor::F32(table) = &**value else { panic!("a table of floats") };
+            *value = Arc::new(Tensor::F32(first(table)));
+        }
+        other => panic!("a known table, not {other:?}"),
+    }
+    node.shape[axis] = count.min(node.shape[axis]);
 }
 
 /// The graph for one position, whose row of the position table is a public run-time index.
@@ -222,8 +248,8 @@ fn reshape(graph: &mut Graph, positions: &Positions, count: usize, picked_count:
     for (&id, &(axis, picked)) in &positions.axes {
         let node = &mut graph.dag[id];
         node.shape[axis] = if picked { picked_count } else { count };
-        if let Op::Attention { pattern, .. } = &mut node.op {
-            *pattern = Pattern::causal(count as u32, count as u32);
+        if let Op::Attention { pattern, window, .. } = &mut node.op {
+            *pattern = looked_back(count, *window);
         }
     }
 }

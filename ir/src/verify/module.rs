@@ -52,7 +52,10 @@ pub(super) fn check_weights(module: &Module, limits: &Limits, faults: &mut Vec<F
 /// The weight that an op reads.
 fn weight(op: &Op) -> Option<u32> {
     match op {
-        Op::Linear { weight, .. } | Op::AddWeight { weight, .. } | Op::AddRow { weight, .. } => Some(weight.0),
+        Op::Linear { weight, .. }
+        | Op::AddWeight { weight, .. }
+        | Op::AddRow { weight, .. }
+        | Op::AddBand { weight, .. } => Some(weight.0),
         _ => None,
     }
 }

@@ -143,7 +143,9 @@ fn weights(program: &Program, faults: &mut Vec<Fault>) {
     for (i, instr) in program.instrs.iter().enumerate() {
         let (weight, is_product) = match instr.op {
             Op::Linear { weight, .. } => (weight.index(), true),
-            Op::AddWeight { weight, .. } | Op::AddRow { weight, .. } => (weight.index(), false),
+            Op::AddWeight { weight, .. } | Op::AddRow { weight, .. } | Op::AddBand { weight, .. } => {
+                (weight.index(), false)
+            }
             _ => continue,
         };
         // An undefined weight is a fault of types.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 /// Runs a program of one input and returns every value by its index.
 fn values(source: &str, inputs: &[Vec<i64>], weights: &[Vec<i64>], publics: &[u32]) -> HashMap<u32, Vec<i64>> {
+    let weights = &weights.to_vec();
     let p = parse(source).unwrap_or_else(|e| panic!("{e}"));
     verify(&p, &Limits::default()).unwrap_or_else(|f| panic!("{}", f[0]));
     let mut all = HashMap::new();
@@ -133,7 +134,7 @@ program @wave {
             got = y.to_vec()
         }
     };
-    eval_with(&p, Arguments { inputs: &inputs, weights: &[], publics: &[] }, visit).unwrap();
+    eval_with(&p, Arguments { inputs: &inputs, weights: &Vec::<Vec<i64>>::new(), publics: &[] }, visit).unwrap();
     let s = series::Series::new(&p.tables[0].table, 12);
     for (x, &got) in got.iter().enumerate() {
         let t = std::f64::consts::TAU * x as f64 / 4096.0;
@@ -179,7 +180,7 @@ program @claims {
     )
     .unwrap();
     let inputs = [vec![255, 256, -255, -256]];
-    let got = eval(&p, Arguments { inputs: &inputs, weights: &[], publics: &[] }).unwrap();
+    let got = eval(&p, Arguments { inputs: &inputs, weights: &Vec::<Vec<i64>>::new(), publics: &[] }).unwrap();
     assert_eq!(got.broken_claims, [(Value(1), 2)]);
 }
 
@@ -187,7 +188,7 @@ program @claims {
 fn every_op_runs() {
     let p = every_op();
     let inputs = [vec![0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0]];
-    let weights = [
+    let weights = vec![
         (0..20).map(|i| i * 100 - 1000).collect(),
         vec![1, 2, 3, 4],
         vec![5, -6, 7, -8, 9, -10, 11, -12],
@@ -237,7 +238,7 @@ schedule @{name} {{
     verify_module(&module, &Limits::default()).unwrap_or_else(|f| panic!("{}", f[0]));
     let mut session = Session::default();
     let mut step = |entry: usize, x: &[i64], publics: [u32; 3]| {
-        let arguments = Arguments { inputs: &[x.to_vec()], weights: &[], publics: &publics };
+        let arguments = Arguments { inputs: &[x.to_vec()], weights: &Vec::<Vec<i64>>::new(), publics: &publics };
         session.step(&entries[entry], arguments).map(|e| e.outputs.concat())
     };
     // Rows [1,2] and [3,4] of the first head, [5,6] and [7,8] of the second.

@@ -7,10 +7,10 @@
 use ir::bytecode::Module;
 use ir::noise::NOISE_BOUND;
 use ir::program::Encoding;
+use ir::slots::{POSITION, Slots};
 use ir::{Op, Party, Program, Scale};
 
 use super::material::frames;
-use crate::inputs::{POSITION, PROMPT};
 
 /// Name of the input for noise.
 const NOISE: &str = "noise";
@@ -245,17 +245,13 @@ fn slots(program: &Program) -> Option<usize> {
 
 /// The values of an entry's public numbers at a step.
 fn publics(program: &Program, prompt: usize, prefill: usize, number: u32) -> Result<Vec<u32>, String> {
-    let number = number as usize;
-    let value = |name: &str| match name {
-        POSITION => Some(prompt - 1 + number),
-        PROMPT => Some(prompt),
-        "prefill" => Some(prefill),
-        "used" => Some(prefill + number),
-        _ => None,
-    };
+    let fits = |n: usize| u32::try_from(n).map_err(|_| format!("entry `{}`: too many slots", program.name));
+    let (prompt, prefill) = (fits(prompt)?, fits(prefill)?);
+    let used = prefill.checked_add(number).ok_or_else(|| format!("entry `{}`: too many slots", program.name))?;
+    let slots = Slots { prompt, prefill, used };
     let one = |public: &ir::program::Public| {
-        value(&public.name)
-            .and_then(|value| u32::try_from(value).ok())
+        slots
+            .public(&public.name)
             .ok_or_else(|| format!("entry `{}`: unknown public number `{}`", program.name, public.name))
     };
     program.publics.iter().map(one).collect()

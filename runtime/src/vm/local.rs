@@ -48,6 +48,23 @@ pub(super) fn local(machine: &Machine, values: &mut Values, op: &Op, frees: &[Va
                 ring::broadcast(values.share(*x), &row, u64::wrapping_add)
             }
         },
+        Op::AddBand { x, weight, index } => match machine.role {
+            Role::Client(_) => values.consume(*x, frees),
+            Role::Server(weights) => {
+                let shape = dimensions(&program.weights[weight.index()].shape);
+                let mut held = Tensor::zeros(&shape);
+                weights.integers(*weight).copy_to(0, &mut held.data);
+                let mut share = values.consume(*x, frees);
+                let (n, c, at) = (shape[1], share.shape[1], machine.public(*index));
+                for (i, row) in share.data.chunks_exact_mut(c).enumerate() {
+                    let held = &held.data[i % shape[0] * n..][..n];
+                    for (j, x) in row.iter_mut().enumerate().take(at + 1).filter(|(j, _)| at - j < n) {
+                        *x = x.wrapping_add(held[at - j]);
+                    }
+                }
+                share
+            }
+        },
         Op::MulRow { x, table, index } => {
             ring::broadcast(values.share(*x), &machine.constant_row(*table, machine.public(*index)), u64::wrapping_mul)
         }

@@ -14,7 +14,7 @@ mod softmax;
 mod source;
 mod unary;
 
-pub use attention::for_scores;
+pub use attention::{HeadScores, for_scores, windowed};
 
 use super::kernel::View;
 use super::shape::{Operands, Typed};

@@ -1,0 +1,160 @@
+//! Runs a compiled program in the clear, bit for bit as two parties would (but for the rounding of `down`).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use ir::eval::{Arguments, Session, Weights};
+use ir::program::{Encoding, Input, WeightDecl};
+use ir::weights::decode_values;
+use ir::{Program, Value};
+use ndarray::{ArrayD, IxDyn};
+
+use crate::diagnostic::{Code, Diagnostic};
+use crate::emit;
+use crate::graph::{Tensor, kernel};
+use crate::pipeline::Compiled;
+use crate::samples::Arrays;
+
+/// The entries of a program and their weights.
+pub struct Exact<'a> {
+    /// Scheduled.
+    pub entries: &'a [Program],
+    weights: Box<dyn Weights + 'a>,
+}
+
+/// What a run in the clear gave.
+pub struct Outcome {
+    /// Outputs by name, real values.
+    pub outputs: Vec<(String, ArrayD<f32>)>,
+    /// How many elements left their tables, as a run would tell; none if the program does not count them.
+    pub outside: Option<i64>,
+    /// Openings whose elements left their claims, and how many did.
+    pub broken: Vec<(Value, usize)>,
+}
+
+/// Weights of a compilation that is still in memory, encoded when they are read.
+struct Encoded<'a> {
+    declared: &'a [WeightDecl],
+    values: &'a [Arc<ArrayD<f32>>],
+}
+
+impl Weights for Encoded<'_> {
+    fn count(&self) -> usize {
+        self.declared.len()
+    }
+
+    fn elements(&self, index: usize) -> usize {
+        self.values[index].len()
+    }
+
+    fn weight(&self, index: usize) -> Cow<'_, [i64]> {
+        Cow::Owned(emit::integers(&self.values[index], self.declared[index].scale))
+    }
+}
+
+/// Weights of a `.ssw` file that belongs to the program.
+struct Stored<'a> {
+    declared: &'a [WeightDecl],
+    file: ir::weights::Weights<'a>,
+}
+
+impl Weights for Stored<'_> {
+    fn count(&self) -> usize {
+        self.declared.len()
+    }
+
+    fn elements(&self, index: usize) -> usize {
+        self.declared[index].shape.elements().map_or(usize::MAX, |n| n as usize)
+    }
+
+    fn weight(&self, index: usize) -> Cow<'_, [i64]> {
+        let (tensor, bytes) = self.file.tensor(&self.declared[index].name).expect("the file belongs to the program");
+        decode_values(tensor.element, bytes).collect()
+    }
+}
+
+impl<'a> Exact<'a> {
+    /// Of a compilation.
+    pub fn of(compiled: &'a Compiled) -> Exact<'a> {
+        let declared = compiled.schedules.first().map_or(&[][..], |entry| &entry.weights);
+        Exact { entries: &compiled.schedules, weights: Box::new(Encoded { declared, values: compiled.weights() }) }
+    }
+
+    /// Of the entries of a module and its `.ssw` file, whose header was checked against it.
+    pub fn stored(entries: &'a [Program], file: ir::weights::Weights<'a>) -> Exact<'a> {
+        let declared = entries.first().map_or(&[][..], |entry| &entry.weights);
+        Exact { entries, weights: Box::new(Stored { declared, file }) }
+    }
+
+    /// Runs the first entry by itself; its public numbers take their last values.
+    pub fn run(&self, sample: &Arrays) -> Result<Outcome, Diagnostic> {
+        let publics: Vec<u32> = self.entries[0].publics.iter().map(|p| p.bound - 1).collect();
+        self.step(&mut Session::default(), 0, sample, &publics, &mut |_, _| {})
+    }
+
+    /// Runs an entry as the next step of a session and shows every value to `visit`. The arrays of `sample` have the shapes
+    /// of the entry's inputs; one that is called `noise` may be missing, and is zeros.
+    pub fn step(
+        &self,
+        session: &mut Session,
+        entry: usize,
+        sample: &Arrays,
+        publics: &[u32],
+        visit: &mut dyn FnMut(Value, &[i64]),
+    ) -> Result<Outcome, Diagnostic> {
+        let program = &self.entries[entry];
+        let inputs = program.inputs.iter().map(|input| encode(input, sample)).collect::<Result<Vec<_>, _>>()?;
+        let arguments = Arguments { inputs: &inputs, weights: &*self.weights, publics };
+        let evaluation = session.step_with(program, arguments, visit).map_err(|e| {
+            Diagnostic::new(Code::InputValue, "the program cannot run on this input").because(format!("{e}."))
+        })?;
+        let outputs = program.instrs.iter().filter_map(|instr| match instr.op {
+            ir::Op::Reveal { x, output, .. } => Some((program.ty(x).scale, output)),
+            _ => None,
+        });
+        let mut outputs: Vec<(ir::Scale, ir::OutputId)> =
+            outputs.filter(|(_, output)| program.outside() != Some(*output)).collect();
+        outputs.sort_by_key(|(_, output)| output.index());
+        let outputs = outputs.into_iter().map(|(scale, output)| {
+            let unit = f64::from(scale).exp2();
+            let declared = &program.outputs[output.index()];
+            let values = evaluation.outputs[output.index()].iter().map(|&v| (v as f64 / unit) as f32).collect();
+            let shape: Vec<usize> = declared.shape.0.iter().map(|&d| d as usize).collect();
+            let array = ArrayD::from_shape_vec(IxDyn(&shape), values).expect("an output has its declared shape");
+            (declared.name.clone(), array)
+        });
+        let outside = evaluation.outside(program);
+        Ok(Outcome { outputs: outputs.collect(), outside, broken: evaluation.broken_claims })
+    }
+}
+
+/// An input as integers, as the client encodes it.
+fn encode(input: &Input, sample: &Arrays) -> Result<Vec<i64>, Diagnostic> {
+    let fault = |why: String| {
+        Diagnostic::new(Code::CalibrationArrays, format!("array \"{}\" does not fit the program", input.name))
+            .because(format!("{why}."))
+    };
+    let array = match sample.get(&input.name) {
+        Some(array) => array,
+        None if input.name == crate::lower::argmax::NOISE => {
+            return Ok(vec![0; input.ty.shape.elements().map_or(0, |n| n as usize)]);
+        }
+        None => return Err(fault("there is no such array".to_owned())),
+    };
+    if array.shape().iter().map(|&d| d as u32).ne(input.shape.0.iter().copied()) {
+        return Err(fault(format!("it has shape {:?}, the program takes {:?}", array.shape(), input.shape.0)));
+    }
+    match input.encoding {
+        Encoding::OneHot { classes } => {
+            let Tensor::I64(ids) = array else { return Err(fault("it holds no integers".to_owned())) };
+            if let Some(id) = ids.iter().find(|id| !(0..i64::from(classes)).contains(*id)) {
+                return Err(fault(format!("{id} is not an id below {classes}")));
+            }
+            Ok(ids.iter().flat_map(|&id| (0..i64::from(classes)).map(move |c| i64::from(c == id))).collect())
+        }
+        Encoding::Fixed => {
+            let unit = f64::from(input.ty.scale).exp2();
+            Ok(kernel::floats(array).iter().map(|&v| (f64::from(v) * unit).round() as i64).collect())
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! What is added to the scores of an attention, and which of them its masks keep.
+
+use std::sync::Arc;
+
+use ir::Pattern;
+use ndarray::{Array3, Array4, ArrayD, ArrayViewD, Axis, IxDyn, Slice};
+
+use super::super::{known, place};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::graph::ops::windowed;
+use crate::graph::{Bias, Graph, NodeId, Op, Tensor};
+
+/// Numbers below this one drop a score: masks in use are -1e4, -65504, -3.4e38 and -∞.
+const DROPS: f64 = -9.9e3;
+
+/// Sizes of the scores.
+#[derive(Clone, Copy)]
+pub struct Frame {
+    pub batch: usize,
+    pub heads: usize,
+    pub rows: usize,
+    pub columns: usize,
+    /// The scores of all heads of a row stand together: [batch, rows, heads, columns].
+    pub interleaved: bool,
+}
+
+/// A step between the product of q and k and the softmax, at a node of some shape.
+pub struct Step {
+    /// Dimensions of the scores there.
+    pub shape: Vec<usize>,
+    pub kind: Kind,
+}
+
+/// What a step does.
+pub enum Kind {
+    /// Numbers times `sign` are added; `factor` is what the sum is multiplied by later.
+    Added { numbers: NodeId, sign: f64, factor: f64 },
+    /// Scores where the condition is `keep`, else `other`.
+    Chosen { condition: NodeId, keep: bool, other: NodeId },
+}
+
+/// What all steps come to.
+pub struct Known {
+    pub pattern: Pattern,
+    /// See [`Op::Attention`].
+    pub window: Option<u32>,
+    pub bias: Option<KnownBias>,
+}
+
+/// Numbers that are added to the scores that the pattern keeps.
+pub struct KnownBias {
+    pub form: Bias,
+    pub numbers: ArrayD<f32>,
+    /// Name of the weight that they come from, or `None` if they are public.
+    pub weight: Option<String>,
+}
+
+/// A fault of the masks and biases of a softmax.
+fn refuse(graph: &Graph, id: NodeId, title: &str, why: String) -> Diagnostic {
+    Diagnostic::new(Code::Mask, title).at(place(graph, id)).because(why)
+}
+
+/// Takes all steps together.
+pub fn read(graph: &Graph, id: NodeId, frame: Frame, steps: &[Step]) -> Result<Known, Diagnostic> {
+    let mut kept = Array4::from_elem((1, 1, frame.rows, frame.columns), true);
+    let mut bias: Option<Array4<f64>> = None;
+    let mut weight = None;
+    for step in steps {
+        match step.kind {
+            Kind::Added { numbers, sign, factor } => {
+                let values = known::tensor(graph, numbers).ok_or_else(|| {
+                    refuse(
+                        graph,
+                        id,
+                        "attention mask is not made of numbers",
+                        "Booleans are added to the scores.".into(),
+                    )
+                })?;
+                let values = planes(graph, id, frame, &step.shape, (values * sign).view())?;
+                if let Some(value) = values.iter().find(|v| v.is_nan() || **v == f64::INFINITY) {
+                    let why = format!("{value} is added to a score.");
+                    return Err(refuse(
+                        graph,
+                        id,
+                        "attention mask holds a number that neither keeps nor drops a score",
+                        why,
+                    ));
+                }
+                let drops = values.mapv(|v| v <= DROPS);
+                kept = both(&kept, &drops, |kept, drops| kept && !drops);
+                let values = values.mapv(|v| if v <= DROPS { 0.0 } else { v * factor });
+                if values.iter().any(|&v| v != 0.0) {
+                    if let Op::Weight { name, .. } = &graph.node(numbers).op {
+                        weight.get_or_insert_with(|| name.clone());
+                    }
+                    bias = Some(bias.map_or(values.clone(), |bias| both(&bias, &values, |a, b| a + b)));
+                }
+            }
+            Kind::Chosen { condition, keep: wanted, other } => {
+                let Op::Const(value) = &graph.node(condition).op else {
+                    return Err(refuse(graph, id, "attention mask is not public", "Its condition is computed.".into())
+                        .help("bind the mask's input to a constant at compile time"));
+                };
+                let Tensor::Bool(condition) = &**value else { unreachable!("the verifier has seen a condition") };
+                let chosen = condition.mapv(|c| c == wanted);
+                let chosen = planes(graph, id, frame, &step.shape, chosen.view())?;
+                let dropped = match known::tensor(graph, other) {
+                    Some(other) => planes(graph, id, frame, &step.shape, other.view())?.mapv(|v| v <= DROPS),
+                    None => Array4::from_elem((1, 1, 1, 1), false),
+                };
+                if both(&chosen, &dropped, |chosen, dropped| !chosen && !dropped).iter().any(|&wrong| wrong) {
+                    let why = format!("A masked score is replaced by other than a number less than {DROPS}.");
+                    return Err(refuse(
+                        graph,
+                        id,
+                        "attention mask holds a number that neither keeps nor drops a score",
+                        why,
+                    ));
+                }
+                kept = both(&kept, &chosen, |kept, chosen| kept && chosen);
+            }
+        }
+    }
+    let pattern = pattern(graph, id, frame, &kept)?;
+    let bias = bias.map(|bias| whole_bias(graph, id, frame, &pattern, &bias, weight)).transpose()?.flatten();
+    let window = pattern.rows.iter().map(|&(from, to)| to - from).max().filter(|&window| {
+        let (rows, columns) = (pattern.rows.len() as u32, pattern.columns);
+        window < columns && rows <= columns && pattern == windowed(rows, columns, window)
+    });
+    Ok(Known { pattern, window, bias })
+}
+
+/// Numbers that broadcast to scores of a shape, as [batch, heads, rows, columns]; 1 in the place of an axis along which
+/// they do not change.
+fn planes<T: Clone>(
+    graph: &Graph,
+    id: NodeId,
+    frame: Frame,
+    shape: &[usize],
+    values: ArrayViewD<T>,
+) -> Result<Array4<T>, Diagnostic> {
+    let Frame { batch, heads, rows, columns, interleaved } = frame;
+    let full = values.broadcast(IxDyn(shape)).ok_or_else(|| {
+        let why = format!("{:?} is no mask of {rows}x{columns} scores.", values.shape());
+        refuse(graph, id, "attention mask of a wrong shape", why)
+    })?;
+    // Most masks are the same in all heads: those axes are looked at once.
+    let lead = shape.len().saturating_sub(2);
+    let mut full = full;
+    let alone = !interleaved && full.strides()[..lead].iter().zip(shape).all(|(&stride, &d)| stride == 0 || d == 1);
+    if alone {
+        (0..lead).for_each(|axis| full.slice_axis_inplace(Axis(axis), Slice::from(0..1)));
+    }
+    let (batch, heads) = if alone { (1, 1) } else { (batch, heads) };
+    let sizes = if interleaved { (batch, rows, heads, columns) } else { (batch, heads, rows, columns) };
+    let full = full.to_shape(sizes).expect("the frame is that of the scores").to_owned();
+    Ok(if interleaved { full.permuted_axes([0, 2, 1, 3]) } else { full })
+}
+
+/// Element by element, with broadcasting both ways.
+fn both<A: Clone, B: Clone, R>(a: &Array4<A>, b: &Array4<B>, f: impl Fn(A, B) -> R) -> Array4<R> {
+    let shape: Vec<usize> = (0..4).map(|axis| a.shape()[axis].max(b.shape()[axis])).collect();
+    let shape = [shape[0], shape[1], shape[2], shape[3]];
+    let (a, b) = (a.broadcast(shape).expect("1 or equal"), b.broadcast(shape).expect("1 or equal"));
+    ndarray::Zip::from(a).and(b).map_collect(|a, b| f(a.clone(), b.clone()))
+}
+
+/// The kept columns of each row.
+fn pattern(graph: &Graph, id: NodeId, frame: Frame, kept: &Array4<bool>) -> Result<Pattern, Diagnostic> {
+    let (rows, columns) = (frame.rows, frame.columns);
+    let kept = kept.broadcast([kept.shape()[0], kept.shape()[1], rows, columns]).expect("1 or equal");
+    let first = kept.index_axis(Axis(0), 0).index_axis_move(Axis(0), 0).to_owned();
+    if kept.outer_iter().any(|batch| batch.outer_iter().any(|plane| plane != first)) {
+        let why = "One program has one public pattern of kept scores per attention.".into();
+        return Err(refuse(graph, id, "attention mask differs between heads or batch elements", why)
+            .help("give every batch element the same padding, or compile for a batch of one"));
+    }
+    let mut ranges = Vec::with_capacity(rows);
+    for (i, row) in first.outer_iter().enumerate() {
+        let count = row.iter().filter(|&&k| k).count();
+        let from = row.iter().position(|&k| k).ok_or_else(|| {
+            let why = format!("Row {i} drops all {columns} columns.");
+            refuse(graph, id, "attention mask keeps no score of a row", why).help("pad prompts on the right")
+        })?;
+        if !row.iter().skip(from).take(count).all(|&k| k) {
+            let why = format!("Row {i} keeps {count} columns that are not one range.");
+            return Err(refuse(graph, id, "attention mask keeps scattered scores", why));
+        }
+        ranges.push((from as u32, (from + count) as u32));
+    }
+    Ok(Pattern { columns: columns as u32, rows: ranges })
+}
+
+/// The bias in its shortest form; `None` if it says nothing about kept scores.
+fn whole_bias(
+    graph: &Graph,
+    id: NodeId,
+    frame: Frame,
+    pattern: &Pattern,
+    bias: &Array4<f64>,
+    weight: Option<String>,
+) -> Result<Option<KnownBias>, Diagnostic> {
+    let shape = [bias.shape()[0], bias.shape()[1], frame.rows, frame.columns];
+    let bias = bias.broadcast(shape).expect("1 or equal");
+    let first = bias.index_axis(Axis(0), 0);
+    if bias.outer_iter().any(|batch| batch != first) {
+        let why = "One program has one bias of the scores per attention.".into();
+        return Err(refuse(graph, id, "bias of attention scores differs between batch elements", why)
+            .help("compile for a batch of one"));
+    }
+    let mut bias = first.to_owned();
+    // A number that all scores of a row have in common has no effect. Where there are such alone, as in front of what is
+    // linear in the position, they make scores large.
+    let causal = distances(&bias, pattern);
+    let mut relative = bias.clone();
+    for mut plane in relative.outer_iter_mut() {
+        for (mut row, &(_, to)) in plane.outer_iter_mut().zip(&pattern.rows) {
+            let last = row[to as usize - 1];
+            row.mapv_inplace(|v| v - last);
+        }
+    }
+    let by_distance = causal.or_else(|| distances(&relative, pattern));
+    // Slopes of a linear bias are a matter of architecture, wherever they are kept.
+    let weight = weight.filter(|_| !by_distance.as_ref().is_some_and(are_slopes));
+    if let Some(table) = by_distance {
+        let says_nothing = table.iter().all(|&v| v == 0.0);
+        let numbers = table.mapv(|v| v as f32).into_dyn();
+        return Ok((!says_nothing).then_some(KnownBias { form: Bias::Distances, numbers, weight }));
+    }
+    for mut plane in bias.outer_iter_mut() {
+        for (mut row, &(from, to)) in plane.outer_iter_mut().zip(&pattern.rows) {
+            let kept = from as usize..to as usize;
+            row.iter_mut().enumerate().filter(|(j, _)| !kept.contains(j)).for_each(|(_, v)| *v = 0.0);
+        }
+    }
+    let says_nothing = bias.iter().all(|&v| v == 0.0);
+    let numbers = bias.mapv(|v| v as f32).into_dyn();
+    Ok((!says_nothing).then_some(KnownBias { form: Bias::Scores, numbers, weight }))
+}
+
+/// The bias [heads, rows, columns] as [heads, columns], by the distance that a kept score looks back, if that decides.
+fn distances(bias: &Array3<f64>, pattern: &Pattern) -> Option<ndarray::Array2<f64>> {
+    let (heads, rows, columns) = bias.dim();
+    let before = columns.checked_sub(rows)?;
+    let greatest = bias.iter().fold(0f64, |m, v| m.max(v.abs()));
+    let mut table = ndarray::Array2::from_elem((heads, columns), f64::NAN);
+    for (plane, mut table) in bias.outer_iter().zip(table.outer_iter_mut()) {
+        for (i, &(from, to)) in pattern.rows.iter().enumerate() {
+            if to as usize > before + i + 1 {
+                return None;
+            }
+            for j in from as usize..to as usize {
+                let (value, seen) = (plane[[i, j]], &mut table[before + i - j]);
+                if seen.is_nan() {
+                    *seen = value;
+                } else if (*seen - value).abs() > 1e-5 * greatest {
+                    return None;
+                }
+            }
+        }
+    }
+    table.mapv_inplace(|v| if v.is_nan() { 0.0 } else { v });
+    Some(table)
+}
+
+/// Whether numbers by distance are those of a linear bias: -slope·distance, the slopes being powers of two as ALiBi has
+/// them.
+fn are_slopes(table: &ndarray::Array2<f64>) -> bool {
+    let heads = table.nrows();
+    let power = heads.next_power_of_two() / if heads.is_power_of_two() { 1 } else { 2 };
+    let slope = |h: usize| match h < power {
+        true => (-8.0 * (h + 1) as f64 / power as f64).exp2(),
+        false => (-8.0 * (2 * (h - power) + 1) as f64 / (2 * power) as f64).exp2(),
+    };
+    let mut wanted: Vec<f64> = (0..heads).map(slope).collect();
+    wanted.sort_by(f64::total_cmp);
+    if table.ncols() < 2 {
+        return false;
+    }
+    let mut found: Vec<f64> = table.column(1).iter().map(|v| -v).collect();
+    found.sort_by(f64::total_cmp);
+    let near = |a: f64, b: f64| (a - b).abs() <= 1e-3 * b.abs();
+    wanted.iter().zip(&found).all(|(&w, &f)| near(f, w))
+        && table.outer_iter().all(|row| {
+            // Beyond a window nothing is kept, so nothing is known.
+            row.iter().enumerate().all(|(d, &v)| v == 0.0 || near(v, row[1] * d as f64))
+        })
+}
+
+/// The numbers of a bias as a node. Layers that share one share its node.
+pub fn add_bias(graph: &mut Graph, bias: &KnownBias, origin: &str) -> NodeId {
+    let Some(name) = &bias.weight else {
+        return graph.push(Op::Const(Arc::new(Tensor::F32(bias.numbers.clone()))), &[], origin);
+    };
+    let name = format!("{name}, bias of scores");
+    let held = graph.dag.node_indices().find(|&id| match &graph.node(id).op {
+        Op::Weight { name: other, value } => other.starts_with(&name) && **value == bias.numbers,
+        _ => false,
+    });
+    held.unwrap_or_else(|| known::add_value(graph, &name, Arc::new(bias.numbers.clone())))
+}
