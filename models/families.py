@@ -38,11 +38,15 @@ warnings.filterwarnings("ignore")
 
 import numpy as np  # noqa: E402
 import onnxruntime  # noqa: E402
+import onnxruntime.capi.onnxruntime_pybind11_state  # noqa: E402
 import torch  # noqa: E402
+import torch._dynamo.config  # noqa: E402
 import transformers  # noqa: E402
 from optimum.exporters.onnx import model_configs, onnx_export_from_model  # noqa: E402
 
-logging.disable(logging.WARNING)
+logging.disable(logging.ERROR)
+# The masks of transformers are traced wrongly through this cache.
+torch._dynamo.config.fake_tensor_cache_enabled = False
 
 VOCABULARY, WIDTH, HEADS, LAYERS, INNER, CONTEXT = 100, 64, 4, 2, 128, 64
 ROWS, LENGTH, PAST = 40, 12, 8
@@ -160,13 +164,13 @@ FAMILIES = {
     "arcee": Family("arcee", grouped()),
     "glm": Family("glm", grouped(head_dim=16, partial_rotary_factor=0.5)),
     "starcoder2": Family("starcoder2", grouped(sliding_window=None), borrow="llama"),
-    "persimmon": Family("persimmon", text(partial_rotary_factor=0.5, qk_layernorm=True), borrow="llama"),
+    "persimmon": Family("persimmon", text(partial_rotary_factor=0.5, qk_layernorm=True), borrow="gpt_neox"),
     "mixtral": Family("mixtral", grouped(num_local_experts=4, num_experts_per_tok=2, sliding_window=None), borrow="mistral", cache=()),
     "qwen3_moe": Family("qwen3_moe", grouped(head_dim=16, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32), cache=()),
     "gpt_oss": Family("gpt_oss", grouped(head_dim=16, sliding_window=4, num_local_experts=2, num_experts_per_tok=1), cache=()),
     # Encoders of text.
     "bert": Family("bert", text(), (FEATURES, MASKED, TEXT_CLASS, TOKEN_CLASS, ANSWER), ALL, dynamo=(18, 23)),
-    "roberta": Family("roberta", text(), (MASKED, FEATURES, TEXT_CLASS), (14, 17, 20), dynamo=(18,)),
+    "roberta": Family("roberta", text(), (MASKED, FEATURES, TEXT_CLASS), (14, 17, 20)),
     "camembert": Family("camembert", text(), (FEATURES,), (17,)),
     "xlm_roberta": Family("xlm-roberta", text(), (FEATURES, TEXT_CLASS), (17, 18)),
     "distilbert": Family("distilbert", dict(dim=WIDTH, n_layers=LAYERS, n_heads=HEADS, hidden_dim=INNER, max_position_embeddings=CONTEXT,
@@ -193,16 +197,16 @@ FAMILIES = {
     "layoutlm": Family("layoutlm", text(max_2d_position_embeddings=64), (FEATURES,)),
     # Vision.
     "vit": Family("vit", vision(), (IMAGE_CLASS, FEATURES), ALL, dynamo=(18, 23)),
-    "deit": Family("deit", vision(), (IMAGE_CLASS, FEATURES), (14, 17)),
+    "deit": Family("deit", vision(architectures=["DeiTForImageClassification"]), (IMAGE_CLASS, FEATURES), (14, 17)),
     "beit": Family("beit", vision(use_relative_position_bias=True, use_mean_pooling=True, layer_scale_init_value=0.5), (IMAGE_CLASS,), (14, 17)),
-    "dinov2": Family("dinov2", vision(mlp_ratio=2), (FEATURES, IMAGE_CLASS), (17, 18)),
+    "dinov2": Family("dinov2", vision(mlp_ratio=2), (FEATURES, IMAGE_CLASS), (17, 18), borrow="vit"),
     "vit_msn": Family("vit_msn", vision(), (FEATURES,)),
     "data2vec_vision": Family("data2vec-vision", vision(layer_scale_init_value=0.5), (IMAGE_CLASS,)),
     "clip_vision": Family("clip_vision_model", vision(), (FEATURES,), (14, 17), auto=transformers.CLIPVisionModel),
     "siglip_vision": Family("siglip_vision_model", vision(), (FEATURES,), (17,), auto=transformers.SiglipVisionModel),
     "clip_text": Family("clip_text_model", text(bos_token_id=1, eos_token_id=2, pad_token_id=0), (FEATURES,), (14, 17), (), False, (18,),
                         auto=transformers.CLIPTextModel, borrow="clip_text"),
-    "siglip_text": Family("siglip_text_model", text(max_position_embeddings=LENGTH), (FEATURES,), (17,), auto=transformers.SiglipTextModel, borrow="siglip_text"),
+    "siglip_text": Family("siglip_text_model", text(), (FEATURES,), (17,), auto=transformers.SiglipTextModel, borrow="siglip_text"),
     "yolos": Family("yolos", vision(image_size=[IMAGE, IMAGE], num_detection_tokens=4), ("object-detection",), auto=transformers.AutoModelForObjectDetection),
     "swin": Family("swin", dict(image_size=IMAGE, patch_size=4, embed_dim=32, depths=[1, 1], num_heads=[2, 4], window_size=4), (IMAGE_CLASS,)),
     "convnext": Family("convnext", dict(image_size=IMAGE, hidden_sizes=[16, 32], depths=[1, 1], num_stages=2), (IMAGE_CLASS,)),
@@ -235,12 +239,14 @@ class ClipTextConfig(model_configs.BertOnnxConfig):
 
 
 class SiglipTextConfig(ClipTextConfig):
-    inputs = property(lambda self: {"input_ids": {0: "batch_size"}})
+    inputs = property(lambda self: {"input_ids": {0: "batch_size", 1: "sequence_length"}})
 
 
 BORROWED = {
     "llama": model_configs.LlamaOnnxConfig,
     "mistral": model_configs.MistralOnnxConfig,
+    "gpt_neox": model_configs.GPTNeoXOnnxConfig,
+    "vit": model_configs.ViTOnnxConfig,  # Optimum's own for DINOv2 asks the hub for a preprocessor.
     "clip_text": ClipTextConfig,
     "siglip_text": SiglipTextConfig,
 }
@@ -248,7 +254,9 @@ BORROWED = {
 
 def make(family: Family, task: str, eager: bool):
     """The model with weights that keep activations near 1, whatever the fan-in."""
-    config = transformers.AutoConfig.for_model(family.model_type, **family.settings)
+    # The text tower of SigLIP has a config that AutoConfig does not know.
+    config_class = getattr(family.auto, "config_class", None)
+    config = config_class(**family.settings) if config_class else transformers.AutoConfig.for_model(family.model_type, **family.settings)
     implementation = dict(attn_implementation="eager") if eager else {}
     cls = family.auto or AUTO[task]
     build = cls.from_config if hasattr(cls, "from_config") else cls._from_config
@@ -324,7 +332,14 @@ def encoder_length(model) -> int:
 
 
 def run(session, inputs: dict) -> dict:
-    return {o.name: x for o, x in zip(session.get_outputs(), session.run(None, inputs))}
+    names = [o.name for o in session.get_outputs()]
+    try:
+        return dict(zip(names, session.run(None, inputs)))
+    except onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument:
+        # PyTorch writes a RotaryEmbedding whose angles have one row, which onnxruntime takes for one row of data alone.
+        rows = range(len(next(iter(inputs.values()))))
+        singles = [session.run(None, {k: v[i : i + 1] for k, v in inputs.items()}) for i in rows]
+        return dict(zip(names, map(np.concatenate, zip(*singles))))
 
 
 def cached(first, model, rows: int, encoder: dict) -> dict:
@@ -344,9 +359,9 @@ def greedy(session, model) -> dict | None:
     tokens, margins = prompts, np.full(rows, np.inf)
     for _ in range(16):
         inputs = feeds(session, model, rows, tokens.shape[1], {}, seed=0) | {"input_ids": tokens}
-        logits = np.sort(run(session, inputs)["logits"][:, -1].astype(np.float64))
-        margins = np.minimum(margins, logits[:, -1] - logits[:, -2])
-        best = run(session, inputs)["logits"][:, -1].argmax(-1)
+        logits = run(session, inputs)["logits"][:, -1]
+        best, ranked = logits.argmax(-1), np.sort(logits)
+        margins = np.minimum(margins, ranked[:, -1] - ranked[:, -2])
         tokens = np.concatenate([tokens, best[:, None]], axis=1)
     chosen = np.argsort(-margins)[:4]
     return dict(prompts=prompts[chosen], tokens=tokens[chosen, 6:], margins=margins[chosen].astype(np.float32))
@@ -380,6 +395,8 @@ def export_optimum(model, family: Family, task: str, opset: int, folder: str) ->
         use = dict(use_past=True, use_past_in_inputs=True) if plain != task else {}
         more["custom_onnx_configs"] = {"model": BORROWED[family.borrow](model.config, task=plain, **use)}
         model.config.export_model_type = family.borrow
+    if family.model_type == "whisper":
+        more["nb_max_frames"] = 2 * model.config.max_source_positions
     onnx_export_from_model(model, folder, opset=opset, task=task, do_validation=False, **more)
 
 
@@ -390,7 +407,8 @@ class Plain(torch.nn.Module):
         super().__init__()
         self.model, self.names = model, names
 
-    def forward(self, *inputs):
+    def forward(self, first, second=None):
+        inputs = (first,) if second is None else (first, second)
         more = dict(use_cache=False) if getattr(self.model.config, "use_cache", None) is not None else {}
         out = self.model(**dict(zip(self.names, inputs)), return_dict=True, **more)
         return out.logits if hasattr(out, "logits") else out.last_hidden_state
@@ -406,7 +424,7 @@ def export_dynamo(model, task: str, opset: int, folder: str) -> None:
         shapes = [{0: dynamic, 1: dynamic}] * 2
     output = "logits" if task not in (FEATURES,) else "last_hidden_state"
     torch.onnx.export(Plain(model, names), tuple(inputs), os.path.join(folder, "model.onnx"), input_names=names, output_names=[output],
-                      dynamic_shapes=(tuple(shapes),), dynamo=True, opset_version=opset, external_data=False, verbose=False)
+                      dynamic_shapes=tuple(shapes), dynamo=True, opset_version=opset, external_data=False, verbose=False)
 
 
 def jobs(name: str, family: Family):
@@ -495,7 +513,7 @@ def main() -> None:
         return
     given.out.mkdir(parents=True, exist_ok=True)
     path = given.out / "failed.txt"
-    failed = dict(line.split("\t") for line in path.read_text().splitlines()) if path.exists() else {}
+    failed = dict(line.split("\t") for line in path.read_text().splitlines()) if path.exists() and given.only else {}
     for name, job in sorted(((n, j) for n, f in chosen.items() for j in jobs(n, f)), key=rank):
         work(name, chosen[name], job, given.out, failed)
         path.write_text("".join(f"{k}\t{v}\n" for k, v in sorted(failed.items())))

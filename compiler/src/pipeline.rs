@@ -19,7 +19,7 @@ use crate::graph::{DType, Graph, NodeId, Op, Tensor};
 use crate::lower::draft::Draft;
 use crate::lower::variant::Link;
 use crate::lower::{self, Context, Memo, Reveal, Rungs, Scales, Step};
-use crate::onnx::{self, Bindings, Imported, Sequence};
+use crate::onnx::{self, Bindings, Given, Imported, Sequence};
 use crate::pass::resize::{self, Positions};
 use crate::pass::{self, Logits, assign_width, centre_logits, group_channels};
 use crate::samples::{self, Worth};
@@ -31,6 +31,8 @@ pub struct Options {
     pub model: PathBuf,
     /// `--dim NAME=N`.
     pub dims: BTreeMap<String, usize>,
+    /// `--bind NAME=VALUE`: values of inputs that are public.
+    pub bind: BTreeMap<String, Bind>,
     /// Which positions' logits a language model computes.
     pub logits: Logits,
     /// An npz file with graph inputs by name, one sample a row.
@@ -49,6 +51,15 @@ pub struct Artifacts {
     pub weights: Vec<u8>,
 }
 
+/// A value for an input, as the command line has it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Bind {
+    /// A number, everywhere, or a count.
+    Given(Given),
+    /// An npy file.
+    File(PathBuf),
+}
+
 /// Everything that the stages made from the fused graph on; see [`import`] for the stage before it.
 pub struct Compiled {
     /// Name of the model, from its file.
@@ -59,8 +70,6 @@ pub struct Compiled {
     pub ranges: Ranges,
     /// What the calibration samples are worth.
     pub worth: Worth,
-    /// Number of samples that ranges come from.
-    pub samples: usize,
     /// Samples that took no part in calibration; none where they were made up or are few.
     pub held: Vec<samples::Arrays>,
     /// Which scales each node works with.
@@ -77,6 +86,8 @@ pub struct Compiled {
     pub reveal: Reveal,
     /// Public inputs, with the values that the program is compiled for.
     pub bound: BTreeMap<String, Tensor>,
+    /// What is assumed of the client's token ids, a sentence each.
+    pub assumed: Vec<String>,
     /// Facts for the program's users.
     metadata: BTreeMap<String, String>,
     /// What was lowered; all entries have its weights.
@@ -113,12 +124,14 @@ pub struct Front {
     pub generation: Option<(Plan, Positions)>,
     /// Public inputs, with the values that the program is compiled for.
     pub bound: BTreeMap<String, Tensor>,
+    /// What is assumed of the client's token ids, a sentence each.
+    pub assumed: Vec<String>,
 }
 
 /// Name and imported graph of a model, whether or not it can be fused.
 pub fn import(options: &Options) -> Result<(String, Imported), Diagnostic> {
     let shapes = options.calibrate.as_deref().map(samples::read).transpose()?.as_ref().map(samples::shapes);
-    let imported = onnx::import(&options.model, &bindings(options, &shapes.unwrap_or_default()))?;
+    let imported = onnx::import(&options.model, &bindings(options, &shapes.unwrap_or_default())?)?;
     Ok((name(options), imported))
 }
 
@@ -129,15 +142,15 @@ fn name(options: &Options) -> String {
 /// Reads a model and fuses it; `shapes` are those of inputs that are known, one row a sample.
 pub fn front(options: &Options, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Front, Diagnostic> {
     // Passes make new weights of old ones, so no copy of the imported graph is kept.
-    let Imported { graph: mut fused, bound, without_past, .. } =
-        onnx::import(&options.model, &bindings(options, shapes))?;
+    let Imported { graph: mut fused, bound, without_past, assumed, .. } =
+        onnx::import(&options.model, &bindings(options, shapes)?)?;
     pass::run_all(&mut fused, &pass::Options { logits: options.logits })?;
     if without_past {
         resize::one_by_one(&mut fused);
     }
     let generation =
         options.generation.as_ref().map(|wanted| prepare(&mut fused, wanted, options.logits)).transpose()?;
-    Ok(Front { fused, generation, bound })
+    Ok(Front { fused, generation, bound, assumed })
 }
 
 /// Compiles a model.
@@ -146,7 +159,7 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     let given = options.calibrate.as_deref().map(|path| samples::read(path).map(|a| (a, path))).transpose()?;
 
     let shapes = given.as_ref().map_or_else(BTreeMap::new, |given| samples::shapes(&given.0));
-    let Front { mut fused, generation, bound } = front(options, &shapes)?;
+    let Front { mut fused, generation, bound, assumed } = front(options, &shapes)?;
 
     let given = match given {
         Some((arrays, path)) => Some((samples::without_padding(&fused, arrays, &bound, path)?, path)),
@@ -159,8 +172,8 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         Some((arrays, path)) => samples::split(&looked_at, &arrays, path)?,
         None => samples::make_up(&looked_at),
     };
-    let worth = Worth::of(&samples, made_up);
     let held = if made_up { Vec::new() } else { samples::hold_back(&mut samples) };
+    let worth = Worth::of(&samples, made_up);
     let mut ranges = calibrate::run(&looked_at, &fused, &samples, worth.margin())?;
     ranges.thin = worth.is_thin();
     group_channels::run(&mut fused, &mut ranges);
@@ -184,6 +197,9 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     let plan = generation.map(|(plan, _)| plan);
     let mut metadata = companions::read(&options.model)?;
     metadata.insert("name".to_owned(), name.clone());
+    if !assumed.is_empty() {
+        metadata.insert("assumed".to_owned(), assumed.join("\n"));
+    }
     metadata.extend(plan.iter().map(|plan| ("context".to_owned(), plan.context.to_string())));
     if reveal == Reveal::Token {
         metadata.insert("noise_bound".to_owned(), ir::noise::NOISE_BOUND.to_string());
@@ -194,7 +210,6 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         fused,
         ranges,
         worth,
-        samples: samples.len(),
         held,
         rungs,
         programs,
@@ -202,6 +217,7 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         plan,
         reveal,
         bound,
+        assumed,
         metadata,
         draft: drafts.swap_remove(0),
     })
@@ -209,14 +225,24 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
 
 /// Sizes by what the user says, or what the calibration arrays have. For generation a calibration array says nothing: it
 /// is cut to windows of the context.
-fn bindings(options: &Options, shapes: &BTreeMap<String, Vec<usize>>) -> Bindings {
+fn bindings(options: &Options, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Bindings, Diagnostic> {
     let (sequence, input_shapes) = match &options.generation {
         None => (Sequence::Short, shapes.clone()),
         Some(Generation { max_context: None, .. }) => (Sequence::Context, BTreeMap::new()),
         Some(Generation { max_context: Some(size), .. }) => (Sequence::Of(*size), BTreeMap::new()),
     };
     let without_past = options.generation.is_some();
-    Bindings { dims: options.dims.clone(), sequence, without_past, input_shapes, ..Bindings::default() }
+    let values = options.bind.iter().map(|(name, value)| {
+        Ok((
+            name.clone(),
+            match value {
+                Bind::Given(given) => given.clone(),
+                Bind::File(path) => samples::read_npy(path)?.into(),
+            },
+        ))
+    });
+    let values = values.collect::<Result<_, Diagnostic>>()?;
+    Ok(Bindings { dims: options.dims.clone(), sequence, without_past, input_shapes, values, ..Bindings::default() })
 }
 
 /// Brings a fused graph to the context that is wanted, and decides the sizes of the entries.

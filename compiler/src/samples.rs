@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use ndarray::{ArrayD, Axis, IxDyn, OwnedRepr, Slice};
-use ndarray_npy::{NpzReader, ReadDataError, ReadNpyError, ReadNpzError, ReadableElement};
+use ndarray_npy::{NpzReader, ReadDataError, ReadNpyError, ReadNpyExt, ReadNpzError, ReadableElement};
 use py_literal::Value as PyValue;
 
 use crate::diagnostic::{Code, Diagnostic};
@@ -186,6 +186,36 @@ fn read_one(npz: &mut NpzReader<File>, name: &str) -> Result<Tensor, ReadNpzErro
     npz.by_name::<OwnedRepr<bool>, IxDyn>(name).map(Tensor::Bool)
 }
 
+/// Reads the array of an npy file, as [`read`] does.
+pub fn read_npy(path: &Path) -> Result<Tensor, Diagnostic> {
+    let bytes = std::fs::read(path).map_err(|e| {
+        Diagnostic::new(Code::FileUnreadable, format!("the array cannot be read: {e}")).at(path.display().to_string())
+    })?;
+    macro_rules! attempt {
+        ($($ty:ty => $make:expr),*) => {
+            $( match ArrayD::<$ty>::read_npy(&bytes[..]) {
+                Ok(array) => return Ok($make(array)),
+                Err(ReadNpyError::WrongDescriptor(_)) => {}
+                Err(e) => {
+                    return Err(Diagnostic::new(Code::BrokenArrays, format!("this is not a readable npy file: {e}"))
+                        .at(path.display().to_string())
+                        .help("write it with numpy.save(\"value.npy\", value)"));
+                }
+            } )*
+        };
+    }
+    attempt!(
+        i64 => Tensor::I64,
+        i32 => |a: ArrayD<i32>| Tensor::I64(a.mapv(i64::from)),
+        f32 => Tensor::F32,
+        f64 => |a: ArrayD<f64>| Tensor::F32(a.mapv(|v| v as f32)),
+        bool => Tensor::Bool
+    );
+    Err(Diagnostic::new(Code::BrokenArrays, "the elements of the array have a type that is not supported")
+        .at(path.display().to_string())
+        .help("write int64, int32, float32, float64 or bool"))
+}
+
 /// The bits of a float16, numpy's `f2`.
 #[derive(Clone, Copy)]
 struct Half(u16);
@@ -360,6 +390,21 @@ fn classes(graph: &Graph, input: NodeId) -> u64 {
 mod tests {
     use super::*;
 
+    #[test]
+    fn float16_is_read() {
+        // A stored archive of one array, as numpy.savez writes it: 1, -2 and the least subnormal number.
+        let header = format!("{:<117}\n", "{'descr': '<f2', 'fortran_order': False, 'shape': (3,), }");
+        let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+        npy.extend((header.len() as u16).to_le_bytes());
+        npy.extend(header.as_bytes());
+        npy.extend([0x00, 0x3c, 0x00, 0xc0, 0x01, 0x00]);
+        let mut reader = ndarray_npy::ReadNpyExt::read_npy(&npy[..]).map(|a: ArrayD<Half>| a.mapv(|v| half(v.0)));
+        assert_eq!(reader.as_mut().unwrap().as_slice().unwrap(), [1.0, -2.0, 5.9604645e-8]);
+        npy.pop();
+        let short: Result<ArrayD<Half>, _> = ndarray_npy::ReadNpyExt::read_npy(&npy[..]);
+        assert!(matches!(short, Err(ReadNpyError::MissingData)));
+    }
+
     fn worth(rows: &[&[i64]], made_up: bool) -> Worth {
         let sample =
             |row: &&[i64]| Arrays::from([("ids".to_owned(), Tensor::I64(from_vec(&[1, row.len()], row.to_vec())))]);
@@ -385,20 +430,5 @@ mod tests {
         assert_eq!(worth(&rows[..31], false).warnings().len(), 1);
         assert_eq!(worth(&rows[..10], false).margin(), 1.5);
         assert_eq!((worth(&rows, true).warnings().len(), worth(&rows, true).margin()), (1, 2.0));
-    }
-
-    #[test]
-    fn float16_is_read() {
-        // A stored archive of one array, as numpy.savez writes it: 1, -2 and the least subnormal number.
-        let header = format!("{:<117}\n", "{'descr': '<f2', 'fortran_order': False, 'shape': (3,), }");
-        let mut npy = b"\x93NUMPY\x01\x00".to_vec();
-        npy.extend((header.len() as u16).to_le_bytes());
-        npy.extend(header.as_bytes());
-        npy.extend([0x00, 0x3c, 0x00, 0xc0, 0x01, 0x00]);
-        let mut reader = ndarray_npy::ReadNpyExt::read_npy(&npy[..]).map(|a: ArrayD<Half>| a.mapv(|v| half(v.0)));
-        assert_eq!(reader.as_mut().unwrap().as_slice().unwrap(), [1.0, -2.0, 5.9604645e-8]);
-        npy.pop();
-        let short: Result<ArrayD<Half>, _> = ndarray_npy::ReadNpyExt::read_npy(&npy[..]);
-        assert!(matches!(short, Err(ReadNpyError::MissingData)));
     }
 }

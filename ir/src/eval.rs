@@ -287,7 +287,8 @@ impl Run<'_> {
             Op::AddBand { x, weight, index } => {
                 let [held, n] = program.weights[weight.index()].shape.0[..] else { unreachable!("verified") };
                 let (held, n, c) = (held as usize, n as usize, own.shape.0[1] as usize);
-                let (weight, at) = (&self.arguments.weights[weight.index()], self.arguments.publics[index.index()]);
+                let at = self.arguments.publics[index.index()];
+                let weight = self.arguments.weights.weight(weight.index());
                 let band = |row: usize, j: usize| {
                     let column = (at as usize).checked_sub(j).filter(|&column| column < n);
                     column.map_or(0, |column| weight[(row % held) * n + column])

@@ -24,10 +24,10 @@ pub struct Exact<'a> {
 
 /// What a run in the clear gave.
 pub struct Outcome {
-    /// Outputs by name, real values.
+    /// Outputs by name, real values, in the file's order.
     pub outputs: Vec<(String, ArrayD<f32>)>,
-    /// How many elements left their tables, as a run would tell; none if the program does not count them.
-    pub outside: Option<i64>,
+    /// Elements that left their tables, as the program itself counts them.
+    pub outside: u64,
     /// Openings whose elements left their claims, and how many did.
     pub broken: Vec<(Value, usize)>,
 }
@@ -112,8 +112,8 @@ impl<'a> Exact<'a> {
             ir::Op::Reveal { x, output, .. } => Some((program.ty(x).scale, output)),
             _ => None,
         });
-        let mut outputs: Vec<(ir::Scale, ir::OutputId)> =
-            outputs.filter(|(_, output)| program.outside() != Some(*output)).collect();
+        let counted = program.outside();
+        let mut outputs: Vec<_> = outputs.filter(|(_, output)| Some(*output) != counted).collect();
         outputs.sort_by_key(|(_, output)| output.index());
         let outputs = outputs.into_iter().map(|(scale, output)| {
             let unit = f64::from(scale).exp2();
@@ -123,7 +123,7 @@ impl<'a> Exact<'a> {
             let array = ArrayD::from_shape_vec(IxDyn(&shape), values).expect("an output has its declared shape");
             (declared.name.clone(), array)
         });
-        let outside = evaluation.outside(program);
+        let outside = evaluation.outside(program).map_or(0, i64::unsigned_abs);
         Ok(Outcome { outputs: outputs.collect(), outside, broken: evaluation.broken_claims })
     }
 }

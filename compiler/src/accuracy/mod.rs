@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use ir::Program;
 use ir::eval::Session;
+use ir::slots::Slots;
 use ndarray::{ArrayD, Axis, IxDyn, Slice};
 
 pub use exact::{Exact, Outcome};
@@ -406,12 +407,9 @@ fn input_name(graph: &Graph) -> &str {
 
 /// Values of an entry's public numbers at a step, as `ssvm` sets them.
 fn publics(program: &Program, prompt: usize, prefill: usize, number: usize) -> Vec<u32> {
-    let value = |name: &str| match name {
-        "position" => prompt - 1 + number,
-        "prompt" => prompt,
-        "prefill" => prefill,
-        "used" => prefill + number,
-        other => panic!("a program for generation has no public number {other:?}"),
+    let slots = Slots { prompt: prompt as u32, prefill: prefill as u32, used: (prefill + number) as u32 };
+    let value = |name: &str| {
+        slots.public(name).unwrap_or_else(|| panic!("a program for generation has no public number {name:?}"))
     };
-    program.publics.iter().map(|public| value(&public.name) as u32).collect()
+    program.publics.iter().map(|public| value(&public.name)).collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Call, Handler, One, Results, Writer, axis_of, dimension, fold, size};
-use crate::graph::kernel::from_vec;
+use crate::graph::kernel::{View, from_vec};
 use crate::graph::{DType, Op, Tensor};
 use crate::onnx::build::{Builder, Value};
 use crate::onnx::public;
@@ -16,6 +16,7 @@ pub(super) const TABLE: &[(&str, Handler)] = &[
     ("Scatter", scatter_elements),
     ("ScatterND", scatter_nd),
     ("TensorScatter", tensor_scatter),
+    ("Compress", compress),
     ("Concat", concat),
     ("Split", split),
     ("Slice", slice),
@@ -449,4 +450,23 @@ fn trilu(b: &mut Builder, c: &Call) -> Results {
     let ones = Tensor::F32(from_vec(plane, vec![1.0; size(plane)]));
     let kept = public::trilu(&ones.view(), k, upper)?;
     Ok(vec![c.write(b).mul(x, &Value::public(kept))?])
+}
+
+/// Places whose condition is true.
+fn compress(b: &mut Builder, c: &Call) -> Results {
+    let mut x = c.operand(0)?.clone();
+    let places: Vec<i64> = match c.operand(1)?.view() {
+        Some(View::Bool(a)) => a.iter().zip(0..).filter(|(kept, _)| **kept).map(|(_, at)| at).collect(),
+        _ => return Err("its condition is not public".into()),
+    };
+    let mut w = c.write(b);
+    let shape = w.shape(&x);
+    let axis = match c.attribute("axis").and_then(|a| a.i) {
+        Some(axis) => axis_of(axis, shape.len())?,
+        None => {
+            x = w.reshape(&x, &[size(&shape)])?;
+            0
+        }
+    };
+    Ok(vec![take(&mut w, &x, axis, &places)?])
 }
