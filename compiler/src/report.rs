@@ -31,7 +31,7 @@ pub fn compiled(compiled: &Compiled, program: (&Path, u64), weights: (&Path, u64
     let _ = writeln!(
         out,
         "calibrated on {} {}; fractional bits: weights {}, normalised rows {}, products {}, queries {}, residual {}",
-        compiled.samples,
+        compiled.worth.samples,
         if compiled.worth.made_up { "made-up inputs" } else { "inputs" },
         s.weight,
         s.normalised,

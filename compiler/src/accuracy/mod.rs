@@ -29,7 +29,6 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::entries::{Entry, Plan};
 use crate::graph::{self, DType, Graph, NodeId, Op, Tensor, kernel};
 use crate::layers::Layers;
-use crate::lower::outside::PROMPT;
 use crate::pass::resize::{self, Positions};
 use crate::pipeline::Compiled;
 use crate::samples::Arrays;
