@@ -1,22 +1,22 @@
 //! How near the exact program of a language model comes to the float graph, on text that calibration has not seen.
 //!
-//! usage: cargo run --release -p sscc --example chat -- MODEL.onnx CALIBRATION.npz HELD_OUT.npz PROMPTS.json CONTEXT [NAME=SIZE ..]
+//! usage: cargo run --release -p sscc --example chat -- teacher-forced MODEL.onnx CALIBRATION.npz HELD_OUT.npz [NAME=SIZE ..]
+//!        cargo run --release -p sscc --example chat -- greedy MODEL.onnx CALIBRATION.npz PROMPTS.json CONTEXT
 //!
-//! Teacher-forced: rows of `input_ids` in HELD_OUT.npz in one pass each, the greatest logit at every position. Greedy:
-//! PROMPTS.json is a list of {"ids": [..], "tokens": [..]}, the ids of a prompt and the float model's greedy tokens, which
-//! a session of prefill and decode steps follows until it departs. NAME=SIZE bind open dimensions for the one pass, such as an
-//! empty past.
+//! Teacher-forced: rows of `input_ids` in HELD_OUT.npz in one pass each, the greatest logit at every position; NAME=SIZE
+//! bind open dimensions for that pass, such as an empty past. Greedy: PROMPTS.json holds [{"input_ids": [..],
+//! "tokens": [..]}, ..], the ids of a prompt and the float model's greedy tokens, which a session of prefill and decode
+//! steps follows until it departs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use ir::eval::{Arguments, Session};
-use ir::program::{Encoding, Program};
 use ndarray::{Array2, ArrayD, Axis};
 use ndarray_npy::NpzWriter;
 use sscc::accuracy::Exact;
 use sscc::entries::Generation;
+use sscc::exact::Model;
 use sscc::graph::{self, Tensor, kernel};
 use sscc::lower::Reveal;
 use sscc::lower::variant::Link;
@@ -26,17 +26,25 @@ use sscc::samples::{self, Arrays};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [model, calibration, held_out, prompts, context, dims @ ..] = &arguments[..] else {
-        eprintln!("usage: chat MODEL.onnx CALIBRATION.npz HELD_OUT.npz PROMPTS.json CONTEXT [NAME=SIZE ..]");
-        std::process::exit(2);
-    };
-    let context = context.parse().expect("CONTEXT is a number");
-    let dims = dims.iter().map(|dim| {
-        let (name, size) = dim.split_once('=').expect("NAME=SIZE");
-        (name.to_owned(), size.parse().expect("SIZE is a number"))
-    });
-    teacher_forced(Path::new(model), Path::new(calibration), Path::new(held_out), dims.collect());
-    greedy(Path::new(model), Path::new(calibration), Path::new(prompts), context);
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["teacher-forced", model, calibration, held_out, ref dims @ ..] => {
+            let dims = dims.iter().map(|dim| {
+                let (name, size) = dim.split_once('=').expect("NAME=SIZE");
+                (name.to_owned(), size.parse().expect("SIZE is a number"))
+            });
+            teacher_forced(Path::new(model), Path::new(calibration), Path::new(held_out), dims.collect());
+        }
+        ["greedy", model, calibration, prompts, context] => {
+            let context = context.parse().expect("CONTEXT is a number");
+            greedy(Path::new(model), Path::new(calibration), Path::new(prompts), context);
+        }
+        _ => {
+            eprintln!("usage: chat teacher-forced MODEL.onnx CALIBRATION.npz HELD_OUT.npz [NAME=SIZE ..]");
+            eprintln!("       chat greedy MODEL.onnx CALIBRATION.npz PROMPTS.json CONTEXT");
+            std::process::exit(2);
+        }
+    }
 }
 
 fn compile(options: &Options) -> Compiled {
@@ -87,7 +95,15 @@ fn teacher_forced(model: &Path, calibration: &Path, held_out: &Path, dims: BTree
     npz.finish().expect("an archive is written");
 
     let (model, calibrate) = (model.to_owned(), Some(path));
-    let options = Options { model, dims, logits: Logits::All, calibrate, link: Link::LAN, generation: None };
+    let options = Options {
+        model,
+        dims,
+        bind: BTreeMap::new(),
+        logits: Logits::All,
+        calibrate,
+        link: Link::LAN,
+        generation: None,
+    };
     let compiled = compile(&options);
     let exact = Exact::of(&compiled);
     let (mut equal, mut count, mut errors, mut broken) = (0, 0, Vec::new(), 0);
@@ -96,8 +112,8 @@ fn teacher_forced(model: &Path, calibration: &Path, held_out: &Path, dims: BTree
         let sample = Arrays::from([("input_ids".to_owned(), ids)]);
         let outcome = exact.run(&sample).unwrap_or_else(|e| panic!("{e}"));
         broken += outcome.broken.iter().map(|b| b.1).sum::<usize>();
-        for (origin, elements) in outcome.broken.iter().take(5) {
-            println!("  claim broken at {origin} by {elements}");
+        for (node, elements) in outcome.broken.iter().take(5) {
+            println!("  claim broken at {node} by {elements}");
         }
         let float = graph::eval::evaluate(&compiled.fused, &sample, None, &mut |_, _| {}).expect("it runs");
         let float: ArrayD<f32> = kernel::floats(&float[0].1);
@@ -133,53 +149,28 @@ fn greedy(model: &Path, calibration: &Path, prompts: &Path, context: usize) {
     let options = Options {
         model: model.to_owned(),
         dims: BTreeMap::new(),
+        bind: BTreeMap::new(),
         logits: Logits::Last,
         calibrate: Some(calibration.to_owned()),
         link: Link::LAN,
         generation: Some(generation),
     };
     let compiled = compile(&options);
-    let weights = compiled.encoded_weights();
+    let exact = Model::of(&compiled);
     let (mut texts, mut equal) = (0, 0);
     for prompt in prompts.as_array().expect("a list of prompts") {
-        let (ids, tokens) = (numbers(&prompt["ids"]), numbers(&prompt["tokens"]));
-        let mut session = Session::default();
-        let prefill = context / 2;
-        let mut padded = ids.clone();
-        padded.resize(prefill, 0);
-        let mut step = |entry: &Program, ids: &[i64], publics: &[(&str, usize)]| {
-            let inputs: Vec<Vec<i64>> = entry.inputs.iter().map(|input| encode(input, ids)).collect();
-            let value = |name: &str| publics.iter().find(|p| p.0 == name).expect("a public number").1 as u32;
-            let publics: Vec<u32> = entry.publics.iter().map(|p| value(&p.name)).collect();
-            let arguments = Arguments { inputs: &inputs, weights: &weights, publics: &publics };
-            let outcome = session.step(entry, arguments).expect("arguments fit");
-            let broken: usize = outcome.broken_claims.iter().map(|b| b.1).sum();
-            if broken > 0 {
-                println!("  {}: {broken} broken claims", entry.name);
-            }
-            outcome.outputs[0][0]
-        };
-        let mut got = vec![step(&compiled.schedules[0], &padded, &[("position", ids.len() - 1)])];
+        let (ids, tokens) = (numbers(&prompt["input_ids"]), numbers(&prompt["tokens"]));
+        let (mut session, step) = exact.begin(&ids, 0, &[]).unwrap_or_else(|e| panic!("{e}"));
+        let (mut got, mut broken) = (vec![step.values[0] as i64], step.broken);
         while got.len() < tokens.len() && got.last() == tokens.get(got.len() - 1) {
-            let position = ids.len() + got.len() - 1;
-            let used = prefill + got.len();
-            let publics = [("position", position), ("prompt", ids.len()), ("prefill", prefill), ("used", used)];
-            got.push(step(&compiled.schedules[1], &got[got.len() - 1..].to_vec(), &publics));
+            let step = session.next(got[got.len() - 1], &[]).unwrap_or_else(|e| panic!("{e}"));
+            got.push(step.values[0] as i64);
+            broken += step.broken;
         }
         texts += 1;
         equal += usize::from(got == tokens);
         let same = got.iter().zip(&tokens).take_while(|(a, b)| a == b).count();
-        println!("prompt {texts}: {same} of {} tokens equal", tokens.len());
+        println!("prompt {texts}: {same} of {} tokens equal, {broken} broken claims", tokens.len());
     }
     println!("greedy: {equal} of {texts} texts equal");
-}
-
-fn encode(input: &ir::program::Input, ids: &[i64]) -> Vec<i64> {
-    match input.encoding {
-        Encoding::OneHot { classes } => {
-            ids.iter().flat_map(|&id| (0..i64::from(classes)).map(move |c| i64::from(c == id))).collect()
-        }
-        // No noise: the greatest logit.
-        Encoding::Fixed => vec![0; input.ty.shape.elements().expect("a small shape") as usize],
-    }
 }

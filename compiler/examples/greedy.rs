@@ -77,6 +77,7 @@ fn check(model: &Path) -> (&'static str, String) {
     let options = Options {
         model: model.to_owned(),
         dims: BTreeMap::new(),
+        bind: BTreeMap::new(),
         logits: Logits::Last,
         calibrate: Some(path),
         link: Link::LAN,
@@ -91,7 +92,7 @@ fn check(model: &Path) -> (&'static str, String) {
         Ok(compiled) => compiled,
         Err(fault) => return ("refused", fault.to_string().replace('\n', " | ")),
     };
-    let exact = Model::new(&compiled.schedules, compiled.encoded_weights());
+    let exact = Model::of(&compiled);
     let (mut right, mut broken, mut first_wrong) = (0, 0, None);
     for (row, (prompt, tokens)) in prompts.outer_iter().zip(tokens.outer_iter()).enumerate() {
         let (mut generation, mut step) = exact.begin(&prompt.to_vec(), 0, &[]).expect("an entry for the prompt");

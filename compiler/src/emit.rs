@@ -158,25 +158,36 @@ fn range(values: &ArrayD<f32>, scale: Scale) -> Option<(i64, i64)> {
     (greatest.max(-least) < 62f64.exp2()).then_some((least as i64, greatest as i64))
 }
 
-/// The public inputs as the runtime reads them: JSON, shape and kind of content by name.
+/// Greatest public input whose elements are listed.
+const MAX_LISTED: usize = 1 << 12;
+
+/// The public inputs as the runtime reads them (`runtime/src/inputs.rs`): JSON, shape and content by name.
 fn describe(bound: &BTreeMap<String, graph::Tensor>) -> String {
-    let by_name: serde_json::Map<String, serde_json::Value> = bound
-        .iter()
-        .map(|(name, tensor)| (name.clone(), serde_json::json!({ "shape": tensor.shape(), "kind": kind(tensor) })))
-        .collect();
+    let by_name: serde_json::Map<String, serde_json::Value> =
+        bound.iter().map(|(name, tensor)| (name.clone(), content(tensor))).collect();
     serde_json::Value::Object(by_name).to_string()
 }
 
 /// What a public input holds.
-fn kind(tensor: &graph::Tensor) -> &'static str {
-    let graph::Tensor::I64(values) = tensor else { return "ones" };
-    let row = values.shape().last().copied().unwrap_or(1) as i64;
-    if values.iter().all(|&v| v == 1) {
-        "ones"
-    } else if values.iter().all(|&v| v == 0) {
-        "zeros"
+fn content(tensor: &graph::Tensor) -> serde_json::Value {
+    let values: Vec<f64> = match tensor {
+        graph::Tensor::F32(a) => a.iter().copied().map(f64::from).collect(),
+        graph::Tensor::I64(a) => a.iter().map(|&x| x as f64).collect(),
+        graph::Tensor::Bool(a) => a.iter().map(|&x| f64::from(u8::from(x))).collect(),
+    };
+    let shape = tensor.shape();
+    let row = shape.last().copied().unwrap_or(1).max(1);
+    let listed = values.len() <= MAX_LISTED && values.iter().all(|x| x.is_finite());
+    if values.iter().all(|&v| v == 1.0) {
+        serde_json::json!({ "shape": shape, "kind": "ones" })
+    } else if values.iter().all(|&v| v == 0.0) {
+        serde_json::json!({ "shape": shape, "kind": "zeros" })
+    } else if values.iter().enumerate().all(|(i, &v)| v == (i % row) as f64) {
+        serde_json::json!({ "shape": shape, "kind": "arange" })
+    } else if listed {
+        serde_json::json!({ "shape": shape, "kind": "values", "values": values })
     } else {
-        assert!(values.iter().zip(0..).all(|(&v, i)| v == i % row), "public inputs count, or are all ones or zeros");
-        "arange"
+        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        serde_json::json!({ "shape": shape, "kind": "hash", "blake3": blake3::hash(&bytes).to_hex().as_str() })
     }
 }

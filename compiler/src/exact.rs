@@ -6,6 +6,9 @@ use ir::eval::{Arguments, EvalError, Session};
 use ir::program::Encoding;
 use ir::slots::Slots;
 
+use crate::emit;
+use crate::pipeline::Compiled;
+
 /// Entries of a module for generation and the server's weights as integers.
 pub struct Model<'a> {
     entries: &'a [Program],
@@ -23,6 +26,8 @@ pub struct Generation<'a> {
 pub struct Step {
     /// Real values of the revealed output: the token, or logits.
     pub values: Vec<f32>,
+    /// Elements that left their tables, as the program counts them.
+    pub outside: u64,
     /// Elements of openings that left their claims.
     pub broken: usize,
 }
@@ -52,6 +57,14 @@ pub enum Fault {
 }
 
 impl<'a> Model<'a> {
+    /// Of a compilation.
+    pub fn of(compiled: &'a Compiled) -> Model<'a> {
+        let declared = compiled.schedules.first().map_or(&[][..], |entry| &entry.weights);
+        let weights = declared.iter().zip(compiled.weights());
+        let weights = weights.map(|(decl, value)| emit::integers(value, decl.scale)).collect();
+        Model::new(&compiled.schedules, weights)
+    }
+
     /// `weights` are those that the entries declare, as integers at their scales.
     pub fn new(entries: &'a [Program], weights: Vec<Vec<i64>>) -> Model<'a> {
         Model { entries, weights }
@@ -102,13 +115,14 @@ impl<'a> Model<'a> {
         let arguments = Arguments { inputs: &inputs, weights: &self.weights, publics: &publics };
         let got = session.step(program, arguments)?;
         let scale = program.instrs.iter().find_map(|instr| match instr.op {
-            ir::Op::Reveal { x, .. } => Some(program.ty(x).scale),
+            ir::Op::Reveal { x, output, .. } if output.index() == 0 => Some(program.ty(x).scale),
             _ => None,
         });
         let unit = f64::from(scale.unwrap_or(0)).exp2();
         let values = got.outputs.first().map_or(&[][..], |output| output).iter();
+        let outside = got.outside(program).map_or(0, i64::unsigned_abs);
         let broken = got.broken_claims.iter().map(|b| b.1).sum();
-        Ok(Step { values: values.map(|&v| (v as f64 / unit) as f32).collect(), broken })
+        Ok(Step { values: values.map(|&v| (v as f64 / unit) as f32).collect(), outside, broken })
     }
 }
 

@@ -19,10 +19,11 @@ use crate::graph::{DType, Graph, NodeId, Op, Tensor};
 use crate::lower::draft::Draft;
 use crate::lower::variant::Link;
 use crate::lower::{self, Context, Memo, Reveal, Rungs, Scales, Step};
-use crate::onnx::{self, Bindings, Imported, Sequence};
+use crate::onnx::{self, Bindings, Given, Imported, Sequence};
 use crate::pass::resize::{self, Positions};
 use crate::pass::{self, Logits, assign_width, centre_logits, group_channels};
-use crate::{companions, samples, schedule};
+use crate::samples::{self, Worth};
+use crate::{companions, schedule};
 
 /// What the user asked for.
 pub struct Options {
@@ -30,6 +31,8 @@ pub struct Options {
     pub model: PathBuf,
     /// `--dim NAME=N`.
     pub dims: BTreeMap<String, usize>,
+    /// `--bind NAME=VALUE`: values of inputs that are public.
+    pub bind: BTreeMap<String, Bind>,
     /// Which positions' logits a language model computes.
     pub logits: Logits,
     /// An npz file with graph inputs by name, one sample a row.
@@ -48,6 +51,15 @@ pub struct Artifacts {
     pub weights: Vec<u8>,
 }
 
+/// A value for an input, as the command line has it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Bind {
+    /// A number, everywhere, or a count.
+    Given(Given),
+    /// An npy file.
+    File(PathBuf),
+}
+
 /// Everything that the stages made from the fused graph on; see [`import`] for the stage before it.
 pub struct Compiled {
     /// Name of the model, from its file.
@@ -56,10 +68,8 @@ pub struct Compiled {
     pub fused: Graph,
     /// What calibration saw.
     pub ranges: Ranges,
-    /// Whether the calibration inputs were made up.
-    pub made_up: bool,
-    /// Number of calibration samples.
-    pub samples: usize,
+    /// What the calibration samples are worth.
+    pub worth: Worth,
     /// Samples that took no part in calibration; none where they were made up or are few.
     pub held: Vec<samples::Arrays>,
     /// Which scales each node works with.
@@ -78,6 +88,8 @@ pub struct Compiled {
     pub one_of_many: Option<(String, usize)>,
     /// Public inputs, with the values that the program is compiled for.
     pub bound: BTreeMap<String, Tensor>,
+    /// What is assumed of the client's token ids, a sentence each.
+    pub assumed: Vec<String>,
     /// Facts for the program's users.
     metadata: BTreeMap<String, String>,
     /// What was lowered; all entries have its weights.
@@ -120,12 +132,14 @@ pub struct Front {
     pub generation: Option<(Plan, Positions)>,
     /// Public inputs, with the values that the program is compiled for.
     pub bound: BTreeMap<String, Tensor>,
+    /// What is assumed of the client's token ids, a sentence each.
+    pub assumed: Vec<String>,
 }
 
 /// Name and imported graph of a model, whether or not it can be fused.
 pub fn import(options: &Options) -> Result<(String, Imported), Diagnostic> {
     let shapes = options.calibrate.as_deref().map(samples::read).transpose()?.as_ref().map(samples::shapes);
-    let imported = onnx::import(&options.model, &bindings(options, &shapes.unwrap_or_default()))?;
+    let imported = onnx::import(&options.model, &bindings(options, &shapes.unwrap_or_default())?)?;
     Ok((name(options), imported))
 }
 
@@ -136,15 +150,15 @@ fn name(options: &Options) -> String {
 /// Reads a model and fuses it; `shapes` are those of inputs that are known, one row a sample.
 pub fn front(options: &Options, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Front, Diagnostic> {
     // Passes make new weights of old ones, so no copy of the imported graph is kept.
-    let Imported { graph: mut fused, bound, without_past, .. } =
-        onnx::import(&options.model, &bindings(options, shapes))?;
+    let Imported { graph: mut fused, bound, without_past, assumed, .. } =
+        onnx::import(&options.model, &bindings(options, shapes)?)?;
     pass::run_all(&mut fused, &pass::Options { logits: options.logits })?;
     if without_past {
         resize::one_by_one(&mut fused);
     }
     let generation =
         options.generation.as_ref().map(|wanted| prepare(&mut fused, wanted, options.logits)).transpose()?;
-    Ok(Front { fused, generation, bound })
+    Ok(Front { fused, generation, bound, assumed })
 }
 
 /// Compiles a model.
@@ -153,8 +167,12 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     let given = options.calibrate.as_deref().map(|path| samples::read(path).map(|a| (a, path))).transpose()?;
 
     let shapes = given.as_ref().map_or_else(BTreeMap::new, |given| samples::shapes(&given.0));
-    let Front { mut fused, generation, bound } = front(options, &shapes)?;
+    let Front { mut fused, generation, bound, assumed } = front(options, &shapes)?;
 
+    let given = match given {
+        Some((arrays, path)) => Some((samples::without_padding(&fused, arrays, &bound, path)?, path)),
+        None => None,
+    };
     let made_up = given.is_none();
     let looked_at = everywhere(&fused, generation.as_ref().map(|g| &g.1), given.as_ref().map(|g| &g.0))?;
     let mut samples = match given {
@@ -162,8 +180,10 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         Some((arrays, path)) => samples::split(&looked_at, &arrays, path)?,
         None => samples::make_up(&looked_at),
     };
+    let worth = Worth::of(&samples, made_up);
     let held = if made_up { Vec::new() } else { samples::hold_back(&mut samples) };
-    let mut ranges = calibrate::run(&looked_at, &fused, &samples, if made_up { 2.0 } else { 1.0 })?;
+    let mut ranges = calibrate::run(&looked_at, &fused, &samples, worth.margin())?;
+    ranges.thin = worth.is_thin();
     group_channels::run(&mut fused, &mut ranges);
 
     let reveal = options.generation.as_ref().map_or(Reveal::Outputs, |wanted| wanted.reveal);
@@ -186,6 +206,9 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     let plan = generation.map(|(plan, _)| plan);
     let mut metadata = companions::read(&options.model)?;
     metadata.insert("name".to_owned(), name.clone());
+    if !assumed.is_empty() {
+        metadata.insert("assumed".to_owned(), assumed.join("\n"));
+    }
     metadata.extend(plan.iter().map(|plan| ("context".to_owned(), plan.context.to_string())));
     if reveal == Reveal::Token {
         metadata.insert("noise_bound".to_owned(), ir::noise::NOISE_BOUND.to_string());
@@ -195,8 +218,7 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         residual: lower::norm::residual_scale(&fused, &ranges),
         fused,
         ranges,
-        made_up,
-        samples: samples.len(),
+        worth,
         held,
         rungs,
         programs,
@@ -205,6 +227,7 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         reveal,
         one_of_many,
         bound,
+        assumed,
         metadata,
         draft: drafts.swap_remove(0),
     })
@@ -222,14 +245,24 @@ fn one_of_many(fused: &Graph) -> Option<(String, usize)> {
 
 /// Sizes by what the user says, or what the calibration arrays have. For generation a calibration array says nothing: it
 /// is cut to windows of the context.
-fn bindings(options: &Options, shapes: &BTreeMap<String, Vec<usize>>) -> Bindings {
+fn bindings(options: &Options, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Bindings, Diagnostic> {
     let (sequence, input_shapes) = match &options.generation {
         None => (Sequence::Short, shapes.clone()),
         Some(Generation { max_context: None, .. }) => (Sequence::Context, BTreeMap::new()),
         Some(Generation { max_context: Some(size), .. }) => (Sequence::Of(*size), BTreeMap::new()),
     };
     let without_past = options.generation.is_some();
-    Bindings { dims: options.dims.clone(), sequence, without_past, input_shapes, ..Bindings::default() }
+    let values = options.bind.iter().map(|(name, value)| {
+        Ok((
+            name.clone(),
+            match value {
+                Bind::Given(given) => given.clone(),
+                Bind::File(path) => samples::read_npy(path)?.into(),
+            },
+        ))
+    });
+    let values = values.collect::<Result<_, Diagnostic>>()?;
+    Ok(Bindings { dims: options.dims.clone(), sequence, without_past, input_shapes, values, ..Bindings::default() })
 }
 
 /// Brings a fused graph to the context that is wanted, and decides the sizes of the entries.

@@ -38,6 +38,7 @@ pub fn options(model: &Path, calibrate: Option<PathBuf>) -> Options {
     Options {
         model: model.to_owned(),
         dims: BTreeMap::new(),
+        bind: BTreeMap::new(),
         logits: Logits::Last,
         calibrate,
         link: Link::LAN,

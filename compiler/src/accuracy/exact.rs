@@ -24,8 +24,10 @@ pub struct Exact<'a> {
 
 /// What a run in the clear gave.
 pub struct Outcome {
-    /// Outputs by name, real values.
+    /// Outputs by name, real values, in the file's order.
     pub outputs: Vec<(String, ArrayD<f32>)>,
+    /// Elements that left their tables, as the program itself counts them.
+    pub outside: u64,
     /// ONNX nodes whose openings left their claims, and by how many elements.
     pub broken: Vec<(String, usize)>,
 }
@@ -109,7 +111,10 @@ impl<'a> Exact<'a> {
             ir::Op::Reveal { x, output, .. } => Some((program.ty(x).scale, output)),
             _ => None,
         });
-        let outputs = outputs.map(|(scale, output)| {
+        let counted = program.outside();
+        let mut outputs: Vec<_> = outputs.filter(|(_, output)| Some(*output) != counted).collect();
+        outputs.sort_by_key(|(_, output)| output.index());
+        let outputs = outputs.into_iter().map(|(scale, output)| {
             let unit = f64::from(scale).exp2();
             let declared = &program.outputs[output.index()];
             let values = evaluation.outputs[output.index()].iter().map(|&v| (v as f64 / unit) as f32).collect();
@@ -122,7 +127,8 @@ impl<'a> Exact<'a> {
             origin.map_or_else(String::new, |o| program.origins[o.index()].clone())
         };
         let broken = evaluation.broken_claims.iter().map(|(value, count)| (origin(value), *count)).collect();
-        Ok(Outcome { outputs: outputs.collect(), broken })
+        let outside = evaluation.outside(program).map_or(0, i64::unsigned_abs);
+        Ok(Outcome { outputs: outputs.collect(), outside, broken })
     }
 }
 

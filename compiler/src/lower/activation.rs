@@ -49,7 +49,8 @@ pub fn periods(ranges: &Ranges, id: NodeId, operand: NodeId) -> Vec<i8> {
     let bounds = ranges.bounds.get(&operand);
     let reach = |(channel, seen): (usize, &f64)| {
         let provable = bounds.map_or(f64::INFINITY, |b| b.channels[channel]);
-        (seen * MARGIN * ranges.margin).min(provable)
+        let calibrated = seen * MARGIN * ranges.margin;
+        if ranges.thin && provable.is_finite() { provable } else { calibrated.min(provable) }
     };
     let period = |reach: f64| ((reach * PERIOD).log2().ceil() as i8).clamp(LEAST_PERIOD_LOG2, GREATEST_PERIOD_LOG2);
     ranges.seen[&id].channels.iter().enumerate().map(reach).map(period).collect()

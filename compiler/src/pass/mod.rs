@@ -24,6 +24,7 @@ mod fuse_rotary;
 mod last_position;
 mod own_weights;
 pub mod resize;
+mod ride;
 mod simplify;
 
 /// For which positions a language model's logits are computed.
@@ -92,8 +93,10 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "simplify", makes: &[], run: simplify::run },
     Pass { name: "last_position", makes: &["logits of one position"], run: last_position::run },
     Pass { name: "fold_affine", makes: &["gains, shifts and factors beside linear layers"], run: fold_affine::run },
-    Pass { name: "fuse_qkv", makes: &["one product for queries, keys and values"], run: fuse_qkv::run },
+    Pass { name: "ride", makes: &["normalisations that the residual reads (post-norm)"], run: ride::run },
+    Pass { name: "fold_affine", makes: &[], run: fold_affine::run },
     Pass { name: "centre", makes: &[], run: centre::run },
+    Pass { name: "fuse_qkv", makes: &["one product for queries, keys and values"], run: fuse_qkv::run },
     Pass { name: "simplify", makes: &[], run: simplify::run },
     Pass { name: "own_weights", makes: &[], run: own_weights::run },
     Pass { name: "check_fused", makes: &[], run: check_fused::run },
