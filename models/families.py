@@ -16,8 +16,8 @@ For each NAME.onnx:
   NAME.io.npz      `in_INPUT` and `out_OUTPUT`, 40 rows each, 12 tokens a row, nothing padded
   NAME.json        family, opset, exporter, task; `dims`: sizes of the dimensions that are free, for one row; `cache`
   NAME.greedy.npz  for decoders: `prompts` [4, 6], `tokens` [4, 16] as onnxruntime continues them greedily (everything computed anew
-                   each time), `margins` [4]: the least distance to the second best token. Of 24 prompts those whose margins
-                   are the widest: a random net is often near a tie, where rounding decides.
+                   each time), `margins` [4]: the least distance to the second best token. Of 24 prompts those that do not just
+                   repeat a few tokens and whose margins are the widest: a random net is often near a tie, where rounding decides.
 A file that cannot be made is listed in failed.txt with the reason.
 """
 
@@ -262,6 +262,8 @@ def make(family: Family, task: str, eager: bool):
     build = cls.from_config if hasattr(cls, "from_config") else cls._from_config
     model = build(config, **implementation).eval()
     generator = torch.Generator().manual_seed(zlib.crc32(family.model_type.encode()))
+    # A decoder whose head is its embedding repeats the last token unless its layers drown the embedding.
+    embedding = 0.1 if task == GENERATION and model.config.tie_word_embeddings else 0.7
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
@@ -269,7 +271,7 @@ def make(family: Family, task: str, eager: bool):
                 # Gains stay near what they were, be that 1 or (Gemma) 0.
                 parameter.copy_(parameter.clamp(-2, 2) + 0.1 * noise)
             elif "embed" in name or name.endswith(("wte.weight", "wpe.weight", "shared.weight", "token")):
-                parameter.copy_(0.7 * noise)
+                parameter.copy_(embedding * noise)
             else:
                 parameter.copy_(noise / parameter[0].numel() ** 0.5)
     return model
@@ -363,7 +365,8 @@ def greedy(session, model) -> dict | None:
         best, ranked = logits.argmax(-1), np.sort(logits)
         margins = np.minimum(margins, ranked[:, -1] - ranked[:, -2])
         tokens = np.concatenate([tokens, best[:, None]], axis=1)
-    chosen = np.argsort(-margins)[:4]
+    varied = np.array([len(set(row[6:])) >= 6 for row in tokens])
+    chosen = np.lexsort((-margins, ~varied))[:4]
     return dict(prompts=prompts[chosen], tokens=tokens[chosen, 6:], margins=margins[chosen].astype(np.float32))
 
 

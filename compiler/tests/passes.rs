@@ -111,7 +111,8 @@ fn every_pass_has_snapshots() {
 #[test]
 fn refused() {
     insta::glob!("ir/refused/*.ssir", |path| {
-        let report = run_all(&mut load(path), &Options::default()).expect_err("it is refused");
+        let report = run_all(&mut load(path), &Options::default());
+        let report = report.expect_err(&format!("{} is refused", path.display()));
         insta::assert_snapshot!(report.to_string());
     });
 }

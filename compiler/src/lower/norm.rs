@@ -19,6 +19,9 @@ const KNOTS_PER_OCTAVE: u32 = 12;
 /// Sums of squares are taken this far beyond what was seen, either way.
 const SUM_MARGIN: f64 = 4.0;
 
+/// Proven sums of squares are those of real numbers; what is summed is rounded.
+const PROOF_SLACK: f64 = 1.01;
+
 /// The residual stream is kept at no less than this many fractional bits.
 const LEAST_RESIDUAL: Scale = 14;
 
@@ -63,7 +66,7 @@ pub fn lower(
     let square = factor * factor;
     let (mut lo, mut hi) = (seen.0 / margin * square, seen.1 * margin * square);
     if let Some(proof) = context.ranges.proven_squares.get(&id) {
-        (lo, hi) = (proof.0 * square, proof.1 * square);
+        (lo, hi) = (proof.0 * square / PROOF_SLACK, proof.1 * square * PROOF_SLACK);
     }
     let bound = context.claim(operand) * if centred { 1.0 } else { 2.0 };
     let scales = context.scales(id);

@@ -124,15 +124,15 @@ pub fn lower(context: &Context, draft: &mut Draft, values: &Values, id: NodeId) 
     let (least, greatest) = (row_max.0 - margin, row_max.1 + margin);
     let span = greatest - least + RESOLUTION + HEAD + GUARD + 2.0 * f64::from(STEP_LOG2).exp2();
     let exp = variant::pick(context.link, span, scores).ok_or_else(|| {
-        Diagnostic::new(Code::RowMaxima, "the row maxima of this attention spread too far")
+        let report = Diagnostic::new(Code::RowMaxima, "the row maxima of this attention spread too far")
             .at(format!("node \"{}\"", context.graph.node(id).origin))
             .because(format!(
                 "they lie between {:.0} and {:.0} nats in calibration; the widest exponential table covers {:.0}",
                 row_max.0,
                 row_max.1,
                 variant::EXP.iter().map(|v| v.reach).fold(0.0, f64::max)
-            ))
-            .help("calibrate with inputs like the ones that will be asked")
+            ));
+        super::unfit::what_helps(report, context.ranges, 0.0)
     })?;
     let grid = softmax::grid(least, greatest, exp);
 
