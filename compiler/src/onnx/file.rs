@@ -106,6 +106,14 @@ pub fn title(node: &NodeProto) -> String {
 
 /// Live nodes, operands first, ties by position in the file.
 fn order(graph: &GraphProto) -> Result<Vec<usize>, String> {
+    let inputs: Vec<&str> = graph.input.iter().map(|input| input.name()).collect();
+    let initializers: Vec<&str> = graph.initializer.iter().map(|tensor| tensor.name()).collect();
+    for (kind, names) in [("input", inputs), ("initializer", initializers)] {
+        let mut seen = HashSet::new();
+        if let Some(name) = names.into_iter().find(|name| !seen.insert(*name)) {
+            return Err(format!("{kind} `{name}` is declared twice."));
+        }
+    }
     let mut source: HashMap<&str, Option<usize>> = HashMap::new();
     for name in graph.input.iter().map(|i| i.name()).chain(graph.initializer.iter().map(|t| t.name())) {
         source.insert(name, None);
