@@ -348,9 +348,17 @@ fn sizes(
                 None if kind == Kind::Whole && !faults.is_empty() => {} // It follows from the missing one.
                 None => {
                     faults.entry(&dim.name).or_insert_with(|| {
-                        fault(Code::OpenDimension, format!("dimension `{}` has no size", dim.name))
-                            .because(format!("It is axis {} of input `{}`.", dim.axis, inputs[dim.input].name()))
-                            .help(format!("--dim {}=N", dim.name))
+                        let report = fault(Code::OpenDimension, format!("dimension `{}` has no size", dim.name))
+                            .because(format!("It is axis {} of input `{}`.", dim.axis, inputs[dim.input].name()));
+                        match kind {
+                            Kind::Past => report
+                                .help("--generate, for text token by token: sessions keep keys and values themselves")
+                                .help(format!(
+                                    "--dim {0}=0 for a pass without a past, --dim {0}=N for one with N tokens",
+                                    dim.name
+                                )),
+                            _ => report.help(format!("--dim {}=N", dim.name)),
+                        }
                     });
                 }
             }
