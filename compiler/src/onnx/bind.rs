@@ -353,10 +353,7 @@ fn sizes(
                         match kind {
                             Kind::Past => report
                                 .help("--generate, for text token by token: sessions keep keys and values themselves")
-                                .help(format!(
-                                    "--dim {0}=0 for a pass without a past, --dim {0}=N for one with N tokens",
-                                    dim.name
-                                )),
+                                .help(format!("--dim {}=N for one pass with N tokens in the cache", dim.name)),
                             _ => report.help(format!("--dim {}=N", dim.name)),
                         }
                     });
