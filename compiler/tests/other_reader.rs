@@ -103,8 +103,17 @@ fn tensor(ours: &proto::TensorProto, theirs: &onnx_protobuf::TensorProto) -> Sam
     })
 }
 
-fn value(ours: &proto::ValueInfoProto, theirs: &onnx_protobuf::ValueInfoProto) -> Same {
+/// A dimension's number or name.
+fn size(dim: &Option<onnx_protobuf::tensor_shape_proto::dimension::Value>) -> (Option<i64>, Option<&str>) {
     use onnx_protobuf::tensor_shape_proto::dimension::Value;
+    match dim {
+        Some(Value::DimValue(n)) => (Some(*n), None),
+        Some(Value::DimParam(name)) => (None, Some(name.as_str())),
+        _ => (None, None),
+    }
+}
+
+fn value(ours: &proto::ValueInfoProto, theirs: &onnx_protobuf::ValueInfoProto) -> Same {
     same("name", ours.name(), &theirs.name)?;
     let a = ours.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
     let b = theirs.type_.as_ref().filter(|t| t.has_tensor_type()).map(|t| t.tensor_type());
@@ -112,13 +121,7 @@ fn value(ours: &proto::ValueInfoProto, theirs: &onnx_protobuf::ValueInfoProto) -
     let a: Vec<(Option<i64>, Option<&str>)> = a
         .and_then(|a| a.shape.as_ref())
         .map_or_else(Vec::new, |s| s.dim.iter().map(|d| (d.dim_value, d.dim_param.as_deref())).collect());
-    let b: Vec<(Option<i64>, Option<&str>)> = b.and_then(|b| b.shape.as_ref()).map_or_else(Vec::new, |s| {
-        let dim = |d: &'_ _| match d {
-            Some(Value::DimValue(n)) => (Some(*n), None),
-            Some(Value::DimParam(name)) => (None, Some(name.as_str())),
-            _ => (None, None),
-        };
-        s.dim.iter().map(|d| dim(&d.value)).collect()
-    });
+    let b: Vec<(Option<i64>, Option<&str>)> =
+        b.and_then(|b| b.shape.as_ref()).map_or_else(Vec::new, |s| s.dim.iter().map(|d| size(&d.value)).collect());
     same("dimensions", a, b)
 }
