@@ -113,12 +113,12 @@ fn value(ours: &proto::ValueInfoProto, theirs: &onnx_protobuf::ValueInfoProto) -
         .and_then(|a| a.shape.as_ref())
         .map_or_else(Vec::new, |s| s.dim.iter().map(|d| (d.dim_value, d.dim_param.as_deref())).collect());
     let b: Vec<(Option<i64>, Option<&str>)> = b.and_then(|b| b.shape.as_ref()).map_or_else(Vec::new, |s| {
-        let dim = |d: &'_ _| match d {
+        let dims = s.dim.iter().map(|dim| match &dim.value {
             Some(Value::DimValue(n)) => (Some(*n), None),
             Some(Value::DimParam(name)) => (None, Some(name.as_str())),
             _ => (None, None),
-        };
-        s.dim.iter().map(|d| dim(&d.value)).collect()
+        });
+        dims.collect()
     });
     same("dimensions", a, b)
 }
