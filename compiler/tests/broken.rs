@@ -36,7 +36,7 @@ fn attempt(path: &Path, whole: bool) -> Result<Result<(), Diagnostic>, String> {
     };
     let start = Instant::now();
     let outcome = catch_unwind(AssertUnwindSafe(|| match whole {
-        true => pipeline::compile(&options).map(|_| ()),
+        true => pipeline::compile(&options).and_then(|compiled| compiled.artifacts()).map(|_| ()),
         false => pipeline::front(&options, &BTreeMap::new()).map(|_| ()),
     }));
     let outcome = outcome.map_err(|cause| {
