@@ -25,7 +25,7 @@ use crate::predict::rates::Speed;
 use crate::predict::{Cores, fit, reports};
 use crate::recipe::{self, Recipe};
 use crate::report::Place;
-use crate::{accuracy, companions, explore, graph, report};
+use crate::{accuracy, companions, explore, graph, report, supported};
 
 /// Compiles ONNX transformers to programs that two parties run on secret-shared values.
 #[derive(Parser)]
@@ -50,6 +50,8 @@ enum Command {
     Accuracy(Accuracy),
     /// Draw a program by layer and node, with owner, width, scale, protocol and cost of what flows between them
     Graph(GraphArgs),
+    /// List the operators, constructs and functions that are supported
+    Ops,
     /// Explain a code of a message: what it means, why, and ways out
     Explain {
         /// The code, as in SSC0102, ssc0102 or 102
@@ -256,6 +258,7 @@ pub fn main() -> ExitCode {
         Command::Cost(arguments) => cost(&arguments),
         Command::Accuracy(arguments) => accuracy(arguments),
         Command::Graph(arguments) => draw(&arguments),
+        Command::Ops => print(&supported::text()),
         Command::Explain { code } => explain(&code),
     };
     match outcome {
@@ -481,6 +484,12 @@ fn warn(compiled: &Compiled) {
         eprintln!(
             "warning: each step reveals all logits to the client, who can work out the last layer's weights from enough \
              of them\n  try: --reveal token"
+        );
+    }
+    if let Some((name, count)) = &compiled.one_of_many {
+        eprintln!(
+            "warning: of output \"{name}\" the last position alone is computed, and its {count} elements are no vocabulary; a \
+             classifier of every token needs all\n  try: --logits all"
         );
     }
     for assumption in &compiled.assumed {

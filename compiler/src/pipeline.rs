@@ -84,6 +84,8 @@ pub struct Compiled {
     pub plan: Option<Plan>,
     /// What the client learns.
     pub reveal: Reveal,
+    /// An output of which one position was picked, though its rows are no logits of the vocabulary: name and elements.
+    pub one_of_many: Option<(String, usize)>,
     /// Public inputs, with the values that the program is compiled for.
     pub bound: BTreeMap<String, Tensor>,
     /// What is assumed of the client's token ids, a sentence each.
@@ -95,6 +97,12 @@ pub struct Compiled {
 }
 
 impl Compiled {
+    /// The weights as integers, as the entries declare them. They take 8 bytes for each element.
+    pub fn encoded_weights(&self) -> Vec<Vec<i64>> {
+        let weights = self.schedules.first().map_or(&[][..], |entry| &entry.weights);
+        weights.iter().zip(&self.draft.weights).map(|(decl, value)| emit::integers(value, decl.scale)).collect()
+    }
+
     /// Real values of the weights, as the entries declare them.
     pub fn weights(&self) -> &[Arc<ArrayD<f32>>] {
         &self.draft.weights
@@ -172,8 +180,8 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         Some((arrays, path)) => samples::split(&looked_at, &arrays, path)?,
         None => samples::make_up(&looked_at),
     };
-    let held = if made_up { Vec::new() } else { samples::hold_back(&mut samples) };
     let worth = Worth::of(&samples, made_up);
+    let held = if made_up { Vec::new() } else { samples::hold_back(&mut samples) };
     let mut ranges = calibrate::run(&looked_at, &fused, &samples, worth.margin())?;
     ranges.thin = worth.is_thin();
     group_channels::run(&mut fused, &mut ranges);
@@ -194,6 +202,7 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     let schedules: Vec<Program> = programs.iter().map(schedule::run).collect();
     check(&schedules, "scheduling");
 
+    let one_of_many = generation.is_none().then(|| one_of_many(&fused)).flatten();
     let plan = generation.map(|(plan, _)| plan);
     let mut metadata = companions::read(&options.model)?;
     metadata.insert("name".to_owned(), name.clone());
@@ -216,11 +225,22 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         schedules,
         plan,
         reveal,
+        one_of_many,
         bound,
         assumed,
         metadata,
         draft: drafts.swap_remove(0),
     })
+}
+
+/// See [`Compiled::one_of_many`].
+fn one_of_many(fused: &Graph) -> Option<(String, usize)> {
+    let vocabulary = fused.order().into_iter().filter(|&id| fused.node(id).op == Op::Embed);
+    let vocabulary = vocabulary.map(|id| fused.node(fused.operands(id)[1]).shape[0]).max()?;
+    fused.order().into_iter().find(|&id| matches!(fused.node(id).op, Op::Pick { .. }))?;
+    let (name, id) = fused.outputs.first()?;
+    let elements = *fused.node(*id).shape.last()?;
+    (elements < vocabulary && fused.node(*id).shape.len() > 2).then(|| (name.clone(), elements))
 }
 
 /// Sizes by what the user says, or what the calibration arrays have. For generation a calibration array says nothing: it
@@ -319,13 +339,8 @@ fn lower_and_fit(
                 Context { step: entry.step, reveal, memo, ..Context::new(&entry.graph, ranges, &rungs, link) };
             let draft = lower::run(&context, drafts.last().map_or_else(Draft::default, Draft::beside))?;
             if let Some(&(origin, bound, scale)) = draft.unfit.first() {
-                return Err(Diagnostic::new(Code::LargeValue, "a value does not fit any ring")
-                    .at(format!("node \"{}\"", draft.program.origins[origin.index()]))
-                    .because(format!(
-                        "it may reach {bound:.3e}: {:.0} integer bits, {scale} fractional bits, a sign and a spare bit; a ring has 64",
-                        bound.log2().ceil()
-                    ))
-                    .help("look for outliers in the model's weights, or calibrate with inputs like the ones that will be asked"));
+                let name = &draft.program.origins[origin.index()];
+                return Err(lower::unfit::too_large(&entry.graph, ranges, name, bound, scale));
             }
             drafts.push(draft);
         }
@@ -354,13 +369,7 @@ fn lower_and_fit(
             let those: Vec<NodeId> = coarser.into_iter().filter(|&id| rungs.of(id) == least).collect();
             rungs.0.extend(those.into_iter().map(|id| (id, least.max(1) + 1)));
         } else {
-            return Err(Diagnostic::new(Code::Width, format!("`{}` needs more width than a ring has", overflow.op))
-                .at(format!("node \"{}\"", overflow.origin))
-                .because(format!(
-                    "its readers need {} bits at scale {}, even with the smallest scales that are worth having; a ring has 64",
-                    overflow.needed, overflow.scale
-                ))
-                .help("calibrate with inputs like the ones that will be asked: claims follow the ranges that were seen"));
+            return Err(lower::unfit::too_wide(graph, ranges, &overflow));
         }
     }
 }

@@ -33,6 +33,7 @@ fn attempt(path: &Path, whole: bool) -> Result<Result<(), Diagnostic>, String> {
         calibrate: None,
         link: Link::LAN,
         generation: None,
+        bind: BTreeMap::new(),
     };
     let start = Instant::now();
     let outcome = catch_unwind(AssertUnwindSafe(|| match whole {

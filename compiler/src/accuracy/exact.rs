@@ -28,8 +28,8 @@ pub struct Outcome {
     pub outputs: Vec<(String, ArrayD<f32>)>,
     /// Elements that left their tables, as the program itself counts them.
     pub outside: u64,
-    /// Openings whose elements left their claims, and how many did.
-    pub broken: Vec<(Value, usize)>,
+    /// ONNX nodes whose openings left their claims, and by how many elements.
+    pub broken: Vec<(String, usize)>,
 }
 
 /// Weights of a compilation that is still in memory, encoded when they are read.
@@ -88,8 +88,7 @@ impl<'a> Exact<'a> {
 
     /// Runs the first entry by itself; its public numbers take their last values.
     pub fn run(&self, sample: &Arrays) -> Result<Outcome, Diagnostic> {
-        let publics: Vec<u32> = self.entries[0].publics.iter().map(|p| p.bound - 1).collect();
-        self.step(&mut Session::default(), 0, sample, &publics, &mut |_, _| {})
+        self.step(&mut Session::default(), 0, sample, &last(&self.entries[0]), &mut |_, _| {})
     }
 
     /// Runs an entry as the next step of a session and shows every value to `visit`. The arrays of `sample` have the shapes
@@ -123,9 +122,19 @@ impl<'a> Exact<'a> {
             let array = ArrayD::from_shape_vec(IxDyn(&shape), values).expect("an output has its declared shape");
             (declared.name.clone(), array)
         });
+        let origin = |value: &Value| {
+            let origin = program.instrs[value.index()].origin;
+            origin.map_or_else(String::new, |o| program.origins[o.index()].clone())
+        };
+        let broken = evaluation.broken_claims.iter().map(|(value, count)| (origin(value), *count)).collect();
         let outside = evaluation.outside(program).map_or(0, i64::unsigned_abs);
-        Ok(Outcome { outputs: outputs.collect(), outside, broken: evaluation.broken_claims })
+        Ok(Outcome { outputs: outputs.collect(), outside, broken })
     }
+}
+
+/// The last values of an entry's public numbers.
+pub(super) fn last(program: &Program) -> Vec<u32> {
+    program.publics.iter().map(|public| public.bound - 1).collect()
 }
 
 /// An input as integers, as the client encodes it.

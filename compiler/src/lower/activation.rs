@@ -106,10 +106,13 @@ fn lower_group(
     let tolerance = TOLERANCE * (reach / NARROW).max(1.0);
     let find = || tables::choose_series(&even, -reach, reach, true, tolerance, &search).map(|choice| choice.table);
     let table = context.memo.table(format!("{f:?} {period_log2} {}", search.x_scale), find).ok_or_else(|| {
-        Diagnostic::new(Code::ActivationReach, format!("no series fits this {}", f.name()))
+        let report = Diagnostic::new(Code::ActivationReach, format!("no series fits this {}", f.name()))
             .at(format!("node \"{}\"", context.graph.node(id).origin))
-            .because(format!("some of its channels reach {:.1} in calibration", reach / MARGIN / context.ranges.margin))
-            .help("calibrate with inputs like the ones that will be asked")
+            .because(format!(
+                "some of its channels reach {:.1} in calibration",
+                reach / MARGIN / context.ranges.margin
+            ));
+        super::unfit::what_helps(report, context.ranges, 0.0)
     })?;
     let table = draft.table(f.name(), table);
     // The series reads a whole period, however narrow the claim.

@@ -77,6 +77,14 @@ const KINDS: &[Kind] = &[
         help: None,
     },
     Kind {
+        code: Code::Experts,
+        what: "a choice of the greatest",
+        operators: &["TopK"],
+        because: "Which elements are the greatest is secret, so nothing can be left out: a mixture of experts, whose router \
+                  this mostly is, would run all experts for each token.",
+        help: None,
+    },
+    Kind {
         code: Code::Recurrent,
         what: "a recurrent network",
         operators: &["LSTM", "GRU", "RNN", "com.microsoft.AttnLSTM"],
@@ -96,7 +104,11 @@ const KINDS: &[Kind] = &[
 pub fn refuse(model: &Model, refused: &Refused) -> Diagnostic {
     let Refused { operator, why, nodes } = *refused;
     let count = if nodes.len() == 1 { "1 node".to_string() } else { format!("{} nodes", nodes.len()) };
-    let kind = KINDS.iter().find(|kind| why.is_empty() && kind.operators.contains(&operator));
+    // A router spelt out in standard operators.
+    let routes = operator == "TopK"
+        && nodes.iter().all(|n| ["router", "moe", "expert", "gate", "mlp"].iter().any(|w| n.contains(w)));
+    let named = |kind: &&Kind| kind.operators.contains(&operator) || routes && kind.code == Code::Experts;
+    let kind = KINDS.iter().find(|kind| (why.is_empty() || routes) && named(kind));
     let (code, title) = match kind {
         Some(kind) => (kind.code, format!("{} ({count} of operator `{operator}`)", kind.what)),
         None if why.is_empty() => (Code::UnknownOperator, format!("operator `{operator}` is not supported ({count})")),

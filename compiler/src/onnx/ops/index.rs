@@ -17,6 +17,7 @@ pub(super) const TABLE: &[(&str, Handler)] = &[
     ("ScatterND", scatter_nd),
     ("TensorScatter", tensor_scatter),
     ("Compress", compress),
+    ("ReverseSequence", reverse_sequence),
     ("Concat", concat),
     ("Split", split),
     ("Slice", slice),
@@ -469,4 +470,23 @@ fn compress(b: &mut Builder, c: &Call) -> Results {
         }
     };
     Ok(vec![take(&mut w, &x, axis, &places)?])
+}
+
+/// The first elements of each batch element, as many as its length says, backwards.
+fn reverse_sequence(b: &mut Builder, c: &Call) -> Results {
+    let x = c.operand(0)?;
+    let shape = b.shape(x);
+    let (batch, time) = (axis_of(c.int("batch_axis", 1), shape.len())?, axis_of(c.int("time_axis", 0), shape.len())?);
+    let lengths = places(&c.integers(1)?, shape[time].saturating_add(1))?;
+    if lengths.len() != shape[batch] || batch == time {
+        return Err("its lengths do not fit its batch".into());
+    }
+    let mut w = c.write(b);
+    let mut parts = Vec::new();
+    for (n, &length) in lengths.iter().enumerate() {
+        let row = w.slice(x, batch, n, n + 1)?;
+        let ids: Vec<i64> = (0..shape[time] as i64).map(|i| if i < length { length - 1 - i } else { i }).collect();
+        parts.push(take(&mut w, &row, time, &ids)?);
+    }
+    Ok(vec![w.concat(batch, &parts)?])
 }

@@ -13,6 +13,7 @@ mod index;
 mod matmul;
 mod norm;
 mod reduce;
+mod resize;
 mod shape;
 
 use super::build::{Builder, Value};
@@ -51,6 +52,7 @@ const FAMILIES: &[(&str, &[(&str, Handler)])] = &[
     ("products", matmul::TABLE),
     ("attention", attention::TABLE),
     ("convolution", conv::TABLE),
+    ("resizing", resize::TABLE),
     ("shape", shape::TABLE),
     ("index", index::TABLE),
     ("constants", constant::TABLE),
