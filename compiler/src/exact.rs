@@ -1,10 +1,10 @@
 //! A generation in the clear: what the entries of a module give, step by step, with the integers of a private run up to the
 //! rounding of `down` and `series`.
 
-use ir::{OutputId, Program};
 use ir::eval::{Arguments, EvalError, Session};
 use ir::program::Encoding;
 use ir::slots::Slots;
+use ir::{OutputId, Program};
 
 use crate::emit;
 use crate::pipeline::Compiled;
