@@ -3,7 +3,7 @@
 use super::{Options, place};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::verify::check_fused;
-use crate::graph::{Function, Graph, NodeId, Op};
+use crate::graph::{Graph, NodeId, Op};
 
 /// Runs the check.
 pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
@@ -15,6 +15,11 @@ pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
             places.push(format!("{}: {}", place(graph, id), why(graph, id).unwrap_or(&fault)));
         }
     }
+    if places.is_empty() && graph.inputs.is_empty() {
+        return Err(Diagnostic::new(Code::NoProtocol, "nothing of this model is secret")
+            .because("No input is left that a client would keep to itself: every output is known when it is compiled.")
+            .help("run it in the clear, or bind fewer inputs"));
+    }
     if places.is_empty() {
         return Ok(());
     }
@@ -24,22 +29,9 @@ pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
 
 /// What an operation that is left was expected to be part of.
 fn why(graph: &Graph, id: NodeId) -> Option<&'static str> {
-    let reads = |wanted: fn(&Op) -> bool| graph.operands(id).iter().any(|&o| wanted(&graph.node(o).op));
-    Some(match graph.node(id).op {
-        Op::Mul | Op::Add if reads(|op| matches!(op, Op::Normalize { .. })) => {
-            "the gain or shift of a normalisation that others than linear layers read"
-        }
-        Op::Mul | Op::Div if reads(|op| matches!(op, Op::Const(_) | Op::Weight { .. })) => {
-            "a factor with no linear layer beside it to fold it into"
-        }
-        Op::Add if reads(|op| matches!(op, Op::Const(_) | Op::Weight { .. })) => {
-            "a summand with no linear layer beside it to fold it into"
-        }
-        Op::Softmax { .. } => "no attention around it",
-        Op::MatMul => "a product of two secret values outside attention",
-        Op::Gather { .. } => "no lookup of rows of a weight matrix",
-        Op::ReduceMean { .. } | Op::Unary(Function::Sqrt {}) | Op::Pow => "no normalisation around it",
-        Op::Unary(Function::Tanh {}) | Op::Unary(Function::Erf {}) => "no GELU around it",
-        _ => return None,
-    })
+    match graph.node(id).op {
+        Op::Gather { .. } => Some("its indices are secret, and its data is no table of an embedding"),
+        Op::LayerNormalization { .. } => Some("its gain and shift are not known when the model is compiled"),
+        _ => None,
+    }
 }
