@@ -279,12 +279,13 @@ fn table(f: Function, reach: Reach, scale: Scale) -> Option<(Table, Scale)> {
     let least = if is_relative(f) { at(first).abs().min(at(end - 1).abs()) } else { greatest };
     let mut result = (RESULT_BITS - log2_ceil(least).min(0)).min(34);
     // Half a unit of b over half of the widest line moves a result by a quarter of its unit.
-    let widest = lines.iter().map(|line| line.width).max()? as f64;
+    let inexact = |line: &&Line| (line.slope * f64::from(result.min(60)).exp2()).fract() != 0.0;
+    let widest = lines.iter().filter(inexact).map(|line| line.width).max().unwrap_or(0) as f64;
     let steepest =
         lines.iter().map(|line| (line.slope * end.abs().max(first.abs()) as f64).abs()).fold(greatest, f64::max);
     let most = COEFFICIENT_BITS - log2_ceil(steepest).max(0);
     result = result.min(most);
-    let fine = (result + 2 + log2_ceil(widest)).min(most);
+    let fine = if widest > 0.0 { (result + 2 + log2_ceil(widest)).min(most) } else { result };
     let one = f64::from(fine).exp2();
     let (mut knots, mut a, mut b) = (Vec::new(), Vec::new(), Vec::new());
     let flat = |v: f64| (v * one).round() as i64;

@@ -99,7 +99,7 @@ fn tournament(draft: &mut Draft, mut rows: Value, bound: f64, last: bool) -> Val
         let mut value = draft.slice(difference, 2, 0, 1);
         if last {
             let scale = draft.scale(value);
-            let unit = draft.constant("less than", -1, scale);
+            let unit = draft.constant("unit", -1, scale);
             value = draft.add_public(value, unit);
         }
         let value = draft.reshape(value, &[outer, pairs]);

@@ -57,6 +57,7 @@ pub fn choose(context: &Context, draft: &mut Draft, values: &Values, id: NodeId)
     let one = draft.open_within(bits, 1.0);
     let whole = draft.open_whole(difference, LATER);
     let gained = draft.mul(whole, one);
+    let gained = draft.down_to(gained, scale);
     let y = arithmetic::operand(context, draft, values, y);
     let y = draft.expand(y, &shape);
     let y = draft.at_scale(y, scale);

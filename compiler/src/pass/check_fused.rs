@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::{Options, place};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::verify::check_fused;
-use crate::graph::{Function, Graph, NodeId, Op};
+use crate::graph::{Graph, NodeId, Op};
 
 /// Operations that an entry names after its first.
 const NAMED: usize = 8;
@@ -22,6 +22,11 @@ pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
         if let (Err(fault), false) = (check_fused(graph, id), skip) {
             left.insert(id, fault);
         }
+    }
+    if left.is_empty() && graph.inputs.is_empty() {
+        return Err(Diagnostic::new(Code::NoProtocol, "nothing of this model is secret")
+            .because("No input is left that a client would keep to itself: every output is known when it is compiled.")
+            .help("run it in the clear, or bind fewer inputs"));
     }
     Diagnostic::check(together(graph, &left).into_iter().map(|nodes| {
         let (first, others) = (nodes[0], &nodes[1..]);
@@ -62,24 +67,9 @@ fn together(graph: &Graph, left: &HashMap<NodeId, String>) -> Vec<Vec<NodeId>> {
 
 /// What an operation that is left was expected to be part of.
 fn why(graph: &Graph, id: NodeId) -> Option<&'static str> {
-    let reads = |wanted: fn(&Op) -> bool| graph.operands(id).iter().any(|&o| wanted(&graph.node(o).op));
-    Some(match graph.node(id).op {
-        Op::Mul | Op::Add if reads(|op| matches!(op, Op::Normalize { .. })) => {
-            "the gain or shift of a normalisation that others than linear layers read"
-        }
-        Op::Mul | Op::Div if reads(|op| matches!(op, Op::Const(_) | Op::Weight { .. })) => {
-            "a factor with no linear layer beside it to fold it into"
-        }
-        Op::Add if reads(|op| matches!(op, Op::Const(_) | Op::Weight { .. })) => {
-            "a summand with no linear layer beside it to fold it into"
-        }
-        Op::Softmax { .. } => "a softmax with no attention around it",
-        Op::MatMul => "a product of two secret matrices outside attention",
-        Op::Gather { .. } => "a lookup that is not of rows of a weight matrix",
-        Op::ReduceMean { .. } | Op::Unary(Function::Sqrt {}) | Op::Pow => {
-            "a mean, root or power with no normalisation around it"
-        }
-        Op::Unary(Function::Tanh {}) | Op::Unary(Function::Erf {}) => "a tanh or erf with no GELU around it",
-        _ => return None,
-    })
+    match graph.node(id).op {
+        Op::Gather { .. } => Some("a lookup by secret indices in what is no embedding table"),
+        Op::LayerNormalization { .. } => Some("a LayerNormalization whose gain and shift are not known"),
+        _ => None,
+    }
 }
