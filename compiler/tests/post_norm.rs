@@ -68,6 +68,7 @@ fn agrees(name: &str) -> Compiled {
             assert!(error < ERROR * (greatest - least), "{name}: {output} is off by {error}");
         }
     }
+    drop(exact);
     compiled
 }
 
