@@ -180,8 +180,8 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         Some((arrays, path)) => samples::split(&looked_at, &arrays, path)?,
         None => samples::make_up(&looked_at),
     };
-    let held = if made_up { Vec::new() } else { samples::hold_back(&mut samples) };
     let worth = Worth::of(&samples, made_up);
+    let held = if made_up { Vec::new() } else { samples::hold_back(&mut samples) };
     let mut ranges = calibrate::run(&looked_at, &fused, &samples, worth.margin())?;
     ranges.thin = worth.is_thin();
     group_channels::run(&mut fused, &mut ranges);
