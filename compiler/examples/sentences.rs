@@ -1,10 +1,10 @@
 //! How near private sentence embeddings come to recorded ones.
 //!
-//! usage: cargo run --release -p sscc --example sentences -- DIR [LENGTH ..]
+//! usage: cargo run --release -p sscc --example sentences -- MODEL.onnx [LENGTH ..]
 //!
-//! DIR holds what `models/minilm.py` wrote under `onnx`: `pooled.onnx`, `sentences.npz` (`input_ids`, `lengths`, `embeddings`) and
-//! `calibration.npz`. One program for each length, or for the lengths that are named; one line each: least cosine between exact and
-//! recorded embeddings, costs.
+//! MODEL is `pooled.onnx` or `model.onnx` as `models/minilm.py` wrote it, beside `sentences.npz` (`input_ids`, `lengths`,
+//! `embeddings`) and `calibration.npz`; of the latter the client takes the mean of the tokens' vectors. One program for each
+//! length, or for the lengths that are named; one line each: least cosine between exact and recorded embeddings, costs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,11 +20,12 @@ use sscc::samples::{self, Arrays};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some((dir, lengths)) = arguments.split_first() else {
-        eprintln!("usage: sentences DIR [LENGTH ..]");
+    let Some((model, lengths)) = arguments.split_first() else {
+        eprintln!("usage: sentences MODEL.onnx [LENGTH ..]");
         std::process::exit(2);
     };
-    let dir = Path::new(dir);
+    let model = Path::new(model);
+    let dir = model.parent().unwrap_or(Path::new("."));
     let wanted: BTreeSet<usize> = lengths.iter().map(|length| length.parse().expect("a length")).collect();
     let sentences = samples::read(&dir.join("sentences.npz")).expect("recorded sentences");
     let floats = |name: &str| -> ArrayD<f32> { kernel::floats(&sentences[name]) };
@@ -41,7 +42,7 @@ fn main() {
         npz.add_array("attention_mask", &Array2::<i64>::ones(rows.dim())).expect("an array is written");
         npz.finish().expect("an archive is written");
         let options = Options {
-            model: dir.join("pooled.onnx"),
+            model: model.to_owned(),
             dims: BTreeMap::new(),
             bind: BTreeMap::new(),
             logits: Logits::All,
@@ -60,9 +61,12 @@ fn main() {
                 ("attention_mask".to_owned(), Tensor::I64(mask.into_dyn())),
             ]);
             let outcome = exact.run(&sample).unwrap_or_else(|fault| panic!("{fault}"));
-            let got = outcome.outputs.iter().find(|output| output.0 == "sentence_embedding").expect("an embedding");
+            let mut got = outcome.outputs[0].1.clone();
+            if got.ndim() == 3 {
+                got = got.mean_axis(Axis(1)).expect("tokens");
+            }
             let want = embeddings.index_axis(Axis(0), i);
-            worst = worst.min(cosine(got.1.flatten().view(), want.flatten().view()));
+            worst = worst.min(cosine(got.flatten().view(), want.flatten().view()));
             outside += outcome.outside;
             count += 1;
         }
