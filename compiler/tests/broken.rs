@@ -17,8 +17,8 @@ use sscc::onnx::proto::*;
 use sscc::pass::Logits;
 use sscc::pipeline::{self, Options};
 
-/// What a small file may take, in a debug build on a busy machine.
-const LIMIT: Duration = Duration::from_secs(5);
+/// What a small file may take.
+const LIMIT: Duration = Duration::from_secs(2);
 
 /// Bytes of a model that are skipped between two that are flipped.
 const STEP: usize = 97;
@@ -28,25 +28,32 @@ fn attempt(path: &Path, whole: bool) -> Result<Result<(), Diagnostic>, String> {
     let options = Options {
         model: path.to_owned(),
         dims: BTreeMap::new(),
+        bind: BTreeMap::new(),
         logits: Logits::All,
         calibrate: None,
         link: Link::LAN,
         generation: None,
-        bind: BTreeMap::new(),
     };
-    let start = Instant::now();
+    let (start, began) = (spent(), Instant::now());
     let outcome = catch_unwind(AssertUnwindSafe(|| match whole {
-        true => pipeline::compile(&options).map(|_| ()),
+        true => pipeline::compile(&options).and_then(|compiled| compiled.artifacts()).map(|_| ()),
         false => pipeline::front(&options, &BTreeMap::new()).map(|_| ()),
     }));
     let outcome = outcome.map_err(|cause| {
         let text = cause.downcast_ref::<String>().cloned();
         format!("panic: {}", text.or(cause.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or_default())
     })?;
-    match start.elapsed() {
+    let time = spent().zip(start).map_or_else(|| began.elapsed(), |(now, then)| now - then);
+    match time {
         time if time > LIMIT => Err(format!("took {time:?}")),
         _ => Ok(outcome),
     }
+}
+
+/// Time that this thread has computed, where the system tells: a busy machine makes no test fail.
+fn spent() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?))
 }
 
 /// Largest memory of this process so far.
@@ -137,6 +144,8 @@ fn models_at_odds() -> Vec<(&'static str, Vec<u8>)> {
         ("an output without a name", altered(|m| g(m, &|g| g.output[0].name = None))),
         ("an output that nothing makes", altered(|m| g(m, &|g| g.output.push(value("z"))))),
         ("an input twice", altered(|m| g(m, &|g| g.input.push(g.input[0].clone())))),
+        ("a weight twice", altered(|m| g(m, &|g| g.initializer.push(g.initializer[0].clone())))),
+        ("an output twice", altered(|m| g(m, &|g| g.output.push(g.output[0].clone())))),
         ("an input without a type", altered(|m| g(m, &|g| g.input.push(value("z"))))),
         ("an input of strings", altered(|m| g(m, &|g| g.input[0] = input("x", DataType::String, &[2])))),
         ("an input of complex numbers", altered(|m| g(m, &|g| g.input[0] = input("x", DataType::Complex64, &[2])))),
@@ -317,18 +326,22 @@ fn uses() -> Vec<(&'static str, Vec<u8>)> {
 
 #[test]
 fn refused_by_name() {
-    let mut lines = Vec::new();
+    let (mut lines, mut failures) = (Vec::new(), Vec::new());
     for (group, cases) in [("bytes", bytes()), ("model", models_at_odds()), ("tensor", tensors()), ("use", uses())] {
         for (name, bytes) in cases {
             let file = File::new(&bytes);
             let line = match attempt(&file.path(), true) {
                 Ok(Ok(())) => "compiles".to_owned(),
                 Ok(Err(report)) => format!("{} {}", report.faults()[0].code, report.faults()[0].title),
-                Err(why) => panic!("{group}, {name}: {why}"),
+                Err(why) => {
+                    failures.push(format!("{group}, {name}: {why}"));
+                    continue;
+                }
             };
             lines.push(format!("{group}, {name}: {line}"));
         }
     }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert!(peak_mebibytes().is_none_or(|peak| peak < 512), "{:?} MiB", peak_mebibytes());
     insta::assert_snapshot!(lines.join("\n"));
 }
@@ -341,7 +354,7 @@ fn no_file() {
     }
 }
 
-/// Models small enough that each byte can be broken.
+/// Models small enough that a third of their bytes can be broken.
 fn small_models() -> Vec<Vec<u8>> {
     let names = ["gelu_head_slice", "panic_positions", "post_ln", "class_token", "act_silu"];
     names.iter().map(|name| std::fs::read(models().join(format!("faults/{name}.onnx"))).unwrap()).collect()
@@ -367,9 +380,9 @@ fn flips_of_bytes() {
     let file = File::new(&[]);
     let mut failures = Vec::new();
     for (m, bytes) in small_models().iter().enumerate() {
-        for at in 0..bytes.len() {
+        for at in (m % 3..bytes.len()).step_by(3) {
             for (kind, flipped) in flips(bytes, at).iter().enumerate() {
-                let whole = at % STEP == m;
+                let whole = at / 3 % STEP == m;
                 failures.extend(survives(&file, flipped, whole, || format!("model {m}, byte {at}, kind {kind}")));
             }
         }
@@ -386,7 +399,7 @@ fn flips_in_an_export() {
     let file = File::new(&[]);
     let mut failures = Vec::new();
     // Nodes lie in the first part of the file, weights after them.
-    for at in (0..40_000).step_by(STEP).chain((40_000..bytes.len()).step_by(100 * STEP)) {
+    for at in (0..40_000).step_by(3 * STEP).chain((40_000..bytes.len()).step_by(300 * STEP)) {
         for flipped in flips(&bytes, at) {
             failures.extend(survives(&file, &flipped, false, || format!("byte {at}")));
         }

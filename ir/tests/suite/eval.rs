@@ -193,6 +193,7 @@ fn every_op_runs() {
         vec![1, 2, 3, 4],
         vec![5, -6, 7, -8, 9, -10, 11, -12],
         (0..24).collect(),
+        (0..6).collect(),
     ];
     let run = |publics: &[u32]| eval(&p, Arguments { inputs: &inputs, weights: &weights, publics });
     let got = run(&[1, 4]).unwrap();
