@@ -370,13 +370,15 @@ impl Comparison<'_> {
     }
 }
 
-/// Values of all nodes that are computed, and the outputs.
-#[expect(clippy::type_complexity)]
+/// Values of nodes.
+type Floats = HashMap<NodeId, ArrayD<f32>>;
+
+/// Values of all nodes that are computed, and the outputs by name.
 fn evaluate(
     graph: &Graph,
     sample: &Arrays,
     position: Option<usize>,
-) -> Result<(HashMap<NodeId, ArrayD<f32>>, Vec<(String, ArrayD<f32>)>), Diagnostic> {
+) -> Result<(Floats, Vec<(String, ArrayD<f32>)>), Diagnostic> {
     let mut floats = HashMap::new();
     let outputs = graph::eval::evaluate(graph, sample, position, &mut |id, tensor| {
         if let (Tensor::F32(value), false) = (tensor, matches!(graph.node(id).op, Op::Input { .. })) {
