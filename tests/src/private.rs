@@ -152,7 +152,7 @@ impl Private {
             .instrs
             .iter()
             .find_map(|i| match i.op {
-                ir::Op::Reveal { x, .. } => Some(program.ty(x).scale),
+                ir::Op::Reveal { x, output, .. } if output.index() == 0 => Some(program.ty(x).scale),
                 _ => None,
             })
             .expect("a program reveals something");
