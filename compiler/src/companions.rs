@@ -14,7 +14,8 @@ use crate::diagnostic::{Code, Diagnostic};
 const MAX_BYTES: u64 = 1 << 28;
 
 /// Metadata by name: `tokenizer` (a file name), `tokenizer_blake3`, `eos` (numbers, separated by commas), `chat_template`,
-/// `special_tokens` (names of tokens by what templates call them, as JSON).
+/// `special_tokens` (names of tokens by what templates call them, as JSON), `labels` (names of a classifier's classes, as a
+/// list in JSON).
 pub fn read(model: &Path) -> Result<BTreeMap<String, String>, Diagnostic> {
     let folder = model.parent().unwrap_or(Path::new(""));
     let mut facts = BTreeMap::new();
@@ -34,6 +35,9 @@ pub fn read(model: &Path) -> Result<BTreeMap<String, String>, Diagnostic> {
     for name in ["generation_config.json", "config.json"] {
         let path = folder.join(name);
         let Some(config) = json(&path)? else { continue };
+        if let Some(labels) = config.get("id2label").and_then(labels) {
+            facts.insert("labels".to_owned(), serde_json::to_string(&labels).expect("strings"));
+        }
         let eos = config.get("eos_token_id").unwrap_or(&Value::Null);
         let ids = ids(eos).ok_or_else(|| fault(&path, format!("`eos_token_id` is {eos}, not a token or several")))?;
         ends.extend(ids);
@@ -78,6 +82,14 @@ fn special_tokens(config: &Value) -> BTreeMap<String, String> {
     let name = |token: &Value| Some(token.as_str().or_else(|| token.get("content")?.as_str())?.to_owned());
     let entries = config.as_object().into_iter().flatten().filter(|(key, _)| key.ends_with("_token"));
     entries.filter_map(|(key, token)| Some((key.clone(), name(token)?))).collect()
+}
+
+/// Names of classes 0, 1, ..; none if they are those that are made up where nobody gave any.
+fn labels(by_id: &Value) -> Option<Vec<&str>> {
+    let by_id = by_id.as_object()?;
+    let labels: Vec<&str> = (0..by_id.len()).map(|id| by_id.get(&id.to_string())?.as_str()).collect::<Option<_>>()?;
+    let made_up = labels.iter().enumerate().all(|(id, label)| *label == format!("LABEL_{id}"));
+    (!made_up && !labels.is_empty()).then_some(labels)
 }
 
 /// The id of an added token.
@@ -149,6 +161,15 @@ mod tests {
         for config in [r#"{"eos_token_id": null}"#, r#"{"eos_token_id": []}"#, r#"{"eos_token_id": -1}"#, "{}"] {
             assert_eq!(facts(&[("config.json", config)]).unwrap(), BTreeMap::new());
         }
+    }
+
+    #[test]
+    fn classes_have_names() {
+        let labels = |config: &str| facts(&[("config.json", config)]).unwrap().remove("labels");
+        assert_eq!(labels(r#"{"id2label": {"1": "good", "0": "bad"}}"#).unwrap(), r#"["bad","good"]"#);
+        assert_eq!(labels(r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}"#), None);
+        assert_eq!(labels(r#"{"id2label": {"0": "a", "2": "b"}}"#), None);
+        assert_eq!(labels(r#"{"id2label": null}"#), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use ir::bytecode::Module;
 use ir::program::{Encoding, Input};
+use ir::slots::{POSITION, PROMPT};
 use ir::{OutputId, Program};
 use ndarray::{ArrayD, Axis, Dimension, IxDyn, Slice, concatenate};
 use serde::Deserialize;
@@ -19,12 +20,6 @@ use serde::Deserialize;
 use crate::codec::{self, CodecError, Plain};
 use crate::npz::Array;
 use crate::ring::Tensor;
-
-/// The public number that picks the outputs' position.
-pub const POSITION: &str = "position";
-
-/// The public number that says how many tokens there are before padding.
-pub const PROMPT: &str = "prompt";
 
 /// Metadata key of the public inputs.
 pub const PUBLIC_INPUTS: &str = "public_inputs";
@@ -497,6 +492,36 @@ mod tests {
                 fault(&["temperature"], &ids(ArrayD::zeros(IxDyn(&[2, 4])))),
             ]
             .join("\n")
+        );
+    }
+
+    #[test]
+    fn the_count_of_elements_outside_is_no_output() {
+        let share = |scale| Type { kind: Kind::Share, width: 8, scale, shape: Shape(vec![1]) };
+        let instr = |op, ty| ir::Instr { op, ty, origin: None };
+        let reveal = |x, output| Op::Reveal { x: ir::Value(x), output: ir::OutputId(output), to: ir::Party::Client };
+        let output =
+            |name: &str| ir::program::Output { name: name.to_owned(), shape: Shape(vec![1]), to: ir::Party::Client };
+        let input = |i| Op::Input { input: ir::InputId(i) };
+        let mut program = Program {
+            outputs: vec![output("y"), output(ir::OUTSIDE)],
+            instrs: vec![
+                instr(input(0), Some(share(2))),
+                instr(input(1), Some(share(0))),
+                instr(reveal(1, 1), None),
+                instr(reveal(0, 0), None),
+            ],
+            ..Program::default()
+        };
+        let revealed = vec![Some(vec![6]), Some(vec![3])];
+        assert_eq!(outside(&program, &revealed), Some(3));
+        assert_eq!(decode(&program, revealed.clone()), [("y".to_owned(), array![1.5f32].into_dyn())]);
+        program.outputs[1].name = "z".to_owned();
+        assert_eq!((outside(&program, &revealed), decode(&program, revealed).len()), (None, 2));
+        assert_eq!(warning(0), None);
+        assert_eq!(
+            warning(3).unwrap(),
+            "warning: 3 elements left their calibrated ranges; the answer may be wrong; calibrate with inputs like these"
         );
     }
 
