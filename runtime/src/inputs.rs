@@ -499,10 +499,11 @@ mod tests {
     fn the_count_of_elements_outside_is_no_output() {
         let share = |scale| Type { kind: Kind::Share, width: 8, scale, shape: Shape(vec![1]) };
         let instr = |op, ty| ir::Instr { op, ty, origin: None };
-        let reveal = |x, output| Op::Reveal { x: ir::Value(x), output: ir::OutputId(output), to: ir::Party::Client };
+        let reveal =
+            |x, output| ir::Op::Reveal { x: ir::Value(x), output: ir::OutputId(output), to: ir::Party::Client };
         let output =
             |name: &str| ir::program::Output { name: name.to_owned(), shape: Shape(vec![1]), to: ir::Party::Client };
-        let input = |i| Op::Input { input: ir::InputId(i) };
+        let input = |i| ir::Op::Input { input: ir::InputId(i) };
         let mut program = Program {
             outputs: vec![output("y"), output(ir::OUTSIDE)],
             instrs: vec![

@@ -373,12 +373,11 @@ impl Comparison<'_> {
 /// Values of nodes.
 type Floats = HashMap<NodeId, ArrayD<f32>>;
 
+/// Outputs by name.
+type Named = Vec<(String, ArrayD<f32>)>;
+
 /// Values of all nodes that are computed, and the outputs by name.
-fn evaluate(
-    graph: &Graph,
-    sample: &Arrays,
-    position: Option<usize>,
-) -> Result<(Floats, Vec<(String, ArrayD<f32>)>), Diagnostic> {
+fn evaluate(graph: &Graph, sample: &Arrays, position: Option<usize>) -> Result<(Floats, Named), Diagnostic> {
     let mut floats = HashMap::new();
     let outputs = graph::eval::evaluate(graph, sample, position, &mut |id, tensor| {
         if let (Tensor::F32(value), false) = (tensor, matches!(graph.node(id).op, Op::Input { .. })) {

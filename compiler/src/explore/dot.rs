@@ -7,6 +7,9 @@ use std::fmt::Write;
 use super::{Picture, Source};
 use crate::report::size;
 
+/// Protocols that read an edge, and the bytes that either party sends for it.
+type Load<'a> = (Vec<&'a str>, u64, u64);
+
 /// The text of a `.dot` file.
 pub fn dot(picture: &Picture) -> String {
     let mut out = format!("digraph {} {{\n", quoted(&picture.program.name));
@@ -37,7 +40,7 @@ pub fn dot(picture: &Picture) -> String {
     }
     // A weight is a source of its own; a value that several instructions of a node read is one edge.
     let mut weights: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut edges: BTreeMap<(String, usize, String), (Vec<&str>, u64, u64)> = BTreeMap::new();
+    let mut edges: BTreeMap<(String, usize, String), Load> = BTreeMap::new();
     for (index, node) in picture.node_of.iter().enumerate() {
         let Some(node) = *node else { continue };
         for flow in picture.flows(index) {
