@@ -196,7 +196,8 @@ impl<'a> Importer<'a> {
         }
         let known = !operands.iter().flatten().any(|v| matches!(v, Value::Unknown));
         let results = if !known {
-            Ok(Vec::new())
+            // What is not known at all is told, whatever its operands.
+            if operator == "If" || ops::handler(&operator).is_some() { Ok(Vec::new()) } else { Err(String::new()) }
         } else if operator == "If" {
             self.branch(node, operands, opset)?
         } else {
