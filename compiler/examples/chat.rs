@@ -112,9 +112,7 @@ fn teacher_forced(model: &Path, calibration: &Path, held_out: &Path, dims: BTree
         let sample = Arrays::from([("input_ids".to_owned(), ids)]);
         let outcome = exact.run(&sample).unwrap_or_else(|e| panic!("{e}"));
         broken += outcome.broken.iter().map(|b| b.1).sum::<usize>();
-        for (value, elements) in outcome.broken.iter().take(5) {
-            let origin = compiled.schedules[0].instrs[value.index()].origin;
-            let node = origin.map_or("", |o| compiled.schedules[0].origins[o.index()].as_str());
+        for (node, elements) in outcome.broken.iter().take(5) {
             println!("  claim broken at {node} by {elements}");
         }
         let float = graph::eval::evaluate(&compiled.fused, &sample, None, &mut |_, _| {}).expect("it runs");

@@ -86,7 +86,10 @@ fn check(model: &Path) -> (&'static str, String) {
     let padded = |i: usize| masks.iter().any(|mask| mask.index_axis(Axis(0), i).iter().any(|&m| m != 1.0));
     for (i, sample) in rows.iter().enumerate().filter(|(i, _)| single || !padded(*i)).take(SAMPLES) {
         let float = graph::eval::evaluate(&imported.graph, sample, None, &mut |_, _| {}).expect("the graph runs");
-        let outcome = exact.run(sample).expect("the sample fits");
+        let outcome = match exact.run(sample) {
+            Ok(outcome) => outcome,
+            Err(fault) => return ("refused", fault.to_string().replace('\n', " | ")),
+        };
         outside += outcome.outside;
         broken += outcome.broken.iter().map(|b| b.1).sum::<usize>();
         for (name, got) in outcome.outputs.iter().filter(|output| output.0 != ir::OUTSIDE) {

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::bounds::{self, Bound};
 use crate::diagnostic::Diagnostic;
-use crate::graph::kernel::View;
+use crate::graph::kernel::{self, View};
 use crate::graph::ops::{HeadScores, for_scores};
 use crate::graph::{self, Graph, NodeId, Op, Tensor};
 use crate::lower::activation;
@@ -111,7 +111,14 @@ fn look_at(graph: &Graph, sample: &BTreeMap<String, Tensor>) -> Result<HashMap<N
     // Attention is looked into with its queries and keys, so those are kept until it has been evaluated.
     let mut kept: HashMap<NodeId, ArrayD<f32>> = HashMap::new();
     graph::eval::evaluate(graph, sample, None, &mut |id, tensor| {
-        let Tensor::F32(value) = tensor else { return };
+        let Tensor::F32(value) = tensor else {
+            let range = seen.entry(id).or_default();
+            for &v in &kernel::floats(tensor) {
+                widen(&mut range.ends, f64::from(v));
+            }
+            range.abs = range.ends.map_or(0.0, |(lo, hi)| lo.abs().max(hi.abs()));
+            return;
+        };
         let range = seen.entry(id).or_default();
         for &v in value {
             widen(&mut range.ends, f64::from(v));
@@ -126,7 +133,9 @@ fn look_at(graph: &Graph, sample: &BTreeMap<String, Tensor>) -> Result<HashMap<N
         for reader in graph.readers(id) {
             match graph.node(reader).op {
                 Op::Normalize { centred, .. } => look_at_rows(seen.entry(reader).or_default(), value, centred),
-                Op::Unary(f) if activation::is_gated(f) => look_at_channels(seen.entry(reader).or_default(), value),
+                Op::Unary(f) if activation::is_gated(f) && value.ndim() > 0 => {
+                    look_at_channels(seen.entry(reader).or_default(), value)
+                }
                 Op::Attention { .. } => {
                     kept.entry(id).or_insert_with(|| value.clone());
                 }

@@ -10,6 +10,7 @@ use ir::bytecode::{self, Module};
 use ir::weights::{self, Element, Header, Tensor};
 use ir::{Program, Scale};
 use ndarray::ArrayD;
+use rayon::prelude::*;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::graph;
@@ -78,7 +79,8 @@ pub fn run(
     let mut bytes = Vec::new();
     for (tensor, value) in header.tensors.iter().zip(values) {
         data.pad(tensor.offset)?;
-        let mut elements = value.iter().map(|&v| round(v, tensor.scale) as i64);
+        let unit = unit(tensor.scale);
+        let mut elements = value.iter().map(|&v| round(v, unit) as i64);
         loop {
             let piece: Vec<i64> = elements.by_ref().take(PIECE).collect();
             if piece.is_empty() {
@@ -127,18 +129,27 @@ impl<W: Write> Data<'_, W> {
 
 /// A weight as it is written; elements that 62 bits do not hold are refused by [`run`].
 pub fn integers(value: &ArrayD<f32>, scale: Scale) -> Vec<i64> {
-    value.iter().map(|&v| round(v, scale) as i64).collect()
+    let unit = unit(scale);
+    match value.as_slice() {
+        Some(values) => values.par_iter().map(|&v| round(v, unit) as i64).collect(),
+        None => value.iter().map(|&v| round(v, unit) as i64).collect(),
+    }
 }
 
-fn round(value: f32, scale: Scale) -> f64 {
-    (f64::from(value) * f64::from(scale).exp2()).round()
+/// The integer of 1 at a scale.
+fn unit(scale: Scale) -> f64 {
+    f64::from(scale).exp2()
+}
+
+fn round(value: f32, unit: f64) -> f64 {
+    (f64::from(value) * unit).round()
 }
 
 /// Least and greatest integer of a tensor; none if one is no number or has more than 62 bits.
 fn range(values: &ArrayD<f32>, scale: Scale) -> Option<(i64, i64)> {
-    let (mut least, mut greatest) = (0f64, 0f64);
+    let (mut least, mut greatest, unit) = (0f64, 0f64, unit(scale));
     for &value in values {
-        let rounded = round(value, scale);
+        let rounded = round(value, unit);
         if rounded.is_nan() {
             return None;
         }

@@ -123,9 +123,16 @@ pub fn without_padding(graph: &Graph, mut arrays: Arrays, bound: &Arrays, path: 
                 .at(path.display().to_string())
                 .because(why)
         };
-        if values.shape() != ids.shape() || ids.ndim() != 2 {
+        // With a past, the mask covers it and then the ids.
+        let fits = ids.ndim() == 2
+            && values.ndim() == 2
+            && values.shape()[0] == ids.shape()[0]
+            && values.shape()[1] >= ids.shape()[1];
+        if !fits {
             return Err(fault(format!("They have shapes {:?} and {:?}.", values.shape(), ids.shape())));
         }
+        let past = values.shape()[1] - ids.shape()[1];
+        let values = values.slice_axis(Axis(1), Slice::from(past..));
         for (row, (mut ids, mask)) in ids.outer_iter_mut().zip(values.outer_iter()).enumerate() {
             let text: Vec<i64> = ids.iter().zip(&mask).filter(|(_, m)| **m != 0.0).map(|(id, _)| *id).collect();
             if text.is_empty() {
@@ -284,7 +291,8 @@ pub fn split(graph: &Graph, arrays: &Arrays, path: &Path) -> Result<Vec<Arrays>,
             ))
             .help("bind the size with --dim NAME=N, or give samples of the bound length"));
         }
-        let rows = array.shape().first().map_or(1, |&rows| rows / batch.max(1));
+        // What has no elements is one sample, like what has no axes.
+        let rows = if batch == 0 { 1 } else { array.shape().first().map_or(1, |&rows| rows / batch) };
         if samples.is_empty() {
             samples.resize(rows, Arrays::new());
         } else if samples.len() != rows {

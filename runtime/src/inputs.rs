@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use ir::bytecode::Module;
 use ir::program::{Encoding, Input};
 use ir::slots::{POSITION, PROMPT};
-use ir::{Op, Program};
+use ir::{OutputId, Program};
 use ndarray::{ArrayD, Axis, Dimension, IxDyn, Slice, concatenate};
 use serde::Deserialize;
 
@@ -379,13 +379,8 @@ pub fn warning(outside: u64) -> Option<String> {
 
 /// What a run revealed to a party, as real numbers in the shapes of the ONNX graph, without the count of [`outside`].
 pub fn decode(program: &Program, outputs: Vec<Option<Vec<i64>>>) -> Vec<(String, ArrayD<f32>)> {
-    let scale = |output: usize| {
-        let revealed = program.instrs.iter().find_map(|instr| match instr.op {
-            Op::Reveal { x, output: o, .. } if o.index() == output => Some(x),
-            _ => None,
-        });
-        program.ty(revealed.expect("verified: every output is revealed")).scale
-    };
+    let scale =
+        |output: usize| program.output_scale(OutputId(output as u32)).expect("verified: every output is revealed");
     outputs
         .into_iter()
         .enumerate()
@@ -403,7 +398,7 @@ pub fn decode(program: &Program, outputs: Vec<Option<Vec<i64>>>) -> Vec<(String,
 mod tests {
     use super::*;
     use ir::program::Public;
-    use ir::{Kind, Shape, Type};
+    use ir::{Kind, Op, Shape, Type};
     use ndarray::array;
 
     fn module(publics: &[&str], entries: &[(u32, u32)]) -> Module {

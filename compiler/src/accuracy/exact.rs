@@ -163,7 +163,12 @@ fn encode(input: &Input, sample: &Arrays) -> Result<Vec<i64>, Diagnostic> {
         }
         Encoding::Fixed => {
             let unit = f64::from(input.ty.scale).exp2();
-            Ok(kernel::floats(array).iter().map(|&v| (f64::from(v) * unit).round() as i64).collect())
+            let limit = f64::from(i16::from(input.ty.width) - 1).exp2();
+            let integer = |&v: &f32| Some((f64::from(v) * unit).round()).filter(|v| v.abs() < limit).map(|v| v as i64);
+            let integers: Option<Vec<i64>> = kernel::floats(array).iter().map(integer).collect();
+            integers.ok_or_else(|| {
+                fault(format!("its numbers must be finite and below 2^{} in size", limit.log2() - unit.log2()))
+            })
         }
     }
 }

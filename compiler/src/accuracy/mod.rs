@@ -148,10 +148,10 @@ pub fn compare(exact: &Exact, float: &Float, samples: &[Arrays], limit: Limit) -
 }
 
 /// Multiply-adds that a check of held-back inputs may take: a few seconds.
-const CHECK_MACS: u64 = 6_000_000_000;
+const CHECK_MACS: u64 = 4_000_000_000;
 
 /// A single run of this many is too long for a check.
-const GREATEST_CHECK_MACS: u64 = 5 * CHECK_MACS;
+const GREATEST_CHECK_MACS: u64 = 6 * CHECK_MACS;
 
 /// A weight of more elements is not unpacked for a check, which would take 8 bytes for each.
 const GREATEST_WEIGHT: u64 = 1 << 27;
@@ -172,8 +172,11 @@ pub fn held_back(compiled: &Compiled) -> Result<Option<Result<Report, String>>, 
         let why = format!("one run is {:.0} billion multiply-adds in the clear; use sscc accuracy", macs as f64 / 1e9);
         return Ok(Some(Err(why)));
     }
-    // Steps of one token read every weight, which takes as long as a few tokens at once do.
-    let rows = (CHECK_MACS / macs.max(1)).clamp(1, compiled.held.len() as u64) as usize;
+    // A step of one token reads every weight, which takes as long as a few tokens at once do.
+    let steps = if compiled.plan.is_some() { CHECK_STEPS as u64 } else { 0 };
+    let elements: u64 = first.weights.iter().filter_map(|w| w.shape.elements()).sum();
+    let row = macs + 3 * steps * elements;
+    let rows = (CHECK_MACS / row.max(1)).clamp(1, compiled.held.len() as u64) as usize;
     let float = Float::new(&compiled.fused, compiled.plan.as_ref())?;
     let limit = Limit { rows, steps: CHECK_STEPS, least_prefill: true, time: Duration::from_secs(20) };
     compare(&Exact::of(compiled), &float, &compiled.held, limit).map(|report| Some(Ok(report)))

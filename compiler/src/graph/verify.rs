@@ -13,9 +13,8 @@ use petgraph::Direction;
 
 use super::build::owner;
 use super::shape::{Typed, infer};
-use super::{DType, Graph, Node, NodeId, Op, Owner};
+use super::{Graph, Node, NodeId, Op, Owner};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::lower::activation;
 
 /// Stage of a graph; see the head of [`crate::graph`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,8 +117,8 @@ pub fn check_fused(graph: &Graph, id: NodeId) -> Result<(), String> {
         Op::Embed | Op::Linear | Op::AddWeight | Op::AddRow => (1, false),
         Op::Rotary { .. } => (1, true),
         Op::Attention { .. } => (3, true),
-        Op::Add | Op::Sub | Op::Mul | Op::Concat { .. } => (usize::MAX, true),
-        _ => (usize::MAX, false),
+        Op::Gather { .. } => (1, true),
+        _ => (usize::MAX, true),
     };
     let mut computed = 0;
     for (slot, operand) in graph.operands(id).into_iter().enumerate() {
@@ -137,7 +136,7 @@ pub fn check_fused(graph: &Graph, id: NodeId) -> Result<(), String> {
             false if is_weight => return Err(format!("operand {slot} is a weight")),
             false => return Err(format!("operand {slot} is a constant")),
         }
-        if matches!(node.op, Op::Rotary { .. }) && slot > 0 && !is_constant {
+        if matches!(node.op, Op::Rotary { .. } | Op::Gather { .. }) && slot > 0 && !is_constant {
             return Err(format!("operand {slot} is not public"));
         }
     }
@@ -149,20 +148,17 @@ pub fn check_fused(graph: &Graph, id: NodeId) -> Result<(), String> {
     {
         return Err(format!("row {row} of the pattern keeps no column"));
     }
-    if node.owner != Owner::Shared && graph.outputs.iter().any(|output| output.1 == id) {
-        return Err(format!("its owner is {}, but outputs are shared", node.owner.name()));
+    if node.owner == Owner::Server && graph.outputs.iter().any(|output| output.1 == id) {
+        return Err("the server alone knows it, and as an output the client would learn it".into());
     }
-    match node.dtype {
-        DType::Bool => Err("the fused stage has no booleans".into()),
-        _ => Ok(()),
+    if computed > 0 && node.shape.contains(&0) {
+        return Err("it has no elements".into());
     }
+    Ok(())
 }
 
 /// Whether an operation belongs to the fused stage.
 fn is_fused(op: &Op) -> bool {
-    if let Op::Unary(f) = op {
-        return activation::is_gated(*f);
-    }
     matches!(
         op,
         Op::Input { .. }
@@ -185,5 +181,20 @@ fn is_fused(op: &Op) -> bool {
             | Op::Rotary { .. }
             | Op::Attention { .. }
             | Op::Pick { .. }
+            | Op::Unary(_)
+            | Op::Div
+            | Op::Pow
+            | Op::MatMul
+            | Op::Softmax { .. }
+            | Op::ReduceSum { .. }
+            | Op::ReduceMean { .. }
+            | Op::ReduceMax { .. }
+            | Op::ArgMax { .. }
+            | Op::Less
+            | Op::LessOrEqual
+            | Op::Where
+            | Op::IsNaN
+            | Op::ToF32
+            | Op::Gather { .. }
     )
 }

@@ -9,11 +9,16 @@ pub mod argmax;
 pub mod arithmetic;
 pub mod attention;
 pub mod draft;
+pub mod function;
 pub mod linear;
+pub mod matmul;
 pub mod moves;
 pub mod norm;
 pub mod outside;
+pub mod reduce;
 pub mod rotary;
+pub mod select;
+pub mod softmax;
 pub mod unfit;
 pub mod variant;
 
@@ -181,7 +186,20 @@ impl<'a> Context<'a> {
 
     /// Greatest absolute value of a node's result to reckon with: see [`Ranges::claim`].
     pub fn claim(&self, id: NodeId) -> f64 {
-        self.ranges.claim(id, CLAIM_MARGIN)
+        let node = self.graph.node(id);
+        match (&node.op, node.dtype) {
+            (Op::ArgMax { axis, .. }, _) => {
+                let operand = self.graph.operands(id)[0];
+                self.graph.node(operand).shape[*axis] as f64
+            }
+            (_, DType::Bool) => 1.0,
+            (Op::ToF32, _) if self.graph.node(self.graph.operands(id)[0]).dtype == DType::Bool => 1.0,
+            _ => match self.ranges.claim(id, CLAIM_MARGIN) {
+                // Nothing but zeros was seen: anything may come.
+                0.0 => 1.0,
+                claim => claim,
+            },
+        }
     }
 
     /// What an operand is, if it is known at compile time.
@@ -279,9 +297,29 @@ fn lower(context: &Context, draft: &mut Draft, values: &mut Values, id: NodeId) 
             }
             normalised
         }
-        Op::Unary(f) if activation::is_gated(*f) => {
+        Op::Unary(f) if activation::is_gated(*f) && !node.shape.is_empty() => {
             activation::lower(context, draft, values[&operands[0]], id, operands[0], *f)?
         }
+        Op::Unary(f) => function::lower(context, draft, values[&operands[0]], id, operands[0], *f)?,
+        Op::Div => arithmetic::divide(context, draft, values, id)?,
+        Op::Pow => arithmetic::power(context, draft, values, id)?,
+        Op::MatMul => matmul::lower(context, draft, values, id),
+        Op::Softmax { axis } => softmax::lower(context, draft, values[&operands[0]], id, operands[0], *axis)?,
+        Op::ReduceSum { axes } => reduce::sum(context, draft, values[&operands[0]], id, axes, false),
+        Op::ReduceMean { axes } => reduce::sum(context, draft, values[&operands[0]], id, axes, true),
+        Op::ReduceMax { axes } => reduce::greatest(context, draft, values[&operands[0]], id, operands[0], axes),
+        Op::ArgMax { axis, last } => {
+            reduce::arg_max(context, draft, values[&operands[0]], id, operands[0], *axis, *last)
+        }
+        Op::Less => select::less(context, draft, values, id, false),
+        Op::LessOrEqual => select::less(context, draft, values, id, true),
+        Op::Where => select::choose(context, draft, values, id),
+        // Shares hold numbers.
+        Op::IsNaN => {
+            let shape: Vec<u32> = node.shape.iter().map(|&d| d as u32).collect();
+            draft.zeros(&shape)
+        }
+        Op::ToF32 => values[&operands[0]],
         Op::Rotary { heads, partner, at_position } => {
             rotary::lower(context, draft, values[&operands[0]], id, *heads, partner, *at_position)
         }
@@ -289,6 +327,7 @@ fn lower(context: &Context, draft: &mut Draft, values: &mut Values, id: NodeId) 
         Op::Slice { .. } | Op::Transpose { .. } | Op::Reshape | Op::Expand | Op::Concat { .. } | Op::Pick { .. } => {
             moves::lower(context, draft, values, id)
         }
+        Op::Gather { axis } => moves::gather(context, draft, values[&operands[0]], id, *axis),
         other => panic!("the fused stage has no {other:?}"),
     };
     Ok(Some(value))

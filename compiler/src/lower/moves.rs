@@ -6,7 +6,27 @@ use ir::slots::POSITION;
 
 use super::draft::Draft;
 use super::{Context, Values, arithmetic};
-use crate::graph::{NodeId, Op};
+use crate::graph::{NodeId, Op, Tensor};
+
+/// Parts of an axis at known indices: slices of what is contiguous, joined.
+pub fn gather(context: &Context, draft: &mut Draft, x: Value, id: NodeId, axis: usize) -> Value {
+    let node = context.graph.node(id);
+    let shape: Vec<u32> = node.shape.iter().map(|&d| d as u32).collect();
+    let Op::Const(indices) = &context.graph.node(context.graph.operands(id)[1]).op else {
+        panic!("a verified gather of a computed value has known indices")
+    };
+    let size = i64::from(draft.shape(x)[axis]);
+    let indices: Vec<i64> = match &**indices {
+        Tensor::I64(indices) => indices.iter().map(|&i| if i < 0 { i + size } else { i }).collect(),
+        _ => panic!("indices are integers"),
+    };
+    let mut parts: Vec<Value> = Vec::new();
+    for run in indices.chunk_by(|a, b| a + 1 == *b) {
+        parts.push(draft.slice(x, axis as u32, run[0] as u32, run[run.len() - 1] as u32 + 1));
+    }
+    let joined = draft.concat(&parts, axis as u32);
+    draft.reshape(joined, &shape)
+}
 
 /// Lowers a reshape, transpose, slice, concatenation, expansion or pick.
 pub fn lower(context: &Context, draft: &mut Draft, values: &Values, id: NodeId) -> Value {

@@ -348,9 +348,14 @@ fn sizes(
                 None if kind == Kind::Whole && !faults.is_empty() => {} // It follows from the missing one.
                 None => {
                     faults.entry(&dim.name).or_insert_with(|| {
-                        fault(Code::OpenDimension, format!("dimension `{}` has no size", dim.name))
-                            .because(format!("It is axis {} of input `{}`.", dim.axis, inputs[dim.input].name()))
-                            .help(format!("--dim {}=N", dim.name))
+                        let report = fault(Code::OpenDimension, format!("dimension `{}` has no size", dim.name))
+                            .because(format!("It is axis {} of input `{}`.", dim.axis, inputs[dim.input].name()));
+                        match kind {
+                            Kind::Past => report
+                                .help("--generate, for text token by token: sessions keep keys and values themselves")
+                                .help(format!("--dim {}=N for one pass with N tokens in the cache", dim.name)),
+                            _ => report.help(format!("--dim {}=N", dim.name)),
+                        }
                     });
                 }
             }

@@ -106,6 +106,18 @@ pub fn title(node: &NodeProto) -> String {
 
 /// Live nodes, operands first, ties by position in the file.
 fn order(graph: &GraphProto) -> Result<Vec<usize>, String> {
+    let lists: [(&str, Vec<&str>); 3] = [
+        ("inputs", graph.input.iter().map(ValueInfoProto::name).collect()),
+        ("weights", graph.initializer.iter().map(TensorProto::name).collect()),
+        ("outputs", graph.output.iter().map(ValueInfoProto::name).collect()),
+    ];
+    for (kind, names) in lists {
+        let mut seen = HashSet::new();
+        if let Some(name) = names.into_iter().find(|name| !seen.insert(*name)) {
+            return Err(format!("Two {kind} are called `{name}`."));
+        }
+    }
+
     let mut source: HashMap<&str, Option<usize>> = HashMap::new();
     for name in graph.input.iter().map(|i| i.name()).chain(graph.initializer.iter().map(|t| t.name())) {
         source.insert(name, None);

@@ -116,7 +116,12 @@ pub fn lower(context: &Context, draft: &mut Draft, values: &Values, id: NodeId) 
     let pattern = &looked_up;
     let row_max = context.ranges.row_max(id);
     let value_bound = context.claim(nodes[2]);
-    let name = if once == Pattern::causal(once.rows.len() as u32, once.columns) { "causal" } else { "kept" };
+    let name =
+        if once.rows.len() as u32 <= once.columns && once == Pattern::causal(once.rows.len() as u32, once.columns) {
+            "causal"
+        } else {
+            "kept"
+        };
     let table = draft.table(name, Table::Pattern(pattern.clone()));
     let scores = f64::from(batch * kv_heads) * pattern.kept() as f64;
 

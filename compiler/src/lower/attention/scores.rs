@@ -117,7 +117,7 @@ pub fn sinks(context: &Context, draft: &mut Draft, sinks: NodeId, sizes: Sizes, 
         by_row.extend((0..rows).map(|_| value[[head]]));
     }
     let shape = [sizes.planes() as usize, (sizes.group * rows) as usize];
-    let known = Known { name: format!("{name}, rows"), value: Arc::new(from_vec(&shape, by_row)), public };
+    let known = Known { name: format!("{name}, {rows} rows"), value: Arc::new(from_vec(&shape, by_row)), public };
     arithmetic::share(draft, &known, SCORE_SCALE)
 }
 

@@ -253,6 +253,8 @@ fn lp_normalization(b: &mut Builder, c: &Call) -> Results {
             }
             _ => return Err("its norm is neither the first nor the second".into()),
         };
+        // What is nothing but zeros stays so.
+        let norm = w.plus(&norm, f32::MIN_POSITIVE)?;
         w.div(x, &norm)
     })?;
     Ok(vec![y])
