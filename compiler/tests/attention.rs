@@ -207,12 +207,12 @@ fn windows() {
 
 #[test]
 fn capped_scores() {
-    agrees(About { softcap: Some(2.0), ..About::default() }, true);
-    agrees(About { softcap: Some(30.0), kv_heads: Some(2), ..About::default() }, true);
+    agrees(About { softcap: Some(12.0), ..About::default() }, true);
+    agrees(About { softcap: Some(60.0), kv_heads: Some(2), ..About::default() }, true);
 }
 
 #[test]
 fn sinks() {
     agrees(About { sinks: true, ..About::default() }, true);
-    agrees(About { sinks: true, window: Some(4), softcap: Some(3.0), kv_heads: Some(2), ..About::default() }, true);
+    agrees(About { sinks: true, window: Some(4), softcap: Some(20.0), kv_heads: Some(2), ..About::default() }, true);
 }
