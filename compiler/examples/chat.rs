@@ -1,11 +1,12 @@
 //! How near the exact program of a language model comes to the float graph, on text that calibration has not seen.
 //!
-//! usage: cargo run --release -p sscc --example chat -- MODEL.onnx CALIBRATION.npz HELD_OUT.npz PROMPTS.json CONTEXT [NAME=SIZE ..]
+//! usage: cargo run --release -p sscc --example chat -- teacher-forced MODEL.onnx CALIBRATION.npz HELD_OUT.npz [NAME=SIZE ..]
+//!        cargo run --release -p sscc --example chat -- greedy MODEL.onnx CALIBRATION.npz PROMPTS.json CONTEXT
 //!
-//! Teacher-forced: rows of `input_ids` in HELD_OUT.npz in one pass each, the greatest logit at every position. Greedy:
-//! PROMPTS.json is a list of {"ids": [..], "tokens": [..]}, the ids of a prompt and the float model's greedy tokens, which
-//! a session of prefill and decode steps follows until it departs. NAME=SIZE bind open dimensions for the one pass, such as an
-//! empty past.
+//! Teacher-forced: rows of `input_ids` in HELD_OUT.npz in one pass each, the greatest logit at every position; NAME=SIZE
+//! bind open dimensions for that pass, such as an empty past. Greedy: PROMPTS.json holds [{"input_ids": [..],
+//! "tokens": [..]}, ..], the ids of a prompt and the float model's greedy tokens, which a session of prefill and decode
+//! steps follows until it departs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,17 +26,25 @@ use sscc::samples::{self, Arrays};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [model, calibration, held_out, prompts, context, dims @ ..] = &arguments[..] else {
-        eprintln!("usage: chat MODEL.onnx CALIBRATION.npz HELD_OUT.npz PROMPTS.json CONTEXT [NAME=SIZE ..]");
-        std::process::exit(2);
-    };
-    let context = context.parse().expect("CONTEXT is a number");
-    let dims = dims.iter().map(|dim| {
-        let (name, size) = dim.split_once('=').expect("NAME=SIZE");
-        (name.to_owned(), size.parse().expect("SIZE is a number"))
-    });
-    teacher_forced(Path::new(model), Path::new(calibration), Path::new(held_out), dims.collect());
-    greedy(Path::new(model), Path::new(calibration), Path::new(prompts), context);
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["teacher-forced", model, calibration, held_out, ref dims @ ..] => {
+            let dims = dims.iter().map(|dim| {
+                let (name, size) = dim.split_once('=').expect("NAME=SIZE");
+                (name.to_owned(), size.parse().expect("SIZE is a number"))
+            });
+            teacher_forced(Path::new(model), Path::new(calibration), Path::new(held_out), dims.collect());
+        }
+        ["greedy", model, calibration, prompts, context] => {
+            let context = context.parse().expect("CONTEXT is a number");
+            greedy(Path::new(model), Path::new(calibration), Path::new(prompts), context);
+        }
+        _ => {
+            eprintln!("usage: chat teacher-forced MODEL.onnx CALIBRATION.npz HELD_OUT.npz [NAME=SIZE ..]");
+            eprintln!("       chat greedy MODEL.onnx CALIBRATION.npz PROMPTS.json CONTEXT");
+            std::process::exit(2);
+        }
+    }
 }
 
 fn compile(options: &Options) -> Compiled {
@@ -86,7 +95,15 @@ fn teacher_forced(model: &Path, calibration: &Path, held_out: &Path, dims: BTree
     npz.finish().expect("an archive is written");
 
     let (model, calibrate) = (model.to_owned(), Some(path));
-    let options = Options { model, dims, logits: Logits::All, calibrate, link: Link::LAN, generation: None };
+    let options = Options {
+        model,
+        dims,
+        bind: BTreeMap::new(),
+        logits: Logits::All,
+        calibrate,
+        link: Link::LAN,
+        generation: None,
+    };
     let compiled = compile(&options);
     let exact = Exact::of(&compiled);
     let (mut equal, mut count, mut errors, mut broken) = (0, 0, Vec::new(), 0);
@@ -95,9 +112,7 @@ fn teacher_forced(model: &Path, calibration: &Path, held_out: &Path, dims: BTree
         let sample = Arrays::from([("input_ids".to_owned(), ids)]);
         let outcome = exact.run(&sample).unwrap_or_else(|e| panic!("{e}"));
         broken += outcome.broken.iter().map(|b| b.1).sum::<usize>();
-        for (value, elements) in outcome.broken.iter().take(5) {
-            let origin = compiled.schedules[0].instrs[value.index()].origin;
-            let node = origin.map_or("", |o| compiled.schedules[0].origins[o.index()].as_str());
+        for (node, elements) in outcome.broken.iter().take(5) {
             println!("  claim broken at {node} by {elements}");
         }
         let float = graph::eval::evaluate(&compiled.fused, &sample, None, &mut |_, _| {}).expect("it runs");
@@ -134,6 +149,7 @@ fn greedy(model: &Path, calibration: &Path, prompts: &Path, context: usize) {
     let options = Options {
         model: model.to_owned(),
         dims: BTreeMap::new(),
+        bind: BTreeMap::new(),
         logits: Logits::Last,
         calibrate: Some(calibration.to_owned()),
         link: Link::LAN,
@@ -143,7 +159,7 @@ fn greedy(model: &Path, calibration: &Path, prompts: &Path, context: usize) {
     let exact = Model::of(&compiled);
     let (mut texts, mut equal) = (0, 0);
     for prompt in prompts.as_array().expect("a list of prompts") {
-        let (ids, tokens) = (numbers(&prompt["ids"]), numbers(&prompt["tokens"]));
+        let (ids, tokens) = (numbers(&prompt["input_ids"]), numbers(&prompt["tokens"]));
         let (mut session, step) = exact.begin(&ids, 0, &[]).unwrap_or_else(|e| panic!("{e}"));
         let (mut got, mut broken) = (vec![step.values[0] as i64], step.broken);
         while got.len() < tokens.len() && got.last() == tokens.get(got.len() - 1) {

@@ -66,6 +66,7 @@ fn check(model: &Path) -> (&'static str, String) {
     let options = Options {
         model: model.to_owned(),
         dims: dims(&model.with_extension("json")),
+        bind: BTreeMap::new(),
         logits: Logits::All,
         calibrate: (!calibration.is_empty()).then(|| path.clone()),
         link: Link::LAN,
@@ -78,16 +79,20 @@ fn check(model: &Path) -> (&'static str, String) {
     let exact = Exact::of(&compiled);
     let (_, imported) = pipeline::import(&options).expect("it was imported before");
     let rows = samples::split(&compiled.fused, &given, &path).expect("the arrays fit");
-    let (mut float_error, mut error, mut broken, mut fits) = (0f32, 0f32, 0, true);
+    let (mut float_error, mut error, mut broken, mut outside, mut fits) = (0f32, 0f32, 0, 0, true);
     // What a mask leaves out is compiled as text, so rows with padding have no recorded output.
     let masks: Vec<ArrayD<f32>> =
         given.iter().filter(|(name, _)| name.contains("mask")).map(|(_, mask)| kernel::floats(mask)).collect();
     let padded = |i: usize| masks.iter().any(|mask| mask.index_axis(Axis(0), i).iter().any(|&m| m != 1.0));
     for (i, sample) in rows.iter().enumerate().filter(|(i, _)| single || !padded(*i)).take(SAMPLES) {
         let float = graph::eval::evaluate(&imported.graph, sample, None, &mut |_, _| {}).expect("the graph runs");
-        let outcome = exact.run(sample).expect("the sample fits");
+        let outcome = match exact.run(sample) {
+            Ok(outcome) => outcome,
+            Err(fault) => return ("refused", fault.to_string().replace('\n', " | ")),
+        };
+        outside += outcome.outside;
         broken += outcome.broken.iter().map(|b| b.1).sum::<usize>();
-        for (name, got) in &outcome.outputs {
+        for (name, got) in outcome.outputs.iter().filter(|output| output.0 != ir::OUTSIDE) {
             let at = float.iter().position(|output| output.0 == *name).expect("an output of the graph");
             let Some(recorded) = arrays.get(&format!("out_{name}")).or_else(|| arrays.get(&format!("out_{at}"))) else {
                 continue;
@@ -114,7 +119,9 @@ fn check(model: &Path) -> (&'static str, String) {
         }
     }
     let rounds = ir::cost::cost(&compiled.schedules[0]).rounds;
-    let text = format!("error {error:.5}  float {float_error:.1e}  rounds {rounds}  broken claims {broken}");
+    let text = format!(
+        "error {error:.5}  float {float_error:.1e}  rounds {rounds}  outside {outside}  broken claims {broken}"
+    );
     (if fits { "ok" } else { "WRONG" }, text)
 }
 

@@ -77,6 +77,7 @@ fn check(model: &Path) -> (&'static str, String) {
     let options = Options {
         model: model.to_owned(),
         dims: BTreeMap::new(),
+        bind: BTreeMap::new(),
         logits: Logits::Last,
         calibrate: Some(path),
         link: Link::LAN,

@@ -39,6 +39,27 @@ pub fn provable(graph: &Graph) -> HashMap<NodeId, Bound> {
     bounds
 }
 
+/// Of the residual stream, the greatest absolute value that table rows bring into it: a rare token's embedding may be many
+/// times as large as those of calibration, and the stream keeps it to the end.
+pub fn tables(graph: &Graph, bounds: &HashMap<NodeId, Bound>) -> HashMap<NodeId, f64> {
+    let mut found: HashMap<NodeId, f64> = HashMap::new();
+    for id in graph.order() {
+        let operands = graph.operands(id);
+        let of = |slot: usize| operands.get(slot).and_then(|o| found.get(o)).copied();
+        let brought = match graph.node(id).op {
+            Op::Embed => bounds.get(&id).map(Bound::greatest),
+            Op::AddWeight | Op::AddRow => of(0).map(|x| x + bounds.get(&operands[1]).map_or(0.0, Bound::greatest)),
+            Op::Add | Op::Sub if of(0).or(of(1)).is_some() => Some(of(0).unwrap_or(0.0) + of(1).unwrap_or(0.0)),
+            Op::Neg | Op::Slice { .. } | Op::Transpose { .. } | Op::Reshape | Op::Expand | Op::Pick { .. } => of(0),
+            _ => None,
+        };
+        if let Some(brought) = brought {
+            found.insert(id, brought);
+        }
+    }
+    found
+}
+
 fn bound_of(graph: &Graph, id: NodeId, bounds: &HashMap<NodeId, Bound>) -> Option<Bound> {
     let node = graph.node(id);
     let operands = graph.operands(id);

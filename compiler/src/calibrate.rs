@@ -45,11 +45,15 @@ pub struct Ranges {
     pub seen: HashMap<NodeId, NodeRange>,
     /// What the weights prove.
     pub bounds: HashMap<NodeId, Bound>,
+    /// What table rows alone bring into the residual stream, by node.
+    pub tables: HashMap<NodeId, f64>,
     /// Least and greatest sum of squares of a row, for normalisations whose rows are sums of table rows: of all that can
     /// be asked for.
     pub proven_squares: HashMap<NodeId, (f64, f64)>,
-    /// Binary margin: 1 for real inputs, 2 where they were made up, so that margins double.
+    /// What margins grow by: 1 for enough real inputs, more for few or made-up ones ([`Worth::margin`]).
     pub margin: f64,
+    /// Inputs were so few that activations are lowered for all that the weights allow, where that is known.
+    pub thin: bool,
 }
 
 impl Ranges {
@@ -71,9 +75,10 @@ impl Ranges {
     }
 
     /// Greatest absolute value to reckon with: the lesser of the proof and of `factor` (and the margin) times what was
-    /// seen.
+    /// seen, or half of that beside what tables bring if that is more.
     pub fn claim(&self, id: NodeId, factor: f64) -> f64 {
         let seen = self.seen.get(&id).map_or(f64::INFINITY, |r| r.abs * factor * self.margin);
+        let seen = self.tables.get(&id).map_or(seen, |tables| seen.max(tables + seen / 2.0));
         let proof = self.bounds.get(&id).map_or(f64::INFINITY, Bound::greatest);
         seen.min(proof)
     }
@@ -99,7 +104,9 @@ pub fn run(
         Ok(all)
     };
     let seen = samples.par_iter().map(|sample| look_at(graph, sample)).try_reduce(HashMap::new, merge)?;
-    Ok(Ranges { seen, bounds: bounds::provable(whole), proven_squares: bounds::squares(whole), margin })
+    let bounds = bounds::provable(whole);
+    let (tables, proven_squares) = (bounds::tables(whole, &bounds), bounds::squares(whole));
+    Ok(Ranges { seen, bounds, tables, proven_squares, margin, thin: false })
 }
 
 /// What one sample shows.

@@ -18,13 +18,14 @@ use crate::entries::Generation;
 use crate::explore::Picture;
 use crate::lower::Reveal;
 use crate::lower::variant::Link;
+use crate::onnx::Given;
 use crate::pass::Logits;
-use crate::pipeline::{self, Compiled, Options};
+use crate::pipeline::{self, Bind, Compiled, Options};
 use crate::predict::rates::Speed;
 use crate::predict::{Cores, fit, reports};
 use crate::recipe::{self, Recipe};
 use crate::report::Place;
-use crate::{accuracy, explore, graph, report};
+use crate::{accuracy, companions, explore, graph, report, supported};
 
 /// Compiles ONNX transformers to programs that two parties run on secret-shared values.
 #[derive(Parser)]
@@ -49,6 +50,8 @@ enum Command {
     Accuracy(Accuracy),
     /// Draw a program by layer and node, with owner, width, scale, protocol and cost of what flows between them
     Graph(GraphArgs),
+    /// List the operators, constructs and functions that are supported
+    Ops,
     /// Explain a code of a message: what it means, why, and ways out
     Explain {
         /// The code, as in SSC0102, ssc0102 or 102
@@ -124,6 +127,9 @@ struct Compile {
     /// Bind a free dimension
     #[arg(long = "dim", value_name = "NAME=N", value_parser = parse_dim)]
     dims: Vec<(String, usize)>,
+    /// Make an input public: a number for all of its elements, `arange` for 0, 1, .. along its last axis, or an npy file
+    #[arg(long = "bind", value_name = "NAME=VALUE|FILE.npy", value_parser = parse_bind)]
+    bind: Vec<(String, Bind)>,
     /// Positions whose logits a language model computes
     #[arg(long, value_enum, default_value_t = LogitsArg::Last)]
     logits: LogitsArg,
@@ -214,6 +220,21 @@ enum Stage {
     Schedule,
 }
 
+fn parse_bind(text: &str) -> Result<(String, Bind), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not NAME=VALUE"))?;
+    let value = match value {
+        "arange" => Bind::Given(Given::Count),
+        "true" => Bind::Given(Given::Fill(1.0)),
+        "false" => Bind::Given(Given::Fill(0.0)),
+        path if path.ends_with(".npy") => Bind::File(path.into()),
+        number => match number.parse::<f64>() {
+            Ok(number) if number.is_finite() => Bind::Given(Given::Fill(number)),
+            _ => return Err(format!("`{number}` is neither a number, nor `arange`, nor a file that ends in .npy")),
+        },
+    };
+    Ok((name.to_owned(), value))
+}
+
 fn parse_dim(text: &str) -> Result<(String, usize), String> {
     let (name, size) = text.split_once('=').ok_or_else(|| format!("`{text}` is not NAME=N"))?;
     match size.parse() {
@@ -237,6 +258,7 @@ pub fn main() -> ExitCode {
         Command::Cost(arguments) => cost(&arguments),
         Command::Accuracy(arguments) => accuracy(arguments),
         Command::Graph(arguments) => draw(&arguments),
+        Command::Ops => print(&supported::text()),
         Command::Explain { code } => explain(&code),
     };
     match outcome {
@@ -320,9 +342,19 @@ fn options(arguments: &Compile) -> Result<Options, Diagnostic> {
             return Err(Diagnostic::new(Code::TwoSizes, format!("--dim {name} is given twice with different sizes")));
         }
     }
+    let mut bind = BTreeMap::new();
+    for (name, value) in &arguments.bind {
+        if bind.insert(name.clone(), value.clone()).is_some_and(|earlier| earlier != *value) {
+            return Err(Diagnostic::new(
+                Code::InputValue,
+                format!("--bind {name} is given twice with different values"),
+            ));
+        }
+    }
     Ok(Options {
         model: arguments.model.clone(),
         dims,
+        bind,
         logits: match arguments.logits {
             LogitsArg::Last => Logits::Last,
             LogitsArg::All => Logits::All,
@@ -364,6 +396,9 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
         Ok(())
     })?;
     let program_length = write_bytes(&program, &written)?;
+    if compiled.plan.is_some() {
+        bring_tokenizer(&arguments.model, &program)?;
+    }
     if let Some(recipe) = Recipe::of_process() {
         write_bytes(&recipe::path(&program), recipe.text().as_bytes())?;
     }
@@ -434,6 +469,16 @@ fn accuracy(arguments: Accuracy) -> Result<(), Diagnostic> {
     print(&if arguments.json { accuracy::text::json(&report) } else { accuracy::text::text(&report) })
 }
 
+/// Puts the model's tokenizer beside a program that is written elsewhere, as NAME.tokenizer.json: whoever generates needs it.
+fn bring_tokenizer(model: &Path, program: &Path) -> Result<(), Diagnostic> {
+    let Some(tokenizer) = companions::tokenizer_file(model)? else { return Ok(()) };
+    let there = std::fs::read(program.with_file_name("tokenizer.json")).is_ok_and(|there| there == tokenizer);
+    if !there {
+        write_bytes(&program.with_extension("tokenizer.json"), &tokenizer)?;
+    }
+    Ok(())
+}
+
 fn warn(compiled: &Compiled) {
     if compiled.plan.is_some() && compiled.reveal == Reveal::Outputs {
         eprintln!(
@@ -441,13 +486,16 @@ fn warn(compiled: &Compiled) {
              of them\n  try: --reveal token"
         );
     }
-    if compiled.made_up {
+    if let Some((name, count)) = &compiled.one_of_many {
         eprintln!(
-            "warning: ranges come from {} made-up inputs, with doubled margins; real text is a far better guide\n  \
-             try: --calibrate X.npz with at least 32 inputs of the length that will be asked",
-            compiled.samples
+            "warning: of output \"{name}\" the last position alone is computed, and its {count} elements are no vocabulary; a \
+             classifier of every token needs all\n  try: --logits all"
         );
     }
+    for assumption in &compiled.assumed {
+        eprintln!("note: assumed of every prompt: {assumption}");
+    }
+    compiled.worth.warnings().iter().for_each(|warning| eprintln!("{warning}"));
 }
 
 /// See [`write_whole`].

@@ -3,7 +3,7 @@
 //! They go into the program's metadata, so that a client that has the program and the tokenizer needs no more, and knows
 //! by its hash that it is the right one. All of them may be missing; a file that is there and makes no sense is an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::Value;
@@ -13,38 +13,97 @@ use crate::diagnostic::{Code, Diagnostic};
 /// Greatest file that is read.
 const MAX_BYTES: u64 = 1 << 28;
 
-/// Metadata by name: `tokenizer` (a file name), `tokenizer_blake3`, `eos` (numbers, separated by commas),
-/// `chat_template`.
+/// Metadata by name: `tokenizer` (a file name), `tokenizer_blake3`, `eos` (numbers, separated by commas), `chat_template`,
+/// `special_tokens` (names of tokens by what templates call them, as JSON), `labels` (names of a classifier's classes, as a
+/// list in JSON).
 pub fn read(model: &Path) -> Result<BTreeMap<String, String>, Diagnostic> {
     let folder = model.parent().unwrap_or(Path::new(""));
     let mut facts = BTreeMap::new();
-    if let Some(bytes) = file(&folder.join("tokenizer.json"))? {
-        facts.insert("tokenizer".to_owned(), "tokenizer.json".to_owned());
+    let mut tokenizer = None;
+    if let Some(bytes) = tokenizer_file(model)? {
+        facts.insert("tokenizer".to_owned(), TOKENIZER.to_owned());
         facts.insert("tokenizer_blake3".to_owned(), blake3::hash(&bytes).to_hex().to_string());
+        tokenizer = serde_json::from_slice(&bytes).ok();
     }
-    // Where both have it, what was written for generation counts.
+    let map = json(&folder.join("special_tokens_map.json"))?.unwrap_or_default();
+    let config = json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
+    let mut tokens = special_tokens(&map);
+    tokens.extend(special_tokens(&config));
+
+    // Whatever a file calls an end is one: what chats end with and what texts end with are often named in different files.
+    let mut ends = BTreeSet::new();
     for name in ["generation_config.json", "config.json"] {
         let path = folder.join(name);
         let Some(config) = json(&path)? else { continue };
-        if let Some(eos) = config.get("eos_token_id").filter(|eos| !eos.is_null()) {
-            let eos = tokens(eos)
-                .ok_or_else(|| fault(&path, format!("`eos_token_id` is {eos}, neither a token nor a list of them")))?;
-            facts.insert("eos".to_owned(), eos);
-            break;
+        if let Some(labels) = config.get("id2label").and_then(labels) {
+            facts.insert("labels".to_owned(), serde_json::to_string(&labels).expect("strings"));
         }
+        let eos = config.get("eos_token_id").unwrap_or(&Value::Null);
+        let ids = ids(eos).ok_or_else(|| fault(&path, format!("`eos_token_id` is {eos}, not a token or several")))?;
+        ends.extend(ids);
     }
-    let template = json(&folder.join("tokenizer_config.json"))?;
-    if let Some(template) = template.as_ref().and_then(|config| config.get("chat_template")?.as_str()) {
-        facts.insert("chat_template".to_owned(), template.to_owned());
+    ends.extend(tokens.get("eos_token").and_then(|name| id_of(tokenizer.as_ref()?, name)));
+    if !ends.is_empty() {
+        let ends: Vec<String> = ends.iter().map(u32::to_string).collect();
+        facts.insert("eos".to_owned(), ends.join(","));
+    }
+
+    let template = match file(&folder.join("chat_template.jinja"))? {
+        Some(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        None => json(&folder.join("chat_template.json"))?
+            .and_then(|file| default_template(file.get("chat_template")?))
+            .or_else(|| default_template(config.get("chat_template")?)),
+    };
+    facts.extend(template.map(|template| ("chat_template".to_owned(), template)));
+    if !tokens.is_empty() {
+        let tokens = serde_json::to_string(&tokens).expect("strings");
+        facts.insert("special_tokens".to_owned(), tokens);
     }
     Ok(facts)
 }
 
-fn tokens(value: &Value) -> Option<String> {
+/// Name of the tokenizer's file.
+const TOKENIZER: &str = "tokenizer.json";
+
+/// The tokenizer beside a model.
+pub fn tokenizer_file(model: &Path) -> Result<Option<Vec<u8>>, Diagnostic> {
+    file(&model.with_file_name(TOKENIZER))
+}
+
+/// Token ids; negative numbers and null stand for none in such files.
+fn ids(value: &Value) -> Option<Vec<u32>> {
     let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-    let numbers: Option<Vec<String>> =
-        list.iter().map(|v| v.as_u64().and_then(|v| u32::try_from(v).ok()).map(|v| v.to_string())).collect();
-    numbers.filter(|numbers| !numbers.is_empty()).map(|numbers| numbers.join(","))
+    let given = list.iter().filter(|v| !v.is_null());
+    given.map(Value::as_i64).collect::<Option<Vec<_>>>().map(|ids| ids.into_iter().flat_map(u32::try_from).collect())
+}
+
+/// Entries `..._token` that name a token, by its name alone or with properties.
+fn special_tokens(config: &Value) -> BTreeMap<String, String> {
+    let name = |token: &Value| Some(token.as_str().or_else(|| token.get("content")?.as_str())?.to_owned());
+    let entries = config.as_object().into_iter().flatten().filter(|(key, _)| key.ends_with("_token"));
+    entries.filter_map(|(key, token)| Some((key.clone(), name(token)?))).collect()
+}
+
+/// Names of classes 0, 1, ..; none if they are those that are made up where nobody gave any.
+fn labels(by_id: &Value) -> Option<Vec<&str>> {
+    let by_id = by_id.as_object()?;
+    let labels: Vec<&str> = (0..by_id.len()).map(|id| by_id.get(&id.to_string())?.as_str()).collect::<Option<_>>()?;
+    let made_up = labels.iter().enumerate().all(|(id, label)| *label == format!("LABEL_{id}"));
+    (!made_up && !labels.is_empty()).then_some(labels)
+}
+
+/// The id of an added token.
+fn id_of(tokenizer: &Value, name: &str) -> Option<u32> {
+    let named = |token: &&Value| token.get("content").and_then(Value::as_str) == Some(name);
+    let added = tokenizer.get("added_tokens")?.as_array()?.iter().find(named)?.get("id")?;
+    u32::try_from(added.as_u64()?).ok()
+}
+
+/// One template, or the one called `default` of several: in a list with names, or by name.
+fn default_template(value: &Value) -> Option<String> {
+    let named = |named: &&Value| named.get("name").and_then(Value::as_str) == Some("default");
+    let listed = || value.as_array()?.iter().find(named)?.get("template")?.as_str();
+    value.as_str().or_else(listed).or_else(|| value.get("default")?.as_str()).map(str::to_owned)
 }
 
 fn json(path: &Path) -> Result<Option<Value>, Diagnostic> {
@@ -86,21 +145,49 @@ mod tests {
     fn what_is_there_is_found() {
         assert_eq!(facts(&[]).unwrap(), BTreeMap::new());
         let found = facts(&[
-            ("tokenizer.json", "{}"),
+            ("tokenizer.json", r#"{"added_tokens": [{"id": 4, "content": "</s>"}], "model": {}}"#),
             ("config.json", r#"{"eos_token_id": 1}"#),
-            ("generation_config.json", r#"{"eos_token_id": [2, 3]}"#),
-            ("tokenizer_config.json", r#"{"chat_template": "a\nb"}"#),
+            ("generation_config.json", r#"{"eos_token_id": [3, 2]}"#),
+            ("special_tokens_map.json", r#"{"bos_token": "<s>", "eos_token": "other"}"#),
+            (
+                "tokenizer_config.json",
+                r#"{"chat_template": "a\nb", "eos_token": {"content": "</s>"}, "pad_token": null}"#,
+            ),
         ]);
         let found = found.unwrap();
-        assert_eq!((found["eos"].as_str(), found["chat_template"].as_str()), ("2,3", "a\nb"));
+        assert_eq!((found["eos"].as_str(), found["chat_template"].as_str()), ("1,2,3,4", "a\nb"));
         assert_eq!(found["tokenizer"], "tokenizer.json");
-        assert_eq!(found["tokenizer_blake3"], blake3::hash(b"{}").to_hex().to_string());
-        assert_eq!(facts(&[("config.json", r#"{"eos_token_id": null}"#)]).unwrap(), BTreeMap::new());
+        assert_eq!(found["special_tokens"], r#"{"bos_token":"<s>","eos_token":"</s>"}"#);
+        for config in [r#"{"eos_token_id": null}"#, r#"{"eos_token_id": []}"#, r#"{"eos_token_id": -1}"#, "{}"] {
+            assert_eq!(facts(&[("config.json", config)]).unwrap(), BTreeMap::new());
+        }
+    }
+
+    #[test]
+    fn classes_have_names() {
+        let labels = |config: &str| facts(&[("config.json", config)]).unwrap().remove("labels");
+        assert_eq!(labels(r#"{"id2label": {"1": "good", "0": "bad"}}"#).unwrap(), r#"["bad","good"]"#);
+        assert_eq!(labels(r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}"#), None);
+        assert_eq!(labels(r#"{"id2label": {"0": "a", "2": "b"}}"#), None);
+        assert_eq!(labels(r#"{"id2label": null}"#), None);
+    }
+
+    #[test]
+    fn templates_are_found_where_they_are() {
+        let template = |files: &[(&str, &str)]| facts(files).unwrap().remove("chat_template");
+        let list =
+            r#"{"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]}"#;
+        assert_eq!(template(&[("tokenizer_config.json", list)]).unwrap(), "d");
+        assert_eq!(template(&[("tokenizer_config.json", r#"{"chat_template": {"default": "m"}}"#)]).unwrap(), "m");
+        assert_eq!(template(&[("tokenizer_config.json", r#"{"chat_template": null}"#)]), None);
+        let own = ("chat_template.json", r#"{"chat_template": "j"}"#);
+        assert_eq!(template(&[("tokenizer_config.json", list), own]).unwrap(), "j");
+        assert_eq!(template(&[("chat_template.jinja", "file"), own]).unwrap(), "file");
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for config in ["{", r#"{"eos_token_id": "x"}"#, r#"{"eos_token_id": []}"#, r#"{"eos_token_id": [-1]}"#] {
+        for config in ["{", r#"{"eos_token_id": "x"}"#, r#"{"eos_token_id": [1, "x"]}"#, r#"{"eos_token_id": 1.5}"#] {
             assert!(facts(&[("config.json", config)]).is_err(), "{config}");
         }
     }

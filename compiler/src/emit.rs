@@ -10,6 +10,7 @@ use ir::bytecode::{self, Module};
 use ir::weights::{self, Element, Header, Tensor};
 use ir::{Program, Scale};
 use ndarray::ArrayD;
+use rayon::prelude::*;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::graph;
@@ -78,7 +79,8 @@ pub fn run(
     let mut bytes = Vec::new();
     for (tensor, value) in header.tensors.iter().zip(values) {
         data.pad(tensor.offset)?;
-        let mut elements = value.iter().map(|&v| round(v, tensor.scale) as i64);
+        let unit = unit(tensor.scale);
+        let mut elements = value.iter().map(|&v| round(v, unit) as i64);
         loop {
             let piece: Vec<i64> = elements.by_ref().take(PIECE).collect();
             if piece.is_empty() {
@@ -127,18 +129,27 @@ impl<W: Write> Data<'_, W> {
 
 /// A weight as it is written; elements that 62 bits do not hold are refused by [`run`].
 pub fn integers(value: &ArrayD<f32>, scale: Scale) -> Vec<i64> {
-    value.iter().map(|&v| round(v, scale) as i64).collect()
+    let unit = unit(scale);
+    match value.as_slice() {
+        Some(values) => values.par_iter().map(|&v| round(v, unit) as i64).collect(),
+        None => value.iter().map(|&v| round(v, unit) as i64).collect(),
+    }
 }
 
-fn round(value: f32, scale: Scale) -> f64 {
-    (f64::from(value) * f64::from(scale).exp2()).round()
+/// The integer of 1 at a scale.
+fn unit(scale: Scale) -> f64 {
+    f64::from(scale).exp2()
+}
+
+fn round(value: f32, unit: f64) -> f64 {
+    (f64::from(value) * unit).round()
 }
 
 /// Least and greatest integer of a tensor; none if one is no number or has more than 62 bits.
 fn range(values: &ArrayD<f32>, scale: Scale) -> Option<(i64, i64)> {
-    let (mut least, mut greatest) = (0f64, 0f64);
+    let (mut least, mut greatest, unit) = (0f64, 0f64, unit(scale));
     for &value in values {
-        let rounded = round(value, scale);
+        let rounded = round(value, unit);
         if rounded.is_nan() {
             return None;
         }
@@ -147,25 +158,36 @@ fn range(values: &ArrayD<f32>, scale: Scale) -> Option<(i64, i64)> {
     (greatest.max(-least) < 62f64.exp2()).then_some((least as i64, greatest as i64))
 }
 
-/// The public inputs as the runtime reads them: JSON, shape and kind of content by name.
+/// Greatest public input whose elements are listed.
+const MAX_LISTED: usize = 1 << 12;
+
+/// The public inputs as the runtime reads them (`runtime/src/inputs.rs`): JSON, shape and content by name.
 fn describe(bound: &BTreeMap<String, graph::Tensor>) -> String {
-    let by_name: serde_json::Map<String, serde_json::Value> = bound
-        .iter()
-        .map(|(name, tensor)| (name.clone(), serde_json::json!({ "shape": tensor.shape(), "kind": kind(tensor) })))
-        .collect();
+    let by_name: serde_json::Map<String, serde_json::Value> =
+        bound.iter().map(|(name, tensor)| (name.clone(), content(tensor))).collect();
     serde_json::Value::Object(by_name).to_string()
 }
 
 /// What a public input holds.
-fn kind(tensor: &graph::Tensor) -> &'static str {
-    let graph::Tensor::I64(values) = tensor else { return "ones" };
-    let row = values.shape().last().copied().unwrap_or(1) as i64;
-    if values.iter().all(|&v| v == 1) {
-        "ones"
-    } else if values.iter().all(|&v| v == 0) {
-        "zeros"
+fn content(tensor: &graph::Tensor) -> serde_json::Value {
+    let values: Vec<f64> = match tensor {
+        graph::Tensor::F32(a) => a.iter().copied().map(f64::from).collect(),
+        graph::Tensor::I64(a) => a.iter().map(|&x| x as f64).collect(),
+        graph::Tensor::Bool(a) => a.iter().map(|&x| f64::from(u8::from(x))).collect(),
+    };
+    let shape = tensor.shape();
+    let row = shape.last().copied().unwrap_or(1).max(1);
+    let listed = values.len() <= MAX_LISTED && values.iter().all(|x| x.is_finite());
+    if values.iter().all(|&v| v == 1.0) {
+        serde_json::json!({ "shape": shape, "kind": "ones" })
+    } else if values.iter().all(|&v| v == 0.0) {
+        serde_json::json!({ "shape": shape, "kind": "zeros" })
+    } else if values.iter().enumerate().all(|(i, &v)| v == (i % row) as f64) {
+        serde_json::json!({ "shape": shape, "kind": "arange" })
+    } else if listed {
+        serde_json::json!({ "shape": shape, "kind": "values", "values": values })
     } else {
-        assert!(values.iter().zip(0..).all(|(&v, i)| v == i % row), "public inputs count, or are all ones or zeros");
-        "arange"
+        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        serde_json::json!({ "shape": shape, "kind": "hash", "blake3": blake3::hash(&bytes).to_hex().as_str() })
     }
 }

@@ -1,10 +1,10 @@
 //! A generation in the clear: what the entries of a module give, step by step, with the integers of a private run up to the
 //! rounding of `down` and `series`.
 
-use ir::Program;
 use ir::eval::{Arguments, EvalError, Session};
 use ir::program::Encoding;
 use ir::slots::Slots;
+use ir::{OutputId, Program};
 
 use crate::emit;
 use crate::pipeline::Compiled;
@@ -26,6 +26,8 @@ pub struct Generation<'a> {
 pub struct Step {
     /// Real values of the revealed output: the token, or logits.
     pub values: Vec<f32>,
+    /// Elements that left their tables, as the program counts them.
+    pub outside: u64,
     /// Elements of openings that left their claims.
     pub broken: usize,
 }
@@ -112,14 +114,12 @@ impl<'a> Model<'a> {
         let publics = program.publics.iter().map(public).collect::<Result<Vec<u32>, Fault>>()?;
         let arguments = Arguments { inputs: &inputs, weights: &self.weights, publics: &publics };
         let got = session.step(program, arguments)?;
-        let scale = program.instrs.iter().find_map(|instr| match instr.op {
-            ir::Op::Reveal { x, .. } => Some(program.ty(x).scale),
-            _ => None,
-        });
+        let scale = program.output_scale(OutputId(0));
         let unit = f64::from(scale.unwrap_or(0)).exp2();
         let values = got.outputs.first().map_or(&[][..], |output| output).iter();
+        let outside = got.outside(program).map_or(0, i64::unsigned_abs);
         let broken = got.broken_claims.iter().map(|b| b.1).sum();
-        Ok(Step { values: values.map(|&v| (v as f64 / unit) as f32).collect(), broken })
+        Ok(Step { values: values.map(|&v| (v as f64 / unit) as f32).collect(), outside, broken })
     }
 }
 

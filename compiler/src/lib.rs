@@ -23,4 +23,5 @@ pub mod recipe;
 pub mod report;
 pub mod samples;
 pub mod schedule;
+pub mod supported;
 pub mod tables;

@@ -19,10 +19,11 @@ use crate::graph::{DType, Graph, NodeId, Op, Tensor};
 use crate::lower::draft::Draft;
 use crate::lower::variant::Link;
 use crate::lower::{self, Context, Memo, Reveal, Rungs, Scales, Step};
-use crate::onnx::{self, Bindings, Imported, Sequence};
+use crate::onnx::{self, Bindings, Given, Imported, Sequence};
 use crate::pass::resize::{self, Positions};
 use crate::pass::{self, Logits, assign_width, centre_logits, group_channels};
-use crate::{companions, samples, schedule};
+use crate::samples::{self, Worth};
+use crate::{companions, schedule};
 
 /// What the user asked for.
 pub struct Options {
@@ -30,6 +31,8 @@ pub struct Options {
     pub model: PathBuf,
     /// `--dim NAME=N`.
     pub dims: BTreeMap<String, usize>,
+    /// `--bind NAME=VALUE`: values of inputs that are public.
+    pub bind: BTreeMap<String, Bind>,
     /// Which positions' logits a language model computes.
     pub logits: Logits,
     /// An npz file with graph inputs by name, one sample a row.
@@ -48,6 +51,15 @@ pub struct Artifacts {
     pub weights: Vec<u8>,
 }
 
+/// A value for an input, as the command line has it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Bind {
+    /// A number, everywhere, or a count.
+    Given(Given),
+    /// An npy file.
+    File(PathBuf),
+}
+
 /// Everything that the stages made from the fused graph on; see [`import`] for the stage before it.
 pub struct Compiled {
     /// Name of the model, from its file.
@@ -56,10 +68,8 @@ pub struct Compiled {
     pub fused: Graph,
     /// What calibration saw.
     pub ranges: Ranges,
-    /// Whether the calibration inputs were made up.
-    pub made_up: bool,
-    /// Number of calibration samples.
-    pub samples: usize,
+    /// What the calibration samples are worth.
+    pub worth: Worth,
     /// Samples that took no part in calibration; none where they were made up or are few.
     pub held: Vec<samples::Arrays>,
     /// Which scales each node works with.
@@ -74,8 +84,12 @@ pub struct Compiled {
     pub plan: Option<Plan>,
     /// What the client learns.
     pub reveal: Reveal,
+    /// An output of which one position was picked, though its rows are no logits of the vocabulary: name and elements.
+    pub one_of_many: Option<(String, usize)>,
     /// Public inputs, with the values that the program is compiled for.
     pub bound: BTreeMap<String, Tensor>,
+    /// What is assumed of the client's token ids, a sentence each.
+    pub assumed: Vec<String>,
     /// Facts for the program's users.
     metadata: BTreeMap<String, String>,
     /// What was lowered; all entries have its weights.
@@ -83,6 +97,12 @@ pub struct Compiled {
 }
 
 impl Compiled {
+    /// The weights as integers, as the entries declare them. They take 8 bytes for each element.
+    pub fn encoded_weights(&self) -> Vec<Vec<i64>> {
+        let weights = self.schedules.first().map_or(&[][..], |entry| &entry.weights);
+        weights.iter().zip(&self.draft.weights).map(|(decl, value)| emit::integers(value, decl.scale)).collect()
+    }
+
     /// Real values of the weights, as the entries declare them.
     pub fn weights(&self) -> &[Arc<ArrayD<f32>>] {
         &self.draft.weights
@@ -112,12 +132,14 @@ pub struct Front {
     pub generation: Option<(Plan, Positions)>,
     /// Public inputs, with the values that the program is compiled for.
     pub bound: BTreeMap<String, Tensor>,
+    /// What is assumed of the client's token ids, a sentence each.
+    pub assumed: Vec<String>,
 }
 
 /// Name and imported graph of a model, whether or not it can be fused.
 pub fn import(options: &Options) -> Result<(String, Imported), Diagnostic> {
     let shapes = options.calibrate.as_deref().map(samples::read).transpose()?.as_ref().map(samples::shapes);
-    let imported = onnx::import(&options.model, &bindings(options, &shapes.unwrap_or_default()))?;
+    let imported = onnx::import(&options.model, &bindings(options, &shapes.unwrap_or_default())?)?;
     Ok((name(options), imported))
 }
 
@@ -128,15 +150,15 @@ fn name(options: &Options) -> String {
 /// Reads a model and fuses it; `shapes` are those of inputs that are known, one row a sample.
 pub fn front(options: &Options, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Front, Diagnostic> {
     // Passes make new weights of old ones, so no copy of the imported graph is kept.
-    let Imported { graph: mut fused, bound, without_past, .. } =
-        onnx::import(&options.model, &bindings(options, shapes))?;
+    let Imported { graph: mut fused, bound, without_past, assumed, .. } =
+        onnx::import(&options.model, &bindings(options, shapes)?)?;
     pass::run_all(&mut fused, &pass::Options { logits: options.logits })?;
     if without_past {
         resize::one_by_one(&mut fused);
     }
     let generation =
         options.generation.as_ref().map(|wanted| prepare(&mut fused, wanted, options.logits)).transpose()?;
-    Ok(Front { fused, generation, bound })
+    Ok(Front { fused, generation, bound, assumed })
 }
 
 /// Compiles a model.
@@ -145,8 +167,12 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     let given = options.calibrate.as_deref().map(|path| samples::read(path).map(|a| (a, path))).transpose()?;
 
     let shapes = given.as_ref().map_or_else(BTreeMap::new, |given| samples::shapes(&given.0));
-    let Front { mut fused, generation, bound } = front(options, &shapes)?;
+    let Front { mut fused, generation, bound, assumed } = front(options, &shapes)?;
 
+    let given = match given {
+        Some((arrays, path)) => Some((samples::without_padding(&fused, arrays, &bound, path)?, path)),
+        None => None,
+    };
     let made_up = given.is_none();
     let looked_at = everywhere(&fused, generation.as_ref().map(|g| &g.1), given.as_ref().map(|g| &g.0))?;
     let mut samples = match given {
@@ -154,8 +180,10 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         Some((arrays, path)) => samples::split(&looked_at, &arrays, path)?,
         None => samples::make_up(&looked_at),
     };
+    let worth = Worth::of(&samples, made_up);
     let held = if made_up { Vec::new() } else { samples::hold_back(&mut samples) };
-    let mut ranges = calibrate::run(&looked_at, &fused, &samples, if made_up { 2.0 } else { 1.0 })?;
+    let mut ranges = calibrate::run(&looked_at, &fused, &samples, worth.margin())?;
+    ranges.thin = worth.is_thin();
     group_channels::run(&mut fused, &mut ranges);
 
     let reveal = options.generation.as_ref().map_or(Reveal::Outputs, |wanted| wanted.reveal);
@@ -174,9 +202,13 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     let schedules: Vec<Program> = programs.iter().map(schedule::run).collect();
     check(&schedules, "scheduling");
 
+    let one_of_many = generation.is_none().then(|| one_of_many(&fused)).flatten();
     let plan = generation.map(|(plan, _)| plan);
     let mut metadata = companions::read(&options.model)?;
     metadata.insert("name".to_owned(), name.clone());
+    if !assumed.is_empty() {
+        metadata.insert("assumed".to_owned(), assumed.join("\n"));
+    }
     metadata.extend(plan.iter().map(|plan| ("context".to_owned(), plan.context.to_string())));
     if reveal == Reveal::Token {
         metadata.insert("noise_bound".to_owned(), ir::noise::NOISE_BOUND.to_string());
@@ -186,30 +218,51 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         residual: lower::norm::residual_scale(&fused, &ranges),
         fused,
         ranges,
-        made_up,
-        samples: samples.len(),
+        worth,
         held,
         rungs,
         programs,
         schedules,
         plan,
         reveal,
+        one_of_many,
         bound,
+        assumed,
         metadata,
         draft: drafts.swap_remove(0),
     })
 }
 
+/// See [`Compiled::one_of_many`].
+fn one_of_many(fused: &Graph) -> Option<(String, usize)> {
+    let vocabulary = fused.order().into_iter().filter(|&id| fused.node(id).op == Op::Embed);
+    let vocabulary = vocabulary.map(|id| fused.node(fused.operands(id)[1]).shape[0]).max()?;
+    fused.order().into_iter().find(|&id| matches!(fused.node(id).op, Op::Pick { .. }))?;
+    let (name, id) = fused.outputs.first()?;
+    let elements = *fused.node(*id).shape.last()?;
+    (elements < vocabulary && fused.node(*id).shape.len() > 2).then(|| (name.clone(), elements))
+}
+
 /// Sizes by what the user says, or what the calibration arrays have. For generation a calibration array says nothing: it
 /// is cut to windows of the context.
-fn bindings(options: &Options, shapes: &BTreeMap<String, Vec<usize>>) -> Bindings {
+fn bindings(options: &Options, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Bindings, Diagnostic> {
     let (sequence, input_shapes) = match &options.generation {
         None => (Sequence::Short, shapes.clone()),
         Some(Generation { max_context: None, .. }) => (Sequence::Context, BTreeMap::new()),
         Some(Generation { max_context: Some(size), .. }) => (Sequence::Of(*size), BTreeMap::new()),
     };
     let without_past = options.generation.is_some();
-    Bindings { dims: options.dims.clone(), sequence, without_past, input_shapes, ..Bindings::default() }
+    let values = options.bind.iter().map(|(name, value)| {
+        Ok((
+            name.clone(),
+            match value {
+                Bind::Given(given) => given.clone(),
+                Bind::File(path) => samples::read_npy(path)?.into(),
+            },
+        ))
+    });
+    let values = values.collect::<Result<_, Diagnostic>>()?;
+    Ok(Bindings { dims: options.dims.clone(), sequence, without_past, input_shapes, values, ..Bindings::default() })
 }
 
 /// Brings a fused graph to the context that is wanted, and decides the sizes of the entries.
@@ -286,13 +339,8 @@ fn lower_and_fit(
                 Context { step: entry.step, reveal, memo, ..Context::new(&entry.graph, ranges, &rungs, link) };
             let draft = lower::run(&context, drafts.last().map_or_else(Draft::default, Draft::beside))?;
             if let Some(&(origin, bound, scale)) = draft.unfit.first() {
-                return Err(Diagnostic::new(Code::LargeValue, "a value does not fit any ring")
-                    .at(format!("node \"{}\"", draft.program.origins[origin.index()]))
-                    .because(format!(
-                        "it may reach {bound:.3e}: {:.0} integer bits, {scale} fractional bits, a sign and a spare bit; a ring has 64",
-                        bound.log2().ceil()
-                    ))
-                    .help("look for outliers in the model's weights, or calibrate with inputs like the ones that will be asked"));
+                let name = &draft.program.origins[origin.index()];
+                return Err(lower::unfit::too_large(&entry.graph, ranges, name, bound, scale));
             }
             drafts.push(draft);
         }
@@ -321,13 +369,7 @@ fn lower_and_fit(
             let those: Vec<NodeId> = coarser.into_iter().filter(|&id| rungs.of(id) == least).collect();
             rungs.0.extend(those.into_iter().map(|id| (id, least.max(1) + 1)));
         } else {
-            return Err(Diagnostic::new(Code::Width, format!("`{}` needs more width than a ring has", overflow.op))
-                .at(format!("node \"{}\"", overflow.origin))
-                .because(format!(
-                    "its readers need {} bits at scale {}, even with the smallest scales that are worth having; a ring has 64",
-                    overflow.needed, overflow.scale
-                ))
-                .help("calibrate with inputs like the ones that will be asked: claims follow the ranges that were seen"));
+            return Err(lower::unfit::too_wide(graph, ranges, &overflow));
         }
     }
 }

@@ -31,8 +31,8 @@ pub fn compiled(compiled: &Compiled, program: (&Path, u64), weights: (&Path, u64
     let _ = writeln!(
         out,
         "calibrated on {} {}; fractional bits: weights {}, normalised rows {}, products {}, queries {}, residual {}",
-        compiled.samples,
-        if compiled.made_up { "made-up inputs" } else { "inputs" },
+        compiled.worth.samples,
+        if compiled.worth.made_up { "made-up inputs" } else { "inputs" },
         s.weight,
         s.normalised,
         s.operand,

@@ -1,12 +1,12 @@
 //! Calibration samples: read from an npz file, or made up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use ndarray::{ArrayD, Axis, IxDyn, OwnedRepr, Slice};
-use ndarray_npy::{NpzReader, ReadDataError, ReadNpyError, ReadNpzError, ReadableElement};
+use ndarray_npy::{NpzReader, ReadDataError, ReadNpyError, ReadNpyExt, ReadNpzError, ReadableElement};
 use py_literal::Value as PyValue;
 
 use crate::diagnostic::{Code, Diagnostic};
@@ -19,6 +19,132 @@ pub type Arrays = BTreeMap<String, Tensor>;
 
 /// Samples that are made up where none are given.
 const MADE_UP: usize = 8;
+
+/// Samples that ranges should come from at least.
+pub const ENOUGH: usize = 32;
+
+/// How much samples tell of the ranges of other inputs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Worth {
+    /// Number of samples.
+    pub samples: usize,
+    /// Different ones among them. Those that hold one number throughout count as one: they tell nothing of a text.
+    pub distinct: usize,
+    /// They were made up.
+    pub made_up: bool,
+}
+
+impl Worth {
+    /// Of samples.
+    pub fn of(samples: &[Arrays], made_up: bool) -> Worth {
+        let distinct: BTreeSet<_> = samples.iter().map(fingerprint).collect();
+        Worth { samples: samples.len(), distinct: distinct.len(), made_up }
+    }
+
+    /// What margins grow by. On trained models inputs left the ranges of 16 others by less than the usual margins, those
+    /// of 4 by up to twice as much.
+    pub fn margin(&self) -> f64 {
+        match self.distinct {
+            _ if self.made_up => 2.0,
+            ..4 => 4.0,
+            4..8 => 2.0,
+            8..16 => 1.5,
+            _ => 1.0,
+        }
+    }
+
+    /// Too few to say how far an activation reaches.
+    pub fn is_thin(&self) -> bool {
+        self.distinct < 8
+    }
+
+    /// What to tell the user, one line and a way out for each.
+    pub fn warnings(&self) -> Vec<String> {
+        const HELP: &str = "--calibrate X.npz with at least 32 inputs of the length that will be asked";
+        let margins = match self.margin() {
+            1.0 => String::new(),
+            margin => format!(", with margins {margin} times the usual"),
+        };
+        if self.made_up {
+            let title = format!("warning: ranges come from {} made-up inputs{margins}", self.samples);
+            return vec![format!("{title}; real text is a far better guide\n  try: {HELP}")];
+        }
+        let mut warnings = Vec::new();
+        if self.distinct < self.samples {
+            let what = "repeat others or hold one number throughout, and tell nothing of other inputs";
+            warnings.push(format!(
+                "warning: {} of {} calibration rows {what}",
+                self.samples - self.distinct,
+                self.samples
+            ));
+        }
+        if self.distinct < ENOUGH {
+            let rows = if self.distinct == 1 { "row" } else { "different rows" };
+            let title = format!("warning: ranges come from {} {rows}{margins}", self.distinct);
+            warnings.push(format!("{title}; inputs unlike them may leave the ranges\n  try: {HELP}"));
+        }
+        warnings
+    }
+}
+
+/// Equal for samples that are alike; see [`Worth::distinct`].
+fn fingerprint(sample: &Arrays) -> Option<[u8; 32]> {
+    let mut hasher = blake3::Hasher::new();
+    let mut constant = true;
+    for tensor in sample.values() {
+        let values = crate::graph::kernel::floats(tensor);
+        let mut bits = values.iter().map(|v| v.to_bits());
+        let first = bits.next();
+        constant &= values.len() > 1 && bits.all(|bits| Some(bits) == first);
+        for value in &values {
+            hasher.update(&value.to_le_bytes());
+        }
+    }
+    (!constant).then(|| hasher.finalize().into())
+}
+
+/// The arrays with padding replaced: where an array `attention_mask` says that positions of a row hold no text, the row's
+/// own text takes their place, again and again. A program that is compiled for a mask of ones looks at all positions, so
+/// padding would be taken for text. `bound` are the public inputs and their values.
+pub fn without_padding(graph: &Graph, mut arrays: Arrays, bound: &Arrays, path: &Path) -> Result<Arrays, Diagnostic> {
+    const MASK: &str = "attention_mask";
+    for &id in &graph.inputs {
+        let name = input_name(graph, id);
+        let Some(mask) = name.strip_suffix("input_ids").map(|prefix| format!("{prefix}{MASK}")) else { continue };
+        let all_ones = |tensor: &Tensor| crate::graph::kernel::floats(tensor).iter().all(|&v| v == 1.0);
+        if bound.get(&mask).is_some_and(|bound| !all_ones(bound)) {
+            // The program leaves out the same positions.
+            continue;
+        }
+        let Some(values) = arrays.get(&mask).map(crate::graph::kernel::floats) else { continue };
+        let Some(Tensor::I64(ids)) = arrays.get_mut(name) else { continue };
+        let fault = |why: String| {
+            Diagnostic::new(Code::CalibrationArrays, format!("calibration array \"{mask}\" does not fit \"{name}\""))
+                .at(path.display().to_string())
+                .because(why)
+        };
+        // With a past, the mask covers it and then the ids.
+        let fits = ids.ndim() == 2
+            && values.ndim() == 2
+            && values.shape()[0] == ids.shape()[0]
+            && values.shape()[1] >= ids.shape()[1];
+        if !fits {
+            return Err(fault(format!("They have shapes {:?} and {:?}.", values.shape(), ids.shape())));
+        }
+        let past = values.shape()[1] - ids.shape()[1];
+        let values = values.slice_axis(Axis(1), Slice::from(past..));
+        for (row, (mut ids, mask)) in ids.outer_iter_mut().zip(values.outer_iter()).enumerate() {
+            let text: Vec<i64> = ids.iter().zip(&mask).filter(|(_, m)| **m != 0.0).map(|(id, _)| *id).collect();
+            if text.is_empty() {
+                return Err(fault(format!("Row {row} has no text at all.")));
+            }
+            if text.len() < ids.len() {
+                ids.iter_mut().zip(text.iter().cycle()).for_each(|(id, text)| *id = *text);
+            }
+        }
+    }
+    Ok(arrays)
+}
 
 /// Reads every array of an npz file; integers become 64-bit, floats 32-bit.
 pub fn read(path: &Path) -> Result<Arrays, Diagnostic> {
@@ -65,6 +191,36 @@ fn read_one(npz: &mut NpzReader<File>, name: &str) -> Result<Tensor, ReadNpzErro
     attempt!(f64, |a: ArrayD<f64>| Tensor::F32(a.mapv(|v| v as f32)));
     attempt!(Half, |a: ArrayD<Half>| Tensor::F32(a.mapv(|v| half(v.0))));
     npz.by_name::<OwnedRepr<bool>, IxDyn>(name).map(Tensor::Bool)
+}
+
+/// Reads the array of an npy file, as [`read`] does.
+pub fn read_npy(path: &Path) -> Result<Tensor, Diagnostic> {
+    let bytes = std::fs::read(path).map_err(|e| {
+        Diagnostic::new(Code::FileUnreadable, format!("the array cannot be read: {e}")).at(path.display().to_string())
+    })?;
+    macro_rules! attempt {
+        ($($ty:ty => $make:expr),*) => {
+            $( match ArrayD::<$ty>::read_npy(&bytes[..]) {
+                Ok(array) => return Ok($make(array)),
+                Err(ReadNpyError::WrongDescriptor(_)) => {}
+                Err(e) => {
+                    return Err(Diagnostic::new(Code::BrokenArrays, format!("this is not a readable npy file: {e}"))
+                        .at(path.display().to_string())
+                        .help("write it with numpy.save(\"value.npy\", value)"));
+                }
+            } )*
+        };
+    }
+    attempt!(
+        i64 => Tensor::I64,
+        i32 => |a: ArrayD<i32>| Tensor::I64(a.mapv(i64::from)),
+        f32 => Tensor::F32,
+        f64 => |a: ArrayD<f64>| Tensor::F32(a.mapv(|v| v as f32)),
+        bool => Tensor::Bool
+    );
+    Err(Diagnostic::new(Code::BrokenArrays, "the elements of the array have a type that is not supported")
+        .at(path.display().to_string())
+        .help("write int64, int32, float32, float64 or bool"))
 }
 
 /// The bits of a float16, numpy's `f2`.
@@ -135,7 +291,8 @@ pub fn split(graph: &Graph, arrays: &Arrays, path: &Path) -> Result<Vec<Arrays>,
             ))
             .help("bind the size with --dim NAME=N, or give samples of the bound length"));
         }
-        let rows = array.shape().first().map_or(1, |&rows| rows / batch.max(1));
+        // What has no elements is one sample, like what has no axes.
+        let rows = if batch == 0 { 1 } else { array.shape().first().map_or(1, |&rows| rows / batch) };
         if samples.is_empty() {
             samples.resize(rows, Arrays::new());
         } else if samples.len() != rows {
@@ -254,5 +411,32 @@ mod tests {
         npy.pop();
         let short: Result<ArrayD<Half>, _> = ndarray_npy::ReadNpyExt::read_npy(&npy[..]);
         assert!(matches!(short, Err(ReadNpyError::MissingData)));
+    }
+
+    fn worth(rows: &[&[i64]], made_up: bool) -> Worth {
+        let sample =
+            |row: &&[i64]| Arrays::from([("ids".to_owned(), Tensor::I64(from_vec(&[1, row.len()], row.to_vec())))]);
+        Worth::of(&rows.iter().map(sample).collect::<Vec<_>>(), made_up)
+    }
+
+    #[test]
+    fn rows_that_tell_nothing_do_not_count() {
+        let one = worth(&[&[1, 2, 3], &[4, 4, 4], &[1, 2, 3], &[5, 5, 5]], false);
+        assert_eq!((one.samples, one.distinct, one.margin(), one.is_thin()), (4, 2, 4.0, true));
+        assert_eq!(
+            one.warnings(),
+            [
+                "warning: 2 of 4 calibration rows repeat others or hold one number throughout, and tell nothing of other inputs",
+                "warning: ranges come from 2 different rows, with margins 4 times the usual; inputs unlike them may leave the \
+                 ranges\n  try: --calibrate X.npz with at least 32 inputs of the length that will be asked",
+            ]
+        );
+        let rows: Vec<[i64; 2]> = (0..32).map(|i| [i, i + 1]).collect();
+        let rows: Vec<&[i64]> = rows.iter().map(|row| &row[..]).collect();
+        assert!(worth(&rows, false).warnings().is_empty());
+        assert_eq!(worth(&rows, false).margin(), 1.0);
+        assert_eq!(worth(&rows[..31], false).warnings().len(), 1);
+        assert_eq!(worth(&rows[..10], false).margin(), 1.5);
+        assert_eq!((worth(&rows, true).warnings().len(), worth(&rows, true).margin()), (1, 2.0));
     }
 }

@@ -3,7 +3,8 @@
 //! List scheduling: whatever is local runs as soon as its operands are there. When nothing local is left, messages go
 //! out: a `round` if an opening that is ready lies on the critical path, with every other opening and product that is
 //! ready riding along; a `send` if products alone can make headway. An opening that has slack waits for a round that
-//! exists anyway. Lengths of paths count a round as two and a one-way message as one.
+//! exists anyway. Lengths of paths count a round as two and a one-way message as one. Outputs are revealed at the end, one
+//! after another: a party that is told earlier would wait for it before it goes on.
 
 use std::collections::BTreeSet;
 
@@ -43,7 +44,7 @@ pub fn run(program: &Program) -> Program {
 
     let mut missing: Vec<usize> = operands.iter().map(Vec::len).collect();
     let mut ready: BTreeSet<usize> = (0..count).filter(|&i| missing[i] == 0).collect();
-    let (mut openings, mut products) = (Vec::new(), Vec::new());
+    let (mut openings, mut products, mut reveals) = (Vec::new(), Vec::new(), Vec::new());
     let mut out = Program { instrs: Vec::with_capacity(count), scheduled: true, ..program.clone() };
     let mut names: Vec<Option<Value>> = vec![None; count];
 
@@ -52,6 +53,7 @@ pub fn run(program: &Program) -> Program {
             match program.instrs[index].op {
                 Op::Open { .. } => openings.push(index),
                 Op::Linear { .. } => products.push(index),
+                Op::Reveal { .. } => reveals.push(index),
                 _ => {
                     emit(program, &mut out, &mut names, index);
                     release(&readers[index], &mut missing, &mut ready);
@@ -79,6 +81,8 @@ pub fn run(program: &Program) -> Program {
             release(&readers[index], &mut missing, &mut ready);
         }
     }
+    reveals.sort_unstable();
+    reveals.into_iter().for_each(|index| emit(program, &mut out, &mut names, index));
     assert!(names.iter().all(Option::is_some), "every instruction is scheduled");
     out
 }

@@ -30,6 +30,7 @@ fn compile(file: &str, context: usize, prefill: &[usize], decode: &[usize], reve
     let options = Options {
         model: models().join(file),
         dims: BTreeMap::new(),
+        bind: BTreeMap::new(),
         logits: Logits::Last,
         calibrate: file.starts_with("tiny-shakespeare").then_some(calibration),
         link: Link::LAN,
@@ -67,6 +68,8 @@ fn program(compiled: &Compiled) -> Model<'_> {
 /// What a step gives that breaks no claim.
 fn sound(step: Step) -> Vec<f32> {
     assert_eq!(step.broken, 0, "claims hold");
+    // Calibration saw windows of 64 tokens: in a longer text a row maximum may lie above all thresholds, and is clipped.
+    assert!(step.outside <= 1, "{} elements left their tables", step.outside);
     step.values
 }
 

@@ -38,7 +38,11 @@ fn agrees(file: &str, io: &str, dims: &[(&str, usize)]) -> Imported {
     let bindings = Bindings {
         dims: dims.iter().map(|&(name, size)| (name.to_string(), size)).collect(),
         input_shapes: inputs.iter().map(|(name, t)| (name.clone(), t.shape().to_vec())).collect(),
-        values: inputs.iter().filter(|i| public.contains(&i.0.as_str())).map(|(n, t)| (n.clone(), t.clone())).collect(),
+        values: inputs
+            .iter()
+            .filter(|i| public.contains(&i.0.as_str()))
+            .map(|(n, t)| (n.clone(), t.clone().into()))
+            .collect(),
         ..Bindings::default()
     };
     let imported = import(&path, &bindings).unwrap_or_else(|e| panic!("{file}\n{e}"));

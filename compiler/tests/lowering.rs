@@ -168,7 +168,7 @@ fn programs_compute_what_graphs_compute() {
         let Lowered { graph, samples, program, draft } = lowered(gpt2(SMALL, centred), Link::LAN);
         let weights = encoded(&program, &draft);
         let revealed = program.instrs.iter().find_map(|i| match i.op {
-            ir::Op::Reveal { x, .. } => Some(x),
+            ir::Op::Reveal { x, output, .. } if output.index() == 0 => Some(x),
             _ => None,
         });
         let unit = f64::from(program.ty(revealed.unwrap()).scale).exp2();
@@ -176,10 +176,13 @@ fn programs_compute_what_graphs_compute() {
             let Tensor::I64(ids) = &sample["input_ids"] else { panic!("ids are integers") };
             let classes = 0..SMALL.vocabulary as i64;
             let one_hot = ids.iter().flat_map(|&id| classes.clone().map(move |class| i64::from(class == id))).collect();
-            let publics = [SMALL.positions as u32 - 1];
+            let last = SMALL.positions as u32 - 1;
+            let value = |name: &str| if name == "prompt" { last + 1 } else { last };
+            let publics: Vec<u32> = program.publics.iter().map(|public| value(&public.name)).collect();
             let arguments = Arguments { inputs: &[one_hot], weights: &weights, publics: &publics };
             let got = ir::eval::eval(&program, arguments).unwrap();
             assert_eq!(got.broken_claims, [], "centred: {centred}");
+            assert_eq!(got.outside(&program), Some(0), "centred: {centred}");
             let want = graph::eval::evaluate(&graph, sample, None, &mut |_, _| {}).unwrap();
             let Tensor::F32(want) = &want[0].1 else { panic!("logits are floats") };
             let error = |(&g, &w): (&i64, &f32)| (g as f64 / unit - f64::from(w)).abs();

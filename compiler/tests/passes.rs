@@ -97,7 +97,7 @@ macro_rules! snapshots {
 }
 
 snapshots! {
-    simplify embedding fuse_norm fuse_linear fuse_activation fuse_rotary fuse_attention last_position fold_affine fuse_qkv centre own_weights
+    simplify embedding fuse_norm fuse_linear fuse_activation fuse_rotary fuse_attention last_position fold_affine ride centre fuse_qkv own_weights
 }
 
 #[test]
@@ -111,7 +111,8 @@ fn every_pass_has_snapshots() {
 #[test]
 fn refused() {
     insta::glob!("ir/refused/*.ssir", |path| {
-        let report = run_all(&mut load(path), &Options::default()).expect_err("it is refused");
+        let report = run_all(&mut load(path), &Options::default());
+        let report = report.expect_err(&format!("{} is refused", path.display()));
         insta::assert_snapshot!(report.to_string());
     });
 }

@@ -140,6 +140,14 @@ impl Program {
         counts.then(|| OutputId(self.outputs.len() as u32 - 1))
     }
 
+    /// Fractional bits of an output, if it is revealed.
+    pub fn output_scale(&self, id: OutputId) -> Option<Scale> {
+        self.instrs.iter().find_map(|instr| match instr.op {
+            Op::Reveal { x, output, .. } if output == id => Some(self.ty(x).scale),
+            _ => None,
+        })
+    }
+
     /// Type of a value. Panics if `value` names an instruction without a result: callers hold verified programs.
     pub fn ty(&self, value: Value) -> &Type {
         self.instrs[value.index()].ty.as_ref().expect("a value names an instruction with a result")

@@ -12,19 +12,14 @@ use std::collections::BTreeMap;
 
 use ir::bytecode::Module;
 use ir::program::{Encoding, Input};
-use ir::{Op, Program};
+use ir::slots::{POSITION, PROMPT};
+use ir::{OutputId, Program};
 use ndarray::{ArrayD, Axis, Dimension, IxDyn, Slice, concatenate};
 use serde::Deserialize;
 
 use crate::codec::{self, CodecError, Plain};
 use crate::npz::Array;
 use crate::ring::Tensor;
-
-/// The public number that picks the outputs' position.
-pub const POSITION: &str = "position";
-
-/// The public number that says how many tokens there are before padding.
-pub const PROMPT: &str = "prompt";
 
 /// Metadata key of the public inputs.
 pub const PUBLIC_INPUTS: &str = "public_inputs";
@@ -72,7 +67,9 @@ pub enum InputError {
     #[error("input `{name}` is out of range at {index:?}; {wanted}")]
     Range { name: String, index: Vec<usize>, wanted: String },
     #[error("public input `{name}` is {value} at {index:?}; it was bound to {bound} at compile time")]
-    Bound { name: String, value: String, index: Vec<usize>, bound: i64 },
+    Bound { name: String, value: String, index: Vec<usize>, bound: String },
+    #[error("public input `{name}` has other values than it was bound to at compile time")]
+    OtherBound { name: String },
     #[error("the program has a public number `{name}` that this release cannot set")]
     Public { name: String },
     #[error("the program's metadata `{PUBLIC_INPUTS}` cannot be read: {what}")]
@@ -90,7 +87,9 @@ impl InputError {
             InputError::Public { .. } | InputError::Metadata { .. } => {
                 "compile the model again with the same release of sscc".to_owned()
             }
-            InputError::Range { .. } | InputError::Bound { .. } => "values as the program was compiled for".to_owned(),
+            InputError::Range { .. } | InputError::Bound { .. } | InputError::OtherBound { .. } => {
+                "values as the program was compiled for".to_owned()
+            }
             _ => "an .npz file with the ONNX graph's inputs by name".to_owned(),
         }
     }
@@ -99,24 +98,43 @@ impl InputError {
 #[derive(Deserialize)]
 struct PublicInput {
     shape: Vec<usize>,
-    kind: PublicKind,
+    #[serde(flatten)]
+    content: Content,
 }
 
-#[derive(Deserialize, Clone, Copy)]
-#[serde(rename_all = "snake_case")]
-enum PublicKind {
+/// What a public input holds.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+enum Content {
     Ones,
     Zeros,
+    /// 0, 1, .. along the last axis.
     Arange,
+    /// The elements, in row-major order.
+    Values {
+        values: Vec<f64>,
+    },
+    /// BLAKE3 of the elements as 64-bit floats, little endian, where they are too many to list.
+    Hash {
+        blake3: String,
+    },
 }
 
-impl PublicKind {
-    fn at(self, last_index: usize) -> i64 {
+impl Content {
+    /// The element at a place, `at` along the last axis and `flat` in row-major order; none where it is not known.
+    fn element(&self, flat: usize, at: usize) -> Option<f64> {
         match self {
-            PublicKind::Ones => 1,
-            PublicKind::Zeros => 0,
-            PublicKind::Arange => last_index as i64,
+            Content::Ones => Some(1.0),
+            Content::Zeros => Some(0.0),
+            Content::Arange => Some(at as f64),
+            Content::Values { values } => values.get(flat).copied(),
+            Content::Hash { .. } => None,
         }
+    }
+
+    /// Whether a shorter input may be given.
+    fn may_be_cut(&self) -> bool {
+        !matches!(self, Content::Values { .. } | Content::Hash { .. })
     }
 }
 
@@ -291,20 +309,32 @@ fn first<T>(array: &ArrayD<T>, bad: impl Fn(&T) -> bool) -> Option<Vec<usize>> {
 
 fn check_public(name: &str, bound: &PublicInput, array: &Array) -> Result<(), InputError> {
     let got = array.shape();
-    let fits =
-        got.len() == bound.shape.len() && got.last().zip(bound.shape.last()).is_none_or(|(got, bound)| got <= bound);
+    let last = got.last().zip(bound.shape.last());
+    let fits = match bound.content.may_be_cut() {
+        true => got.len() == bound.shape.len() && last.is_none_or(|(got, bound)| got <= bound),
+        false => got == bound.shape,
+    };
     if !fits {
-        let wanted = format!("{:?} or fewer tokens", bound.shape);
+        let fewer = if bound.content.may_be_cut() { " or fewer tokens" } else { "" };
+        let wanted = format!("{:?}{fewer}", bound.shape);
         return Err(InputError::Shape { name: name.to_owned(), got: got.to_vec(), wanted });
     }
     let reals = match array {
         Array::I64(a) => a.mapv(|x| x as f64),
         Array::F32(a) => a.mapv(f64::from),
     };
-    for (index, value) in reals.indexed_iter() {
+    if let Content::Hash { blake3: wanted } = &bound.content {
+        let bytes: Vec<u8> = reals.iter().flat_map(|x| x.to_le_bytes()).collect();
+        return match blake3::hash(&bytes).to_hex().as_str() == wanted {
+            true => Ok(()),
+            false => Err(InputError::OtherBound { name: name.to_owned() }),
+        };
+    }
+    for (flat, (index, value)) in reals.indexed_iter().enumerate() {
         let index = index.as_array_view().to_vec();
-        let bound = bound.kind.at(index.last().copied().unwrap_or(0));
-        if *value != bound as f64 {
+        let wanted = bound.content.element(flat, index.last().copied().unwrap_or(0));
+        if Some(*value) != wanted {
+            let bound = wanted.map_or_else(|| "other".to_owned(), |wanted| wanted.to_string());
             return Err(InputError::Bound { name: name.to_owned(), value: value.to_string(), index, bound });
         }
     }
@@ -349,13 +379,8 @@ pub fn warning(outside: u64) -> Option<String> {
 
 /// What a run revealed to a party, as real numbers in the shapes of the ONNX graph, without the count of [`outside`].
 pub fn decode(program: &Program, outputs: Vec<Option<Vec<i64>>>) -> Vec<(String, ArrayD<f32>)> {
-    let scale = |output: usize| {
-        let revealed = program.instrs.iter().find_map(|instr| match instr.op {
-            Op::Reveal { x, output: o, .. } if o.index() == output => Some(x),
-            _ => None,
-        });
-        program.ty(revealed.expect("verified: every output is revealed")).scale
-    };
+    let scale =
+        |output: usize| program.output_scale(OutputId(output as u32)).expect("verified: every output is revealed");
     outputs
         .into_iter()
         .enumerate()
@@ -373,7 +398,7 @@ pub fn decode(program: &Program, outputs: Vec<Option<Vec<i64>>>) -> Vec<(String,
 mod tests {
     use super::*;
     use ir::program::Public;
-    use ir::{Kind, Shape, Type};
+    use ir::{Kind, Op, Shape, Type};
     use ndarray::array;
 
     fn module(publics: &[&str], entries: &[(u32, u32)]) -> Module {
@@ -390,9 +415,13 @@ mod tests {
         };
         let text = r#"{"attention_mask": {"shape": [1, 4], "kind": "ones"},
                        "position_ids": {"shape": [1, 4], "kind": "arange"},
-                       "token_type_ids": {"shape": [1, 4], "kind": "zeros"}}"#;
+                       "token_type_ids": {"shape": [1, 4], "kind": "zeros"},
+                       "offsets": {"shape": [1, 2], "kind": "values", "values": [3, 4.5]},
+                       "long": {"shape": [2], "kind": "hash", "blake3": "HASH"}}"#;
+        let bytes: Vec<u8> = [7f64, 8.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let text = text.replace("HASH", blake3::hash(&bytes).to_hex().as_str());
         Module {
-            metadata: [(PUBLIC_INPUTS.to_owned(), text.to_owned())].into(),
+            metadata: [(PUBLIC_INPUTS.to_owned(), text)].into(),
             commitment: [0; 32],
             entries: entries.iter().map(entry).collect(),
         }
@@ -432,6 +461,11 @@ mod tests {
         with("attention_mask", Array::F32(array![[1., 1., 1.]].into_dyn())).unwrap();
         with("position_ids", Array::I64(array![[0, 1, 2]].into_dyn())).unwrap();
         with("token_type_ids", Array::I64(array![[0, 0, 0, 0]].into_dyn())).unwrap();
+        with("offsets", Array::F32(array![[3., 4.5]].into_dyn())).unwrap();
+        with("long", Array::I64(array![7, 8].into_dyn())).unwrap();
+        assert!(with("offsets", Array::F32(array![[3., 5.]].into_dyn())).is_err());
+        assert!(with("offsets", Array::F32(array![[3.]].into_dyn())).is_err());
+        assert!(with("long", Array::I64(array![7, 9].into_dyn())).is_err());
         assert!(with("attention_mask", Array::I64(array![[1, 1, 0]].into_dyn())).is_err());
         assert!(with("position_ids", Array::I64(array![[1, 2, 3]].into_dyn())).is_err());
         assert!(with("token_type_ids", Array::I64(array![[0, 0, 1]].into_dyn())).is_err());
@@ -458,6 +492,37 @@ mod tests {
                 fault(&["temperature"], &ids(ArrayD::zeros(IxDyn(&[2, 4])))),
             ]
             .join("\n")
+        );
+    }
+
+    #[test]
+    fn the_count_of_elements_outside_is_no_output() {
+        let share = |scale| Type { kind: Kind::Share, width: 8, scale, shape: Shape(vec![1]) };
+        let instr = |op, ty| ir::Instr { op, ty, origin: None };
+        let reveal =
+            |x, output| ir::Op::Reveal { x: ir::Value(x), output: ir::OutputId(output), to: ir::Party::Client };
+        let output =
+            |name: &str| ir::program::Output { name: name.to_owned(), shape: Shape(vec![1]), to: ir::Party::Client };
+        let input = |i| ir::Op::Input { input: ir::InputId(i) };
+        let mut program = Program {
+            outputs: vec![output("y"), output(ir::OUTSIDE)],
+            instrs: vec![
+                instr(input(0), Some(share(2))),
+                instr(input(1), Some(share(0))),
+                instr(reveal(1, 1), None),
+                instr(reveal(0, 0), None),
+            ],
+            ..Program::default()
+        };
+        let revealed = vec![Some(vec![6]), Some(vec![3])];
+        assert_eq!(outside(&program, &revealed), Some(3));
+        assert_eq!(decode(&program, revealed.clone()), [("y".to_owned(), array![1.5f32].into_dyn())]);
+        program.outputs[1].name = "z".to_owned();
+        assert_eq!((outside(&program, &revealed), decode(&program, revealed).len()), (None, 2));
+        assert_eq!(warning(0), None);
+        assert_eq!(
+            warning(3).unwrap(),
+            "warning: 3 elements left their calibrated ranges; the answer may be wrong; calibrate with inputs like these"
         );
     }
 

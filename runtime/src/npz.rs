@@ -1,6 +1,6 @@
 //! Arrays by name in `.npz` files, as numpy writes them, compressed or not.
 //!
-//! Element types: int64 and int32 (read as `I64`), float32. The file is the user's own but may be damaged or not what it
+//! Element types: integers and booleans (read as `I64`), float16, float32 and float64 (read as `F32`). The file is the user's own but may be damaged or not what it
 //! claims, so sizes are checked before anything is allocated and no name may occur twice.
 
 use std::collections::BTreeMap;
@@ -145,14 +145,43 @@ fn read_array(mut file: impl Read, most: usize) -> Result<Array, String> {
     let elements =
         elements.ok_or_else(|| format!("shape {:?} exceeds the limit of {MAX_ELEMENTS} elements", header.shape))?;
     let dtype = header.type_descriptor.as_string().map_or("a structure", String::as_str);
-    match dtype {
-        "<i8" => elements_of(file, elements, i64::from_le_bytes).and_then(|v| shaped(&header, v)).map(Array::I64),
-        "<i4" => elements_of(file, elements, |b| i64::from(i32::from_le_bytes(b)))
-            .and_then(|v| shaped(&header, v))
-            .map(Array::I64),
-        "<f4" => elements_of(file, elements, f32::from_le_bytes).and_then(|v| shaped(&header, v)).map(Array::F32),
-        _ => Err(format!("element type `{dtype}`; int64 (`<i8`), int32 (`<i4`) or float32 (`<f4`) is needed")),
+    macro_rules! integers {
+        ($ty:ty) => {
+            elements_of(file, elements, |b| i64::from(<$ty>::from_le_bytes(b)))
+                .and_then(|v| shaped(&header, v))
+                .map(Array::I64)
+        };
     }
+    macro_rules! reals {
+        ($of:expr) => {
+            elements_of(file, elements, $of).and_then(|v| shaped(&header, v)).map(Array::F32)
+        };
+    }
+    match dtype {
+        "<i8" => integers!(i64),
+        "<i4" => integers!(i32),
+        "<i2" => integers!(i16),
+        "|i1" => integers!(i8),
+        "<u4" => integers!(u32),
+        "<u2" => integers!(u16),
+        "|u1" | "|b1" => integers!(u8),
+        "<f2" => reals!(|b| half(u16::from_le_bytes(b))),
+        "<f4" => reals!(f32::from_le_bytes),
+        "<f8" => reals!(|b| f64::from_le_bytes(b) as f32),
+        _ => Err(format!("element type `{dtype}`; integers, booleans or floats of 16 to 64 bits are needed")),
+    }
+}
+
+/// A float16 as a float32, exactly.
+fn half(bits: u16) -> f32 {
+    let (exponent, fraction) = (bits >> 10 & 0x1f, f32::from(bits & 0x3ff));
+    let magnitude = match exponent {
+        0 => fraction * (-24f32).exp2(),
+        0x1f if fraction == 0.0 => f32::INFINITY,
+        0x1f => f32::NAN,
+        _ => (1.0 + fraction / 1024.0) * (f32::from(exponent) - 15.0).exp2(),
+    };
+    if bits >> 15 == 1 { -magnitude } else { magnitude }
 }
 
 fn elements_of<T, const N: usize>(
@@ -199,6 +228,23 @@ mod tests {
     }
 
     #[test]
+    fn other_types_widen() {
+        let file = npz(&[
+            ("half", &npy("'<f2'", "False", "(5,)", &[0x00, 0x3c, 0x00, 0xc0, 0x01, 0x00, 0xff, 0x7b, 0x00, 0xfc])),
+            ("double", &npy("'<f8'", "False", "(1,)", &0.1f64.to_le_bytes())),
+            ("bools", &npy("'|b1'", "False", "(2,)", &[1, 0])),
+            ("bytes", &npy("'|i1'", "False", "(2,)", &[255, 7])),
+            ("words", &npy("'<u2'", "False", "(1,)", &[255, 255])),
+        ]);
+        let arrays = read_from(file).unwrap();
+        assert_eq!(arrays["half"], Array::F32(array![1.0, -2.0, 5.9604645e-8, 65504.0, f32::NEG_INFINITY].into_dyn()));
+        assert_eq!(arrays["double"], Array::F32(array![0.1].into_dyn()));
+        assert_eq!(arrays["bools"], Array::I64(array![1, 0].into_dyn()));
+        assert_eq!(arrays["bytes"], Array::I64(array![-1, 7].into_dyn()));
+        assert_eq!(arrays["words"], Array::I64(array![65535].into_dyn()));
+    }
+
+    #[test]
     fn reads_the_three_types_and_both_orders() {
         let ids: Vec<u8> = [1i64, -2].iter().flat_map(|x| x.to_le_bytes()).collect();
         let small: Vec<u8> = [1i32, 2, 3, 4].iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -219,7 +265,7 @@ mod tests {
         let fault = |npy: &[u8]| read_from(npz(&[("x.npy", npy)])).unwrap_err().to_string();
         insta::assert_snapshot!(
             [
-                fault(&npy("'<f8'", "False", "(1,)", &[0; 8])),
+                fault(&npy("'<c8'", "False", "(1,)", &[0; 8])),
                 fault(&npy("[('a', '<i4')]", "False", "(1,)", &[0; 4])),
                 fault(&npy("'<f4'", "False", "(2,)", &[0; 4])),
                 fault(&npy("'<f4'", "False", "(2,)", &[0; 12])),

@@ -418,6 +418,8 @@ fn local_ops() {
         t.weights.push(rng.claimed(4, 12));
         let rows = t.b.weight(WeightDecl { name: "rows".into(), scale: 6, shape: Shape(vec![5, 4]) }).unwrap();
         t.weights.push(rng.claimed(20, 12));
+        let band = t.b.weight(WeightDecl { name: "band".into(), scale: 6, shape: Shape(vec![1, 3]) }).unwrap();
+        t.weights.push(rng.claimed(3, 12));
         let [index, first, end] =
             [("last", 3), ("first", 2), ("end", 10)].map(|(n, bound)| t.b.public(Public { name: n.into(), bound }));
         let slice = push(&mut t.b, Op::Slice { x, axis: 1, from: 1, to: 3 });
@@ -438,6 +440,8 @@ fn local_ops() {
             Op::Sum { x, axis: 1 },
             Op::Spread { x: sums, pattern, axis: 0 },
             Op::AddRow { x, weight: rows, index },
+            Op::AddBand { x: kept, weight: band, index },
+            Op::AddBand { x: kept, weight: band, index: end },
             Op::MulRow { x, table: turns, index },
             Op::MulRow { x: row, table: turns, index },
             Op::Expand { x, shape: Shape(vec![3, 2, 3, 4]) },
@@ -452,8 +456,8 @@ fn local_ops() {
         let mut case = t.finish();
         case.publics = vec![2, rng.within(0, 1) as u32, rng.within(0, 9) as u32];
         let (got, want) = (case.simulate(&mut rng), case.reference().outputs);
-        assert_eq!(got[..21], want[..21], "{}", ir::print::program(&case.program));
-        for (got, x) in got[21].iter().zip(&case.inputs[0]) {
+        assert_eq!(got[..23], want[..23], "{}", ir::print::program(&case.program));
+        for (got, x) in got[23].iter().zip(&case.inputs[0]) {
             let floor = x >> by;
             assert!(*got == floor || *got == floor + i64::from(x % (1 << by) != 0), "{x} down {by} gives {got}");
         }

@@ -107,6 +107,7 @@ pub fn build(shape: Gpt2Shape, seed: u64) -> Result<ModelProto, Gpt2Error> {
         producer_version: Some(env!("CARGO_PKG_VERSION").into()),
         graph: Some(graph),
         opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(17) }],
+        ..ModelProto::default()
     })
 }
 

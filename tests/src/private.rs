@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ir::Program;
 use ir::bytecode::{self, Module};
 use ir::program::Encoding;
 use ir::slots::Slots;
 use ir::weights::{Weights, decode_values};
+use ir::{OutputId, Program};
 use sscc::diagnostic::Diagnostic;
 use sscc::entries::Generation;
 use sscc::graph::{self, Graph, Tensor};
@@ -38,6 +38,7 @@ pub fn options(model: &Path, calibrate: Option<PathBuf>) -> Options {
     Options {
         model: model.to_owned(),
         dims: BTreeMap::new(),
+        bind: BTreeMap::new(),
         logits: Logits::Last,
         calibrate,
         link: Link::LAN,
@@ -147,14 +148,7 @@ impl Private {
     /// The revealed output of all its rows, in real units.
     pub fn logits(&self, client: &Finished) -> Vec<f32> {
         let program = &self.module.entries[0];
-        let scale = program
-            .instrs
-            .iter()
-            .find_map(|i| match i.op {
-                ir::Op::Reveal { x, .. } => Some(program.ty(x).scale),
-                _ => None,
-            })
-            .expect("a program reveals something");
+        let scale = program.output_scale(OutputId(0)).expect("a program reveals something");
         codec::decode(client.outputs[0].as_ref().expect("the client learns it"), scale)
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ssvm::generate::{Cancel, GenerateError, Limits, Model, Noise, Session, Step};
+use ssvm::generate::{Cancel, Companions, GenerateError, Limits, Model, Noise, Session, Step};
 use ssvm::net::NetError;
 use ssvm::process::RunError;
 
@@ -66,6 +66,7 @@ impl Toy {
             vocabulary: Toy::VOCABULARY,
             ends: Vec::new(),
             temperature: ir::noise::TEMPERATURE_BOUND,
+            companions: Companions::default(),
         };
         Toy { limits, script, counters: Arc::default() }
     }

@@ -24,10 +24,12 @@ pub struct Exact<'a> {
 
 /// What a run in the clear gave.
 pub struct Outcome {
-    /// Outputs by name, real values.
+    /// Outputs by name, real values, in the file's order.
     pub outputs: Vec<(String, ArrayD<f32>)>,
-    /// Openings whose elements left their claims, and how many did.
-    pub broken: Vec<(Value, usize)>,
+    /// Elements that left their tables, as the program itself counts them.
+    pub outside: u64,
+    /// ONNX nodes whose openings left their claims, and by how many elements.
+    pub broken: Vec<(String, usize)>,
 }
 
 /// Weights of a compilation that is still in memory, encoded when they are read.
@@ -86,8 +88,7 @@ impl<'a> Exact<'a> {
 
     /// Runs the first entry by itself; its public numbers take their last values.
     pub fn run(&self, sample: &Arrays) -> Result<Outcome, Diagnostic> {
-        let publics: Vec<u32> = self.entries[0].publics.iter().map(|p| p.bound - 1).collect();
-        self.step(&mut Session::default(), 0, sample, &publics, &mut |_, _| {})
+        self.step(&mut Session::default(), 0, sample, &last(&self.entries[0]), &mut |_, _| {})
     }
 
     /// Runs an entry as the next step of a session and shows every value to `visit`. The arrays of `sample` have the shapes
@@ -110,7 +111,10 @@ impl<'a> Exact<'a> {
             ir::Op::Reveal { x, output, .. } => Some((program.ty(x).scale, output)),
             _ => None,
         });
-        let outputs = outputs.map(|(scale, output)| {
+        let counted = program.outside();
+        let mut outputs: Vec<_> = outputs.filter(|(_, output)| Some(*output) != counted).collect();
+        outputs.sort_by_key(|(_, output)| output.index());
+        let outputs = outputs.into_iter().map(|(scale, output)| {
             let unit = f64::from(scale).exp2();
             let declared = &program.outputs[output.index()];
             let values = evaluation.outputs[output.index()].iter().map(|&v| (v as f64 / unit) as f32).collect();
@@ -118,8 +122,19 @@ impl<'a> Exact<'a> {
             let array = ArrayD::from_shape_vec(IxDyn(&shape), values).expect("an output has its declared shape");
             (declared.name.clone(), array)
         });
-        Ok(Outcome { outputs: outputs.collect(), broken: evaluation.broken_claims })
+        let origin = |value: &Value| {
+            let origin = program.instrs[value.index()].origin;
+            origin.map_or_else(String::new, |o| program.origins[o.index()].clone())
+        };
+        let broken = evaluation.broken_claims.iter().map(|(value, count)| (origin(value), *count)).collect();
+        let outside = evaluation.outside(program).map_or(0, i64::unsigned_abs);
+        Ok(Outcome { outputs: outputs.collect(), outside, broken })
     }
+}
+
+/// The last values of an entry's public numbers.
+pub(super) fn last(program: &Program) -> Vec<u32> {
+    program.publics.iter().map(|public| public.bound - 1).collect()
 }
 
 /// An input as integers, as the client encodes it.
@@ -148,7 +163,12 @@ fn encode(input: &Input, sample: &Arrays) -> Result<Vec<i64>, Diagnostic> {
         }
         Encoding::Fixed => {
             let unit = f64::from(input.ty.scale).exp2();
-            Ok(kernel::floats(array).iter().map(|&v| (f64::from(v) * unit).round() as i64).collect())
+            let limit = f64::from(i16::from(input.ty.width) - 1).exp2();
+            let integer = |&v: &f32| Some((f64::from(v) * unit).round()).filter(|v| v.abs() < limit).map(|v| v as i64);
+            let integers: Option<Vec<i64>> = kernel::floats(array).iter().map(integer).collect();
+            integers.ok_or_else(|| {
+                fault(format!("its numbers must be finite and below 2^{} in size", limit.log2() - unit.log2()))
+            })
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct Errors {
     pub mean: f64,
     /// Greatest less least float.
     pub spread: f64,
+    /// Greatest absolute float.
+    pub reach: f64,
     /// Floats that are no finite numbers; they are left out.
     pub not_numbers: u64,
     /// Of logits.
@@ -54,9 +56,13 @@ pub struct Classes {
 }
 
 impl Errors {
-    /// The greatest difference as a part of the spread.
+    /// The greatest difference as a part of the spread, or of a tenth of the greatest float where that is more: an output
+    /// of a single number has no spread.
     pub fn relative(&self) -> f64 {
-        if self.greatest == 0.0 { 0.0 } else { self.greatest / self.spread.max(f64::MIN_POSITIVE) }
+        match self.greatest {
+            0.0 => 0.0,
+            greatest => greatest / self.spread.max(0.1 * self.reach).max(f64::MIN_POSITIVE),
+        }
     }
 }
 
@@ -119,6 +125,7 @@ impl Measure {
             greatest: self.greatest,
             mean: self.sum / self.elements.max(1) as f64,
             spread: self.ends.map_or(0.0, |(lo, hi)| hi - lo),
+            reach: self.ends.map_or(0.0, |(lo, hi)| hi.max(-lo)),
             not_numbers: self.not_numbers,
             classes: (self.rows > 0).then_some(classes),
             points: self.points,
@@ -166,5 +173,7 @@ mod tests {
         measure.add(&[0.0, 2.0], &[f32::NAN, 1.0], 2);
         let errors = measure.finish();
         assert_eq!((errors.greatest, errors.not_numbers, errors.classes.is_none()), (1.0, 1, true));
+        // A single number has no spread.
+        assert_eq!((errors.spread, errors.relative()), (0.0, 10.0));
     }
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use ir::Program;
 use ir::eval::Session;
+use ir::slots::{POSITION, Slots};
 use ndarray::{ArrayD, Axis, IxDyn, Slice};
 
 pub use exact::{Exact, Outcome};
@@ -83,6 +84,8 @@ pub struct Report {
     pub outputs: Vec<Errors>,
     /// Tokens that a generation chooses as float does, and all.
     pub tokens: Option<(u64, u64)>,
+    /// Values outside their tables, as the runs themselves count them for the client.
+    pub outside: Option<u64>,
     /// By node, in the order of the graph.
     pub nodes: Vec<NodeError>,
     /// By claim and table, in the order of the program.
@@ -115,7 +118,7 @@ impl Report {
 
 /// Compares inputs. For generation they are rows of token ids, of which the last few are asked for one by one.
 pub fn compare(exact: &Exact, float: &Float, samples: &[Arrays], limit: Limit) -> Result<Report, Diagnostic> {
-    let mut run = Comparison { exact, totals: Totals::default(), outputs: Vec::new(), tokens: None };
+    let mut run = Comparison { exact, totals: Totals::default(), outputs: Vec::new(), tokens: None, outside: None };
     let begun = Instant::now();
     let mut rows = 0;
     for sample in samples.iter().take(limit.rows) {
@@ -137,6 +140,7 @@ pub fn compare(exact: &Exact, float: &Float, samples: &[Arrays], limit: Limit) -
         given: samples.len(),
         outputs,
         tokens: run.tokens,
+        outside: run.outside,
         nodes: run.totals.nodes,
         ranges: run.totals.ranges,
         layers,
@@ -144,10 +148,10 @@ pub fn compare(exact: &Exact, float: &Float, samples: &[Arrays], limit: Limit) -
 }
 
 /// Multiply-adds that a check of held-back inputs may take: a few seconds.
-const CHECK_MACS: u64 = 6_000_000_000;
+const CHECK_MACS: u64 = 4_000_000_000;
 
 /// A single run of this many is too long for a check.
-const GREATEST_CHECK_MACS: u64 = 5 * CHECK_MACS;
+const GREATEST_CHECK_MACS: u64 = 6 * CHECK_MACS;
 
 /// A weight of more elements is not unpacked for a check, which would take 8 bytes for each.
 const GREATEST_WEIGHT: u64 = 1 << 27;
@@ -168,8 +172,11 @@ pub fn held_back(compiled: &Compiled) -> Result<Option<Result<Report, String>>, 
         let why = format!("one run is {:.0} billion multiply-adds in the clear; use sscc accuracy", macs as f64 / 1e9);
         return Ok(Some(Err(why)));
     }
-    // Steps of one token read every weight, which takes as long as a few tokens at once do.
-    let rows = (CHECK_MACS / macs.max(1)).clamp(1, compiled.held.len() as u64) as usize;
+    // A step of one token reads every weight, which takes as long as a few tokens at once do.
+    let steps = if compiled.plan.is_some() { CHECK_STEPS as u64 } else { 0 };
+    let elements: u64 = first.weights.iter().filter_map(|w| w.shape.elements()).sum();
+    let row = macs + 3 * steps * elements;
+    let rows = (CHECK_MACS / row.max(1)).clamp(1, compiled.held.len() as u64) as usize;
     let float = Float::new(&compiled.fused, compiled.plan.as_ref())?;
     let limit = Limit { rows, steps: CHECK_STEPS, least_prefill: true, time: Duration::from_secs(20) };
     compare(&Exact::of(compiled), &float, &compiled.held, limit).map(|report| Some(Ok(report)))
@@ -220,23 +227,28 @@ struct Comparison<'a> {
     totals: Totals,
     outputs: Vec<Measure>,
     tokens: Option<(u64, u64)>,
+    outside: Option<u64>,
 }
 
 impl Comparison<'_> {
     /// A run by itself; the row that counts is the last that is there.
     fn once(&mut self, graph: &Graph, sample: &Arrays) -> Result<(), Diagnostic> {
         let program = &self.exact.entries[0];
-        let (sample, length) = match program.publics.is_empty() {
-            true => (sample.clone(), None),
-            false => padded(graph, sample),
+        let picked = program.publics.iter().find(|public| public.name == POSITION);
+        let (sample, publics, position) = match picked {
+            None => (sample.clone(), exact::last(program), None),
+            Some(picked) => {
+                let rows = picked.bound as usize;
+                let (sample, length) = padded(graph, sample);
+                let length = length.unwrap_or(rows);
+                (sample, publics(program, length, rows, 0), Some(length - 1))
+            }
         };
-        let publics: Vec<u32> =
-            program.publics.iter().map(|p| length.map_or(p.bound, |n| n as u32).min(p.bound) - 1).collect();
-        let position = publics.first().map(|&p| p as usize);
         let (floats, outputs) = evaluate(graph, &sample, position)?;
         let mut trace = Trace::new(program, graph, &floats, &[]);
         let outcome = self.exact.step(&mut Session::default(), 0, &sample, &publics, &mut |v, x| trace.visit(v, x))?;
         trace.finish(graph, &mut self.totals);
+        self.count(&outcome);
         let classes = classes(graph);
         for (name, float) in &outputs {
             let Some((_, private)) = outcome.outputs.iter().find(|(n, _)| n == name) else { continue };
@@ -326,8 +338,16 @@ impl Comparison<'_> {
         Ok(())
     }
 
+    /// Adds what a run says of values outside their tables.
+    fn count(&mut self, outcome: &Outcome) {
+        if let Some((_, count)) = outcome.outputs.iter().find(|(name, _)| name == ir::OUTSIDE) {
+            *self.outside.get_or_insert(0) += count.sum() as u64;
+        }
+    }
+
     /// One step of a generation: its token, and the logits that it was chosen from.
     fn step(&mut self, outcome: &Outcome, private: Option<Vec<f32>>, float: &[f32]) {
+        self.count(outcome);
         if let Some(private) = private {
             self.output("logits", true).add(&private, float, float.len());
         }
@@ -350,13 +370,14 @@ impl Comparison<'_> {
     }
 }
 
-/// Values of all nodes that are computed, and the outputs.
-#[expect(clippy::type_complexity)]
-fn evaluate(
-    graph: &Graph,
-    sample: &Arrays,
-    position: Option<usize>,
-) -> Result<(HashMap<NodeId, ArrayD<f32>>, Vec<(String, ArrayD<f32>)>), Diagnostic> {
+/// Values of nodes.
+type Floats = HashMap<NodeId, ArrayD<f32>>;
+
+/// Outputs by name.
+type Named = Vec<(String, ArrayD<f32>)>;
+
+/// Values of all nodes that are computed, and the outputs by name.
+fn evaluate(graph: &Graph, sample: &Arrays, position: Option<usize>) -> Result<(Floats, Named), Diagnostic> {
     let mut floats = HashMap::new();
     let outputs = graph::eval::evaluate(graph, sample, position, &mut |id, tensor| {
         if let (Tensor::F32(value), false) = (tensor, matches!(graph.node(id).op, Op::Input { .. })) {
@@ -402,12 +423,9 @@ fn input_name(graph: &Graph) -> &str {
 
 /// Values of an entry's public numbers at a step, as `ssvm` sets them.
 fn publics(program: &Program, prompt: usize, prefill: usize, number: usize) -> Vec<u32> {
-    let value = |name: &str| match name {
-        "position" => prompt - 1 + number,
-        "prompt" => prompt,
-        "prefill" => prefill,
-        "used" => prefill + number,
-        other => panic!("a program for generation has no public number {other:?}"),
+    let slots = Slots { prompt: prompt as u32, prefill: prefill as u32, used: (prefill + number) as u32 };
+    let value = |name: &str| {
+        slots.public(name).unwrap_or_else(|| panic!("a program for generation has no public number {name:?}"))
     };
-    program.publics.iter().map(|public| value(&public.name) as u32).collect()
+    program.publics.iter().map(|public| value(&public.name)).collect()
 }

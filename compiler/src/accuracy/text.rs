@@ -69,6 +69,9 @@ pub fn text(report: &Report) -> String {
     out.push('\n');
     list(&mut out, "values outside their claims", report.broken());
     list(&mut out, "values outside their tables", report.left());
+    if let Some(count) = report.outside {
+        let _ = writeln!(out, "values outside as the runs tell the client: {count}");
+    }
 
     if report.nodes.iter().any(|n| n.relative() > 0.0) {
         let _ = writeln!(out, "\nwhere the error arises (root mean square, relative to the values)");
@@ -141,6 +144,7 @@ pub fn json(report: &Report) -> String {
         "tokens": report.tokens.map(|(equal, all)| json!({ "equal": equal, "all": all })),
         "broken_claims": count(report.broken()),
         "left_tables": count(report.left()),
+        "outside": report.outside,
         "source": report.source().map(|n| &n.origin),
         "nodes": report.nodes.iter().map(node).collect::<Vec<Value>>(),
         "ranges": report.ranges.iter().map(range).collect::<Vec<Value>>(),

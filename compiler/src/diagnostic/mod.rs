@@ -7,7 +7,8 @@
 //!   try: scale 11 for v3, or a `lift` before it (1 round)
 //! ```
 //!
-//! One report may hold several faults, so that a user need not meet them one by one. No weight, share or input value
+//! One report may hold several faults, so that a user need not meet them one by one; faults that differ in their places
+//! alone are one entry, which names the first places and counts all. No weight, share or input value
 //! goes into a diagnostic; names, shapes and counts do.
 
 mod codes;
@@ -32,6 +33,8 @@ pub struct Fault {
     pub title: String,
     /// Where: a file and an ONNX node, an instruction.
     pub places: Vec<String>,
+    /// How many faults of other places this one stands for, itself included.
+    pub count: usize,
     /// Why: the arithmetic, in sentences, one per line.
     pub explanation: Vec<String>,
     /// Ways out, one per line.
@@ -41,7 +44,14 @@ pub struct Fault {
 impl Diagnostic {
     /// A report with one fault, of which only the title is known yet.
     pub fn new(code: Code, title: impl Into<String>) -> Diagnostic {
-        let fault = Fault { code, title: title.into(), places: Vec::new(), explanation: Vec::new(), help: Vec::new() };
+        let fault = Fault {
+            code,
+            title: title.into(),
+            places: Vec::new(),
+            count: 1,
+            explanation: Vec::new(),
+            help: Vec::new(),
+        };
         Diagnostic { faults: vec![fault] }
     }
 
@@ -63,9 +73,17 @@ impl Diagnostic {
         self
     }
 
-    /// Appends the faults of another report.
+    /// Appends the faults of another report, but for those that are told already: of them the places are added.
     pub fn and(mut self, other: Diagnostic) -> Diagnostic {
-        self.faults.extend(other.faults);
+        for fault in other.faults {
+            match self.faults.iter_mut().find(|told| told.is_like(&fault)) {
+                Some(told) => {
+                    told.places.extend(fault.places);
+                    told.count += fault.count;
+                }
+                None => self.faults.push(fault),
+            }
+        }
         self
     }
 
@@ -84,10 +102,31 @@ impl Diagnostic {
     }
 }
 
+impl Fault {
+    /// Whether it differs in its places alone.
+    fn is_like(&self, other: &Fault) -> bool {
+        let said = |fault: &'_ Fault| (fault.code, fault.title.clone(), fault.explanation.clone(), fault.help.clone());
+        said(self) == said(other)
+    }
+}
+
+/// Places that are shown of a fault that stands for several.
+const SHOWN: usize = 3;
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error[{}]: {}", self.code, self.title)?;
-        for line in self.places.iter().chain(&self.explanation) {
+        if self.count > 1 {
+            write!(f, " ({} times)", self.count)?;
+        }
+        let shown = if self.count > 1 { SHOWN.min(self.places.len()) } else { self.places.len() };
+        for line in &self.places[..shown] {
+            write!(f, "\n  {line}")?;
+        }
+        if shown < self.places.len() {
+            write!(f, "\n  and at {} more", self.places.len() - shown)?;
+        }
+        for line in &self.explanation {
             write!(f, "\n  {line}")?;
         }
         for line in &self.help {
@@ -121,5 +160,16 @@ mod tests {
             "error[SSC0302]: first\n  m.onnx, node \"a\"\n  1 > 0.\n  try: less\nerror[SSC0502]: second"
         );
         assert_eq!(Diagnostic::check([]), Ok(()));
+    }
+
+    #[test]
+    fn faults_that_differ_in_places_are_one_entry() {
+        let at = |place: &str| Diagnostic::new(Code::Mask, "masked").at(place).because("so.");
+        let report = (1..6).map(|i| at(&i.to_string())).reduce(Diagnostic::and).unwrap();
+        let report = report.and(Diagnostic::new(Code::Mask, "masked").at("6"));
+        assert_eq!(
+            report.to_string(),
+            "error[SSC0302]: masked (5 times)\n  1\n  2\n  3\n  and at 2 more\n  so.\nerror[SSC0302]: masked\n  6"
+        );
     }
 }

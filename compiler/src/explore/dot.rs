@@ -7,6 +7,9 @@ use std::fmt::Write;
 use super::{Picture, Source};
 use crate::report::size;
 
+/// Protocols that read an edge, and the bytes that either party sends for it.
+type Load<'a> = (Vec<&'a str>, u64, u64);
+
 /// The text of a `.dot` file.
 pub fn dot(picture: &Picture) -> String {
     let mut out = format!("digraph {} {{\n", quoted(&picture.program.name));
@@ -17,16 +20,27 @@ pub fn dot(picture: &Picture) -> String {
         let _ = writeln!(out, "  subgraph cluster_{layer} {{\n    label={};", quoted(name));
         for node in (0..nodes).filter(|&node| picture.layer(node) == layer) {
             let own = (0..picture.node_of.len()).filter(|&i| picture.node_of[i] == Some(node));
-            let (sent, material) =
-                own.map(|i| picture.bytes(i)).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
-            let label = format!("{}\n{} sent, {} material", picture.name(node), size(sent), size(material));
+            let (mut sent, mut material, mut protocols) = (0, 0, Vec::new());
+            for index in own {
+                let (bytes, dealt) = picture.bytes(index);
+                (sent, material) = (sent + bytes, material + dealt);
+                let name = picture.program.instrs[index].op.mnemonic();
+                if bytes + dealt > 0 && !protocols.contains(&name) {
+                    protocols.push(name);
+                }
+            }
+            let cost = match protocols.is_empty() {
+                true => "local".to_owned(),
+                false => format!("{}\n{} sent, {} material", protocols.join(", "), size(sent), size(material)),
+            };
+            let label = format!("{}\n{cost}", picture.name(node));
             let _ = writeln!(out, "    n{node} [label={}];", quoted(&label));
         }
         out.push_str("  }\n");
     }
     // A weight is a source of its own; a value that several instructions of a node read is one edge.
     let mut weights: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut edges: BTreeMap<(String, usize, String), (Vec<&str>, u64, u64)> = BTreeMap::new();
+    let mut edges: BTreeMap<(String, usize, String), Load> = BTreeMap::new();
     for (index, node) in picture.node_of.iter().enumerate() {
         let Some(node) = *node else { continue };
         for flow in picture.flows(index) {

@@ -124,7 +124,11 @@ impl<'a> Picture<'a> {
                 }
             })
             .collect();
-        if let Op::Linear { weight, .. } | Op::AddWeight { weight, .. } | Op::AddRow { weight, .. } = op {
+        if let Op::Linear { weight, .. }
+        | Op::AddWeight { weight, .. }
+        | Op::AddRow { weight, .. }
+        | Op::AddBand { weight, .. } = op
+        {
             let declared = &self.program.weights[weight.index()];
             flows.push(Flow {
                 owner: "server",

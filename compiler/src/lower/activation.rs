@@ -49,7 +49,8 @@ pub fn periods(ranges: &Ranges, id: NodeId, operand: NodeId) -> Vec<i8> {
     let bounds = ranges.bounds.get(&operand);
     let reach = |(channel, seen): (usize, &f64)| {
         let provable = bounds.map_or(f64::INFINITY, |b| b.channels[channel]);
-        (seen * MARGIN * ranges.margin).min(provable)
+        let calibrated = seen * MARGIN * ranges.margin;
+        if ranges.thin && provable.is_finite() { provable } else { calibrated.min(provable) }
     };
     let period = |reach: f64| ((reach * PERIOD).log2().ceil() as i8).clamp(LEAST_PERIOD_LOG2, GREATEST_PERIOD_LOG2);
     ranges.seen[&id].channels.iter().enumerate().map(reach).map(period).collect()
@@ -105,10 +106,13 @@ fn lower_group(
     let tolerance = TOLERANCE * (reach / NARROW).max(1.0);
     let find = || tables::choose_series(&even, -reach, reach, true, tolerance, &search).map(|choice| choice.table);
     let table = context.memo.table(format!("{f:?} {period_log2} {}", search.x_scale), find).ok_or_else(|| {
-        Diagnostic::new(Code::ActivationReach, format!("no series fits this {}", f.name()))
+        let report = Diagnostic::new(Code::ActivationReach, format!("no series fits this {}", f.name()))
             .at(format!("node \"{}\"", context.graph.node(id).origin))
-            .because(format!("some of its channels reach {:.1} in calibration", reach / MARGIN / context.ranges.margin))
-            .help("calibrate with inputs like the ones that will be asked")
+            .because(format!(
+                "some of its channels reach {:.1} in calibration",
+                reach / MARGIN / context.ranges.margin
+            ));
+        super::unfit::what_helps(report, context.ranges, 0.0)
     })?;
     let table = draft.table(f.name(), table);
     // The series reads a whole period, however narrow the claim.

@@ -19,6 +19,7 @@ pub mod reduce;
 pub mod rotary;
 pub mod select;
 pub mod softmax;
+pub mod unfit;
 pub mod variant;
 
 use std::cell::RefCell;
@@ -335,10 +336,10 @@ fn lower(context: &Context, draft: &mut Draft, values: &mut Values, id: NodeId) 
 /// The table of a spline, or what is wrong with its interval.
 fn spline(context: &Context, id: NodeId, fit: Result<SplineFit, TableError>) -> Result<Table, Diagnostic> {
     fit.map(|fit| fit.table).map_err(|e| {
-        Diagnostic::new(Code::NoTable, "a calibrated interval has no table")
+        let report = Diagnostic::new(Code::NoTable, "a calibrated interval has no table")
             .at(format!("node \"{}\"", context.graph.node(id).origin))
-            .because(e.to_string())
-            .help("calibrate with inputs like the ones that will be asked")
+            .because(e.to_string());
+        unfit::what_helps(report, context.ranges, 0.0)
     })
 }
 

@@ -19,6 +19,12 @@ const KNOTS_PER_OCTAVE: u32 = 12;
 /// Sums of squares are taken this far beyond what was seen, either way.
 const SUM_MARGIN: f64 = 4.0;
 
+/// Rows of which all are zero are taken for ones with this sum of squares.
+const LEAST_SQUARES: f64 = 1e-12;
+
+/// Proven sums of squares are those of real numbers; what is summed is rounded.
+const PROOF_SLACK: f64 = 1.01;
+
 /// The residual stream is kept at no less than this many fractional bits.
 const LEAST_RESIDUAL: Scale = 14;
 
@@ -37,9 +43,16 @@ pub fn residual_scale(graph: &Graph, ranges: &Ranges) -> Scale {
     scale.min(GREATEST_RESIDUAL)
 }
 
+/// Sums of squares from which a table can be made: rows of zeros are in no octave. Below a small part of epsilon's share
+/// the reciprocal root is flat anyway; without an epsilon, rows are short that are 2^-20 times as long as the longest.
+fn octaves(lo: f64, hi: f64, epsilon_share: f64) -> (f64, f64) {
+    let hi = hi.max(epsilon_share).max(LEAST_SQUARES);
+    (lo.max(epsilon_share / 512.0).max(hi * (-40f64).exp2()), hi)
+}
+
 /// Fractional bits at which a row of d elements with a sum of squares keeps `bits` - 1 significant ones.
 fn row_scale(sum_squares: f64, d: f64, epsilon: f64, bits: Scale) -> Scale {
-    bits - 1 + (1.0 / (sum_squares / d + epsilon).sqrt()).log2().ceil() as Scale
+    bits - 1 + (1.0 / (sum_squares / d + epsilon).max(LEAST_SQUARES).sqrt()).log2().ceil() as Scale
 }
 
 /// Gives the normalised rows and, if `x` has other readers, x itself lifted from its opening.
@@ -63,8 +76,9 @@ pub fn lower(
     let square = factor * factor;
     let (mut lo, mut hi) = (seen.0 / margin * square, seen.1 * margin * square);
     if let Some(proof) = context.ranges.proven_squares.get(&id) {
-        (lo, hi) = (proof.0 * square, proof.1 * square);
+        (lo, hi) = (proof.0 * square / PROOF_SLACK, proof.1 * square * PROOF_SLACK);
     }
+    (lo, hi) = octaves(lo, hi, epsilon * d * square);
     let bound = context.claim(operand) * if centred { 1.0 } else { 2.0 };
     let scales = context.scales(id);
 

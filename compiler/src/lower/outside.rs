@@ -10,15 +10,13 @@
 //! Leaks     The sum alone, over all layers and positions, to the client; see ARCHITECTURE.md, Trust.
 
 use ir::program::{Output, Public};
+use ir::slots::PROMPT;
 use ir::{OUTSIDE, Party, Shape, Value};
 
 use super::draft::Draft;
 use super::{Context, Step};
 use crate::graph::{NodeId, Op};
 use crate::pass::resize::{self, Positions};
-
-/// Public number that says how many rows hold tokens.
-pub const PROMPT: &str = "prompt";
 
 /// Reveals the sum of what is watched, if anything is.
 pub fn reveal(context: &Context, draft: &mut Draft) {

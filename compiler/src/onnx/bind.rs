@@ -1,7 +1,7 @@
 //! Sizes for the dimensions that a model file leaves open, and values for the inputs that are public.
 //!
 //! A dimension is bound, in this order, by
-//! 1. `--dim NAME=N`; a dimension without a name is called `INPUT.AXIS`;
+//! 1. `--dim NAME=N`; a dimension without a name is called `INPUT.AXIS`; else the array that `--bind` gives that input;
 //! 2. the shape of the calibration array of that input, except along axis 0, where an array holds samples;
 //! 3. its kind. Axis 0 is the batch: another bound batch, else 1. Axis 1 of a matrix of integers is the sequence:
 //!    another bound sequence, else the rows of a position table, as many as [`Sequence`] says. An attention mask is as
@@ -16,7 +16,7 @@ use ndarray::{ArrayD, IxDyn};
 use super::Bindings;
 use super::file::Model;
 use super::proto::{DimensionProto, GraphProto, NodeProto, ValueInfoProto};
-use super::public::MAX_MADE;
+use super::public::{self as arithmetic, MAX_MADE};
 use super::tensor;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::kernel::from_vec;
@@ -36,6 +36,58 @@ pub enum Sequence {
     Context,
     /// So many.
     Of(usize),
+}
+
+/// A value for an input, as the user says it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Given {
+    /// The value itself.
+    Tensor(Tensor),
+    /// One number everywhere.
+    Fill(f64),
+    /// 0, 1, .. along the last axis.
+    Count,
+}
+
+impl From<Tensor> for Given {
+    fn from(tensor: Tensor) -> Given {
+        Given::Tensor(tensor)
+    }
+}
+
+impl Given {
+    /// The tensor of a shape and an element type; none if it has others.
+    fn tensor(&self, shape: &[usize], dtype: DType) -> Option<Tensor> {
+        let integers = match self {
+            Given::Tensor(given) if given.shape() != shape => return None,
+            Given::Tensor(given) if given.dtype() == dtype => return Some(given.clone()),
+            // A float is no integer, and a number that is neither 0 nor 1 no truth.
+            Given::Tensor(Tensor::F32(_)) => return None,
+            Given::Tensor(given) => arithmetic::cast(&given.view(), DType::I64),
+            Given::Fill(number) if dtype == DType::F32 => {
+                return Some(Tensor::F32(ArrayD::from_elem(IxDyn(shape), *number as f32)));
+            }
+            Given::Fill(number) if number.fract() != 0.0 || number.abs() > 2f64.powi(53) => return None,
+            Given::Fill(number) => Tensor::I64(ArrayD::from_elem(IxDyn(shape), *number as i64)),
+            Given::Count => {
+                let length = shape.last().copied().unwrap_or(1).max(1);
+                let count = shape.iter().product::<usize>();
+                Tensor::I64(from_vec(shape, (0..count).map(|i| (i % length) as i64).collect()))
+            }
+        };
+        let Tensor::I64(numbers) = &integers else { unreachable!("made of integers above") };
+        let fits = dtype != DType::Bool || numbers.iter().all(|n| (0..=1).contains(n));
+        fits.then(|| arithmetic::cast(&integers.view(), dtype))
+    }
+
+    /// What messages call it.
+    fn describe(&self) -> String {
+        match self {
+            Given::Tensor(tensor) => format!("{:?} {:?}", tensor.dtype(), tensor.shape()),
+            Given::Fill(number) => number.to_string(),
+            Given::Count => "a count".to_owned(),
+        }
+    }
 }
 
 /// A graph input, sizes bound.
@@ -106,7 +158,8 @@ pub fn bind(model: &Model, bindings: &Bindings) -> Result<(Vec<BoundInput>, BTre
         bound[dim.input].shape[dim.axis] = sizes[&dim.name];
     }
     for input in &bound {
-        let made = is_public(&input.name) && input.shape.iter().fold(1usize, |n, &d| n.saturating_mul(d)) > MAX_MADE;
+        let made = convention(&input.name).is_some()
+            && input.shape.iter().fold(1usize, |n, &d| n.saturating_mul(d)) > MAX_MADE;
         check_size(&input.shape)
             .and(if made { Err(format!("its value would have more than {MAX_MADE} elements")) } else { Ok(()) })
             .map_err(|e| {
@@ -120,17 +173,14 @@ pub fn bind(model: &Model, bindings: &Bindings) -> Result<(Vec<BoundInput>, BTre
             continue;
         }
         input.value = match bindings.values.get(&input.name) {
-            Some(given) if (given.shape(), given.dtype()) == (&input.shape[..], input.dtype) => Some(given.clone()),
-            Some(given) => {
-                return Err(fault(Code::InputValue, format!("the value for input `{}` does not fit", input.name))
-                    .because(format!(
-                        "The model takes {:?} {:?}, the value is {:?} {:?}.",
-                        input.dtype,
-                        input.shape,
-                        given.dtype(),
-                        given.shape()
-                    )));
-            }
+            Some(given) => Some(given.tensor(&input.shape, input.dtype).ok_or_else(|| {
+                fault(Code::InputValue, format!("the value for input `{}` does not fit", input.name)).because(format!(
+                    "The model takes {:?} {:?}, the value is {}.",
+                    input.dtype,
+                    input.shape,
+                    given.describe()
+                ))
+            })?),
             None => public(&input.name, &input.shape, input.dtype, past),
         };
     }
@@ -161,21 +211,33 @@ pub fn is_past(name: &str) -> bool {
     name.starts_with("past")
 }
 
-/// Whether an input is public by convention.
-fn is_public(name: &str) -> bool {
-    matches!(name, "attention_mask" | "token_type_ids" | "position_ids")
+/// What an input that is public by convention holds, told by the end of its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Convention {
+    Mask,
+    Segments,
+    Positions,
+}
+
+fn convention(name: &str) -> Option<Convention> {
+    let ends = [
+        ("attention_mask", Convention::Mask),
+        ("token_type_ids", Convention::Segments),
+        ("position_ids", Convention::Positions),
+        ("cache_position", Convention::Positions),
+    ];
+    ends.iter().find(|(end, _)| name.ends_with(end)).map(|&(_, convention)| convention)
 }
 
 /// The value of an input that is public by convention: nothing is padding, all is one segment, positions count up.
 fn public(name: &str, shape: &[usize], dtype: DType, past: usize) -> Option<Tensor> {
-    let integers = match name {
-        "attention_mask" => ArrayD::ones(IxDyn(shape)),
-        "token_type_ids" => ArrayD::zeros(IxDyn(shape)),
-        "position_ids" => {
+    let integers = match convention(name)? {
+        Convention::Mask => ArrayD::ones(IxDyn(shape)),
+        Convention::Segments => ArrayD::zeros(IxDyn(shape)),
+        Convention::Positions => {
             let (count, length) = (shape.iter().product::<usize>(), shape.last().copied().unwrap_or(1));
             from_vec(shape, (0..count).map(|i| (past + i % length.max(1)) as i64).collect())
         }
-        _ => return None,
     };
     Some(match dtype {
         DType::I64 => Tensor::I64(integers),
@@ -187,7 +249,8 @@ fn public(name: &str, shape: &[usize], dtype: DType, past: usize) -> Option<Tens
 fn kind(input: &str, dtype: DType, axis: usize, rank: usize) -> Kind {
     match (axis, rank) {
         (0, _) => Kind::Batch,
-        (1, 2) if input == "attention_mask" => Kind::Whole,
+        (1, 2) if matches!(input, "attention_mask" | "decoder_attention_mask") => Kind::Whole,
+        (1, 2) if convention(input) == Some(Convention::Mask) => Kind::Other,
         (1, 2) if dtype == DType::I64 => Kind::Sequence,
         (2, 4) if is_past(input) => Kind::Past,
         _ => Kind::Other,
@@ -226,6 +289,14 @@ fn sizes(
         }));
     }
     let mut sizes = bindings.dims.clone();
+    // A value that is given has the batch's size too.
+    for dim in open.iter().filter(|d| d.terms.is_none()) {
+        if let Some(Given::Tensor(given)) = bindings.values.get(inputs[dim.input].name())
+            && let Some(&size) = given.shape().get(dim.axis)
+        {
+            sizes.entry(dim.name.clone()).or_insert(size);
+        }
+    }
     for dim in open.iter().filter(|d| d.kind != Kind::Batch && d.terms.is_none()) {
         let given = bindings.input_shapes.get(inputs[dim.input].name()).and_then(|s| s.get(dim.axis));
         let Some(&given) = given else { continue };
@@ -277,9 +348,14 @@ fn sizes(
                 None if kind == Kind::Whole && !faults.is_empty() => {} // It follows from the missing one.
                 None => {
                     faults.entry(&dim.name).or_insert_with(|| {
-                        fault(Code::OpenDimension, format!("dimension `{}` has no size", dim.name))
-                            .because(format!("It is axis {} of input `{}`.", dim.axis, inputs[dim.input].name()))
-                            .help(format!("--dim {}=N", dim.name))
+                        let report = fault(Code::OpenDimension, format!("dimension `{}` has no size", dim.name))
+                            .because(format!("It is axis {} of input `{}`.", dim.axis, inputs[dim.input].name()));
+                        match kind {
+                            Kind::Past => report
+                                .help("--generate, for text token by token: sessions keep keys and values themselves")
+                                .help(format!("--dim {}=N for one pass with N tokens in the cache", dim.name)),
+                            _ => report.help(format!("--dim {}=N", dim.name)),
+                        }
                     });
                 }
             }

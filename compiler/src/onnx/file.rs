@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 use prost::bytes::Bytes;
 
-use super::proto::{GraphProto, ModelProto, NodeProto};
+use super::functions;
+use super::proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
 use crate::diagnostic::{Code, Diagnostic};
 
 /// Versions of the standard operator set that the importer knows.
@@ -25,6 +26,8 @@ pub struct Model {
     pub opset: i64,
     /// The computation.
     pub graph: GraphProto,
+    /// Version of the standard operator set for each node: that of the function that it is from, else the model's.
+    pub opsets: Vec<i64>,
     /// Indices of the nodes that an output depends on, operands first. Files do occur whose nodes are in no such order.
     pub order: Vec<usize>,
 }
@@ -50,21 +53,42 @@ pub fn load(path: &Path) -> Result<Model, Diagnostic> {
         corrupt(format!("{}; the file has {size} bytes.", parts.join(": ")))
             .help("fetch or export the file again, it may be truncated")
     })?;
-    let graph = model.graph.ok_or_else(|| corrupt("It holds no graph.".into()))?;
+    let mut graph = model.graph.ok_or_else(|| corrupt("It holds no graph.".into()))?;
     if graph.output.is_empty() {
         return Err(corrupt("Its graph has no output.".into()));
     }
-    let standard = model.opset_import.iter().find(|o| is_standard(o.domain()));
-    let opset = standard.map(|o| o.version()).ok_or_else(|| corrupt("It imports no standard operator set.".into()))?;
+    let opset = standard(&model.opset_import).ok_or_else(|| corrupt("It imports no standard operator set.".into()))?;
     if !OPSETS.contains(&opset) {
         return Err(Diagnostic::new(Code::Opset, format!("operator set {opset} is not supported"))
             .at(name)
             .because(format!("Versions {} to {} are.", OPSETS.start(), OPSETS.end()))
             .help("export the model with opset_version=17"));
     }
+    let opsets = functions::expand(&mut graph, &model.functions, opset).map_err(corrupt)?;
     let order = order(&graph).map_err(corrupt)?;
     let dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    Ok(Model { name, dir, bytes: size, opset, graph, order })
+    Ok(Model { name, dir, bytes: size, opset, graph, opsets, order })
+}
+
+/// Version of the standard operator set.
+pub fn standard(imports: &[OperatorSetIdProto]) -> Option<i64> {
+    imports.iter().find(|o| is_standard(o.domain())).map(OperatorSetIdProto::version)
+}
+
+/// Names that a node reads: its operands, and what the graphs among its attributes read from outside.
+pub fn reads(node: &NodeProto) -> Vec<&str> {
+    let operands = node.input.iter().map(String::as_str);
+    let graphs = node.attribute.iter().filter_map(|a| a.g.as_deref());
+    operands.chain(graphs.flat_map(captured)).filter(|name| !name.is_empty()).collect()
+}
+
+/// Names that a graph inside another one reads from there.
+fn captured(graph: &GraphProto) -> Vec<&str> {
+    let mut known: HashSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
+    known.extend(graph.input.iter().map(ValueInfoProto::name));
+    known.extend(graph.node.iter().flat_map(|node| &node.output).map(String::as_str));
+    let inner = graph.node.iter().flat_map(reads).chain(graph.output.iter().map(ValueInfoProto::name));
+    inner.filter(|name| !known.contains(name)).collect()
 }
 
 /// Whether a domain is the standard one.
@@ -82,6 +106,18 @@ pub fn title(node: &NodeProto) -> String {
 
 /// Live nodes, operands first, ties by position in the file.
 fn order(graph: &GraphProto) -> Result<Vec<usize>, String> {
+    let lists: [(&str, Vec<&str>); 3] = [
+        ("inputs", graph.input.iter().map(ValueInfoProto::name).collect()),
+        ("weights", graph.initializer.iter().map(TensorProto::name).collect()),
+        ("outputs", graph.output.iter().map(ValueInfoProto::name).collect()),
+    ];
+    for (kind, names) in lists {
+        let mut seen = HashSet::new();
+        if let Some(name) = names.into_iter().find(|name| !seen.insert(*name)) {
+            return Err(format!("Two {kind} are called `{name}`."));
+        }
+    }
+
     let mut source: HashMap<&str, Option<usize>> = HashMap::new();
     for name in graph.input.iter().map(|i| i.name()).chain(graph.initializer.iter().map(|t| t.name())) {
         source.insert(name, None);
@@ -109,8 +145,8 @@ fn order(graph: &GraphProto) -> Result<Vec<usize>, String> {
             continue;
         }
         missing.insert(i, 0);
-        for input in graph.node[i].input.iter().filter(|name| !name.is_empty()) {
-            match source.get(input.as_str()) {
+        for input in reads(&graph.node[i]) {
+            match source.get(input) {
                 Some(Some(from)) => {
                     readers.entry(*from).or_default().push(i);
                     *missing.entry(i).or_default() += 1;

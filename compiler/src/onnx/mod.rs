@@ -1,39 +1,41 @@
 //! Import of ONNX models: a file becomes a [`Graph`] with every size bound and all public arithmetic folded away.
 //!
-//! Owners. Token ids and float inputs are the client's; a cache of keys and values is shared. If it is
-//! empty, the model is the plain one, without cache and `present` outputs. `attention_mask`,
-//! `token_type_ids` and `position_ids` are public and bound at compile time ([`Imported::bound`]): a run with other
+//! Owners. Token ids and float inputs are the client's, a cache of keys and values too. If it is empty, the model is the plain one, without cache and `present` outputs. `attention_mask`,
+//! `token_type_ids` and `position_ids` (of encoder and decoder) are public and bound at compile time ([`Imported::bound`]): a run with other
 //! values needs another program. Initializers are the server's, unless they are integers, booleans, scalars of rank 0,
 //! [structure](is_structure), or named as public; what is computed from weights alone becomes a weight, what is computed
 //! from public values a constant.
 //!
 //! Errors name the file and the node; all nodes that cannot be imported come in one report.
 
+mod assume;
 mod bind;
 mod build;
 mod file;
 mod foreign;
+mod functions;
 pub mod ops;
 pub mod proto;
 mod public;
 mod refuse;
 mod tensor;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use ndarray::ArrayD;
 
 use crate::diagnostic::{Code, Diagnostic};
-use crate::graph::{Graph, Op, Owner, Tensor};
+use crate::graph::kernel::View;
+use crate::graph::{DType, Graph, NodeId, Op, Owner, Tensor};
 use build::{Builder, Value};
 use file::Model;
 use ops::Call;
-use proto::NodeProto;
+use proto::{NodeProto, TensorProto};
 use refuse::{Refused, refuse};
 
-pub use bind::{DEFAULT_SEQUENCE, Sequence};
+pub use bind::{DEFAULT_SEQUENCE, Given, Sequence};
 pub use file::OPSETS;
 pub use tensor::half;
 
@@ -49,7 +51,7 @@ pub struct Bindings {
     /// Shapes of calibration arrays by input name.
     pub input_shapes: BTreeMap<String, Vec<usize>>,
     /// Values for inputs, which makes them public.
-    pub values: BTreeMap<String, Tensor>,
+    pub values: BTreeMap<String, Given>,
     /// Initializers that are public.
     pub public: BTreeSet<String>,
 }
@@ -68,6 +70,8 @@ pub struct Imported {
     pub structure: Vec<String>,
     /// Pairs of weights of which one is the other's transpose: tied embeddings, stored twice.
     pub tied: Vec<(String, String)>,
+    /// What is assumed of the client's token ids, a sentence each.
+    pub assumed: Vec<String>,
 }
 
 impl Imported {
@@ -111,15 +115,28 @@ pub fn import(path: &Path, bindings: &Bindings) -> Result<Imported, Diagnostic> 
         values.insert(name, value);
     }
     let without_past = inputs.iter().any(bind::BoundInput::is_empty_past);
-    let mut import = Importer { model: &model, bindings, builder, values, uses: HashMap::new() };
+    let mut import = Importer {
+        model: &model,
+        bindings,
+        builder,
+        values,
+        uses: HashMap::new(),
+        initializers: model.graph.initializer.iter().map(|t| (t.name(), t)).collect(),
+        inner: HashMap::new(),
+        ends: HashSet::new(),
+        assumed: BTreeSet::new(),
+        faults: BTreeMap::new(),
+    };
     import.check_public_names()?;
     import.nodes()?;
     let outputs = import.outputs(without_past)?;
+    let assumed = import.assumed.into_iter().collect();
     let Builder { mut graph, structure, .. } = import.builder;
     graph.outputs = outputs;
     graph.sweep();
+    check_integers(&graph, &model.name)?;
     let tied = tied(&graph);
-    Ok(Imported { graph, bound, dims, without_past, structure, tied })
+    Ok(Imported { graph, bound, dims, without_past, structure, tied, assumed })
 }
 
 struct Importer<'a> {
@@ -129,6 +146,15 @@ struct Importer<'a> {
     values: HashMap<&'a str, Value>,
     /// How often each value is still read.
     uses: HashMap<&'a str, usize>,
+    /// Initializers of the model, and of branches that were entered.
+    initializers: HashMap<&'a str, &'a TensorProto>,
+    inner: HashMap<&'a str, &'a TensorProto>,
+    /// Comparisons that look for the end of a text.
+    ends: HashSet<&'a str>,
+    /// See [`Imported::assumed`].
+    assumed: BTreeSet<String>,
+    /// Nodes that cannot be built, by operator and reason.
+    faults: BTreeMap<(String, String), Vec<String>>,
 }
 
 impl<'a> Importer<'a> {
@@ -143,48 +169,124 @@ impl<'a> Importer<'a> {
     /// Builds all live nodes; those that cannot be are reported together, by operator and reason.
     fn nodes(&mut self) -> Result<(), Diagnostic> {
         let model = self.model;
-        let live = model.order.iter().map(|&i| &model.graph.node[i]);
-        for name in live.clone().flat_map(|n| &n.input).chain(model.graph.output.iter().filter_map(|o| o.name.as_ref()))
-        {
+        let live: Vec<&'a NodeProto> = model.order.iter().map(|&i| &model.graph.node[i]).collect();
+        self.ends = assume::searches_for_ends(&live);
+        let outputs = model.graph.output.iter().filter_map(|o| o.name.as_deref());
+        for name in live.iter().flat_map(|n| file::reads(n)).chain(outputs) {
             *self.uses.entry(name).or_default() += 1;
         }
-        let mut faults: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-        for node in live {
-            let origin = file::title(node);
-            let operator = if file::is_standard(node.domain()) {
-                node.op_type().to_string()
-            } else {
-                format!("{}.{}", node.domain(), node.op_type())
-            };
-            let handler = ops::handler(&operator);
-            let mut operands = Vec::new();
-            for name in &node.input {
-                operands.push(if name.is_empty() { None } else { Some(self.value(name)?) });
-                self.used(name);
-            }
-            let known = !operands.iter().flatten().any(|v| matches!(v, Value::Unknown));
-            let call = Call { node, opset: model.opset, origin: &origin, operands, dir: &model.dir };
-            let results = match handler {
-                None => Err(String::new()),
-                Some(_) if !known => Ok(Vec::new()),
-                Some(handler) => handler(&mut self.builder, &call),
-            };
-            drop(call);
-            let mut results =
-                results.and_then(|results| self.check_count(node, results, known)).unwrap_or_else(|why| {
-                    faults.entry((operator, why)).or_default().push(origin);
-                    Vec::new()
-                });
-            results.resize(node.output.len().max(results.len()), Value::Unknown);
-            for (name, value) in node.output.iter().zip(results) {
-                if self.uses.contains_key(name.as_str()) && !name.is_empty() {
-                    self.values.insert(name, value);
-                }
-            }
+        for (&i, node) in model.order.iter().zip(live) {
+            self.node(node, model.opsets[i])?;
         }
         Diagnostic::check(
-            faults.iter().map(|((operator, why), nodes)| refuse(self.model, &Refused { operator, why, nodes })),
+            self.faults.iter().map(|((operator, why), nodes)| refuse(self.model, &Refused { operator, why, nodes })),
         )
+    }
+
+    fn node(&mut self, node: &'a NodeProto, opset: i64) -> Result<(), Diagnostic> {
+        let origin = file::title(node);
+        let operator = if file::is_standard(node.domain()) {
+            node.op_type().to_string()
+        } else {
+            format!("{}.{}", node.domain(), node.op_type())
+        };
+        let mut operands = Vec::new();
+        for name in &node.input {
+            operands.push(if name.is_empty() { None } else { Some(self.value(name)?) });
+        }
+        let known = !operands.iter().flatten().any(|v| matches!(v, Value::Unknown));
+        let results = if !known {
+            // What is not known at all is told, whatever its operands.
+            if operator == "If" || ops::handler(&operator).is_some() { Ok(Vec::new()) } else { Err(String::new()) }
+        } else if operator == "If" {
+            self.branch(node, operands, opset)?
+        } else {
+            for name in node.input.iter().filter(|name| !name.is_empty()) {
+                self.used(name);
+            }
+            let call = Call { node, opset, origin: &origin, operands, dir: &self.model.dir };
+            match assume::result(&self.builder, &call, &self.ends) {
+                Some((value, assumption)) => {
+                    self.assumed.extend(assumption);
+                    Ok(vec![value])
+                }
+                None => match ops::handler(&operator) {
+                    None => Err(String::new()),
+                    Some(handler) => handler(&mut self.builder, &call),
+                },
+            }
+        };
+        if !known || operator == "If" {
+            file::reads(node).into_iter().for_each(|name| self.used(name));
+        }
+        let results = results.and_then(|results| self.check_count(node, results, known));
+        let mut results = results.unwrap_or_else(|why| {
+            self.faults.entry((operator, why)).or_default().push(origin);
+            Vec::new()
+        });
+        results.resize(node.output.len().max(results.len()), Value::Unknown);
+        for (name, value) in node.output.iter().zip(results) {
+            if self.uses.contains_key(name.as_str()) && !name.is_empty() {
+                self.values.insert(name, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// The results of the branch that a public condition takes.
+    fn branch(
+        &mut self,
+        node: &'a NodeProto,
+        operands: Vec<Option<Value>>,
+        opset: i64,
+    ) -> Result<Result<Vec<Value>, String>, Diagnostic> {
+        let condition = match operands.first().and_then(Option::as_ref).and_then(Value::view) {
+            Some(View::Bool(a)) if a.len() == 1 => a.first().copied(),
+            _ => None,
+        };
+        // A condition that is not public is control flow.
+        let Some(condition) = condition else { return Ok(Err(String::new())) };
+        let name = if condition { "then_branch" } else { "else_branch" };
+        let Some(graph) = node.attribute.iter().find(|a| a.name() == name).and_then(|a| a.g.as_deref()) else {
+            return Ok(Err(format!("its `{name}` is missing")));
+        };
+        // What the branch's results depend on, in its order.
+        let mut needed: BTreeSet<&str> = graph.output.iter().map(|o| o.name()).collect();
+        let mut live = Vec::new();
+        for inner in graph.node.iter().rev() {
+            if inner.output.iter().any(|name| needed.contains(name.as_str())) {
+                needed.extend(file::reads(inner));
+                live.push(inner);
+            }
+        }
+        for name in live.iter().flat_map(|n| file::reads(n)).chain(graph.output.iter().map(|o| o.name())) {
+            *self.uses.entry(name).or_default() += 1;
+        }
+        self.inner.extend(graph.initializer.iter().map(|t| (t.name(), t)));
+        for inner in live.into_iter().rev() {
+            if let Some(name) = file::reads(inner).into_iter().find(|name| !self.is_defined(name)) {
+                return Ok(Err(format!("its branch reads `{name}` before it is made")));
+            }
+            self.node(inner, opset)?;
+        }
+        let mut results = Vec::new();
+        for output in &graph.output {
+            if !self.is_defined(output.name()) {
+                return Ok(Err(format!("its branch does not make `{}`", output.name())));
+            }
+            results.push(self.value(output.name())?);
+            self.used(output.name());
+        }
+        Ok(Ok(results))
+    }
+
+    fn is_defined(&self, name: &str) -> bool {
+        self.values.contains_key(name) || self.initializer(name).is_some()
+    }
+
+    /// An initializer by name, of the model or of a branch that was entered.
+    fn initializer(&self, name: &str) -> Option<&'a TensorProto> {
+        self.inner.get(name).copied().or_else(|| self.initializers.get(name).copied())
     }
 
     /// Every result that somebody reads is there.
@@ -203,7 +305,7 @@ impl<'a> Importer<'a> {
         if let Some(value) = self.values.get(name) {
             return Ok(value.clone());
         }
-        let proto = self.model.graph.initializer.iter().find(|t| t.name() == name).expect("`load` checked all names");
+        let proto = self.initializer(name).expect("`load` checked all names");
         let fault = |why: String| {
             Diagnostic::new(Code::BrokenTensor, format!("initializer `{name}` cannot be read"))
                 .at(self.model.name.clone())
@@ -239,6 +341,28 @@ impl<'a> Importer<'a> {
         }
         Ok(outputs)
     }
+}
+
+/// An input of integers is secret as a choice of rows of a table; any other use needs it public.
+fn check_integers(graph: &Graph, file: &str) -> Result<(), Diagnostic> {
+    fn other_reader(graph: &Graph, id: NodeId) -> Option<NodeId> {
+        graph.readers(id).into_iter().find_map(|reader| match graph.node(reader).op {
+            Op::Gather { .. } if graph.operands(reader)[0] != id => None,
+            Op::Reshape | Op::Transpose { .. } | Op::Slice { .. } | Op::Concat { .. } | Op::Expand => {
+                other_reader(graph, reader)
+            }
+            _ => Some(reader),
+        })
+    }
+    Diagnostic::check(graph.inputs.iter().filter(|&&id| graph.node(id).dtype != DType::F32).filter_map(|&id| {
+        let (input, reader) = (graph.node(id), graph.node(other_reader(graph, id)?));
+        Some(
+            Diagnostic::new(Code::SecretIntegers, format!("integer input `{}` is not token ids", input.origin))
+                .at(format!("{file}, node \"{}\"", reader.origin))
+                .because("Secret integers choose rows of an embedding table; this node computes with them.")
+                .help(format!("--bind {}=VALUE, which makes it public and part of the program", input.origin)),
+        )
+    }))
 }
 
 /// Whether a float tensor is part of the architecture, which is public, and not trained: a causal matrix of zeros and ones,

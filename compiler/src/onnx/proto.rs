@@ -28,6 +28,38 @@ pub struct ModelProto {
     /// Which version of each operator set the nodes mean.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
+    /// Operators that the model defines itself.
+    #[prost(message, repeated, tag = "25")]
+    pub functions: Vec<FunctionProto>,
+}
+
+/// An operator written in others.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FunctionProto {
+    /// Its name.
+    #[prost(string, optional, tag = "1")]
+    pub name: Option<String>,
+    /// Names of operands.
+    #[prost(string, repeated, tag = "4")]
+    pub input: Vec<String>,
+    /// Names of results.
+    #[prost(string, repeated, tag = "5")]
+    pub output: Vec<String>,
+    /// Names of attributes without a default.
+    #[prost(string, repeated, tag = "6")]
+    pub attribute: Vec<String>,
+    /// What it computes.
+    #[prost(message, repeated, tag = "7")]
+    pub node: Vec<NodeProto>,
+    /// Which version of each operator set its nodes mean.
+    #[prost(message, repeated, tag = "9")]
+    pub opset_import: Vec<OperatorSetIdProto>,
+    /// Its domain.
+    #[prost(string, optional, tag = "10")]
+    pub domain: Option<String>,
+    /// Attributes with their defaults.
+    #[prost(message, repeated, tag = "11")]
+    pub attribute_proto: Vec<AttributeProto>,
 }
 
 /// An operator set.
@@ -126,6 +158,9 @@ pub struct AttributeProto {
     /// Graphs.
     #[prost(message, repeated, tag = "11")]
     pub graphs: Vec<GraphProto>,
+    /// In a function, the attribute of its caller that this one is.
+    #[prost(string, optional, tag = "21")]
+    pub ref_attr_name: Option<String>,
     /// Which of the fields is meant.
     #[prost(enumeration = "AttributeType", optional, tag = "20")]
     pub r#type: Option<i32>,

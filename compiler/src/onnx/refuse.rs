@@ -16,10 +16,6 @@ pub struct Refused<'a> {
 /// Nodes that a report names for each fault.
 const SHOWN: usize = 4;
 
-/// Operators of the standard domain that newer versions have for what older ones spell out: an export at the version before
-/// does without them.
-const SPELT_OUT_BEFORE: &[(&str, i64)] = &[("Attention", 23), ("RMSNormalization", 23), ("RotaryEmbedding", 23)];
-
 /// What an operator that no model can be imported with stands for.
 struct Kind {
     code: Code,
@@ -81,6 +77,14 @@ const KINDS: &[Kind] = &[
         help: None,
     },
     Kind {
+        code: Code::Experts,
+        what: "a choice of the greatest",
+        operators: &["TopK"],
+        because: "Which elements are the greatest is secret, so nothing can be left out: a mixture of experts, whose router \
+                  this mostly is, would run all experts for each token.",
+        help: None,
+    },
+    Kind {
         code: Code::Recurrent,
         what: "a recurrent network",
         operators: &["LSTM", "GRU", "RNN", "com.microsoft.AttnLSTM"],
@@ -100,7 +104,11 @@ const KINDS: &[Kind] = &[
 pub fn refuse(model: &Model, refused: &Refused) -> Diagnostic {
     let Refused { operator, why, nodes } = *refused;
     let count = if nodes.len() == 1 { "1 node".to_string() } else { format!("{} nodes", nodes.len()) };
-    let kind = KINDS.iter().find(|kind| why.is_empty() && kind.operators.contains(&operator));
+    // A router spelt out in standard operators.
+    let routes = operator == "TopK"
+        && nodes.iter().all(|n| ["router", "moe", "expert", "gate", "mlp"].iter().any(|w| n.contains(w)));
+    let named = |kind: &&Kind| kind.operators.contains(&operator) || routes && kind.code == Code::Experts;
+    let kind = KINDS.iter().find(|kind| (why.is_empty() || routes) && named(kind));
     let (code, title) = match kind {
         Some(kind) => (kind.code, format!("{} ({count} of operator `{operator}`)", kind.what)),
         None if why.is_empty() => (Code::UnknownOperator, format!("operator `{operator}` is not supported ({count})")),
@@ -122,16 +130,12 @@ pub fn refuse(model: &Model, refused: &Refused) -> Diagnostic {
 }
 
 fn unknown(report: Diagnostic, operator: &str, opset: i64) -> Diagnostic {
-    let newer = SPELT_OUT_BEFORE.iter().find(|(name, since)| *name == operator && opset >= *since);
-    match (newer, operator.rsplit_once('.')) {
-        (Some((_, since)), _) => report
-            .because(format!("The file has version {opset} of the operator set; this operator came with {since}."))
-            .help(format!("export the model with opset_version={}, which spells it out", since - 1)),
-        (None, Some((domain, _))) if !file::is_standard(domain) => report
+    match operator.rsplit_once('.') {
+        Some((domain, _)) if !file::is_standard(domain) => report
             .because(format!("It is of the domain {domain}, not of the standard one."))
             .help("the model as exported, before an optimizer fused its nodes")
             .help("`sscc ops` lists what is supported"),
-        (None, _) => report
+        _ => report
             .because(format!("No version of the exporter's operator set helps; the file has version {opset}."))
             .help("`sscc ops` lists what is supported"),
     }

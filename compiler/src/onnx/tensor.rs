@@ -39,6 +39,19 @@ pub fn read(proto: &TensorProto, dir: &Path) -> Result<Tensor, String> {
     let dtype = dtype(data_type)?;
     let data_type = DataType::try_from(data_type).expect("it has a `dtype`");
 
+    let fields = [
+        proto.data_location == Some(TensorProto::EXTERNAL),
+        proto.raw_data.as_ref().is_some_and(|raw| !raw.is_empty()),
+        !proto.float_data.is_empty(),
+        !proto.int32_data.is_empty(),
+        !proto.int64_data.is_empty(),
+        !proto.double_data.is_empty(),
+        !proto.uint64_data.is_empty(),
+    ];
+    if fields.iter().filter(|&&filled| filled).count() > 1 {
+        return Err("it has data in several places".into());
+    }
+
     let raw = if proto.data_location == Some(TensorProto::EXTERNAL) {
         Some(external(proto, dir, count * size_of(data_type))?)
     } else {

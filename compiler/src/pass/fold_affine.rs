@@ -48,11 +48,11 @@ enum Fold {
 }
 
 /// x -> x * mul + add, along rows.
-struct Map {
-    mul: Vec<f64>,
-    add: Vec<f64>,
+pub(super) struct Map {
+    pub(super) mul: Vec<f64>,
+    pub(super) add: Vec<f64>,
     /// Name of the numbers.
-    label: String,
+    pub(super) label: String,
 }
 
 impl Map {
@@ -105,7 +105,7 @@ fn column_slice(graph: &Graph, id: NodeId) -> Option<(usize, usize)> {
 }
 
 /// Reads a node as a map of its computed operand.
-fn affine(graph: &Graph, id: NodeId) -> Option<(NodeId, Map)> {
+pub(super) fn affine(graph: &Graph, id: NodeId) -> Option<(NodeId, Map)> {
     let node = graph.node(id);
     let width = *node.shape.last()?;
     let (ones, zeros) = (vec![1.0; width], vec![0.0; width]);

@@ -1,9 +1,10 @@
-//! Merge the linear layers before an attention that read the same value.
+//! Merge linear layers that read the same value.
 //!
 //! Rewrites  `attention(linear(x, a), linear(x, b), linear(x, c))`  into one layer with the weight `a | b | c`, of which q, k
-//!           and v are slices; the same for k and v alone.
-//! Why       A layer sends its operand once, masked: one message instead of three.
-//! Needs     `fold_affine`, so that the factor on q is in the weight.
+//!           and v are slices; the same for k and v alone. Layers on x that write a residual stream (of post-norm blocks:
+//!           `ride`) or an output are merged with those, or with the layer before an activation.
+//! Why       A layer sends its operand once, masked: one message instead of three or four.
+//! Needs     `fold_affine`, so that the factor on q is in the weight; `centre`, which centres whole layers.
 //! Keeps     Real values, exactly.
 //! Skips     A layer that has another reader.
 
@@ -12,6 +13,7 @@ use ndarray::{Array1, Array2, Axis, concatenate};
 use super::{Options, known, rewrite, sole_reader};
 use crate::diagnostic::Diagnostic;
 use crate::graph::{Graph, NodeId, Op};
+use crate::lower::activation;
 
 /// Runs the pass.
 pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
@@ -31,21 +33,31 @@ pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
     })
 }
 
-/// Two or three layers on one value before the attention `id`.
+/// Layers on one value, of which `id` reads one at least.
 fn find(graph: &Graph, id: NodeId) -> Option<Vec<NodeId>> {
-    if !matches!(graph.node(id).op, Op::Attention { .. }) {
-        return None;
-    }
-    let operands = graph.operands(id);
+    let operands = match graph.node(id).op {
+        Op::Attention { .. } => graph.operands(id),
+        Op::Unary(f) if activation::is_gated(f) => graph.operands(id),
+        _ => return None,
+    };
     let source = |layer: NodeId| {
         let is_own = matches!(graph.node(layer).op, Op::Linear) && sole_reader(graph, layer).is_some();
         is_own.then(|| graph.operands(layer)[0])
     };
     operands.iter().find_map(|&first| {
         let x = source(first)?;
-        let group: Vec<NodeId> = operands.iter().copied().filter(|&layer| source(layer) == Some(x)).collect();
+        let mut group: Vec<NodeId> = operands.iter().copied().filter(|&layer| source(layer) == Some(x)).collect();
+        let mut beside: Vec<NodeId> = graph.readers(x).into_iter().filter(|&layer| writes(graph, layer)).collect();
+        beside.sort_unstable();
+        group.extend(beside);
         (group.len() > 1).then_some(group)
     })
+}
+
+/// Whether a node is a layer whose result is an output or a summand and nothing else.
+fn writes(graph: &Graph, id: NodeId) -> bool {
+    let readers = graph.readers(id);
+    matches!(graph.node(id).op, Op::Linear) && readers.iter().all(|&reader| matches!(graph.node(reader).op, Op::Add))
 }
 
 fn merge(graph: &mut Graph, layers: &[NodeId]) -> NodeId {

@@ -49,6 +49,8 @@ fn is_root(graph: &Graph, id: NodeId) -> bool {
 struct Found {
     /// What is rotated.
     source: NodeId,
+    /// The first of the columns of the source that are rotated.
+    from: usize,
     /// Nodes between.
     region: Vec<NodeId>,
     /// Which axis of the result is the rows; the last is the head's.
@@ -109,16 +111,19 @@ fn find(graph: &Graph, id: NodeId) -> Option<Found> {
     if shape.len() < 3 || shape.iter().product::<usize>() > MAX_ELEMENTS || shape.contains(&0) {
         return None;
     }
-    let (source, region) = source(graph, id)?;
-    if graph.node(source).shape.iter().product::<usize>() != shape.iter().product::<usize>() {
-        return None;
-    }
+    // What weights multiply before is no part of a rotation, unless its frequencies are kept as weights.
+    [false, true].into_iter().find_map(|weights| find_from(graph, id, &shape, source(graph, id, weights)?))
+}
+
+/// See [`find`]; `source` and the region between.
+fn find_from(graph: &Graph, id: NodeId, shape: &[usize], (source, region): (NodeId, Vec<NodeId>)) -> Option<Found> {
     if !region.iter().any(|&r| matches!(graph.node(r).op, Op::Mul)) {
         return None;
     }
     let mut values = HashMap::from([(source, from_here(&graph.node(source).shape))]);
     let terms = terms(graph, id, &mut values)?;
-    let (rows, cos, sin, partner) = analyse(&shape, &terms)?;
+    let (terms, from) = of_columns(&graph.node(source).shape, shape, terms)?;
+    let (rows, cos, sin, partner) = analyse(shape, &terms)?;
     // The numbers become public. Frequencies belong to the architecture; that these are some, their lengths say.
     let of_weights = |r: &NodeId| graph.operands(*r).iter().any(|&o| matches!(graph.node(o).op, Op::Weight { .. }));
     let turns = || {
@@ -127,11 +132,34 @@ fn find(graph: &Graph, id: NodeId) -> Option<Found> {
         let (least, greatest) = lengths.fold((f32::INFINITY, 0f32), |(lo, hi), l| (lo.min(l), hi.max(l)));
         greatest - least <= 1e-3 * greatest
     };
-    (!region.iter().any(of_weights) || turns()).then_some(Found { source, region, rows, cos, sin, partner })
+    (!region.iter().any(of_weights) || turns()).then_some(Found { source, from, region, rows, cos, sin, partner })
+}
+
+/// Terms in the elements of the columns of the source that they read, and the first of those columns: heads of queries,
+/// keys and values may stand side by side.
+fn of_columns(source: &[usize], shape: &[usize], mut terms: ArrayD<Terms>) -> Option<(ArrayD<Terms>, usize)> {
+    let (all, d) = (*source.last()?, *shape.last()?);
+    if source.iter().product::<usize>() == shape.iter().product::<usize>() {
+        return Some((terms, 0));
+    }
+    if source[..source.len() - 1] != shape[..shape.len() - 1] {
+        return None;
+    }
+    let columns = terms.iter().take(d).flat_map(|t| t.at.into_iter().take(usize::from(t.count)));
+    let from = columns.map(|at| at as usize % all).min()?;
+    for terms in &mut terms {
+        for at in terms.at.iter_mut().take(usize::from(terms.count)) {
+            let column = (*at as usize % all).checked_sub(from).filter(|&column| column < d)?;
+            *at = (*at as usize / all * d + column) as u32;
+        }
+    }
+    Some((terms, from))
 }
 
 /// The one computed value that everything in the region of moves, sums and products with constants comes from.
-fn source(graph: &Graph, id: NodeId) -> Option<(NodeId, Vec<NodeId>)> {
+/// Products with weights are taken in where `weights` says so.
+fn source(graph: &Graph, id: NodeId, weights: bool) -> Option<(NodeId, Vec<NodeId>)> {
+    let public = |c: NodeId| weights || !matches!(graph.node(c).op, Op::Weight { .. });
     let mut region: Vec<NodeId> = Vec::new();
     let mut frontier = vec![id];
     let mut sources: Vec<NodeId> = Vec::new();
@@ -140,7 +168,7 @@ fn source(graph: &Graph, id: NodeId) -> Option<(NodeId, Vec<NodeId>)> {
             continue;
         }
         let binary = match graph.node(at).op {
-            Op::Mul | Op::Div => known::split(graph, at).is_some(),
+            Op::Mul | Op::Div => known::split(graph, at).is_some_and(|k| public(k.1)),
             Op::Add | Op::Sub => !graph.operands(at).iter().any(|&o| known::is_known(graph, o)),
             Op::Neg | Op::Slice { .. } | Op::Concat { .. } | Op::Reshape | Op::Transpose { .. } => true,
             _ => false,
@@ -284,9 +312,16 @@ fn fill(partner: &[Option<usize>]) -> Vec<usize> {
 
 /// Puts the rotation between the moves of the file.
 fn fuse(graph: &mut Graph, id: NodeId, found: &Found) {
-    let Found { source, rows, cos, sin, partner, .. } = found;
+    let Found { source, from, rows, cos, sin, partner, .. } = found;
     let shape = graph.node(id).shape.clone();
     let origin = graph.node(id).origin.clone();
+    let held = graph.node(*source).shape.clone();
+    let source = if held.iter().product::<usize>() == shape.iter().product::<usize>() {
+        *source
+    } else {
+        let (axis, to) = (held.len() - 1, from + shape[shape.len() - 1]);
+        graph.push(Op::Slice { axis, from: *from, to }, &[*source], &origin)
+    };
     let (last, d, count) = (shape.len() - 1, shape[shape.len() - 1], shape[*rows]);
     // [others before, rows, others after, d] -> [batch, rows, heads·d]: the axes before the rows that are not the batch
     // move behind them.
@@ -294,7 +329,7 @@ fn fuse(graph: &mut Graph, id: NodeId, found: &Found) {
     let heads: Vec<usize> = (0..last).filter(|&axis| Some(axis) != batch && axis != *rows).collect();
     let head_count: usize = heads.iter().map(|&axis| shape[axis]).product();
     let perm: Vec<usize> = batch.into_iter().chain([*rows]).chain(heads.iter().copied()).chain([last]).collect();
-    let x = graph.push_reshape(*source, &shape, &origin);
+    let x = graph.push_reshape(source, &shape, &origin);
     let x = graph.push(Op::Transpose { perm: perm.clone() }, &[x], &origin);
     let moved: Vec<usize> = perm.iter().map(|&axis| shape[axis]).collect();
     let x = graph.push_reshape(x, &[batch.map_or(1, |axis| shape[axis]), count, head_count * d], &origin);

@@ -24,6 +24,7 @@ mod fuse_rotary;
 mod last_position;
 mod own_weights;
 pub mod resize;
+mod ride;
 mod simplify;
 
 /// For which positions a language model's logits are computed.
@@ -47,39 +48,79 @@ pub struct Options {
 pub struct Pass {
     /// Name, as in its file.
     pub name: &'static str,
+    /// Constructs that it recognises, for people.
+    pub makes: &'static [&'static str],
     /// Runs it.
     pub run: fn(&mut Graph, &Options) -> Result<(), Diagnostic>,
 }
 
 /// All passes in order; each one's file says what it needs from those before.
 pub const PASSES: &[Pass] = &[
-    Pass { name: "simplify", run: simplify::run },
-    Pass { name: "embedding", run: embedding::run },
-    Pass { name: "fuse_norm", run: fuse_norm::run },
-    Pass { name: "fuse_linear", run: fuse_linear::run },
-    Pass { name: "fuse_activation", run: fuse_activation::run },
-    Pass { name: "fuse_rotary", run: fuse_rotary::run },
-    Pass { name: "fuse_attention", run: fuse_attention::run },
-    Pass { name: "simplify", run: simplify::run },
-    Pass { name: "last_position", run: last_position::run },
-    Pass { name: "fold_affine", run: fold_affine::run },
-    Pass { name: "fuse_qkv", run: fuse_qkv::run },
-    Pass { name: "centre", run: centre::run },
-    Pass { name: "simplify", run: simplify::run },
-    Pass { name: "own_weights", run: own_weights::run },
-    Pass { name: "check_fused", run: check_fused::run },
+    Pass { name: "simplify", makes: &[], run: simplify::run },
+    Pass {
+        name: "embedding",
+        makes: &["rows of a table chosen by token ids", "position tables", "token types"],
+        run: embedding::run,
+    },
+    Pass {
+        name: "fuse_norm",
+        makes: &["LayerNorm", "RMSNorm", "both spelt out or as one operator"],
+        run: fuse_norm::run,
+    },
+    Pass { name: "fuse_linear", makes: &["linear layers with and without bias"], run: fuse_linear::run },
+    Pass {
+        name: "fuse_activation",
+        makes: &["GELU (erf and tanh forms)", "SiLU, QuickGELU and their like"],
+        run: fuse_activation::run,
+    },
+    Pass {
+        name: "fuse_rotary",
+        makes: &["rotary position embedding: halves or interleaved, partial, scaled"],
+        run: fuse_rotary::run,
+    },
+    Pass {
+        name: "fuse_attention",
+        makes: &[
+            "softmax attention of several heads",
+            "grouped queries",
+            "public masks and windows",
+            "numeric biases",
+            "soft-capped scores",
+            "sinks",
+        ],
+        run: fuse_attention::run,
+    },
+    Pass { name: "simplify", makes: &[], run: simplify::run },
+    Pass { name: "last_position", makes: &["logits of one position"], run: last_position::run },
+    Pass { name: "fold_affine", makes: &["gains, shifts and factors beside linear layers"], run: fold_affine::run },
+    Pass { name: "ride", makes: &["normalisations that the residual reads (post-norm)"], run: ride::run },
+    Pass { name: "fold_affine", makes: &[], run: fold_affine::run },
+    Pass { name: "centre", makes: &[], run: centre::run },
+    Pass { name: "fuse_qkv", makes: &["one product for queries, keys and values"], run: fuse_qkv::run },
+    Pass { name: "simplify", makes: &[], run: simplify::run },
+    Pass { name: "own_weights", makes: &[], run: own_weights::run },
+    Pass { name: "check_fused", makes: &[], run: check_fused::run },
 ];
 
-/// Brings an imported graph to the fused stage. The error names every node that no pass could fuse.
+/// Brings an imported graph to the fused stage. The error names all that passes refuse, and every node that none of them
+/// could fuse.
 pub fn run_all(graph: &mut Graph, options: &Options) -> Result<(), Diagnostic> {
     verify(graph, Stage::Graph)?;
+    let mut found: Vec<Diagnostic> = Vec::new();
     for pass in PASSES {
-        (pass.run)(graph, options)?;
+        let refused = (pass.run)(graph, options).err();
         graph.sweep();
-        if let Err(fault) = verify(graph, Stage::Graph) {
-            panic!("pass {} broke the graph: {fault}", pass.name);
+        match (verify(graph, Stage::Graph), refused) {
+            (Ok(()), refused) => found.extend(refused),
+            // What is half rewritten cannot go on.
+            (Err(_), Some(refused)) => {
+                found.push(refused);
+                break;
+            }
+            (Err(fault), None) => panic!("pass {} broke the graph: {fault}", pass.name),
         }
     }
+    Diagnostic::check(found)?;
     if let Err(fault) = verify(graph, Stage::Fused) {
         panic!("the passes end beside the fused stage: {fault}");
     }

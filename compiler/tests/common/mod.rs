@@ -76,6 +76,24 @@ pub fn int(name: &str, i: i64) -> AttributeProto {
     }
 }
 
+pub fn float(name: &str, f: f32) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.into()),
+        f: Some(f),
+        r#type: Some(AttributeType::Float as i32),
+        ..Default::default()
+    }
+}
+
+pub fn text(name: &str, s: &str) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.into()),
+        s: Some(s.as_bytes().to_vec().into()),
+        r#type: Some(AttributeType::String as i32),
+        ..Default::default()
+    }
+}
+
 pub fn ints(name: &str, values: &[i64]) -> AttributeProto {
     let ints = values.to_vec();
     AttributeProto { name: Some(name.into()), ints, r#type: Some(AttributeType::Ints as i32), ..Default::default() }

@@ -193,6 +193,7 @@ fn every_op_runs() {
         vec![1, 2, 3, 4],
         vec![5, -6, 7, -8, 9, -10, 11, -12],
         (0..24).collect(),
+        (0..6).collect(),
     ];
     let run = |publics: &[u32]| eval(&p, Arguments { inputs: &inputs, weights: &weights, publics });
     let got = run(&[1, 4]).unwrap();
@@ -270,6 +271,31 @@ program @select {
     let v = values(source, &[vec![0, 5, -1, 7, 300, -200]], &[vec![9, 9, 9, 9, 100, 400, 9, 9]], &[2]);
     assert_eq!(v[&1], [100, 405, 99, 407, 400, 200]);
     assert_eq!(v[&6], [100, 405, 0, 0, 400, 200]);
+}
+
+#[test]
+fn bands() {
+    let source = r#"
+program @band {
+  in0 = input "x" [2,4] fixed : share<12.4>[2,4]
+  p0 = public "newest" < 4
+  w0 = weight "both" : server<.4>[2,3]
+  w1 = weight "one" : server<.4>[1,9]
+
+  v0 = input in0 : share<12.4>[2,4]
+  v1 = add_band v0, w0, p0 : share<12.4>[2,4]
+  v2 = add_band v0, w1, p0 : share<12.4>[2,4]
+}
+"#;
+    let weights = [vec![1, 2, 3, 10, 20, 30], (1..10).collect()];
+    let of = |newest: u32| {
+        let v = values(source, &[vec![0, 0, 0, 0, 100, 100, 100, -2040]], &weights, &[newest]);
+        (v[&1].clone(), v[&2].clone())
+    };
+    // Distances 3, 2, 1, 0 of the slots.
+    assert_eq!(of(3), (vec![0, 3, 2, 1, 100, 130, 120, -2030], vec![4, 3, 2, 1, 104, 103, 102, -2039]));
+    // Behind the newest slot is nothing.
+    assert_eq!(of(0), (vec![1, 0, 0, 0, 110, 100, 100, -2040], vec![1, 0, 0, 0, 101, 100, 100, -2040]));
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub fn every_op() -> Program {
     let bias = b.weight(weight("bias \"b\"\n\u{202e}", 12, &[4])).unwrap();
     let head = b.weight(weight("head", 9, &[4, 2])).unwrap();
     let positions = b.weight(weight("positions", 12, &[6, 4])).unwrap();
+    let band = b.weight(weight("band", 12, &[3, 2])).unwrap();
     let position = b.public(Public { name: "position".to_owned(), bound: 3 });
     let used = b.public(Public { name: "used".to_owned(), bound: 7 });
     let rows = b.state(State { name: "rows \"k\"".to_owned(), width: 30, scale: 12, row: shape(&[4]) });
@@ -73,6 +74,7 @@ pub fn every_op() -> Program {
     op(Op::Send {});
     let x = op(Op::AddWeight { x, weight: bias });
     let x = op(Op::AddRow { x, weight: positions, index: position });
+    let x = op(Op::AddBand { x, weight: band, index: position });
     let x = op(Op::AddPublic { x, table: shift });
     let y = op(Op::MulPublic { x, table: half }); // 30.11
     let y = op(Op::Point { x: y, scale: 12 });

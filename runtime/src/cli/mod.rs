@@ -10,8 +10,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use ndarray::ArrayD;
+use ir::bytecode::Module;
+use ndarray::{ArrayD, ArrayViewD};
 use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -107,8 +109,8 @@ struct RunOptions {
     /// Client: the ONNX graph's inputs by name.
     #[arg(long, value_name = "FILE.npz")]
     input: Option<PathBuf>,
-    /// Client: where to write the outputs.
-    #[arg(long, value_name = "FILE.npz")]
+    /// Client: where to write the outputs, as arrays, or as lists in a file whose name ends in `.json`.
+    #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Client: where to keep masked weights [default: `ssvm` in the user's cache directory].
     #[arg(long, value_name = "DIR")]
@@ -143,8 +145,8 @@ struct SimulateOptions {
     /// The ONNX graph's inputs by name.
     #[arg(long, value_name = "FILE.npz")]
     input: PathBuf,
-    /// Where to write the outputs.
-    #[arg(long, value_name = "FILE.npz")]
+    /// Where to write the outputs, as arrays, or as lists in a file whose name ends in `.json`.
+    #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Where to write what the run took.
     #[arg(long, value_name = "FILE.json")]
@@ -326,7 +328,7 @@ fn client(options: &RunOptions) -> Result<(), CliError> {
         }
         Ok(())
     })?;
-    finish(stack(outputs), options.output.as_deref())?;
+    finish(&client.loaded.module, stack(outputs), options.output.as_deref())?;
     warn(outside);
     let reports: Vec<&Report> = records.iter().map(|r| &r.online).collect();
     say(&summary(&reports, records.iter().map(|r| r.phases.online_seconds).sum()));
@@ -376,7 +378,7 @@ fn simulated(options: &SimulateOptions) -> Result<(), CliError> {
         outputs.push(decode(program, client.outputs));
         runs.push(SimulatedRun { client: client.report, server: server.report });
     }
-    finish(stack(outputs), options.output.as_deref())?;
+    finish(&loaded.module, stack(outputs), options.output.as_deref())?;
     warn(outside);
     let reports: Vec<&Report> = runs.iter().map(|r| &r.client).collect();
     say(&summary(&reports, reports.iter().map(|r| r.online_seconds).sum()));
@@ -464,12 +466,26 @@ fn say(text: &str) {
 }
 
 /// Writes the outputs to a file, if wanted, and says what they are.
-fn finish(outputs: Vec<(String, ArrayD<f32>)>, path: Option<&Path>) -> Result<(), CliError> {
-    if let Some(path) = path {
-        npz::write(path, outputs.iter().map(|(name, array)| (name, array))).map_err(run_error)?;
+fn finish(module: &Module, outputs: Vec<(String, ArrayD<f32>)>, path: Option<&Path>) -> Result<(), CliError> {
+    match path {
+        Some(path) if path.extension().is_some_and(|e| e == "json") => {
+            let lists = outputs.iter().map(|(name, array)| (name.clone(), nested(array.view())));
+            process::write_json(path, &Value::Object(lists.collect())).map_err(CliError::Run)?;
+        }
+        Some(path) => npz::write(path, outputs.iter().map(|(name, array)| (name, array))).map_err(run_error)?,
+        None => {}
     }
-    outputs.iter().for_each(|(name, array)| say(&describe(name, array)));
+    let labels: Option<Vec<String>> = module.metadata.get("labels").and_then(|text| serde_json::from_str(text).ok());
+    outputs.iter().for_each(|(name, array)| say(&describe(name, array, labels.as_deref().unwrap_or_default())));
     Ok(())
+}
+
+/// An array as lists in lists; what is no number is null.
+fn nested(array: ArrayViewD<f32>) -> Value {
+    match array.ndim() {
+        0 => array.first().map_or(Value::Null, |&v| Value::from(v)),
+        _ => Value::Array(array.outer_iter().map(nested).collect()),
+    }
 }
 
 /// The count of several runs of a program.
@@ -488,14 +504,22 @@ const ROWS: usize = 16;
 /// Elements of a row that a summary shows.
 const TOP: usize = 5;
 
-/// Name, shape and, for each row of the last axis, the indices of its greatest elements.
-fn describe(name: &str, array: &ArrayD<f32>) -> String {
+/// Name, shape and, for each row of the last axis, the indices of its greatest elements; with their labels, where a row has
+/// as many elements as there are.
+fn describe(name: &str, array: &ArrayD<f32>, labels: &[String]) -> String {
     let mut text = format!("{name} {:?}\n", array.shape());
     let rows: Vec<_> = array.rows().into_iter().collect();
     for (i, row) in rows.iter().take(ROWS).enumerate() {
         let mut order: Vec<usize> = (0..row.len()).collect();
         order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
-        let top: Vec<String> = order.iter().take(TOP).map(|j| format!("{j} ({:.3})", row[*j])).collect();
+        let top: Vec<String> = order
+            .iter()
+            .take(TOP)
+            .map(|j| match labels.get(*j) {
+                Some(label) if labels.len() == row.len() => format!("{j} \"{label}\" ({:.3})", row[*j]),
+                _ => format!("{j} ({:.3})", row[*j]),
+            })
+            .collect();
         text += &format!("  row {i}: argmax {}\n", top.join(", then "));
     }
     if rows.len() > ROWS {
@@ -535,9 +559,13 @@ mod tests {
     fn a_summary_names_the_greatest() {
         let array = ndarray::array![[[0.5f32, 2.0, -1.0]]].into_dyn();
         assert_eq!(
-            describe("logits", &array),
+            describe("logits", &array, &[]),
             "logits [1, 1, 3]\n  row 0: argmax 1 (2.000), then 0 (0.500), then 2 (-1.000)\n"
         );
+        let labels = ["a", "b", "c"].map(str::to_owned);
+        assert!(describe("logits", &array, &labels).contains("argmax 1 \"b\" (2.000), then 0 \"a\" (0.500)"));
+        assert!(!describe("logits", &array, &labels[..2]).contains('"'));
+        assert_eq!(nested(array.view()).to_string(), "[[[0.5,2.0,-1.0]]]");
     }
 
     #[test]

@@ -11,13 +11,15 @@
 //! A template comes with the model, from someone else: it reads nothing but the messages, and its steps are limited
 //! (not its memory, so take it from where the model comes from).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, ErrorKind, Value, context};
+use minijinja::{Environment, ErrorKind, Value};
 
-use super::config::{ConfigError, Templates, Token, TokenizerConfig, read};
+use super::config::{ConfigError, SpecialTokens, TokenizerConfig, json, read, template};
+use super::date;
 
 /// Steps that a template may take, many times those of a long conversation.
 const FUEL: u64 = 5_000_000;
@@ -70,41 +72,36 @@ impl ChatError {
 /// Turns messages into a prompt.
 pub struct ChatTemplate {
     environment: Environment<'static>,
-    bos: String,
-    eos: String,
+    special_tokens: SpecialTokens,
 }
 
 impl ChatTemplate {
     /// The template that belongs to a `tokenizer.json`, if the model has one.
     pub fn beside(tokenizer: &Path) -> Result<Option<ChatTemplate>, ChatError> {
-        let file = tokenizer.with_file_name("chat_template.jinja");
         let config = TokenizerConfig::beside(tokenizer)?;
-        let source = match (read(&file)?, config.chat_template) {
-            (Some(source), _) => source,
-            (None, Some(Templates::One(source))) => source,
-            (None, Some(Templates::Many(all))) => match all.into_iter().find(|named| named.name == "default") {
-                Some(named) => named.template,
-                None => return Ok(None),
-            },
-            (None, None) => return Ok(None),
+        let source = match read(&tokenizer.with_file_name("chat_template.jinja"))? {
+            Some(source) => Some(source),
+            None => json(&tokenizer.with_file_name("chat_template.json"))?
+                .and_then(|file| template(file.get("chat_template")?))
+                .or(config.chat_template),
         };
-        ChatTemplate::new(source, config.bos_token, config.eos_token).map(Some)
+        source.map(|source| ChatTemplate::new(source, config.special_tokens)).transpose()
     }
 
     /// The template of a file, with the tokens that belong to a `tokenizer.json`.
     pub fn from_file(file: &Path, tokenizer: &Path) -> Result<ChatTemplate, ChatError> {
         let missing = || ConfigError::Io { file: file.to_owned(), source: io::ErrorKind::NotFound.into() };
         let config = TokenizerConfig::beside(tokenizer)?;
-        ChatTemplate::new(read(file)?.ok_or_else(missing)?, config.bos_token, config.eos_token)
+        ChatTemplate::new(read(file)?.ok_or_else(missing)?, config.special_tokens)
     }
 
     /// Lines `User: ...` and `Assistant: ...`, for models that know no format. Stop strings such as `User:` suit it.
     pub fn plain() -> ChatTemplate {
-        ChatTemplate::new(PLAIN.to_owned(), None, None).expect("a template that is tested")
+        ChatTemplate::new(PLAIN.to_owned(), SpecialTokens::new()).expect("a template that is tested")
     }
 
-    /// A template whose text begins and ends with these tokens.
-    fn new(source: String, bos: Option<Token>, eos: Option<Token>) -> Result<ChatTemplate, ChatError> {
+    /// A template that knows these tokens.
+    pub fn new(source: String, special_tokens: SpecialTokens) -> Result<ChatTemplate, ChatError> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.expect("the usual delimiters"));
@@ -113,22 +110,28 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |reason: String| -> Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, "refused").with_source(Refusal(reason)))
         });
+        environment.add_function("strftime_now", |format: String| date::format(date::now(), &format));
+        let source = without_marks(&source);
         environment.add_template_owned(NAME, source).map_err(|e| ChatError::Syntax { reason: e.to_string() })?;
-        let name = |token: Option<Token>| token.map(Token::name).unwrap_or_default();
-        Ok(ChatTemplate { environment, bos: name(bos), eos: name(eos) })
+        Ok(ChatTemplate { environment, special_tokens })
     }
 
     /// The prompt that asks for the assistant's next turn. It has its special tokens by name.
     pub fn prompt(&self, messages: &[Message]) -> Result<String, ChatError> {
         let template = self.environment.get_template(NAME).expect("it was added");
         let turn = |m: &Message| Value::from_pairs([("role", m.role.as_str()), ("content", m.content.as_str())]);
-        let values = context! {
-            messages => messages.iter().map(turn).collect::<Vec<_>>(),
-            bos_token => self.bos.as_str(),
-            eos_token => self.eos.as_str(),
-            add_generation_prompt => true,
-        };
-        template.render(values).map_err(|error| {
+        let none = Value::from(());
+        let values = [
+            ("messages", messages.iter().map(turn).collect()),
+            ("tools", none.clone()),
+            ("documents", none),
+            ("add_generation_prompt", Value::from(true)),
+        ];
+        // Templates of models that lack one of these two read them all the same.
+        let missing = ["bos_token", "eos_token"].map(|name| (name, Value::from("")));
+        let tokens = self.special_tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token.as_str())));
+        let values: BTreeMap<&str, Value> = missing.into_iter().chain(tokens).chain(values).collect();
+        template.render(Value::from(values)).map_err(|error| {
             let mut cause = std::error::Error::source(&error);
             while let Some(error) = cause {
                 if let Some(Refusal(reason)) = error.downcast_ref() {
@@ -139,6 +142,24 @@ impl ChatTemplate {
             ChatError::Render { reason: error.to_string() }
         })
     }
+}
+
+/// The template without the tags that mark the assistant's words for training, which mean nothing here.
+fn without_marks(source: &str) -> String {
+    let (mut out, mut rest) = (String::with_capacity(source.len()), source);
+    while let Some((before, tag)) = rest.split_once("{%") {
+        let Some((inner, after)) = tag.split_once("%}") else { break };
+        let name = inner.trim_matches(|c: char| matches!(c, '-' | '+') || c.is_whitespace());
+        // Whitespace goes as the tag's own signs say.
+        let stands_for = match name {
+            "generation" => inner.replace(name, "if true"),
+            "endgeneration" => inner.replace(name, "endif"),
+            _ => inner.to_owned(),
+        };
+        out.extend([before, "{%", &stands_for, "%}"]);
+        rest = after;
+    }
+    out + rest
 }
 
 /// The template's name within its environment.
@@ -158,7 +179,9 @@ mod tests {
     }
 
     fn template(source: &str) -> Result<ChatTemplate, ChatError> {
-        ChatTemplate::new(source.to_owned(), Some(Token::Name("<s>".into())), Some(Token::Name("</s>".into())))
+        let tokens = [("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>")];
+        let tokens = tokens.map(|(name, token)| (name.to_owned(), token.to_owned()));
+        ChatTemplate::new(source.to_owned(), tokens.into())
     }
 
     /// In the style of chat models of the day: trimmed blocks, methods of Python, a refusal, a namespace.
@@ -184,6 +207,50 @@ mod tests {
             prompt, "<s>\n<|user|>Hi</s>\n<|assistant|>Hello.</s>\n<|user|><b>&</s>\n<|assistant|>",
             "as jinja2 renders it"
         );
+    }
+
+    /// A template in the manner of a family of models, and what the Python library makes of conversations.
+    #[derive(serde::Deserialize)]
+    struct Family {
+        name: String,
+        template: String,
+        cases: Vec<Case>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        messages: Vec<Turn>,
+        prompt: Option<String>,
+        refused: Option<String>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Turn {
+        role: String,
+        content: String,
+    }
+
+    #[test]
+    fn families_of_models_are_followed_as_python_does() {
+        let families: Vec<Family> = serde_json::from_str(include_str!("templates.json")).unwrap();
+        assert_eq!(families.len(), 8);
+        for Family { name, template: source, cases } in families {
+            let followed = template(&source).unwrap_or_else(|e| panic!("{name}: {e}"));
+            for (number, case) in cases.iter().enumerate() {
+                let turns: Vec<Message> = case.messages.iter().map(|m| message(&m.role, &m.content)).collect();
+                match (followed.prompt(&turns), &case.prompt, &case.refused) {
+                    (Ok(got), Some(wanted), None) => assert_eq!(got, *wanted, "{name}, conversation {number}"),
+                    (Err(ChatError::Refused { reason }), None, Some(wanted)) => assert_eq!(reason, *wanted, "{name}"),
+                    (got, ..) => panic!("{name}, conversation {number}: {got:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_date_is_that_of_today() {
+        let today = template("{{ strftime_now('%d %b %Y') }}").unwrap().prompt(&[]).unwrap();
+        assert_eq!(today.split(' ').map(str::len).collect::<Vec<_>>(), [2, 3, 4], "{today}");
     }
 
     #[test]
@@ -222,6 +289,10 @@ mod tests {
             r#"{"chat_template": [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "many"}]}"#,
         );
         assert_eq!(says(), "many");
+        put("tokenizer_config.json", r#"{"chat_template": {"default": "by name"}}"#);
+        assert_eq!(says(), "by name");
+        put("chat_template.json", r#"{"chat_template": "its own"}"#);
+        assert_eq!(says(), "its own");
         put("chat_template.jinja", "file");
         assert_eq!(says(), "file");
         put("other.jinja", "other");

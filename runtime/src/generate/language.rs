@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::config::end_tokens;
-use super::{ChatError, ChatTemplate, GenerateError, Limits, Message, Text};
+use super::{ChatError, ChatTemplate, Companions, GenerateError, Limits, Message, Text};
 
 /// Where the language of a model is described.
 #[derive(Args, Clone)]
 pub struct LanguageOptions {
-    /// The model's tokenizer; files beside it say which tokens end a text [default: `tokenizer.json` beside the program].
+    /// The model's tokenizer; files beside it say which tokens end a text [default: the program's name with
+    /// `.tokenizer.json`, else `tokenizer.json` beside it].
     #[arg(long, value_name = "FILE.json")]
     tokenizer: Option<PathBuf>,
     /// The model's chat template in Jinja, or `plain` for lines `User: ...` and `Assistant: ...` [default:
-    /// `chat_template.jinja` or `tokenizer_config.json` beside the tokenizer].
+    /// `chat_template.jinja` or `tokenizer_config.json` beside the tokenizer, else the program's].
     #[arg(long, value_name = "FILE.jinja")]
     chat_template: Option<PathBuf>,
 }
@@ -32,8 +33,17 @@ pub struct Language {
 impl LanguageOptions {
     /// Reads the files. The tokenizer may know fewer tokens than the model has logits, not more.
     pub fn load(&self, program: &Path, limits: &Limits) -> Result<Language, GenerateError> {
-        let file = self.tokenizer.clone().unwrap_or_else(|| program.with_file_name("tokenizer.json"));
+        let own = program.with_extension("tokenizer.json");
+        let found = || if own.exists() { own } else { program.with_file_name("tokenizer.json") };
+        let file = self.tokenizer.clone().unwrap_or_else(found);
         let mut language = Language::beside(&file)?;
+        let Companions { tokenizer, chat_template, special_tokens } = &limits.companions;
+        if tokenizer.as_ref().is_some_and(|wanted| std::fs::read(&file).is_ok_and(|read| !is_hash_of(wanted, &read))) {
+            eprintln!("warning: {} is not the tokenizer that the program was compiled with", file.display());
+        }
+        if let (None, Some(template)) = (&language.chat, chat_template) {
+            language.chat = Some(ChatTemplate::new(template.clone(), special_tokens.clone())?);
+        }
         if language.text.size() > limits.vocabulary {
             return Err(GenerateError::Vocabulary { tokenizer: language.text.size(), model: limits.vocabulary });
         }
@@ -44,6 +54,10 @@ impl LanguageOptions {
         }
         Ok(language)
     }
+}
+
+fn is_hash_of(hexadecimal: &str, content: &[u8]) -> bool {
+    blake3::hash(content).to_hex().as_str() == hexadecimal
 }
 
 impl Language {

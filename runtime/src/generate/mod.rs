@@ -16,6 +16,7 @@
 mod chat;
 pub mod command;
 mod config;
+mod date;
 mod detokenize;
 mod error;
 mod generation;
@@ -26,12 +27,12 @@ mod stop;
 mod text;
 
 pub use chat::{ChatError, ChatTemplate, Message};
-pub use config::ConfigError;
+pub use config::{ConfigError, SpecialTokens};
 pub use detokenize::Detokenizer;
 pub use error::GenerateError;
 pub use generation::{Advance, Finish, Generation, Settings, Totals, check};
 pub use language::{Language, LanguageOptions};
-pub use model::{Cancel, Limits, Model, Session, Step};
+pub use model::{Cancel, Companions, Limits, Model, Session, Step};
 pub use noise::Noise;
 pub use stop::StopFinder;
 pub use text::{Text, TextError};

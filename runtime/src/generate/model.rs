@@ -1,8 +1,10 @@
 //! What generates tokens, seen from the text side.
 
+use std::collections::BTreeMap;
+
 use tokio::sync::watch;
 
-use super::{GenerateError, Noise};
+use super::{GenerateError, Noise, SpecialTokens};
 
 /// What a model accepts. All of it is public.
 #[derive(Clone, Debug)]
@@ -22,6 +24,31 @@ pub struct Limits {
     ///
     /// [`TEMPERATURE_BOUND`]: ir::noise::TEMPERATURE_BOUND
     pub temperature: f64,
+    /// What the program says of its language.
+    pub companions: Companions,
+}
+
+/// What a program carries of the files that lay beside its model.
+#[derive(Clone, Default, Debug)]
+pub struct Companions {
+    /// BLAKE3 of the tokenizer, in hexadecimal.
+    pub tokenizer: Option<String>,
+    /// The chat template.
+    pub chat_template: Option<String>,
+    /// Names of special tokens, for the template.
+    pub special_tokens: SpecialTokens,
+}
+
+impl Companions {
+    /// From a program's metadata; what is missing or makes no sense there is as if it had not been beside the model.
+    pub fn of(metadata: &BTreeMap<String, String>) -> Companions {
+        let tokens = metadata.get("special_tokens").and_then(|tokens| serde_json::from_str(tokens).ok());
+        Companions {
+            tokenizer: metadata.get("tokenizer_blake3").cloned(),
+            chat_template: metadata.get("chat_template").cloned(),
+            special_tokens: tokens.unwrap_or_default(),
+        }
+    }
 }
 
 impl Limits {

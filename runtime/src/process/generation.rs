@@ -26,7 +26,7 @@ use super::client::{Ask, Client, Opened};
 use super::online::{Threads, step};
 use super::{Due, GO_ON, Plan, Purpose, RunError, Watch, trace};
 use crate::codec::dimensions;
-use crate::generate::{Cancel, GenerateError, Limits, Model, Noise, Session, Step};
+use crate::generate::{Cancel, Companions, GenerateError, Limits, Model, Noise, Session, Step};
 use crate::handshake::Role;
 use crate::inputs::outside;
 use crate::link::{Link, LinkError};
@@ -69,6 +69,7 @@ impl Generator {
             vocabulary: plan.vocabulary(),
             ends: plan.ends().to_vec(),
             temperature: if plan.noise() { TEMPERATURE_BOUND } else { 0.0 },
+            companions: Companions::of(&client.loaded.module.metadata),
         };
         let threads = (rayon::current_num_threads() / 2).max(1);
         let pool = ThreadPoolBuilder::new().num_threads(threads).build().map_err(RunError::Threads)?;

@@ -8,7 +8,7 @@ use ir::bytecode::Module;
 use ir::noise::NOISE_BOUND;
 use ir::program::Encoding;
 use ir::slots::{POSITION, Slots};
-use ir::{Op, Party, Program, Scale};
+use ir::{Op, OutputId, Party, Program, Scale};
 
 use super::material::frames;
 
@@ -219,19 +219,14 @@ impl Shape {
         }
         let outputs = &program.outputs[..program.outside().map_or(program.outputs.len(), |outside| outside.index())];
         match outputs {
-            [out] if out.to == Party::Client && out.shape.elements() == Some(1) && token_scale(program) == Some(0) => {}
+            [out]
+                if out.to == Party::Client
+                    && out.shape.elements() == Some(1)
+                    && program.output_scale(OutputId(0)) == Some(0) => {}
             _ => return Err("it reveals something else than a token; compile with `--reveal token`".to_owned()),
         }
         Ok(Shape { tokens, vocabulary, noise })
     }
-}
-
-/// Fractional bits of the first output.
-fn token_scale(program: &Program) -> Option<Scale> {
-    program.instrs.iter().find_map(|instr| match instr.op {
-        Op::Reveal { x, output, .. } if output.index() == 0 => Some(program.ty(x).scale),
-        _ => None,
-    })
 }
 
 /// Slots that an entry looks back at, itself included.

@@ -116,7 +116,12 @@ pub fn lower(context: &Context, draft: &mut Draft, values: &Values, id: NodeId) 
     let pattern = &looked_up;
     let row_max = context.ranges.row_max(id);
     let value_bound = context.claim(nodes[2]);
-    let name = if once == Pattern::causal(once.rows.len() as u32, once.columns) { "causal" } else { "kept" };
+    let name =
+        if once.rows.len() as u32 <= once.columns && once == Pattern::causal(once.rows.len() as u32, once.columns) {
+            "causal"
+        } else {
+            "kept"
+        };
     let table = draft.table(name, Table::Pattern(pattern.clone()));
     let scores = f64::from(batch * kv_heads) * pattern.kept() as f64;
 
@@ -124,15 +129,15 @@ pub fn lower(context: &Context, draft: &mut Draft, values: &Values, id: NodeId) 
     let (least, greatest) = (row_max.0 - margin, row_max.1 + margin);
     let span = greatest - least + RESOLUTION + HEAD + GUARD + 2.0 * f64::from(STEP_LOG2).exp2();
     let exp = variant::pick(context.link, span, scores).ok_or_else(|| {
-        Diagnostic::new(Code::RowMaxima, "the row maxima of this attention spread too far")
+        let report = Diagnostic::new(Code::RowMaxima, "the row maxima of this attention spread too far")
             .at(format!("node \"{}\"", context.graph.node(id).origin))
             .because(format!(
                 "they lie between {:.0} and {:.0} nats in calibration; the widest exponential table covers {:.0}",
                 row_max.0,
                 row_max.1,
                 variant::EXP.iter().map(|v| v.reach).fold(0.0, f64::max)
-            ))
-            .help("calibrate with inputs like the ones that will be asked")
+            ));
+        super::unfit::what_helps(report, context.ranges, 0.0)
     })?;
     let grid = softmax::grid(least, greatest, exp);
 

@@ -39,13 +39,13 @@ pub fn cap(context: &Context, draft: &mut Draft, score: Value, id: NodeId, cap: 
     };
     let find = || tables::choose_series(&function, -reach, reach, false, CAP_ERROR, &search).map(|choice| choice.table);
     let table = context.memo.table(format!("cap {cap} {period_log2}"), find).ok_or_else(|| {
-        Diagnostic::new(Code::NoTable, "soft-capped attention scores lie too far beyond their cap")
+        let report = Diagnostic::new(Code::NoTable, "soft-capped attention scores lie too far beyond their cap")
             .at(format!("node \"{}\"", context.graph.node(id).origin))
             .because(format!(
                 "they reach {:.0} in calibration and are capped at {cap}",
                 context.ranges.seen[&id].uncapped
-            ))
-            .help("calibrate with inputs like the ones that will be asked")
+            ));
+        super::super::unfit::what_helps(report, context.ranges, 0.0)
     })?;
     let table = draft.table("cap", table);
     let width = Scale::from(period_log2) + SCORE_SCALE;
@@ -117,7 +117,7 @@ pub fn sinks(context: &Context, draft: &mut Draft, sinks: NodeId, sizes: Sizes, 
         by_row.extend((0..rows).map(|_| value[[head]]));
     }
     let shape = [sizes.planes() as usize, (sizes.group * rows) as usize];
-    let known = Known { name: format!("{name}, rows"), value: Arc::new(from_vec(&shape, by_row)), public };
+    let known = Known { name: format!("{name}, {rows} rows"), value: Arc::new(from_vec(&shape, by_row)), public };
     arithmetic::share(draft, &known, SCORE_SCALE)
 }
 

@@ -50,6 +50,11 @@ pub(super) const TABLE: &[(&str, Handler)] = &[
     ("Softsign", |b, c| unary(b, c, Function::Softsign {})),
     ("Swish", |b, c| unary(b, c, Function::Swish { beta: c.float("alpha", 1.0) })),
     ("ThresholdedRelu", |b, c| unary(b, c, Function::ThresholdedRelu { alpha: c.float("alpha", 1.0) })),
+    ("SwiGLU", |b, c| {
+        let mut w = c.write(b);
+        let gate = w.unary(Function::Swish { beta: c.float("alpha", 1.0) }, c.operand(0)?)?;
+        Ok(vec![w.mul(&gate, c.operand(1)?)?])
+    }),
     ("Clip", clip),
     ("PRelu", p_relu),
     ("Ceil", |b, c| rounded(b, c, Function::Ceil {})),

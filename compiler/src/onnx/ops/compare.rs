@@ -81,8 +81,15 @@ fn compare(b: &mut Builder, c: &Call, op: Op, swapped: bool) -> Results {
         let (shape, both) = (broadcast(&b.shape(x), &b.shape(y))?, [x.clone(), y.clone()]);
         return Ok(vec![b.fold(c.origin, &both, &shape, |v| public::compare(&v[0], &v[1], integer))?]);
     }
+    if b.typed(x).1 == DType::I64 {
+        return Err(COMPARES.into());
+    }
     Ok(vec![c.write(b).op(op, &[x, y])?])
 }
+
+/// Positions and masks are made of integers, and are public.
+const COMPARES: &str =
+    "it compares secret integers; where they are no token ids, --bind NAME=VALUE makes the input public";
 
 /// Secret numbers are equal if neither is less.
 fn equal(b: &mut Builder, c: &Call) -> Results {
@@ -91,6 +98,9 @@ fn equal(b: &mut Builder, c: &Call) -> Results {
         return fold(b, c, 2, |v| public::equal(&v[0], &v[1]));
     }
     let dtype = b.typed(x).1;
+    if dtype == DType::I64 {
+        return Err(COMPARES.into());
+    }
     let mut w = c.write(b);
     if dtype == DType::Bool {
         let other = xor(&mut w, x, y)?;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Call, Handler, One, Results, Writer, axis_of, dimension, fold, size};
-use crate::graph::kernel::from_vec;
+use crate::graph::kernel::{View, from_vec};
 use crate::graph::{DType, Op, Tensor};
 use crate::onnx::build::{Builder, Value};
 use crate::onnx::public;
@@ -16,6 +16,8 @@ pub(super) const TABLE: &[(&str, Handler)] = &[
     ("Scatter", scatter_elements),
     ("ScatterND", scatter_nd),
     ("TensorScatter", tensor_scatter),
+    ("Compress", compress),
+    ("ReverseSequence", reverse_sequence),
     ("Concat", concat),
     ("Split", split),
     ("Slice", slice),
@@ -449,4 +451,42 @@ fn trilu(b: &mut Builder, c: &Call) -> Results {
     let ones = Tensor::F32(from_vec(plane, vec![1.0; size(plane)]));
     let kept = public::trilu(&ones.view(), k, upper)?;
     Ok(vec![c.write(b).mul(x, &Value::public(kept))?])
+}
+
+/// Places whose condition is true.
+fn compress(b: &mut Builder, c: &Call) -> Results {
+    let mut x = c.operand(0)?.clone();
+    let places: Vec<i64> = match c.operand(1)?.view() {
+        Some(View::Bool(a)) => a.iter().zip(0..).filter(|(kept, _)| **kept).map(|(_, at)| at).collect(),
+        _ => return Err("its condition is not public".into()),
+    };
+    let mut w = c.write(b);
+    let shape = w.shape(&x);
+    let axis = match c.attribute("axis").and_then(|a| a.i) {
+        Some(axis) => axis_of(axis, shape.len())?,
+        None => {
+            x = w.reshape(&x, &[size(&shape)])?;
+            0
+        }
+    };
+    Ok(vec![take(&mut w, &x, axis, &places)?])
+}
+
+/// The first elements of each batch element, as many as its length says, backwards.
+fn reverse_sequence(b: &mut Builder, c: &Call) -> Results {
+    let x = c.operand(0)?;
+    let shape = b.shape(x);
+    let (batch, time) = (axis_of(c.int("batch_axis", 1), shape.len())?, axis_of(c.int("time_axis", 0), shape.len())?);
+    let lengths = places(&c.integers(1)?, shape[time].saturating_add(1))?;
+    if lengths.len() != shape[batch] || batch == time {
+        return Err("its lengths do not fit its batch".into());
+    }
+    let mut w = c.write(b);
+    let mut parts = Vec::new();
+    for (n, &length) in lengths.iter().enumerate() {
+        let row = w.slice(x, batch, n, n + 1)?;
+        let ids: Vec<i64> = (0..shape[time] as i64).map(|i| if i < length { length - 1 - i } else { i }).collect();
+        parts.push(take(&mut w, &row, time, &ids)?);
+    }
+    Ok(vec![w.concat(batch, &parts)?])
 }

@@ -5,6 +5,7 @@
 
 mod activation;
 mod arithmetic;
+mod attention;
 mod compare;
 mod constant;
 mod conv;
@@ -12,6 +13,7 @@ mod index;
 mod matmul;
 mod norm;
 mod reduce;
+mod resize;
 mod shape;
 
 use super::build::{Builder, Value};
@@ -48,7 +50,9 @@ const FAMILIES: &[(&str, &[(&str, Handler)])] = &[
     ("reduction", reduce::TABLE),
     ("normalisation", norm::TABLE),
     ("products", matmul::TABLE),
+    ("attention", attention::TABLE),
     ("convolution", conv::TABLE),
+    ("resizing", resize::TABLE),
     ("shape", shape::TABLE),
     ("index", index::TABLE),
     ("constants", constant::TABLE),
@@ -100,7 +104,7 @@ impl Call<'_> {
         self.node.attribute.iter().find(|a| a.name() == name)
     }
 
-    fn int(&self, name: &str, default: i64) -> i64 {
+    pub(super) fn int(&self, name: &str, default: i64) -> i64 {
         self.attribute(name).and_then(|a| a.i).unwrap_or(default)
     }
 
@@ -139,7 +143,7 @@ impl Call<'_> {
 }
 
 /// An axis, counted from the end when negative.
-fn axis_of(axis: i64, rank: usize) -> Result<usize, String> {
+pub(super) fn axis_of(axis: i64, rank: usize) -> Result<usize, String> {
     let from_start = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
     from_start
         .and_then(|a| usize::try_from(a).ok())

@@ -16,6 +16,7 @@ pub(super) const TABLE: &[(&str, Handler)] = &[
     ("BatchNormalization", batch_normalization),
     ("MeanVarianceNormalization", mean_variance_normalization),
     ("LpNormalization", lp_normalization),
+    ("LRN", local_response),
     ("com.microsoft.SkipLayerNormalization", |b, c| skip(b, c, false)),
     ("com.microsoft.SkipSimplifiedLayerNormalization", |b, c| skip(b, c, true)),
     ("com.microsoft.SimplifiedLayerNormalization", rms_normalization),
@@ -98,12 +99,12 @@ fn layer_norm(b: &mut Builder, c: &Call, x: &Value, gain: &Value, shift: Option<
     let (rows, shape) = flat(&mut w, x, axis)?;
     let gain = vector(&mut w, gain, &shape[axis..])?;
     let shift = shift.map(|shift| vector(&mut w, shift, &shape[axis..])).transpose()?;
-    let y = normalised(&mut w, &rows, &gain, shift.as_ref(), epsilon)?;
+    let y = layer_norm_rows(&mut w, &rows, &gain, shift.as_ref(), epsilon)?;
     if axis + 1 == shape.len() { Ok(y) } else { w.reshape(&y, &shape) }
 }
 
 /// Normalised rows with a gain and a shift, which are weights in one operation, or secret.
-fn normalised(w: &mut Writer, rows: &Value, gain: &Value, shift: Option<&Value>, epsilon: f32) -> One {
+pub(super) fn layer_norm_rows(w: &mut Writer, rows: &Value, gain: &Value, shift: Option<&Value>, epsilon: f32) -> One {
     let width = w.shape(gain);
     let op = Op::LayerNormalization { epsilon };
     if gain.view().is_some() && shift.is_none_or(|shift| shift.view().is_some()) {
@@ -147,7 +148,7 @@ fn skip(b: &mut Builder, c: &Call, simplified: bool) -> Results {
     let gain = c.operand(2)?;
     let y = match simplified {
         true => rms_norm(&mut w, &sum, gain, epsilon)?,
-        false => normalised(&mut w, &sum, gain, c.optional(3), epsilon)?,
+        false => layer_norm_rows(&mut w, &sum, gain, c.optional(3), epsilon)?,
     };
     if c.node.output.get(1..3).is_some_and(|names| names.iter().any(|n| !n.is_empty())) {
         return Err("mean and deviation are read".into());
@@ -252,7 +253,27 @@ fn lp_normalization(b: &mut Builder, c: &Call) -> Results {
             }
             _ => return Err("its norm is neither the first nor the second".into()),
         };
+        // What is nothing but zeros stays so.
+        let norm = w.plus(&norm, f32::MIN_POSITIVE)?;
         w.div(x, &norm)
     })?;
     Ok(vec![y])
+}
+
+/// x / (bias + alpha / size · Σ x² over neighbouring channels)^beta: the sum is a product with a band of ones.
+fn local_response(b: &mut Builder, c: &Call) -> Results {
+    let x = c.operand(0)?;
+    let mut w = c.write(b);
+    let window = super::dimension(c.int("size", 0))?;
+    let channels = *w.shape(x).get(1).ok_or("its operand has no channels")?;
+    let (before, after) = (window.saturating_sub(1) / 2, window / 2);
+    let near = |from: usize, to: usize| from + before >= to && from <= to + after;
+    let band = (0..channels * channels).map(|at| f32::from(u8::from(near(at / channels, at % channels)))).collect();
+    let band = Value::public(Tensor::F32(crate::graph::kernel::from_vec(&[channels, channels], band)));
+    let squares = w.mul(x, x)?;
+    let sums = along_last(&mut w, &squares, 1, |w, x| w.matmul(x, &band))?;
+    let scaled = w.times(&sums, c.float("alpha", 1e-4) / window.max(1) as f32)?;
+    let base = w.plus(&scaled, c.float("bias", 1.0))?;
+    let factor = w.unary(Function::Power { exponent: -c.float("beta", 0.75) }, &base)?;
+    Ok(vec![w.mul(x, &factor)?])
 }

@@ -140,6 +140,7 @@ fn find(graph: &Graph, id: NodeId) -> Option<Found> {
                 steps.push(Step { shape, kind: Kind::Chosen { condition, keep, other } });
                 at = scores;
             }
+            // b·tanh(a·s) is the cap b of the score a·b·s, so the factor goes on.
             Op::Unary(Function::Tanh {}) if softcap.is_none() && factor > 0.0 => {
                 softcap = Some(factor);
                 at = operands[0];
@@ -211,10 +212,6 @@ fn find(graph: &Graph, id: NodeId) -> Option<Found> {
         Some(numbers) => Some(head_sinks(graph, numbers, frame)?),
         None => None,
     };
-    if let Some(cap) = softcap {
-        // cap·tanh(factor·s): what the cap divides by is in the factor.
-        factor *= cap;
-    }
     Some(Found { frame, width, value_width, q, k, v, group, factor, softcap, sinks, steps, result })
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ir::Pattern;
-use ndarray::{Array3, Array4, ArrayD, ArrayViewD, Axis, IxDyn, Slice};
+use ndarray::{Array2, Array4, ArrayD, ArrayView3, ArrayViewD, Axis, IxDyn, Slice};
 
 use super::super::{known, place};
 use crate::diagnostic::{Code, Diagnostic};
@@ -144,17 +144,21 @@ fn planes<T: Clone>(
         let why = format!("{:?} is no mask of {rows}x{columns} scores.", values.shape());
         refuse(graph, id, "attention mask of a wrong shape", why)
     })?;
-    // Most masks are the same in all heads: those axes are looked at once.
-    let lead = shape.len().saturating_sub(2);
-    let mut full = full;
-    let alone = !interleaved && full.strides()[..lead].iter().zip(shape).all(|(&stride, &d)| stride == 0 || d == 1);
-    if alone {
-        (0..lead).for_each(|axis| full.slice_axis_inplace(Axis(axis), Slice::from(0..1)));
+    // Most masks are the same in all heads, and some biases in all rows: those axes are looked at once.
+    let rank = shape.len();
+    let mut narrow = full.clone();
+    for axis in (0..rank.saturating_sub(1)).filter(|&axis| full.strides()[axis] == 0 && shape[axis] > 0) {
+        narrow.slice_axis_inplace(Axis(axis), Slice::from(0..1));
     }
-    let (batch, heads) = if alone { (1, 1) } else { (batch, heads) };
-    let sizes = if interleaved { (batch, rows, heads, columns) } else { (batch, heads, rows, columns) };
-    let full = full.to_shape(sizes).expect("the frame is that of the scores").to_owned();
-    Ok(if interleaved { full.permuted_axes([0, 2, 1, 3]) } else { full })
+    let (sizes, view) = match (interleaved, narrow.shape()) {
+        (true, _) => ([batch, rows, heads, columns], full),
+        (false, &[r, c]) => ([1, 1, r, c], narrow),
+        (false, &[1, r, c]) => ([1, 1, r, c], narrow),
+        (false, &[b, h, r, c]) if shape[..2] == [batch, heads] => ([b, h, r, c], narrow),
+        (false, _) => ([batch, heads, rows, columns], full),
+    };
+    let planes = view.to_shape(sizes).expect("the frame is that of the scores").to_owned();
+    Ok(if interleaved { planes.permuted_axes([0, 2, 1, 3]) } else { planes })
 }
 
 /// Element by element, with broadcasting both ways.
@@ -208,18 +212,9 @@ fn whole_bias(
         return Err(refuse(graph, id, "bias of attention scores differs between batch elements", why)
             .help("compile for a batch of one"));
     }
-    let mut bias = first.to_owned();
     // A number that all scores of a row have in common has no effect. Where there are such alone, as in front of what is
     // linear in the position, they make scores large.
-    let causal = distances(&bias, pattern);
-    let mut relative = bias.clone();
-    for mut plane in relative.outer_iter_mut() {
-        for (mut row, &(_, to)) in plane.outer_iter_mut().zip(&pattern.rows) {
-            let last = row[to as usize - 1];
-            row.mapv_inplace(|v| v - last);
-        }
-    }
-    let by_distance = causal.or_else(|| distances(&relative, pattern));
+    let by_distance = [false, true].into_iter().find_map(|relative| distances(first, pattern, relative));
     // Slopes of a linear bias are a matter of architecture, wherever they are kept.
     let weight = weight.filter(|_| !by_distance.as_ref().is_some_and(are_slopes));
     if let Some(table) = by_distance {
@@ -227,33 +222,34 @@ fn whole_bias(
         let numbers = table.mapv(|v| v as f32).into_dyn();
         return Ok((!says_nothing).then_some(KnownBias { form: Bias::Distances, numbers, weight }));
     }
-    for mut plane in bias.outer_iter_mut() {
+    let mut numbers = first.mapv(|v| v as f32);
+    for mut plane in numbers.outer_iter_mut() {
         for (mut row, &(from, to)) in plane.outer_iter_mut().zip(&pattern.rows) {
             let kept = from as usize..to as usize;
             row.iter_mut().enumerate().filter(|(j, _)| !kept.contains(j)).for_each(|(_, v)| *v = 0.0);
         }
     }
-    let says_nothing = bias.iter().all(|&v| v == 0.0);
-    let numbers = bias.mapv(|v| v as f32).into_dyn();
-    Ok((!says_nothing).then_some(KnownBias { form: Bias::Scores, numbers, weight }))
+    let says_nothing = numbers.iter().all(|&v| v == 0.0);
+    Ok((!says_nothing).then_some(KnownBias { form: Bias::Scores, numbers: numbers.into_dyn(), weight }))
 }
 
-/// The bias [heads, rows, columns] as [heads, columns], by the distance that a kept score looks back, if that decides.
-fn distances(bias: &Array3<f64>, pattern: &Pattern) -> Option<ndarray::Array2<f64>> {
+/// The bias [heads, rows, columns] as [heads, columns], by the distance that a kept score looks back, if that decides;
+/// `relative` to the last score of its row.
+fn distances(bias: ArrayView3<f64>, pattern: &Pattern, relative: bool) -> Option<Array2<f64>> {
     let (heads, rows, columns) = bias.dim();
     let before = columns.checked_sub(rows)?;
-    let greatest = bias.iter().fold(0f64, |m, v| m.max(v.abs()));
-    let mut table = ndarray::Array2::from_elem((heads, columns), f64::NAN);
+    let mut table = Array2::from_elem((heads, columns), f64::NAN);
     for (plane, mut table) in bias.outer_iter().zip(table.outer_iter_mut()) {
         for (i, &(from, to)) in pattern.rows.iter().enumerate() {
             if to as usize > before + i + 1 {
                 return None;
             }
+            let last = if relative { plane[[i, to as usize - 1]] } else { 0.0 };
             for j in from as usize..to as usize {
-                let (value, seen) = (plane[[i, j]], &mut table[before + i - j]);
+                let (value, seen) = (plane[[i, j]] - last, &mut table[before + i - j]);
                 if seen.is_nan() {
                     *seen = value;
-                } else if (*seen - value).abs() > 1e-5 * greatest {
+                } else if (*seen - value).abs() > 1e-5 * (1.0 + plane[[i, j]].abs()) {
                     return None;
                 }
             }
@@ -265,7 +261,7 @@ fn distances(bias: &Array3<f64>, pattern: &Pattern) -> Option<ndarray::Array2<f6
 
 /// Whether numbers by distance are those of a linear bias: -slope·distance, the slopes being powers of two as ALiBi has
 /// them.
-fn are_slopes(table: &ndarray::Array2<f64>) -> bool {
+fn are_slopes(table: &Array2<f64>) -> bool {
     let heads = table.nrows();
     let power = heads.next_power_of_two() / if heads.is_power_of_two() { 1 } else { 2 };
     let slope = |h: usize| match h < power {

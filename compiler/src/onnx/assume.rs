@@ -1,0 +1,123 @@
+//! What is taken as known of token ids, so that positions and picks that a model computes from them are public: a prompt
+//! has no padding, and a token that ends texts stands at its end. Each assumption is recorded ([`super::Imported::assumed`]).
+//!
+//! Models compare ids with the padding token to count positions (RoBERTa) and to find the last token of a text (sequence
+//! classifiers), and look for the end token (CLIP).
+
+use std::collections::{HashMap, HashSet};
+
+use ndarray::{ArrayD, IxDyn};
+
+use super::build::{Builder, Value};
+use super::ops::Call;
+use super::proto::NodeProto;
+use crate::graph::kernel::View;
+use crate::graph::shape::broadcast;
+use crate::graph::{DType, Graph, NodeId, Op, Tensor};
+
+/// The result of an operator on token ids, if it is assumed, and the assumption in a sentence; none where nothing need be
+/// assumed.
+pub fn result(b: &Builder, call: &Call, ends: &HashSet<&str>) -> Option<(Value, Option<String>)> {
+    let operand = |i: usize| call.operands.get(i).and_then(Option::as_ref);
+    let secret = |i: usize| match operand(i) {
+        Some(Value::Secret(id)) => token_input(&b.graph, *id).map(|name| (*id, name)),
+        _ => None,
+    };
+    let every = |shape: &[usize], value: bool| Value::public(Tensor::Bool(ArrayD::from_elem(IxDyn(shape), value)));
+    match call.node.op_type() {
+        "Equal" => {
+            let ((id, name), other) = match (secret(0), secret(1)) {
+                (Some(ids), None) => (ids, operand(1)?),
+                (None, Some(ids)) => (ids, operand(0)?),
+                _ => return None,
+            };
+            let token = match other.view()? {
+                View::I64(a) if a.len() == 1 => *a.first()?,
+                _ => return None,
+            };
+            let shape = broadcast(&b.graph.node(id).shape, &b.shape(other)).ok()?;
+            if token < 0 {
+                return Some((every(&shape, false), None)); // No token has such a number.
+            }
+            let ends = call.node.output.first().is_some_and(|name| ends.contains(name.as_str()));
+            if ends && let Some(&length) = shape.last() {
+                let last = |at: usize| at % length.max(1) + 1 == length;
+                let elements = (0..shape.iter().product()).map(last).collect();
+                let value = Value::public(Tensor::Bool(crate::graph::kernel::from_vec(&shape, elements)));
+                return Some((
+                    value,
+                    Some(format!("the last number of `{name}` is {token}, which ends a text, and no other is")),
+                ));
+            }
+            Some((every(&shape, false), Some(format!("no number of `{name}` is {token}, which stands for padding"))))
+        }
+        "Cast" if i32::try_from(call.int("to", 0)).is_ok_and(|to| super::tensor::dtype(to) == Ok(DType::Bool)) => {
+            let (id, name) = secret(0)?;
+            let text = format!("no number of `{name}` is 0, which stands for padding");
+            Some((every(&b.graph.node(id).shape, true), Some(text)))
+        }
+        "ArgMax" => {
+            let (id, name) = secret(0)?;
+            let mut shape = b.graph.node(id).shape.clone();
+            let axis = super::ops::axis_of(call.int("axis", 0), shape.len()).ok()?;
+            let last = shape[axis].checked_sub(1)? as i64;
+            if call.int("keepdims", 1) != 0 {
+                shape[axis] = 1;
+            } else {
+                shape.remove(axis);
+            }
+            let value = Value::public(Tensor::I64(ArrayD::from_elem(IxDyn(&shape), last)));
+            Some((value, Some(format!("the greatest number of `{name}`, which ends a text, is its last"))))
+        }
+        _ => None,
+    }
+}
+
+/// The client's input of integers that a value consists of, moved.
+fn token_input(graph: &Graph, id: NodeId) -> Option<&str> {
+    let node = graph.node(id);
+    match &node.op {
+        Op::Input { name } if node.dtype == DType::I64 => Some(name),
+        Op::Reshape | Op::Transpose { .. } | Op::Slice { .. } | Op::Expand => token_input(graph, graph.operands(id)[0]),
+        Op::Concat { .. } => graph.operands(id).into_iter().find_map(|operand| token_input(graph, operand)),
+        _ => None,
+    }
+}
+
+/// Names of comparisons whose greatest place is looked for and read as it is: a search for the token that ends a text. What
+/// is looked for one place before is the first padding.
+pub fn searches_for_ends<'a>(nodes: &[&'a NodeProto]) -> HashSet<&'a str> {
+    let mut readers = Readers::default();
+    for &node in nodes {
+        for name in &node.input {
+            readers.0.entry(name).or_default().push(node);
+        }
+    }
+    let moves = |node: &NodeProto| matches!(node.op_type(), "Sub" | "Add" | "Mod");
+    let finds = |node: &NodeProto| {
+        let place = node.output.first().map_or("", String::as_str);
+        node.op_type() == "ArgMax" && !readers.any(place, &moves, DEPTH)
+    };
+    let comparisons = nodes.iter().filter(|node| node.op_type() == "Equal").filter_map(|node| node.output.first());
+    comparisons.map(String::as_str).filter(|name| readers.any(name, &finds, DEPTH)).collect()
+}
+
+/// Nodes that may rename a value one after another.
+const DEPTH: usize = 4;
+
+/// Nodes that read a name.
+#[derive(Default)]
+struct Readers<'a>(HashMap<&'a str, Vec<&'a NodeProto>>);
+
+impl Readers<'_> {
+    /// Whether such a node reads the value, as far as it is only renamed.
+    fn any(&self, name: &str, found: &dyn Fn(&NodeProto) -> bool, depth: usize) -> bool {
+        let renames = ["Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"];
+        self.0.get(name).is_some_and(|readers| {
+            readers.iter().any(|node| {
+                let next = node.output.first().map_or("", String::as_str);
+                found(node) || depth > 0 && renames.contains(&node.op_type()) && self.any(next, found, depth - 1)
+            })
+        })
+    }
+}
