@@ -12,7 +12,7 @@ use ndarray::{ArrayD, Axis, Slice};
 use rayon::prelude::*;
 
 use crate::bounds::{self, Bound};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::kernel::{self, View};
 use crate::graph::ops::{HeadScores, for_scores};
 use crate::graph::{self, Graph, NodeId, Op, Tensor};
@@ -92,7 +92,11 @@ pub fn run(
     samples: &[BTreeMap<String, Tensor>],
     margin: f64,
 ) -> Result<Ranges, Diagnostic> {
-    assert!(!samples.is_empty(), "calibration has a sample");
+    if samples.is_empty() {
+        return Err(Diagnostic::new(Code::CalibrationArrays, "there is nothing to calibrate with")
+            .because("The arrays have no rows, or an input of the model has no elements.")
+            .help("calibrate with arrays of at least one row; bind dimensions to sizes above zero"));
+    }
     let merge = |mut all: HashMap<NodeId, NodeRange>, one: HashMap<NodeId, NodeRange>| {
         for (id, range) in one {
             all.entry(id).or_default().merge(&range);

@@ -14,7 +14,7 @@ use sscc::lower::{self, Context, Rungs};
 use sscc::pass::assign_width;
 
 /// Greatest error, absolute and relative.
-const ERROR: f64 = 2e-3;
+const ERROR: f64 = 4e-3;
 
 /// A graph of secret inputs "0", "1", ..
 struct Maker(Graph);
