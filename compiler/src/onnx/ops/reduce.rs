@@ -9,7 +9,7 @@ use crate::onnx::public;
 pub(super) const TABLE: &[(&str, Handler)] = &[
     ("ReduceSum", |b, c| reduce(b, c, 13, |w, x, axes| w.sum(x, axes))),
     ("ReduceMean", |b, c| reduce(b, c, 18, |w, x, axes| w.mean(x, axes))),
-    ("ReduceMax", |b, c| reduce(b, c, 18, |w, x, axes| greatest(w, x, axes))),
+    ("ReduceMax", |b, c| reduce(b, c, 18, greatest)),
     ("ReduceMin", |b, c| reduce(b, c, 18, least)),
     ("ReduceProd", |b, c| reduce(b, c, 18, product)),
     ("ReduceL1", |b, c| {
@@ -100,7 +100,7 @@ fn product(w: &mut Writer, x: &Value, axes: &[usize]) -> One {
             let (first, second) = (w.slice(&x, axis, 0, size / 2)?, w.slice(&x, axis, size / 2, size / 2 * 2)?);
             let rest = w.slice(&x, axis, size / 2 * 2, size)?;
             let pairs = w.mul(&first, &second)?;
-            x = if size % 2 == 0 { pairs } else { w.concat(axis, &[pairs, rest])? };
+            x = if size.is_multiple_of(2) { pairs } else { w.concat(axis, &[pairs, rest])? };
         }
     }
     Ok(x)
