@@ -271,13 +271,13 @@ fn assumptions() {
         node("Equal", "ids end", "ends", vec![]),
         node("Cast", "ends", "hits", vec![int("to", DataType::Int32 as i64)]),
         node("ArgMax", "hits", "last", vec![int("axis", 1), int("keepdims", 0)]),
-        node("Add", "positions last", "y", vec![]),
+        node("Mul", "positions last", "y", vec![]),
     ];
     let numbers = vec![integers("pad", &[], &[1]), integers("end", &[], &[2]), integers("axis", &[], &[1])];
     let file = file(17, graph(vec![input("ids", DataType::Int64, &[1, 4])], numbers, nodes));
     let imported = import(&file.path(), &Bindings::default()).unwrap_or_else(|e| panic!("{e}"));
     let Op::Const(y) = &imported.graph.node(imported.graph.outputs[0].1).op else { panic!("positions are public") };
-    assert_eq!(**y, i64s(&[1, 4], &[4, 5, 6, 7]));
+    assert_eq!(**y, i64s(&[1, 4], &[3, 6, 9, 12]));
     insta::assert_snapshot!(imported.assumed.join("\n"), @r#"
     no number of `ids` is 1, which stands for padding
     the last number of `ids` is 2, which ends a text, and no other is
@@ -308,7 +308,6 @@ fn bound_inputs() {
     error[SSC0206]: the value for input `class` does not fit
       model.onnx
       The model takes I64 [1, 2], the value is 0.5.
-
     error[SSC0504]: integer input `class` is not token ids
       model.onnx, node "Cast_c"
       Secret integers choose rows of an embedding table; this node computes with them.

@@ -291,7 +291,12 @@ fn broken_texts() {
         ("operand count", format!("graph @g {{\n{x}  v1 = add v0 : f32[2,3] shared\n}}\n")),
         ("element type", format!("graph @g {{\n{x}  v1 = is_nan v0 : f32[2,3] shared\n}}\n")),
         ("product", format!("graph @g {{\n{x}  v1 = mat_mul v0, v0 : f32[2,3] shared\n}}\n")),
-        ("not fused", format!("fused @g {{\n{x}{w}  v2 = mat_mul v0, v1 : f32[2,3] shared\n}}\n")),
+        (
+            "not fused",
+            format!(
+                "fused @g {{\n  v0 = input \"x\" : i64[2] client\n{w}  v2 = gather v1, v0 {{axis 0}} : f32[2,3] shared\n}}\n"
+            ),
+        ),
         (
             "computed weight",
             format!(
