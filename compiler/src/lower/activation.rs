@@ -67,6 +67,11 @@ pub fn lower(
 ) -> Result<Value, Diagnostic> {
     let x = draft.down_to(x, context.scales(id).activation);
     let axis = draft.shape(x).len() as u32 - 1;
+    // What lies far beyond the greatest period would wrap around, so it is refused before anything is fitted.
+    let farthest = context.ranges.seen[&id].channels.iter().copied().fold(0.0, f64::max);
+    if farthest > f64::from(GREATEST_PERIOD_LOG2).exp2() / PERIOD {
+        return Err(too_far(context, id, f, farthest));
+    }
     let mut periods = periods(context.ranges, id, operand);
     if !periods.is_sorted() {
         // Nothing could be permuted, so all channels share the greatest period.
@@ -105,15 +110,8 @@ fn lower_group(
     let even = move |v: f64| f.value(v) - 0.5 * v;
     let tolerance = TOLERANCE * (reach / NARROW).max(1.0);
     let find = || tables::choose_series(&even, -reach, reach, true, tolerance, &search).map(|choice| choice.table);
-    let table = context.memo.table(format!("{f:?} {period_log2} {}", search.x_scale), find).ok_or_else(|| {
-        let report = Diagnostic::new(Code::ActivationReach, format!("no series fits this {}", f.name()))
-            .at(format!("node \"{}\"", context.graph.node(id).origin))
-            .because(format!(
-                "some of its channels reach {:.1} in calibration",
-                reach / MARGIN / context.ranges.margin
-            ));
-        super::unfit::what_helps(report, context.ranges, 0.0)
-    })?;
+    let table = context.memo.table(format!("{f:?} {period_log2} {}", search.x_scale), find);
+    let table = table.ok_or_else(|| too_far(context, id, f, reach / MARGIN / context.ranges.margin))?;
     let table = draft.table(f.name(), table);
     // The series reads a whole period, however narrow the claim.
     let opened = draft.open_within(x, bound.max(0.99 * f64::from(period_log2 - 2).exp2()));
@@ -124,4 +122,12 @@ fn lower_group(
     let sum = draft.add(even, half);
     // Groups may differ in the scale of their series; what follows works at this one.
     Ok(draft.down_to(sum, context.scales(id).operand))
+}
+
+/// What to say where inputs reach farther than a series does.
+fn too_far(context: &Context, id: NodeId, f: Function, reach: f64) -> Diagnostic {
+    let report = Diagnostic::new(Code::ActivationReach, format!("no series fits this {}", f.name()))
+        .at(format!("node \"{}\"", context.graph.node(id).origin))
+        .because(format!("some of its channels reach {reach:.1} in calibration"));
+    super::unfit::what_helps(report, context.ranges, 0.0)
 }
