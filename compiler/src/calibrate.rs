@@ -50,7 +50,7 @@ pub struct Ranges {
     /// Least and greatest sum of squares of a row, for normalisations whose rows are sums of table rows: of all that can
     /// be asked for.
     pub proven_squares: HashMap<NodeId, (f64, f64)>,
-    /// What margins grow by: 1 for enough real inputs, more for few or made-up ones ([`Worth::margin`]).
+    /// What margins grow by: 1 for enough real inputs, more for few or made-up ones ([`crate::samples::Worth::margin`]).
     pub margin: f64,
     /// Inputs were so few that activations are lowered for all that the weights allow, where that is known.
     pub thin: bool,

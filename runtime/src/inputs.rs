@@ -398,7 +398,7 @@ pub fn decode(program: &Program, outputs: Vec<Option<Vec<i64>>>) -> Vec<(String,
 mod tests {
     use super::*;
     use ir::program::Public;
-    use ir::{Kind, Op, Shape, Type};
+    use ir::{Kind, Shape, Type};
     use ndarray::array;
 
     fn module(publics: &[&str], entries: &[(u32, u32)]) -> Module {

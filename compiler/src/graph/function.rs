@@ -1,6 +1,6 @@
 //! Functions of one real number that a graph applies element by element.
 //!
-//! One row of [`functions`] each: name in the text form, parameters, value in double precision. Everything else about a
+//! One row of the macro `functions` each: name in the text form, parameters, value in double precision. Everything else about a
 //! function (how it is lowered, how far its values reach) is worked out from these values where it is needed.
 
 use std::f64::consts::{FRAC_2_PI, PI, SQRT_2};

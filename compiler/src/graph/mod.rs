@@ -221,7 +221,7 @@ pub enum Op {
         centred: bool,
     },
     /// Rotary position embedding. Operands x [batch, rows, heads·d] and the public constants cos and sin [rows, d]: element
-    /// i of a head in row t becomes cos[t, i]·x[i] + sin[t, i]·x[partner[i]] (the sign of a rotation is in `sin`).
+    /// i of a head in row t becomes `cos[t, i]·x[i] + sin[t, i]·x[partner[i]]` (the sign of a rotation is in `sin`).
     Rotary {
         /// Number of heads; head h is the h-th part of the last axis.
         heads: usize,
@@ -233,7 +233,7 @@ pub enum Op {
     },
     /// Operands q [batch, rows, heads·dh], k [batch, columns, kv_heads·dh], v [batch, columns, kv_heads·dv], then, where
     /// there is a [`Bias`], a weight or constant that is added to the scores, then, where `sinks`, a weight or constant
-    /// [heads]; result [batch, rows, heads·dv] = softmax(cap(q·kᵀ) + bias over the pattern's kept elements)·v per head.
+    /// `[heads]`; result `[batch, rows, heads·dv]` = softmax(cap(q·kᵀ) + bias over the pattern's kept elements)·v per head.
     /// Head h looks at part h / (heads / kv_heads) of k and v. Any scale factor is folded into q.
     Attention {
         /// Number of heads of q.

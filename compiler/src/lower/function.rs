@@ -106,8 +106,7 @@ pub fn apply(
 /// f(x) by a table on a range; `None` if there is none of an acceptable size. `x` is below `claim`.
 pub fn by_table(draft: &mut Draft, x: Value, reach: Reach, claim: f64, f: Function, name: &str) -> Option<Value> {
     let far = claim.max(reach.lo.abs()).max(reach.hi.abs()).max(f64::from(-ARGUMENT_BITS).exp2());
-    // Also where it is no number.
-    if !(far < f64::from(ARGUMENT_WIDTH).exp2()) {
+    if far.is_nan() || far >= f64::from(ARGUMENT_WIDTH).exp2() {
         return None;
     }
     let scale = draft.scale(x).min(argument_scale(f, reach, far));

@@ -1,6 +1,6 @@
 //! `Rotary`: x·cos + partner(x)·sin with public tables. Local.
 //!
-//! A factor costs the width of its fractional bits ([`TABLE_SCALE`]); where that is missing, the operand is lifted around
+//! A factor costs the width of its fractional bits (`TABLE_SCALE`); where that is missing, the operand is lifted around
 //! the rotation, in a round of its own.
 
 use ir::program::Public;
