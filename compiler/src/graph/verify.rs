@@ -154,10 +154,23 @@ pub fn check_fused(graph: &Graph, id: NodeId) -> Result<(), String> {
     if node.op == Op::IsNaN && graph.outputs.iter().any(|output| output.1 == id) {
         return Err("shares hold numbers alone, so there is nothing to test".into());
     }
+    if matches!(node.op, Op::Add | Op::Sub) && graph.operands(id).into_iter().any(|o| is_beyond_rings(graph, o)) {
+        return Err("it adds a number that no ring holds, as masks outside of an attention have".into());
+    }
     if computed > 0 && node.shape.contains(&0) {
         return Err("it has no elements".into());
     }
     Ok(())
+}
+
+/// Whether an operand is known and has an element that leaves no room for a fraction beside it.
+fn is_beyond_rings(graph: &Graph, id: NodeId) -> bool {
+    let beyond = |v: f32| !v.is_finite() || v.abs() >= 46f32.exp2();
+    match &graph.node(id).op {
+        Op::Weight { value, .. } => value.iter().any(|&v| beyond(v)),
+        Op::Const(value) => super::kernel::floats(value).iter().any(|&v| beyond(v)),
+        _ => false,
+    }
 }
 
 /// Whether an operation belongs to the fused stage.

@@ -29,6 +29,9 @@ const TOLERANCE: f64 = 1.0 / 4096.0;
 /// Most lines of a table.
 const MOST_LINES: usize = 1 << 14;
 
+/// Values of this size leave a product no room.
+const GREATEST_VALUE: f64 = 1e12;
+
 /// Fractional bits of a result of about one in size.
 const RESULT_BITS: Scale = 14;
 
@@ -91,7 +94,7 @@ pub fn apply(
     };
     let reach = reach(f, seen, claim, context.ranges.margin).ok_or_else(|| {
         refuse(format!(
-            "calibration saw arguments from {} to {}, where the function has no finite value",
+            "calibration saw arguments from {} to {}, where the function has no finite value or one beyond 10^12",
             seen.0, seen.1
         ))
     })?;
@@ -151,8 +154,8 @@ fn reach(f: Function, (least, greatest): (f64, f64), claim: f64, margin: f64) ->
         lo = least - (least - lo) * 0.5 + 1e-9;
     }
     let (lo, hi) = (lo.min(least), hi.max(greatest));
-    let finite = [lo, hi, least, greatest].into_iter().all(|x| f.value(x).is_finite());
-    finite.then_some(Reach { lo, hi, flat_below: lo == from, flat_above: hi == to, everywhere: false })
+    let within = [lo, hi, least, greatest].into_iter().all(|x| f.value(x).abs() < GREATEST_VALUE);
+    within.then_some(Reach { lo, hi, flat_below: lo == from, flat_above: hi == to, everywhere: false })
 }
 
 /// The interval around or beside x in which a function has finite values.
