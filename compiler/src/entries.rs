@@ -62,6 +62,7 @@ impl Plan {
         }
         if plan.decode.is_empty() {
             plan.decode = grow(32, 2, plan.slots());
+            plan.decode.retain(|&slots| slots > plan.prefill[0]);
         }
         // A step looks at the least prefill and itself at least.
         let least = plan.prefill[0] + 1;
