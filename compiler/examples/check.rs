@@ -7,9 +7,10 @@
 //! file leaves dimensions open that the arrays do not tell, NAME.json with {"dims": {"name": size}}. One line a file; files
 //! whose names hold FILTER, if it is given.
 
+mod folder;
+
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ndarray::{ArrayD, Axis};
 use ndarray_npy::NpzWriter;
@@ -24,30 +25,7 @@ use sscc::samples::{self, Arrays};
 const SAMPLES: usize = 3;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some(dir) = arguments.first() else {
-        eprintln!("usage: check DIR [FILTER]");
-        std::process::exit(2);
-    };
-    let mut models: Vec<PathBuf> = std::fs::read_dir(dir)
-        .unwrap_or_else(|e| panic!("{dir}: {e}"))
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|e| e == "onnx") && path.with_extension("io.npz").exists())
-        .filter(|path| arguments.get(1).is_none_or(|filter| path.to_string_lossy().contains(filter)))
-        .collect();
-    models.sort();
-    std::panic::set_hook(Box::new(|_| {}));
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for model in &models {
-        let (verdict, text) = catch_unwind(AssertUnwindSafe(|| check(model))).unwrap_or_else(|cause| {
-            let text = cause.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| cause.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
-            ("PANIC", text.replace('\n', " "))
-        });
-        *counts.entry(verdict).or_default() += 1;
-        println!("{verdict:7} {:40} {text}", model.file_stem().unwrap_or_default().to_string_lossy());
-    }
-    println!("{} files: {counts:?}", models.len());
+    folder::check_all("check", folder::has_arrays, check);
 }
 
 fn check(model: &Path) -> (&'static str, String) {
@@ -65,7 +43,7 @@ fn check(model: &Path) -> (&'static str, String) {
 
     let options = Options {
         model: model.to_owned(),
-        dims: dims(&model.with_extension("json")),
+        dims: folder::dims(&model.with_extension("json")),
         bind: BTreeMap::new(),
         logits: Logits::All,
         calibrate: (!calibration.is_empty()).then(|| path.clone()),
@@ -129,13 +107,6 @@ fn check(model: &Path) -> (&'static str, String) {
 fn spread(x: &ArrayD<f32>) -> f32 {
     let (least, greatest) = x.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, g), &v| (l.min(v), g.max(v)));
     (greatest - least).max(f32::MIN_POSITIVE)
-}
-
-fn dims(path: &Path) -> BTreeMap<String, usize> {
-    let Ok(text) = std::fs::read(path) else { return BTreeMap::new() };
-    let facts: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
-    let dims = facts["dims"].as_object().cloned().unwrap_or_default();
-    dims.into_iter().filter_map(|(name, size)| Some((name, size.as_u64()? as usize))).collect()
 }
 
 fn write(path: &Path, arrays: &Arrays) {

@@ -3,39 +3,17 @@
 //!
 //! usage: cargo run -p sscc --example float -- DIR [FILTER]
 
+mod folder;
+
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sscc::graph::{Stage, Tensor, eval, kernel, verify};
 use sscc::onnx::{Bindings, import};
 use sscc::samples;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some(dir) = arguments.first() else {
-        eprintln!("usage: float DIR [FILTER]");
-        std::process::exit(2);
-    };
-    let mut models: Vec<PathBuf> = std::fs::read_dir(dir)
-        .unwrap_or_else(|e| panic!("{dir}: {e}"))
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|e| e == "onnx") && path.with_extension("io.npz").exists())
-        .filter(|path| arguments.get(1).is_none_or(|filter| path.to_string_lossy().contains(filter)))
-        .collect();
-    models.sort();
-    std::panic::set_hook(Box::new(|_| {}));
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for model in &models {
-        let (verdict, text) = catch_unwind(AssertUnwindSafe(|| check(model))).unwrap_or_else(|cause| {
-            let text = cause.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| cause.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
-            ("PANIC", text.replace('\n', " "))
-        });
-        *counts.entry(verdict).or_default() += 1;
-        println!("{verdict:7} {:40} {text}", model.file_stem().unwrap_or_default().to_string_lossy());
-    }
-    println!("{} files: {counts:?}", models.len());
+    folder::check_all("float", folder::has_arrays, check);
 }
 
 fn check(model: &Path) -> (&'static str, String) {
@@ -44,7 +22,7 @@ fn check(model: &Path) -> (&'static str, String) {
         arrays.iter().filter_map(|(n, t)| Some((n.strip_prefix("in_")?.to_owned(), t.clone()))).collect();
     let bindings = Bindings {
         input_shapes: inputs.iter().map(|(n, t)| (n.clone(), t.shape().to_vec())).collect(),
-        dims: dims(&model.with_extension("json")),
+        dims: folder::dims(&model.with_extension("json")),
         // Masks and the like are bound as they were recorded.
         values: inputs.iter().filter(|(n, _)| is_public(n)).map(|(n, t)| (n.clone(), t.clone().into())).collect(),
         ..Bindings::default()
@@ -111,11 +89,4 @@ fn first(value: &Tensor, rows: usize) -> Tensor {
         Tensor::I64(a) => Tensor::I64(a.slice_axis(Axis(0), cut).to_owned()),
         Tensor::Bool(a) => Tensor::Bool(a.slice_axis(Axis(0), cut).to_owned()),
     }
-}
-
-fn dims(path: &Path) -> BTreeMap<String, usize> {
-    let Ok(text) = std::fs::read(path) else { return BTreeMap::new() };
-    let facts: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
-    let dims = facts["dims"].as_object().cloned().unwrap_or_default();
-    dims.into_iter().filter_map(|(name, size)| Some((name, size.as_u64()? as usize))).collect()
 }

@@ -6,8 +6,9 @@
 //! NAME.greedy.npz too. All rows are what the ranges are calibrated on. One line a file; files whose names hold FILTER, if
 //! it is given.
 
+mod folder;
+
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, Axis, Ix2, concatenate};
@@ -25,30 +26,7 @@ use sscc::samples;
 const PADDING: usize = 3;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some(dir) = arguments.first() else {
-        eprintln!("usage: greedy DIR [FILTER]");
-        std::process::exit(2);
-    };
-    let mut models: Vec<PathBuf> = std::fs::read_dir(dir)
-        .unwrap_or_else(|e| panic!("{dir}: {e}"))
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|e| e == "onnx") && recorded(path).exists())
-        .filter(|path| arguments.get(1).is_none_or(|filter| path.to_string_lossy().contains(filter)))
-        .collect();
-    models.sort();
-    std::panic::set_hook(Box::new(|_| {}));
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for model in &models {
-        let (verdict, text) = catch_unwind(AssertUnwindSafe(|| check(model))).unwrap_or_else(|cause| {
-            let text = cause.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| cause.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
-            ("PANIC", text.replace('\n', " "))
-        });
-        *counts.entry(verdict).or_default() += 1;
-        println!("{verdict:7} {:40} {text}", model.file_stem().unwrap_or_default().to_string_lossy());
-    }
-    println!("{} files: {counts:?}", models.len());
+    folder::check_all("greedy", |model| recorded(model).exists(), check);
 }
 
 /// Where the tokens of a model lie.
