@@ -115,19 +115,16 @@ fn look_at(graph: &Graph, sample: &BTreeMap<String, Tensor>) -> Result<HashMap<N
     // Attention is looked into with its queries and keys, so those are kept until it has been evaluated.
     let mut kept: HashMap<NodeId, ArrayD<f32>> = HashMap::new();
     graph::eval::evaluate(graph, sample, None, &mut |id, tensor| {
-        let Tensor::F32(value) = tensor else {
-            let range = seen.entry(id).or_default();
-            for &v in &kernel::floats(tensor) {
-                widen(&mut range.ends, f64::from(v));
-            }
-            range.abs = range.ends.map_or(0.0, |(lo, hi)| lo.abs().max(hi.abs()));
-            return;
-        };
         let range = seen.entry(id).or_default();
-        for &v in value {
-            widen(&mut range.ends, f64::from(v));
+        let ends = match tensor {
+            Tensor::F32(value) => ends(value),
+            other => ends(&kernel::floats(other)),
+        };
+        for end in ends.into_iter().flat_map(|(lo, hi)| [lo, hi]) {
+            widen(&mut range.ends, f64::from(end));
         }
         range.abs = range.ends.map_or(0.0, |(lo, hi)| lo.abs().max(hi.abs()));
+        let Tensor::F32(value) = tensor else { return };
         if let Op::Attention { pattern, .. } = &graph.node(id).op {
             look_at_scores(range, graph, id, &kept, pattern);
             let operands = graph.operands(id);
@@ -168,6 +165,27 @@ impl NodeRange {
         self.channels.resize(self.channels.len().max(other.channels.len()), 0.0);
         self.channels.iter_mut().zip(&other.channels).for_each(|(a, b)| *a = a.max(*b));
     }
+}
+
+/// Least and greatest element, if there is any; what is not a number is passed over.
+fn ends(values: &ArrayD<f32>) -> Option<(f32, f32)> {
+    const LANES: usize = 16;
+    let (mut least, mut greatest) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    let mut take = |lane: usize, v: f32| {
+        least[lane] = if v < least[lane] { v } else { least[lane] };
+        greatest[lane] = if v > greatest[lane] { v } else { greatest[lane] };
+    };
+    match values.as_slice_memory_order() {
+        Some(flat) => {
+            let (chunks, rest) = flat.as_chunks::<LANES>();
+            chunks.iter().for_each(|chunk| chunk.iter().enumerate().for_each(|(lane, &v)| take(lane, v)));
+            rest.iter().for_each(|&v| take(0, v));
+        }
+        None => values.iter().for_each(|&v| take(0, v)),
+    }
+    let (lo, hi) =
+        (least.into_iter().fold(f32::INFINITY, f32::min), greatest.into_iter().fold(f32::NEG_INFINITY, f32::max));
+    (lo <= hi).then_some((lo, hi))
 }
 
 /// Makes a range hold a value.

@@ -10,6 +10,9 @@ use super::{DType, Op};
 /// Greatest number of elements of a tensor, dimensions of zero counted as one: 8 GiB of floats.
 pub const MAX_ELEMENTS: usize = 1 << 31;
 
+/// Greatest length of a tensor's last axis, along which passes keep a number for each element: no vocabulary is longer.
+pub const MAX_ROW: usize = 1 << 20;
+
 /// Shape and element type.
 pub type Typed = (Vec<usize>, DType);
 
@@ -25,6 +28,9 @@ pub fn infer(op: &Op, operands: &[Typed], declared: (&[usize], DType)) -> Result
 pub fn check_size(shape: &[usize]) -> Result<(), String> {
     let size = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)));
     match size {
+        Some(size) if size <= MAX_ELEMENTS && shape.last().is_some_and(|&row| row > MAX_ROW) => {
+            Err(format!("a tensor of shape {shape:?} has rows of more than {MAX_ROW} elements"))
+        }
         Some(size) if size <= MAX_ELEMENTS => Ok(()),
         _ => Err(format!("a tensor of shape {shape:?} has more than {MAX_ELEMENTS} elements")),
     }

@@ -110,7 +110,7 @@ fn lower_group(
     let even = move |v: f64| f.value(v) - 0.5 * v;
     let tolerance = TOLERANCE * (reach / NARROW).max(1.0);
     let find = || tables::choose_series(&even, -reach, reach, true, tolerance, &search).map(|choice| choice.table);
-    let table = context.memo.table(format!("{f:?} {period_log2} {}", search.x_scale), find);
+    let table = context.memo.series(format!("{f:?} {period_log2} {}", search.x_scale), find);
     let table = table.ok_or_else(|| too_far(context, id, f, reach / MARGIN / context.ranges.margin))?;
     let table = draft.table(f.name(), table);
     // The series reads a whole period, however narrow the claim.

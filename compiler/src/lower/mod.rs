@@ -158,17 +158,24 @@ pub struct Context<'a> {
 
 /// Tables that take long to fit, by what they are for: every layer and every entry asks for the same ones.
 #[derive(Default)]
-pub struct Memo(RefCell<HashMap<String, Option<Table>>>);
+pub struct Memo {
+    series: RefCell<HashMap<String, Option<Table>>>,
+    splines: RefCell<HashMap<String, Result<SplineFit, TableError>>>,
+}
 
 impl Memo {
-    /// The table of a name, which says everything that `find` depends on.
-    pub fn table(&self, name: String, find: impl FnOnce() -> Option<Table>) -> Option<Table> {
-        if let Some(found) = self.0.borrow().get(&name) {
-            return found.clone();
-        }
-        let found = find();
-        self.0.borrow_mut().insert(name, found.clone());
-        found
+    /// The series of a name, which says everything that `find` depends on.
+    pub fn series(&self, name: String, find: impl FnOnce() -> Option<Table>) -> Option<Table> {
+        self.series.borrow_mut().entry(name).or_insert_with(find).clone()
+    }
+
+    /// The spline of a name, which says everything that `find` depends on.
+    pub fn spline(
+        &self,
+        name: String,
+        find: impl FnOnce() -> Result<SplineFit, TableError>,
+    ) -> Result<SplineFit, TableError> {
+        self.splines.borrow_mut().entry(name).or_insert_with(find).clone()
     }
 }
 

@@ -108,7 +108,9 @@ pub fn lower(
     let (greatest, least) = (inverse(lo), inverse(hi));
     let scale = scales.norm_bits + 1 - least.log2().floor() as Scale;
     let table_scale = tables::least_scale(hi, KNOTS_PER_OCTAVE, sum_scale, scale);
-    let fit = tables::spline_table(&inverse, lo, hi, KNOTS_PER_OCTAVE, sum_scale, table_scale, true);
+    let name = format!("rsqrt {lo} {hi} {sum_scale} {table_scale} {factor} {square} {d} {epsilon}");
+    let find = || tables::spline_table(&inverse, lo, hi, KNOTS_PER_OCTAVE, sum_scale, table_scale, true);
+    let fit = context.memo.spline(name, find);
     let table = draft.table("rsqrt", super::spline(context, id, fit)?);
     let inverse = draft.spline(opened_sum, table);
     let inverse = draft.down_to(inverse, scale);

@@ -108,9 +108,9 @@ fn column_slice(graph: &Graph, id: NodeId) -> Option<(usize, usize)> {
 pub(super) fn affine(graph: &Graph, id: NodeId) -> Option<(NodeId, Map)> {
     let node = graph.node(id);
     let width = *node.shape.last()?;
-    let (ones, zeros) = (vec![1.0; width], vec![0.0; width]);
+    let zeros = || vec![0.0; width];
     if matches!(node.op, Op::Neg) {
-        return Some((graph.operands(id)[0], Map { mul: vec![-1.0; width], add: zeros, label: "-1".into() }));
+        return Some((graph.operands(id)[0], Map { mul: vec![-1.0; width], add: zeros(), label: "-1".into() }));
     }
     if !matches!(node.op, Op::Add | Op::Sub | Op::Mul | Op::Div) {
         return None;
@@ -123,12 +123,12 @@ pub(super) fn affine(graph: &Graph, id: NodeId) -> Option<(NodeId, Map)> {
     let label = known::label(graph, numbers);
     let negated = |v: &[f64]| v.iter().map(|x| -x).collect::<Vec<_>>();
     let map = match (&node.op, second) {
-        (Op::Add, _) => Map { mul: ones, add: values, label },
-        (Op::Sub, true) => Map { mul: ones, add: negated(&values), label },
-        (Op::Sub, false) => Map { mul: negated(&ones), add: values, label },
-        (Op::Mul, _) => Map { mul: values, add: zeros, label },
+        (Op::Add, _) => Map { mul: vec![1.0; width], add: values, label },
+        (Op::Sub, true) => Map { mul: vec![1.0; width], add: negated(&values), label },
+        (Op::Sub, false) => Map { mul: vec![-1.0; width], add: values, label },
+        (Op::Mul, _) => Map { mul: values, add: zeros(), label },
         (Op::Div, true) if values.iter().all(|&v| v != 0.0) => {
-            Map { mul: values.iter().map(|v| 1.0 / v).collect(), add: zeros, label: format!("1/{label}") }
+            Map { mul: values.iter().map(|v| 1.0 / v).collect(), add: zeros(), label: format!("1/{label}") }
         }
         _ => return None,
     };

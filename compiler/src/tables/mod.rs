@@ -15,6 +15,8 @@ pub use spline::{SplineFit, TableError, least_scale, spline_table};
 /// All integers first ..= last, or about `count` of them at even distances, both ends among them.
 fn spread(first: i64, last: i64, count: i64) -> impl Iterator<Item = i64> {
     let steps = (last - first).clamp(1, count);
-    let at = move |i: i64| first + (i128::from(last - first) * i128::from(i) / i128::from(steps)) as i64;
+    // first + (last - first)·i / steps, without a product that may not fit.
+    let (each, rest) = ((last - first) / steps, (last - first) % steps);
+    let at = move |i: i64| first + each * i + rest * i / steps;
     (0..=if first == last { 0 } else { steps }).map(at)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ndarray::{ArrayD, ArrayViewD, Axis, Slice};
 
 use super::{Family, stranger};
-use crate::graph::kernel::{Element, View, index};
+use crate::graph::kernel::{Element, View, from_vec, index};
 use crate::graph::shape::{Operands, Typed};
 use crate::graph::text::{ParseError, Parser, list};
 use crate::graph::{DType, Op, Tensor};
@@ -72,15 +72,16 @@ fn rotate(
     heads: usize,
     partner: &[usize],
 ) -> ArrayD<f32> {
-    let mut out = ArrayD::zeros(x.raw_dim());
-    for (x, mut out) in x.axis_iter(Axis(0)).zip(out.axis_iter_mut(Axis(0))) {
-        for (t, (x, mut out)) in x.axis_iter(Axis(0)).zip(out.axis_iter_mut(Axis(0))).enumerate() {
-            for at in (0..heads).map(|h| h * partner.len()) {
-                for (i, &p) in partner.iter().enumerate() {
-                    out[at + i] = cos[[t, i]] * x[at + i] + sin[[t, i]] * x[at + p];
-                }
-            }
+    let (x, cos, sin) = (x.as_standard_layout(), cos.as_standard_layout(), sin.as_standard_layout());
+    let [flat, cos, sin] = [&x, &cos, &sin].map(|a| a.as_slice().expect("in standard layout"));
+    let (rows, d) = (x.shape()[1], partner.len());
+    let mut out = Vec::with_capacity(x.len());
+    for (t, row) in flat.chunks(heads * d).enumerate() {
+        let at = t % rows * d..(t % rows + 1) * d;
+        for head in row.chunks(d) {
+            let waves = cos[at.clone()].iter().zip(&sin[at.clone()]);
+            out.extend(waves.zip(head).zip(partner).map(|(((c, s), v), &p)| c * v + s * head[p]));
         }
     }
-    out
+    from_vec(x.shape(), out)
 }

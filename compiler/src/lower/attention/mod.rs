@@ -194,7 +194,8 @@ pub fn lower(context: &Context, draft: &mut Draft, values: &Values, id: NodeId) 
     let result = draft.down_to(result, RESULT_SCALE);
     let (f, knots, sum_scale) = (|x: f64| 1.0 / x, KNOTS_PER_OCTAVE, draft.scale(sum));
     let table_scale = tables::least_scale(greatest_sum, knots, sum_scale, INVERSE_SCALE);
-    let inverse = tables::spline_table(&f, LEAST_SUM, greatest_sum, knots, sum_scale, table_scale, true);
+    let find = || tables::spline_table(&f, LEAST_SUM, greatest_sum, knots, sum_scale, table_scale, true);
+    let inverse = context.memo.spline(format!("inverse {greatest_sum} {sum_scale} {table_scale}"), find);
     let inverse = draft.table("inverse", super::spline(context, id, inverse)?);
     let inverse = draft.spline(open_sum, inverse);
     let inverse = draft.down_to(inverse, INVERSE_SCALE);

@@ -38,7 +38,7 @@ pub fn cap(context: &Context, draft: &mut Draft, score: Value, id: NodeId, cap: 
         integer_bits: 16,
     };
     let find = || tables::choose_series(&function, -reach, reach, false, CAP_ERROR, &search).map(|choice| choice.table);
-    let table = context.memo.table(format!("cap {cap} {period_log2}"), find).ok_or_else(|| {
+    let table = context.memo.series(format!("cap {cap} {period_log2}"), find).ok_or_else(|| {
         let report = Diagnostic::new(Code::NoTable, "soft-capped attention scores lie too far beyond their cap")
             .at(format!("node \"{}\"", context.graph.node(id).origin))
             .because(format!(

@@ -144,7 +144,7 @@ pub fn exponential(memo: &Memo, draft: &mut Draft, x: Value, exp: &ExpVariant, s
         let fit = tables::fit_series(&|v: f64| v.exp(), lo, hi, exp.period_log2, exp.terms, false, SERIES_SCALE);
         Some(tables::series_table(&fit, exp.period_log2, SERIES_SCALE, SERIES_SCALE))
     };
-    let series = draft.table("exp", memo.table(exp.name.to_owned(), find).expect("every variant has a series"));
+    let series = draft.table("exp", memo.series(exp.name.to_owned(), find).expect("every variant has a series"));
     let width = exp.period_log2 as Scale + draft.scale(x);
     let opened = draft.open_whole(x, width as u8);
     let mut e = draft.series(opened, series);
