@@ -161,7 +161,7 @@ fn range(values: &ArrayD<f32>, scale: Scale) -> Option<(i64, i64)> {
 /// Greatest public input whose elements are listed.
 const MAX_LISTED: usize = 1 << 12;
 
-/// The public inputs as the runtime reads them (`runtime/src/inputs.rs`): JSON, shape and content by name.
+/// The public inputs as the runtime reads them (`runtime/processes/src/inputs.rs`): JSON, shape and content by name.
 fn describe(bound: &BTreeMap<String, graph::Tensor>) -> String {
     let by_name: serde_json::Map<String, serde_json::Value> =
         bound.iter().map(|(name, tensor)| (name.clone(), content(tensor))).collect();

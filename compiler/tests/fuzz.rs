@@ -237,7 +237,9 @@ fn alter(model: &mut ModelProto, change: &Change) -> Option<()> {
             let attribute = pick_mut(&mut pick_mut(&mut graph.node, node)?.attribute, attribute)?;
             attribute.i = attribute.i.map(|_| edge(value));
             attribute.f = attribute.f.map(|_| f32::from_bits((value as u32) << 24 | (at as u32) << 16));
-            pick_mut(&mut attribute.ints, at).map(|i| *i = edge(value));
+            if let Some(i) = pick_mut(&mut attribute.ints, at) {
+                *i = edge(value);
+            }
         }
         Change::AttributeLess { node, attribute } => {
             let node = pick_mut(&mut graph.node, node)?;
@@ -260,8 +262,12 @@ fn alter(model: &mut ModelProto, change: &Change) -> Option<()> {
         }
         Change::Element { tensor, at, value } => {
             let tensor = pick_mut(&mut graph.initializer, tensor)?;
-            pick_mut(&mut tensor.int64_data, at).map(|i| *i = edge(value));
-            pick_mut(&mut tensor.float_data, at).map(|x| *x = edge(value) as f32 * 1e30);
+            if let Some(i) = pick_mut(&mut tensor.int64_data, at) {
+                *i = edge(value);
+            }
+            if let Some(x) = pick_mut(&mut tensor.float_data, at) {
+                *x = edge(value) as f32 * 1e30;
+            }
             if let Some(raw) = &tensor.raw_data {
                 let mut raw = raw.to_vec();
                 let slots = raw.len() / 8;

@@ -8,6 +8,12 @@ use ir::program::Encoding;
 use ir::slots::Slots;
 use ir::weights::{Weights, decode_values};
 use ir::{OutputId, Program};
+use kernels::codec::{self, Plain};
+use kernels::prg::Seed;
+use machine::Finished;
+use machine::simulate::Session;
+use protocols::dealer::Seeds;
+use protocols::weights::Resident;
 use sscc::diagnostic::Diagnostic;
 use sscc::entries::Generation;
 use sscc::graph::{self, Graph, Tensor};
@@ -15,12 +21,6 @@ use sscc::lower::Reveal;
 use sscc::lower::variant::Link;
 use sscc::pass::{Logits, resize};
 use sscc::pipeline::{self, Compiled, Options};
-use ssvm::codec::{self, Plain};
-use ssvm::dealer::Seeds;
-use ssvm::prg::Seed;
-use ssvm::simulate::Session;
-use ssvm::vm::Finished;
-use ssvm::weights::Resident;
 
 /// A compiled model with its weights in memory.
 pub struct Private {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ssvm::generate::{Cancel, Companions, GenerateError, Limits, Model, Noise, Session, Step};
-use ssvm::net::NetError;
-use ssvm::process::RunError;
+use processes::RunError;
+use processes::net::NetError;
+use text::{Cancel, Companions, GenerateError, Limits, Model, Noise, Session, Step};
 
 /// What a prompt can ask the toy for by its last token.
 #[derive(Clone, Copy, PartialEq, Eq)]

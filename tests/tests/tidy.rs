@@ -7,19 +7,19 @@ use tests::processes::repository;
 
 /// Files that may hold `unsafe` blocks: vector kernels, the multiversioning macro, and the memory mapping.
 const UNSAFE: &[&str] = &[
-    "runtime/benches/kernels.rs",
-    "runtime/src/aes128.rs",
-    "runtime/src/cpu.rs",
-    "runtime/src/mapped.rs",
-    "runtime/src/protocol/dcf/whole.rs",
-    "runtime/src/protocol/dcf/wide.rs",
-    "runtime/src/ring/matmul/few.rs",
-    "runtime/src/ring/matmul/limbs.rs",
-    "runtime/src/ring/matmul/packed.rs",
-    "runtime/src/ring/matmul/wide.rs",
-    "runtime/src/ring/matmul/x86.rs",
-    "runtime/src/ring/pack/mod.rs",
-    "runtime/src/ring/pack/vbmi.rs",
+    "runtime/kernels/src/aes128.rs",
+    "runtime/kernels/src/cpu.rs",
+    "runtime/kernels/src/ring/matmul/few.rs",
+    "runtime/kernels/src/ring/matmul/limbs.rs",
+    "runtime/kernels/src/ring/matmul/packed.rs",
+    "runtime/kernels/src/ring/matmul/wide.rs",
+    "runtime/kernels/src/ring/matmul/x86.rs",
+    "runtime/kernels/src/ring/pack/mod.rs",
+    "runtime/kernels/src/ring/pack/vbmi.rs",
+    "runtime/processes/src/mapped.rs",
+    "runtime/protocols/benches/kernels.rs",
+    "runtime/protocols/src/dcf/whole.rs",
+    "runtime/protocols/src/dcf/wide.rs",
 ];
 
 /// The crates.
@@ -149,6 +149,26 @@ fn snapshots_belong_to_tests() {
         };
         if !code.iter().any(included) {
             complaints.push(format!("{name}: no test reads it"));
+        }
+    }
+    none(complaints);
+}
+
+/// What must not reach files, sockets and the clock cannot name them. Tests may.
+#[test]
+fn protocols_do_no_io() {
+    let words = ["std::fs", "std::net", "std::process", "std::io::std", "SystemTime", "tokio", "memmap2", "File::"];
+    let mut complaints = Vec::new();
+    for (name, text) in files(".rs").into_iter().chain(files(".toml")) {
+        let pure = ["ir", "runtime/kernels", "runtime/protocols", "runtime/machine"];
+        let below = |folder: &&str| name.strip_prefix(*folder).is_some_and(|rest| rest.starts_with('/'));
+        if !pure.iter().any(|folder| below(folder)) || name.contains("/tests/") || name.contains("/benches/") {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for (number, line) in lines(code) {
+            let found = words.iter().filter(|word| line.contains(*word));
+            complaints.extend(found.map(|word| format!("{name}:{number}: {word}")));
         }
     }
     none(complaints);

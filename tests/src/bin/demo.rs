@@ -12,8 +12,8 @@ use ndarray::ArrayD;
 use serde_json::Value;
 use sscc::graph::{self, Tensor};
 use sscc::onnx::{self, Bindings};
-use ssvm::generate::{Detokenizer, Text};
 use tests::processes::{Server, build_binaries, output, repository};
+use text::{Detokenizer, Text};
 
 /// Private generation with the shipped model.
 #[derive(Parser)]

@@ -6,26 +6,26 @@ use std::sync::LazyLock;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use kernels::codec::dimensions;
+use kernels::prg::Seed;
+use kernels::ring::Tensor;
+use machine::simulate;
+use processes::client::Client;
+use processes::handshake::Session;
+use processes::keys::MasterKey;
+use processes::ledger::Ledger;
+use processes::net::{Net, Options};
+use processes::server::Server;
+use processes::setup::Cache;
+use processes::weights_file::WeightsFile;
+use processes::{self, Dealing, Entropy, Loaded, Plan, RunError};
+use protocols::dealer::Seeds;
 use sscc::pipeline;
-use ssvm::codec::dimensions;
-use ssvm::dealer::Seeds;
-use ssvm::generate::Noise;
-use ssvm::handshake::Session;
-use ssvm::keys::MasterKey;
-use ssvm::ledger::Ledger;
-use ssvm::net::{Net, Options};
-use ssvm::prg::Seed;
-use ssvm::process::client::Client;
-use ssvm::process::generation::Generator;
-use ssvm::process::server::Server;
-use ssvm::process::{self, Dealing, Entropy, Loaded, Plan, RunError};
-use ssvm::ring::Tensor;
-use ssvm::setup::Cache;
-use ssvm::simulate;
-use ssvm::weights_file::WeightsFile;
 use tempfile::TempDir;
 use tests::private;
 use tests::processes::repository;
+use text::Noise;
+use text::PrivateModel;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -66,7 +66,7 @@ impl Entropy for Fixed {
     }
 
     fn session(&self) -> Result<Session, RunError> {
-        process::Os.session()
+        processes::Os.session()
     }
 }
 
@@ -93,7 +93,7 @@ impl World {
     pub fn dealer(&mut self) -> SocketAddr {
         let listener = self.net.listen(([127, 0, 0, 1], 0).into()).unwrap();
         let (address, net) = (listener.address(), self.net.clone());
-        self.threads.push(std::thread::spawn(move || process::dealer::serve(&net, &listener, loaded())));
+        self.threads.push(std::thread::spawn(move || processes::dealer::serve(&net, &listener, loaded())));
         address
     }
 
@@ -110,14 +110,14 @@ impl World {
             report: None,
             loaded,
         };
-        self.threads.push(std::thread::spawn(move || process::server::serve(&net, &listener, server)));
+        self.threads.push(std::thread::spawn(move || processes::server::serve(&net, &listener, server)));
         address
     }
 
     /// A generator whose sessions have the seed `mark`.
-    pub fn client(&self, server: SocketAddr, dealer: SocketAddr, mark: u8) -> Generator {
+    pub fn client(&self, server: SocketAddr, dealer: SocketAddr, mark: u8) -> PrivateModel {
         let client = self.party(server, dealer, mark);
-        Generator::new(client, self.net.handle().clone(), self.net.timeout()).unwrap()
+        PrivateModel::new(client, self.net.handle().clone(), self.net.timeout()).unwrap()
     }
 
     /// What is behind it.

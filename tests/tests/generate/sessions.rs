@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use ssvm::generate::{Cancel, GenerateError, Model, Noise, Step};
-use ssvm::process::generation::Generator;
+use text::PrivateModel;
+use text::{Cancel, GenerateError, Model, Noise, Step};
 
 use crate::common::{World, burnt, simulated};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-fn steps(model: &Generator, prompt: &[u32], noise: Noise, count: usize) -> Result<Vec<Step>, GenerateError> {
+fn steps(model: &PrivateModel, prompt: &[u32], noise: Noise, count: usize) -> Result<Vec<Step>, GenerateError> {
     let mut session = model.begin(prompt, noise, &Cancel::default())?;
     (0..count).map(|_| session.next()).collect()
 }

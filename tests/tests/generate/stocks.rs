@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ir::Party;
-use ssvm::generate::{Cancel, GenerateError, Model, Noise};
-use ssvm::process::generation::Generator;
-use ssvm::process::{Plan, RunError, Stocks};
+use processes::{Plan, RunError, Stocks};
+use text::PrivateModel;
+use text::{Cancel, GenerateError, Model, Noise};
 
 use crate::common::{World, loaded, simulated};
 
@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const NOWHERE: std::net::SocketAddr = std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
 
 /// Tokens, and for how many there is material after each.
-fn generate(model: &Generator, prompt: &[u32], count: usize) -> Result<Vec<(u32, Option<u64>)>, GenerateError> {
+fn generate(model: &PrivateModel, prompt: &[u32], count: usize) -> Result<Vec<(u32, Option<u64>)>, GenerateError> {
     let mut session = model.begin(prompt, Noise::greedy(), &Cancel::default())?;
     (0..count).map(|_| session.next().map(|step| (step.token, step.material_tokens))).collect()
 }

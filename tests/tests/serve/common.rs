@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use ssvm::generate::{ChatTemplate, Language, Text};
-use ssvm::serve::{Caps, Endpoint, Token, bind, serve};
 use tests::processes::repository;
 use tests::toy::{Counters, Toy};
+use text::serve::{Caps, Endpoint, Token, bind, serve};
+use text::{ChatTemplate, Language, Text};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 

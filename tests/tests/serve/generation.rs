@@ -3,11 +3,11 @@
 use std::num::NonZeroUsize;
 
 use clap::Parser;
-use ssvm::generate::command::{CommandError, GenerateOptions, Output};
-use ssvm::generate::{Cancel, Finish, GenerateError, Generation, Language, Model, Settings};
-use ssvm::serve::ServeOptions;
 use tests::processes::repository;
 use tests::toy::{Misfortune, Toy, fault};
+use text::command::{CommandError, GenerateOptions, Output};
+use text::serve::ServeOptions;
+use text::{Cancel, Finish, GenerateError, Generation, Language, Model, Settings};
 
 use crate::common::{SPEECH, language, text, toy};
 
@@ -166,7 +166,7 @@ fn the_command_writes_text_or_json() {
 fn the_command_explains_what_it_cannot() {
     let fails = |arguments: &[&str]| {
         let error = command(arguments, &toy(), false).unwrap_err();
-        format!("{}\ntry: {}", ssvm::process::chain(&error), error.hint())
+        format!("{}\ntry: {}", processes::chain(&error), error.hint())
     };
     let top_k = fails(&["--prompt", "x", "--top-k", "40"]);
     assert!(

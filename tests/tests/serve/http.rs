@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use ssvm::serve::Caps;
 use tests::toy::{Misfortune, Toy, fault};
+use text::serve::Caps;
 
 use crate::common::{SPEECH, Served, TOKEN, caps, eventually, text, toy};
 

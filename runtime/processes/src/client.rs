@@ -1,0 +1,212 @@
+//! The client's process: one run of a program after another, each with a session, seeds and material of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ir::cost::setup_bytes;
+use ir::{Party, Program};
+use ndarray::ArrayD;
+
+use super::material::{AHEAD, Dealing, Dealt, Delivery, Office};
+use super::online::run;
+use super::progress::Progress;
+use super::stock::{Part, Stock};
+use super::stream::receive;
+use super::{Begin, Entropy, Loaded, Purpose, Record, RunError, Stocks, TAKEN, Watch};
+use crate::handshake::{Hello, Mismatch, Role, Session, greet};
+use crate::inputs::{Run, decode, outside};
+use crate::ledger::Ledger;
+use crate::net::frame::Kind;
+use crate::net::{Conn, Net, Options};
+use crate::setup::{Cache, Masked, Model, layout};
+use kernels::prg::Seed;
+use machine::Machine;
+use machine::meter::Phases;
+
+/// What the client needs besides its input.
+pub struct Client {
+    /// The program.
+    pub loaded: Loaded,
+    /// Where masked weights are kept.
+    pub cache: Cache,
+    /// Burnt sessions.
+    pub ledger: Ledger,
+    /// Where the server listens.
+    pub server: SocketAddr,
+    /// Where the dealer listens.
+    pub dealer: SocketAddr,
+    /// When material is dealt.
+    pub dealing: Dealing,
+    /// Of the connection to the server.
+    pub options: Options,
+    /// Where seeds come from.
+    pub entropy: Box<dyn Entropy>,
+}
+
+/// What a session begins with.
+pub(super) struct Ask<'a> {
+    /// The entry that runs first.
+    pub(super) program: &'a Program,
+    /// Its public numbers.
+    pub(super) publics: &'a [u32],
+    /// What the session is for.
+    pub(super) purpose: Purpose,
+    /// Frames of material that wait here at most.
+    pub(super) frames: usize,
+    /// The masked weights, if this process has them already.
+    pub(super) held: Option<Arc<Masked>>,
+    /// A stock to use, if the server has its part.
+    pub(super) offer: Option<Session>,
+}
+
+/// A session whose first step may run.
+pub(super) struct Opened {
+    pub(super) session: Session,
+    pub(super) seed: Seed,
+    pub(super) masked: Arc<Masked>,
+    pub(super) delivery: Delivery,
+    /// Steps that the stock lasts for, if there is one.
+    pub(super) steps: Option<u64>,
+    /// The products of these steps.
+    pub(super) products: Option<Part>,
+    pub(super) setup_bytes: u64,
+    pub(super) phases: Phases,
+}
+
+/// What a run gave and took.
+pub struct Outcome {
+    /// Outputs by name.
+    pub outputs: Vec<(String, ArrayD<f32>)>,
+    /// How many elements left their tables, if the program counts them.
+    pub outside: Option<u64>,
+    /// For the report file.
+    pub record: Record,
+}
+
+impl Client {
+    /// Runs an entry of the program once.
+    pub fn run(&self, net: &Net, program: &Program, input: &Run) -> Result<Outcome, RunError> {
+        // Before anything is sent: an input that cannot be encoded should cost nothing.
+        let inputs = input.encode(program)?;
+        let watch = Watch::start();
+        let mut conn = net.connect(Role::Party(Party::Server).name(), self.server, self.options, None)?;
+        let result = self.session(net, &mut conn, watch, program, input, inputs);
+        match result {
+            Ok(outcome) => {
+                conn.close();
+                Ok(outcome)
+            }
+            Err(error) => {
+                conn.fail(&error.for_peer());
+                Err(error)
+            }
+        }
+    }
+
+    fn session(
+        &self,
+        net: &Net,
+        conn: &mut Conn,
+        mut watch: Watch,
+        program: &Program,
+        input: &Run,
+        inputs: Vec<kernels::ring::Tensor>,
+    ) -> Result<Outcome, RunError> {
+        let bytes = ir::cost::cost(program).client_material_bytes;
+        let (purpose, frames) = (Purpose::Run(self.dealing), AHEAD);
+        let ask = Ask { program, publics: &input.publics, purpose, frames, held: None, offer: None };
+        let Opened { session, seed, masked, mut delivery, setup_bytes, mut phases, .. } =
+            self.open(net, conn, &mut watch, ask)?;
+        let step = self.loaded.first_step(program);
+        delivery.ask(step.number, step.entry)?;
+        delivery.turn(step.number, step.entry, bytes, conn)?;
+        let machine = Machine::client(step, &seed, &input.publics, &*masked)?;
+        let finished = run(conn, delivery, self.dealing, machine, inputs, &mut watch, &mut phases)?;
+        conn.send_frame(Kind::Done, 0, Bytes::new())?;
+        let record = Record::new(session, phases, setup_bytes, conn, finished.report);
+        let outside = outside(program, &finished.outputs);
+        Ok(Outcome { outputs: decode(program, finished.outputs), outside, record })
+    }
+
+    /// Everything before the first step: handshake, masked weights, and the dealer.
+    pub(super) fn open(&self, net: &Net, conn: &mut Conn, watch: &mut Watch, ask: Ask<'_>) -> Result<Opened, RunError> {
+        let Ask { program, publics, purpose, frames, held, offer } = ask;
+        let mut phases = Phases::default();
+        let ours = Hello {
+            entry: program.name.clone(),
+            publics: publics.to_vec(),
+            session: offer.unwrap_or_default(),
+            ..self.loaded.hello(Role::Party(Party::Client))
+        };
+        let theirs = greet(conn, &ours, &[Role::Party(Party::Server)])?;
+        let entries = &self.loaded.module.entries;
+        let most = |program: &Program| ir::cost::cost(program).server_sent_bytes;
+        conn.trust(match purpose {
+            Purpose::Run(_) => most(program),
+            Purpose::Generate | Purpose::Prepare => entries.iter().map(most).max().unwrap_or(0),
+        });
+        phases.handshake_seconds = watch.lap();
+
+        let model = Model { hash: &self.loaded.hash, commitment: &theirs.commitment, entries };
+        let kept = match held {
+            Some(masked) => Some(masked),
+            None => self.cache.load(model)?.map(Arc::new),
+        };
+        let begin = Begin { holds_setup: kept.is_some(), purpose };
+        conn.send_frame(Kind::Begin, 0, begin.encode())?;
+        let mut stock = None;
+        if !matches!(purpose, Purpose::Run(_)) {
+            // The server has a place. A party that waits for one should not keep the dealer waiting.
+            let taken = conn.receive_small(Kind::Ready, 1)?[..] == [TAKEN];
+            if let Some(offer) = offer {
+                // A stock that the server lacks is of no use.
+                stock = self.stocks().take(offer)?.filter(|_| taken);
+                if taken && stock.is_none() {
+                    return Err(Mismatch::Session { what: "another client took the stock" }.into());
+                }
+            }
+        }
+        let setup_bytes = if kept.is_some() { 0 } else { setup_bytes(entries) };
+        let masked = match kept {
+            Some(masked) => masked,
+            None => Arc::new(self.set_up(conn, model)?),
+        };
+        phases.setup_seconds = watch.lap();
+
+        let (session, seed, stock, products) = match (stock, offer) {
+            (Some(Stock { seed, entries, material, products }), Some(offer)) => {
+                (offer, seed, Some(Dealt { entries, material }), Some(products))
+            }
+            _ => (theirs.session, self.entropy.seed()?, None, None),
+        };
+        if purpose != Purpose::Prepare {
+            self.ledger.burn(Party::Client, &session)?;
+        }
+        let hello = Hello { session, ..ours };
+        let office = Office { net: net.clone(), dealer: self.dealer, hello, seeds: vec![seed.clone()], frames };
+        let steps = stock.as_ref().map(|stock| stock.entries.len() as u64);
+        let delivery = Delivery::begin(office, stock, conn)?;
+        phases.dealing_seconds = watch.lap();
+        Ok(Opened { session, seed, masked, delivery, steps, products, setup_bytes, phases })
+    }
+
+    /// Material that was dealt beforehand.
+    pub fn stocks(&self) -> Stocks {
+        Stocks::new(self.ledger.directory(), Party::Client, self.loaded.hash)
+    }
+
+    /// Receives and keeps the masked weights.
+    fn set_up(&self, conn: &mut Conn, model: Model<'_>) -> Result<Masked, RunError> {
+        let pieces = layout(model.entries);
+        let progress = Progress::bytes("setup", pieces.last().map_or(0, |p| p.bytes.end as u64));
+        let mut store = self.cache.store(model)?;
+        for (step, piece) in pieces.iter().enumerate() {
+            receive::<RunError>(conn, (Kind::Setup, step as u32), piece.bytes.len(), |chunk| {
+                progress.add(chunk.len());
+                Ok(store.write(&chunk)?)
+            })?;
+        }
+        Ok(store.finish(model)?)
+    }
+}

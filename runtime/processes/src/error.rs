@@ -1,0 +1,133 @@
+//! Why a run ended early.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::StockError;
+use crate::handshake::{HandshakeError, Mismatch};
+use crate::inputs::InputError;
+use crate::keys::KeyError;
+use crate::ledger::LedgerError;
+use crate::net::NetError;
+use crate::npz::NpzError;
+use crate::setup::CacheError;
+use crate::weights_file::WeightsFileError;
+use kernels::codec::CodecError;
+use machine::VmError;
+use protocols::cache::SessionError;
+use protocols::weights::WeightsError;
+
+/// See the module head. Texts name the place and hold no secret.
+#[derive(thiserror::Error, Debug)]
+#[allow(missing_docs)]
+pub enum RunError {
+    #[error(transparent)]
+    Net(#[from] NetError),
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+    #[error("{}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("program {}: {what}", path.display())]
+    Program { path: PathBuf, what: String },
+    #[error(transparent)]
+    Weights(#[from] WeightsFileError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Npz(#[from] NpzError),
+    #[error(transparent)]
+    Input(#[from] InputError),
+    #[error(transparent)]
+    Encode(#[from] CodecError),
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    #[error(transparent)]
+    Masked(#[from] WeightsError),
+    #[error("no threads: {0}")]
+    Threads(rayon::ThreadPoolBuildError),
+    #[error(transparent)]
+    Stock(#[from] StockError),
+    #[error("there is no entry for {tokens} tokens after a prompt of {prefill} slots: at most {most} have room")]
+    NoRoom { tokens: usize, prefill: usize, most: usize },
+    #[error("the program has no prefill of {size} slots, only of {sizes}")]
+    NoPrefill { size: usize, sizes: String },
+    #[error("entry `{entry}` cannot be the next step")]
+    Step {
+        entry: String,
+        #[source]
+        error: SessionError,
+    },
+    #[error("program {}: {what}", path.display())]
+    NotForGeneration { path: PathBuf, what: String },
+    #[error("the server already has its {sessions} sessions, and none has ended within {seconds} s")]
+    Busy { sessions: usize, seconds: f64 },
+    #[error("the operating system gives no randomness: {0}")]
+    Random(getrandom::Error),
+}
+
+impl From<HandshakeError> for RunError {
+    fn from(error: HandshakeError) -> RunError {
+        match error {
+            HandshakeError::Net(e) => RunError::Net(e),
+            HandshakeError::Mismatch(e) => RunError::Mismatch(e),
+        }
+    }
+}
+
+impl RunError {
+    /// A way out, for the user.
+    pub fn hint(&self) -> String {
+        match self {
+            RunError::Net(e) => e.hint().to_owned(),
+            RunError::Mismatch(e) => e.hint().to_owned(),
+            RunError::File { .. } => "check the path and its permissions".to_owned(),
+            RunError::Program { .. } => "compile the model again with the same release of sscc".to_owned(),
+            RunError::Weights(_) => "the `.ssw` file that was compiled together with this `.ssb` file".to_owned(),
+            RunError::Key(e) => e.hint().to_owned(),
+            RunError::Ledger(e) => e.hint().to_owned(),
+            RunError::Cache(_) => "`--cache DIR` with a directory that can be written and has room".to_owned(),
+            RunError::Npz(_) => "numpy.savez with int64, int32 or float32 arrays, one per input".to_owned(),
+            RunError::Input(e) => e.hint(),
+            RunError::Encode(_) => "values within the ranges that the program was compiled for".to_owned(),
+            RunError::Vm(_) => "the same program on both sides; the other side's log may say more".to_owned(),
+            RunError::Masked(_) => "the same program on both sides".to_owned(),
+            RunError::Threads(_) => "a larger process limit".to_owned(),
+            RunError::Stock(_) => "`--state DIR` with a directory that can be written and has room".to_owned(),
+            RunError::NoRoom { .. } => "fewer tokens, or a program that was compiled for more".to_owned(),
+            RunError::NoPrefill { .. } => "`--prefill` with one of these".to_owned(),
+            RunError::Step { .. } => "a new session".to_owned(),
+            RunError::NotForGeneration { .. } => {
+                "compile the model with `sscc compile MODEL.onnx --generate`".to_owned()
+            }
+            RunError::Busy { .. } => "ask again later, or a server with a greater `--sessions`".to_owned(),
+            RunError::Random(_) => "a system with a random number generator".to_owned(),
+        }
+    }
+
+    /// The reason that the other sides are told: nothing about this side's files.
+    pub fn for_peer(&self) -> String {
+        match self {
+            RunError::Net(e) => e.to_string(),
+            RunError::Mismatch(e) => e.to_string(),
+            RunError::Step { .. } | RunError::Busy { .. } => self.to_string(),
+            RunError::Ledger(LedgerError::Replayed { .. }) => "the session was burnt before".to_owned(),
+            RunError::Vm(_) => "the program could not be run to its end".to_owned(),
+            _ => "trouble with its own files or system".to_owned(),
+        }
+    }
+}
+
+/// An error and its causes.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

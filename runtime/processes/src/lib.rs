@@ -1,0 +1,75 @@
+//! The three processes of a run: [`client`], [`server`] and [`dealer`], as functions that take a [`Net`](crate::net::Net) and so run in a
+//! process each, or in threads of one process.
+//!
+//! ```text
+//! client                      server                      dealer
+//!   hello      <------------->  hello                              mismatches end here
+//!   begin      -------------->                                     does the client hold the masked weights? dealt first?
+//!              <--------------  setup                              once per model
+//!   hello, seeds  ---------------------------------------->  hello
+//!                               hello, seeds  ------------>        paired by session
+//!              <--------------------------------------------  material
+//!                                          <-----------------  material
+//!   prepare    -------------->  prepare                            what the client sends ahead of its input
+//!   ready      <------------->  ready
+//!   online     <------------->  online
+//!   done       -------------->
+//! ```
+//!
+//! Material comes from the pairing on: in full before both are `ready`, or until the end of the online phase.
+//!
+//! A generation begins in the same way, with a prefill as its first step and a `ready` of the server once it has a place; it
+//! goes on with steps of one token each over
+//! the same connections and seeds. Nobody waits for `ready`: the client says `next` when it wants the step that is due, and
+//! both then ask the dealer for the one after it, which is dealt while this one runs. Meanwhile the client computes what goes
+//! ahead of that one too. What stays of a token's time is the online part.
+//!
+//! ```text
+//! client                      server                      dealer
+//!   next       -------------->
+//!   next k + 1 -------------------------------------------->
+//!                               next k + 1 --------------->        dealt when both have asked
+//!   prepare    -------------->  prepare
+//!   online     <------------->  online
+//!   ...
+//!   next: end  -------------->
+//! ```
+//!
+//! A party enters the session in its ledger before it connects to the dealer: from there on its material exists.
+
+pub mod client;
+pub mod dealer;
+pub mod generation;
+pub mod handshake;
+pub mod inputs;
+pub mod keys;
+pub mod ledger;
+pub mod link;
+pub mod mapped;
+pub mod net;
+pub mod npz;
+pub mod server;
+pub mod setup;
+pub mod weights_file;
+
+mod accept;
+mod error;
+mod material;
+mod online;
+mod parts;
+mod plan;
+mod prepare;
+mod program;
+mod progress;
+mod stock;
+mod stream;
+
+pub use error::{RunError, chain};
+pub use material::Dealing;
+pub use parts::{Entropy, Os, Record, write_json};
+
+use parts::{Begin, GO_ON, Purpose, TAKEN, Watch, trace};
+pub use plan::{Due, Plan};
+pub use prepare::Made;
+pub use program::Loaded;
+pub use stock::{StockError, Stocks};

@@ -1,0 +1,329 @@
+//! The server's process: runs one after another and generations beside them, until it is told to stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use ir::cost::setup_bytes;
+use ir::{Party, Program};
+use serde::Serialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use super::material::{AHEAD, Dealt, Delivery, Office};
+use super::online::{Threads, over, run, step};
+use super::plan::{Due, Plan};
+use super::prepare::keep;
+use super::stock::Stock;
+use super::stream::Outgoing;
+use super::{
+    Begin, Entropy, GO_ON, Loaded, Purpose, Record, RunError, Stocks, TAKEN, Watch, accept, chain, trace, write_json,
+};
+use crate::handshake::{self, Hello, Mismatch, Role, Session, greet, hex};
+use crate::keys::MasterKey;
+use crate::ledger::Ledger;
+use crate::net::frame::Kind;
+use crate::net::{Conn, Listener, Net, NetError};
+use crate::setup::layout;
+use crate::weights_file::{EntryWeights, WeightsFile};
+use kernels::prg::Seed;
+use machine::Machine;
+use machine::meter::Phases;
+use machine::profile::Totals;
+use protocols::cache::Openings;
+use protocols::linear::{WeightMask, mask_weight};
+use protocols::step::Step;
+use protocols::weights::ServerWeights;
+
+/// Connections at one time. Those beyond are turned away.
+const CONNECTIONS: usize = 64;
+
+/// What the server needs besides its sockets.
+pub struct Server {
+    /// The program.
+    pub loaded: Loaded,
+    /// Its weights.
+    pub weights: WeightsFile,
+    /// From which the weights' masks derive.
+    pub key: MasterKey,
+    /// Burnt sessions.
+    pub ledger: Ledger,
+    /// Where the dealer listens.
+    pub dealer: SocketAddr,
+    /// Where seeds and sessions come from.
+    pub entropy: Box<dyn Entropy>,
+    /// Generations at one time; more wait, and are refused when none ends within the timeout. Runs go one by one.
+    pub sessions: usize,
+    /// Where to write what the last run took.
+    pub report: Option<PathBuf>,
+}
+
+/// The server's report.
+#[derive(Serialize)]
+struct ServerReport {
+    preprocessing: &'static str,
+    program: String,
+    #[serde(flatten)]
+    totals: Totals,
+    session: Record,
+}
+
+struct Desk {
+    net: Net,
+    server: Server,
+    plan: Option<Plan>,
+    running: Semaphore,
+    generating: Semaphore,
+}
+
+/// Serves all clients that come, until told to stop.
+pub fn serve(net: &Net, listener: &Listener, server: Server) {
+    let plan = Plan::of(&server.loaded.module).ok();
+    let generating = Semaphore::new(server.sessions);
+    let desk = Desk { net: net.clone(), server, plan, running: Semaphore::new(1), generating };
+    accept::serve(listener, Role::Party(Party::Client).name(), CONNECTIONS, desk, Desk::attend);
+}
+
+impl Desk {
+    fn attend(&self, mut conn: Conn) {
+        let session = match self.server.entropy.session() {
+            Ok(session) => session,
+            Err(error) => return refuse(conn, &error),
+        };
+        match self.session(&mut conn, session) {
+            Ok(Served::Run(record)) => {
+                let seconds = record.phases.online_seconds;
+                tracing::info!(%session, online_seconds = seconds, "session served (trusted dealer)");
+                conn.close();
+                self.report(*record);
+            }
+            Ok(Served::Steps { steps }) => {
+                tracing::info!(%session, steps, "session served (trusted dealer)");
+                conn.close();
+            }
+            Err(error) => {
+                tracing::warn!(%session, "session failed: {}", chain(&error));
+                conn.fail(&error.for_peer());
+            }
+        }
+    }
+
+    /// A report that cannot be written ends no service.
+    fn report(&self, session: Record) {
+        let Some(path) = &self.server.report else { return };
+        let program = hex(&self.server.loaded.hash);
+        let totals = Totals::of([(&session.online, session.phases, session.setup_bytes)]);
+        let report = ServerReport { preprocessing: "trusted dealer", program, totals, session };
+        if let Err(error) = write_json(path, &report) {
+            tracing::warn!("report: {}", chain(&error));
+        }
+    }
+
+    fn session(&self, conn: &mut Conn, session: Session) -> Result<Served, RunError> {
+        let Server { loaded, weights, key, ledger, dealer, entropy, .. } = &self.server;
+        let (mut phases, mut watch) = (Phases::default(), Watch::start());
+        let ours = Hello { session, ..loaded.hello(Role::Party(Party::Server)) };
+        let theirs = greet(conn, &ours, &[Role::Party(Party::Client)])?;
+        let program = handshake::entry(&loaded.module, &theirs)?;
+        let (step, entries) = (loaded.first_step(program), &loaded.module.entries);
+        let begin = Begin::decode(&conn.receive_small(Kind::Begin, 1)?).ok_or_else(|| NetError::BadFrame {
+            peer: conn.peer(),
+            expected: "a begin with known choices".to_owned(),
+            got: "something else".to_owned(),
+        })?;
+        let plan = match begin.purpose {
+            Purpose::Run(_) => None,
+            Purpose::Generate | Purpose::Prepare => Some(self.generation(step.entry, &theirs.publics)?),
+        };
+        let most = |program: &Program| ir::cost::cost(program).client_sent_bytes;
+        conn.trust(match begin.purpose {
+            Purpose::Run(_) => most(program),
+            Purpose::Generate | Purpose::Prepare => entries.iter().map(most).max().unwrap_or(0),
+        });
+        phases.handshake_seconds = watch.lap();
+
+        let _permit = self.permit(conn, plan.is_some())?;
+        let mut stock = None;
+        if plan.is_some() {
+            if begin.purpose == Purpose::Generate && theirs.session != Session::default() {
+                stock = self.stocks().take(theirs.session)?;
+            }
+            conn.send_frame(Kind::Ready, 0, Bytes::copy_from_slice(&[if stock.is_some() { TAKEN } else { 0 }]))?;
+        }
+        let mask_seed = key.mask_seed(&loaded.hash);
+        let weights = weights.of(program);
+        if !begin.holds_setup {
+            for (number, piece) in layout(entries).into_iter().enumerate() {
+                let mut out = Outgoing::new(conn, Kind::Setup, number as u32, piece.bytes.len() as u64);
+                let integers = weights.integers(piece.weight);
+                let mask = WeightMask::new(&mask_seed, (piece.weight, piece.width));
+                let sent = mask_weight(mask, integers, &mut out);
+                out.finish(sent.is_ok())?;
+            }
+        }
+        phases.setup_seconds = watch.lap();
+
+        let (session, seed, stock) = match stock {
+            Some(Stock { seed, entries, material, .. }) => (theirs.session, seed, Some(Dealt { entries, material })),
+            None => (session, entropy.seed()?, None),
+        };
+        if begin.purpose != Purpose::Prepare {
+            ledger.burn(Party::Server, &session)?;
+        }
+        let bytes = ir::cost::cost(program).server_material_bytes;
+        let frames = match (begin.purpose, plan) {
+            (Purpose::Run(_), _) => AHEAD,
+            (_, Some((plan, _))) => plan.frames(&loaded.module, step.entry, Party::Server),
+            (_, None) => unreachable!("a generation has a plan"),
+        };
+        let office = Office {
+            net: self.net.clone(),
+            dealer: *dealer,
+            hello: Hello { entry: program.name.clone(), session, ..ours },
+            seeds: vec![seed.clone(), mask_seed.clone()],
+            frames,
+        };
+        let mut delivery = Delivery::begin(office, stock, conn)?;
+        phases.dealing_seconds = watch.lap();
+
+        let dealing = match (begin.purpose, plan) {
+            (Purpose::Run(dealing), _) => dealing,
+            (purpose, Some((plan, prompt))) => {
+                let steps = Steps { loaded, plan, prompt };
+                let done = match purpose {
+                    Purpose::Prepare => self.keep(conn, &mut delivery, steps, (session, &seed)),
+                    _ => generate(conn, &mut delivery, steps, &seed, &weights),
+                };
+                delivery.end(&done);
+                return Ok(Served::Steps { steps: done? });
+            }
+            (_, None) => unreachable!("a generation has a plan"),
+        };
+        delivery.ask(step.number, step.entry)?;
+        delivery.turn(step.number, step.entry, bytes, conn)?;
+        let machine = Machine::server(step, &seed, &theirs.publics, &weights)?;
+        let finished = run(conn, delivery, dealing, machine, Vec::new(), &mut watch, &mut phases)?;
+        conn.receive_small(Kind::Done, 0)?;
+        let setup_bytes = if begin.holds_setup { 0 } else { setup_bytes(entries) };
+        Ok(Served::Run(Box::new(Record::new(session, phases, setup_bytes, conn, finished.report))))
+    }
+
+    /// The plan of a generation that begins so, and the length of its prompt.
+    fn generation(&self, entry: u32, publics: &[u32]) -> Result<(&Plan, usize), RunError> {
+        let prompt =
+            self.plan.as_ref().and_then(|plan| Some((plan, plan.prompt(&self.server.loaded.module, entry, publics)?)));
+        let what = "a generation does not begin with this entry and these public numbers";
+        prompt.ok_or_else(|| Mismatch::Session { what }.into())
+    }
+
+    /// Keeps the material of steps as long as the client asks for them; gives their number.
+    fn keep(
+        &self,
+        conn: &mut Conn,
+        delivery: &mut Delivery,
+        Steps { plan, loaded, prompt }: Steps<'_>,
+        (session, seed): (Session, &Seed),
+    ) -> Result<u32, RunError> {
+        let first = plan.due(&loaded.module, prompt, 0).and_then(|due| plan.size(due.entry));
+        let size = first.expect("the session began with a prefill");
+        let stocks = self.stocks();
+        let mut making = stocks.make()?;
+        let mut number = 0;
+        while goes_on(conn)? {
+            let Some(entry) = plan.entry(size, number) else {
+                return Err(Mismatch::Session { what: "a step beyond the last slot was asked for" }.into());
+            };
+            keep(delivery, &mut making, (number, entry), plan.material_bytes(entry, Party::Server), conn)?;
+            number += 1;
+        }
+        // The client keeps its part when this one is safe, so that it never names a stock that was not made.
+        stocks.keep(making, session, seed)?;
+        conn.send_frame(Kind::Done, 0, Bytes::new())?;
+        Ok(number)
+    }
+
+    fn stocks(&self) -> Stocks {
+        Stocks::new(self.server.ledger.directory(), Party::Server, self.server.loaded.hash)
+    }
+
+    /// Waits for a place.
+    fn permit(&self, conn: &mut Conn, generation: bool) -> Result<SemaphorePermit<'_>, RunError> {
+        let limit = self.net.timeout();
+        let acquired = match generation {
+            false => Ok(conn.during(self.running.acquire())?),
+            true => conn.during(async { timeout(limit, self.generating.acquire()).await })?,
+        };
+        match acquired {
+            Ok(permit) => Ok(permit.expect("the semaphore is never closed")),
+            Err(_) => Err(RunError::Busy { sessions: self.server.sessions, seconds: limit.as_secs_f64() }),
+        }
+    }
+}
+
+/// What a session was.
+enum Served {
+    Run(Box<Record>),
+    Steps { steps: u32 },
+}
+
+/// The steps of a generation.
+#[derive(Clone, Copy)]
+struct Steps<'a> {
+    loaded: &'a Loaded,
+    plan: &'a Plan,
+    prompt: usize,
+}
+
+/// Runs steps as long as the client asks for them; gives their number.
+fn generate(
+    conn: &mut Conn,
+    delivery: &mut Delivery,
+    Steps { loaded, plan, prompt }: Steps<'_>,
+    seed: &Seed,
+    weights: &EntryWeights<'_>,
+) -> Result<u32, RunError> {
+    let (entries, threads) = (&loaded.module.entries, Threads::new()?);
+    let mut cache = Openings::default();
+    let mut due = plan.due(&loaded.module, prompt, 0);
+    for number in 0.. {
+        if number == 0
+            && let Some(first) = &due
+        {
+            delivery.ask(number, first.entry)?;
+        }
+        // Made while the client looks at the token before.
+        let ready = match &due {
+            Some(Due { entry, publics }) => {
+                let step = Step { entries, entry: *entry, number };
+                Some((*entry, Machine::server(step, seed, publics, weights)?))
+            }
+            None => None,
+        };
+        if !goes_on(conn)? {
+            return Ok(number);
+        }
+        let Some((entry, mut machine)) = ready else {
+            return Err(Mismatch::Session { what: "a step beyond the context was asked for" }.into());
+        };
+        delivery.turn(number, entry, plan.material_bytes(entry, Party::Server), conn)?;
+        // Dealt while this one runs.
+        let next = plan.due(&loaded.module, prompt, number + 1);
+        if let Some(next) = &next {
+            delivery.ask(number + 1, next.entry)?;
+        }
+        over(conn, |link| machine.prepare(link))?;
+        trace(number, &step(&threads, conn, delivery, machine, &mut cache, Vec::new())?.report);
+        due = next;
+    }
+    unreachable!("a context has an end")
+}
+
+/// Whether the client wants the step that is due. While it looks at what it has, it shows that it is alive.
+fn goes_on(conn: &mut Conn) -> Result<bool, NetError> {
+    Ok(conn.receive_small(Kind::Next, 1)?[..] == [GO_ON])
+}
+
+fn refuse(conn: Conn, error: &RunError) {
+    tracing::warn!("a client was turned away: {error}");
+    conn.fail(&error.for_peer());
+}

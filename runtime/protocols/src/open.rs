@@ -1,0 +1,116 @@
+//! `open`: both parties learn x + r, r uniform and fresh. Every read of the opening is local.
+//!
+//! Identity  o = x0 + r0 + x1 + r1 (+ 2^(n-2) with a claim) mod 2^n; see the head of [`super`].
+//! Shapes    Any; the opening has the shape of x.
+//! Dealt     r: nothing, r0 and r1 come from the parties' seeds. With readers that lift the opening by up to L bits: the
+//!           carry c of r0 + r1 past 2^n, then m = msb(r), L bits each, to P1.
+//! Online    One round: n bits per element each way. o is uniform, whatever x is.
+
+use super::{Dealing, Mask, Opening, Source, TASK, Use, Vector, gather, if_client, kind};
+use crate::material::MaterialError;
+use ir::{Party, Width};
+use kernels::ring::{self, Buffer, Tensor};
+use rayon::prelude::*;
+use std::io;
+
+/// A party's shares of carry and top bit of a mask; zero if no reader lifts.
+#[derive(Default)]
+pub struct Dealt {
+    pub(super) carry: Vector,
+    pub(super) top: Vector,
+}
+
+impl Dealt {
+    /// Takes a party's material for `elements` elements that are lifted by `lift_bits` at most.
+    pub fn take(source: &mut Source, elements: usize, lift_bits: Width) -> Result<Dealt, MaterialError> {
+        Ok(Dealt { carry: source.vector(0, 0..elements, lift_bits)?, top: source.vector(1, 0..elements, lift_bits)? })
+    }
+}
+
+/// A party's share of the mask, reduced mod 2^width.
+pub fn mask(own: Use, width: Width) -> Vector {
+    Vector::Seed { stream: Box::new(own.stream(kind::MASK)), first: 0, bits: width }
+}
+
+/// The dealer's side: the mask, from both parties' shares of it.
+pub fn deal(shape: &[usize], masks: [Vector; 2], width: Width, lift_bits: Width, to: &mut Dealing) -> io::Result<Mask> {
+    let full = ring::mask(width);
+    let [r0, r1] = masks.map(|mask| mask.all(shape.iter().product()));
+    to.correlation(0, 0..r0.len(), lift_bits, |i| u64::from(r0[i] > full - r1[i]))?;
+    let r = gather(r0.len(), |i| r0[i].wrapping_add(r1[i]) & full);
+    let mask = Mask { width, r: Tensor::new(shape.to_vec(), r) };
+    to.correlation(1, 0..r0.len(), lift_bits, |i| mask.top(i))?;
+    Ok(mask)
+}
+
+/// An opening whose other half has not arrived.
+pub struct Half(Opening);
+
+/// A party's side, first part: its half of the opening, which also fills `message`, packed.
+pub fn send(
+    party: Party,
+    x: &Tensor,
+    mask: Vector,
+    width: Width,
+    whole: bool,
+    dealt: Dealt,
+    message: &mut [u8],
+) -> Half {
+    let mut opened = Buffer::unset(x.len());
+    let opening = Opening { width, whole, opened: Tensor::zeros(&[0]), mask, dealt };
+    let (offset, full) = (if_client(party, opening.offset()), ring::mask(width));
+    assert_eq!(message.len(), ring::packed_len(x.len(), width), "length of a message");
+    let bytes = TASK / 8 * usize::from(width);
+    let chunk = |share: &mut Vec<u64>, (number, (half, packed)): (usize, (&mut [u64], &mut [u8]))| {
+        share.resize(half.len(), 0);
+        opening.mask.fill(number * TASK, share);
+        half.copy_from_slice(&x.data[number * TASK..][..half.len()]);
+        ring::zip_assign(half, share, move |x, r| x.wrapping_add(r).wrapping_add(offset) & full);
+        ring::pack_into(half, width, packed);
+    };
+    if x.len() <= TASK {
+        chunk(&mut Vec::new(), (0, (&mut opened, message)));
+    } else {
+        let chunks = opened.par_chunks_mut(TASK).zip(message.par_chunks_mut(bytes));
+        chunks.enumerate().for_each_init(Vec::new, chunk);
+    }
+    Half(Opening { opened: Tensor::new(x.shape.clone(), opened), ..opening })
+}
+
+/// The half that [`send`] gave when it went ahead: `sent` is the message then. The client's, whose share of what is dealt
+/// comes from its seed.
+pub fn resume(shape: Vec<usize>, sent: &[u8], mask: Vector, width: Width, whole: bool, dealt: Dealt) -> Half {
+    let opened = ring::unpack(sent, width, shape.iter().product());
+    Half(Opening { width, whole, opened: Tensor::new(shape, opened), mask, dealt })
+}
+
+impl Half {
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Width n in bits of what the party sends.
+    pub fn width(&self) -> Width {
+        self.0.width
+    }
+
+    /// A party's side, second part: the peer's half, as it packed it, completes the opening.
+    pub fn complete(mut self, message: &[u8]) -> Opening {
+        let (width, full) = (self.0.width, ring::mask(self.0.width));
+        assert_eq!(message.len(), ring::packed_len(self.0.len(), width), "length of a message");
+        let chunk = |peer: &mut Vec<u64>, (own, packed): (&mut [u64], &[u8])| {
+            peer.resize(own.len(), 0);
+            ring::unpack_range(packed, width, 0, peer);
+            ring::zip_assign(own, peer, move |own, peer| own.wrapping_add(peer) & full);
+        };
+        let opened = &mut self.0.opened.data;
+        if opened.len() <= TASK {
+            chunk(&mut Vec::new(), (opened, message));
+        } else {
+            let packed = message.par_chunks(TASK / 8 * usize::from(width));
+            opened.par_chunks_mut(TASK).zip(packed).for_each_init(Vec::new, chunk);
+        }
+        self.0
+    }
+}

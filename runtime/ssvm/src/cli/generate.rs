@@ -1,0 +1,177 @@
+//! The client's commands for text: `ssvm generate`, `ssvm serve` and `ssvm prepare`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Args;
+use indicatif::DecimalBytes;
+use serde::Serialize;
+
+use super::{CliError, NetOptions, cache_directory, resolve, run_error, say, state_directory, with_net, write_report};
+use processes::client::Client;
+use processes::ledger::Ledger;
+use processes::net::{self, Net, Shape, addr};
+use processes::setup::Cache;
+use processes::{Dealing, Loaded, Os, Plan, RunError};
+use text::PrivateModel;
+use text::command::GenerateOptions;
+use text::serve::{ServeOptions, TokenSource, bind};
+use text::{Cancel, Model, Totals};
+
+/// Options of `ssvm generate`.
+#[derive(Args)]
+pub(super) struct Options {
+    /// The program.
+    program: PathBuf,
+    #[command(flatten)]
+    generate: GenerateOptions,
+    /// Where to write figures of the generation; no text is among them.
+    #[arg(long, value_name = "FILE.json")]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    client: ClientOptions,
+}
+
+/// Options of `ssvm serve`.
+#[derive(Args)]
+pub(super) struct ServerOptions {
+    /// The program.
+    program: PathBuf,
+    /// The endpoint is always the client's, 0: it sees prompts and answers.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=0))]
+    party: u8,
+    #[command(flatten)]
+    serve: ServeOptions,
+    #[command(flatten)]
+    client: ClientOptions,
+}
+
+/// Options of `ssvm prepare`.
+#[derive(Args)]
+pub(super) struct PrepareOptions {
+    /// The program.
+    program: PathBuf,
+    /// Tokens that each stock lasts for.
+    #[arg(long, value_name = "N")]
+    tokens: NonZeroUsize,
+    /// Size of prompts, one of the program's [default: the least].
+    #[arg(long, value_name = "P")]
+    prefill: Option<usize>,
+    /// Stocks to make; a generation takes one.
+    #[arg(long, value_name = "K", default_value = "1")]
+    sessions: NonZeroUsize,
+    #[command(flatten)]
+    client: ClientOptions,
+}
+
+/// Where the other processes are, and what is kept here.
+#[derive(Args)]
+struct ClientOptions {
+    /// Where the server listens.
+    #[arg(long, value_name = "ADDR", default_value = addr::SERVER)]
+    connect: String,
+    /// Where the dealer listens.
+    #[arg(long, value_name = "ADDR", default_value = addr::DEALER)]
+    dealer: String,
+    /// Where to keep masked weights [default: `ssvm` in the user's cache directory].
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Where to keep the ledger of burnt sessions [default: `ssvm` in the user's state directory].
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Slow down what goes to the server, to measure: `lan`, `wan`, or round trip and rate as in `40ms,100mbit`. To be given
+    /// to the server, too.
+    #[arg(long, value_name = "RTT,RATE")]
+    shape: Option<Shape>,
+    #[command(flatten)]
+    net: NetOptions,
+}
+
+impl ClientOptions {
+    /// A model that asks these processes.
+    fn model(&self, loaded: Loaded, net: &Net) -> Result<PrivateModel, CliError> {
+        Ok(PrivateModel::new(self.client(loaded)?, net.handle().clone(), net.timeout())?)
+    }
+
+    /// A client of these processes.
+    fn client(&self, loaded: Loaded) -> Result<Client, CliError> {
+        Ok(Client {
+            cache: Cache::open(&cache_directory(self.cache.as_deref())?).map_err(run_error)?,
+            ledger: Ledger::open(&state_directory(self.state.as_deref())?).map_err(run_error)?,
+            server: resolve(&self.connect, &self.net)?,
+            dealer: resolve(&self.dealer, &self.net)?,
+            dealing: Dealing::Overlapped,
+            options: net::Options { shape: self.shape, ..net::Options::default() },
+            entropy: Box::new(Os),
+            loaded,
+        })
+    }
+}
+
+/// The report of a generation.
+#[derive(Serialize)]
+struct Report {
+    preprocessing: &'static str,
+    #[serde(flatten)]
+    totals: Totals,
+}
+
+/// Continues a text.
+pub(super) fn generate(options: &Options) -> Result<(), CliError> {
+    let loaded = Loaded::open(&options.program)?;
+    with_net(&options.client.net, |net| {
+        let model = options.client.model(loaded, net)?;
+        let prepared = options.generate.prepare(&options.program, model.limits())?;
+        let (cancel, stopped) = (Cancel::default(), net.clone());
+        let cancelled = cancel.clone();
+        net.handle().spawn(async move {
+            stopped.until_stopped().await;
+            cancelled.cancel();
+        });
+        let totals = prepared.run(&model, &cancel)?;
+        write_report(options.report.as_deref(), &Report { preprocessing: "trusted dealer", totals })
+    })
+}
+
+/// Makes stocks.
+pub(super) fn prepare(options: &PrepareOptions) -> Result<(), CliError> {
+    let client = options.client.client(Loaded::open(&options.program)?)?;
+    let plan = Plan::of(&client.loaded.module)
+        .map_err(|what| RunError::NotForGeneration { path: options.program.clone(), what })?;
+    with_net(&options.client.net, |net| {
+        for number in 1..=options.sessions.get() {
+            let start = Instant::now();
+            let made = client.prepare(net, &plan, options.prefill, options.tokens.get())?;
+            let (material, products) = (DecimalBytes(made.material_bytes), DecimalBytes(made.products_bytes));
+            let (seconds, left) = (start.elapsed().as_secs_f64(), client.stocks().tokens());
+            say(&format!(
+                "stock {number} of {}: {material} of material and {products} of products here, made in {seconds:.1} s; \
+                 material for {left} tokens\n",
+                options.sessions
+            ));
+        }
+        Ok(())
+    })
+}
+
+/// Serves the endpoint.
+pub(super) fn serve(options: &ServerOptions) -> Result<(), CliError> {
+    let address = options.serve.address()?;
+    let loaded = Loaded::open(&options.program)?;
+    let state = state_directory(options.client.state.as_deref())?;
+    with_net(&options.client.net, |net| {
+        let model = Arc::new(options.client.model(loaded, net)?);
+        let (endpoint, token) = options.serve.endpoint(&options.program, &state, model, net.stop())?;
+        let listener = net.handle().block_on(bind(address))?;
+        let address = listener.local_addr().unwrap_or(address);
+        let token = match token {
+            TokenSource::File(path) => format!("bearer token in {}", path.display()),
+            TokenSource::Environment => "bearer token from the variable SSVM_TOKEN".to_owned(),
+        };
+        say(&format!("listening on {address}\nserving http://{address}/v1 with a trusted dealer; {token}\n"));
+        net.handle().block_on(text::serve::serve(listener, endpoint));
+        Ok(())
+    })
+}

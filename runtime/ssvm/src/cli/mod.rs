@@ -1,0 +1,579 @@
+//! The command line: options, files, signals and messages around [`processes`].
+
+mod generate;
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use ir::bytecode::Module;
+use ndarray::{ArrayD, ArrayViewD};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+use machine::meter::{Phases, Report};
+use machine::profile::Totals;
+use machine::simulate::Session;
+use processes::client::Client;
+use processes::inputs::{self, decode, stack, warning};
+use processes::keys::MasterKey;
+use processes::ledger::Ledger;
+use processes::net::{Net, Options, Shape, addr};
+use processes::npz;
+use processes::server::Server;
+use processes::setup::Cache;
+use processes::weights_file::WeightsFile;
+use processes::{self, Dealing, Entropy, Loaded, Os, Record, RunError, chain};
+use protocols::dealer::Seeds;
+use text::command::CommandError;
+use text::serve::ServeError;
+
+/// Generations at one time, unless told otherwise.
+const SESSIONS: NonZeroUsize = NonZeroUsize::new(2).expect("two");
+
+/// Two-party inference on secret-shared values, with a trusted dealer.
+#[derive(Parser)]
+#[command(name = "ssvm", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// What to log to stderr, for example `info` or `processes=debug`.
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Deals correlated randomness to both parties of every session; must collude with neither.
+    Dealer(DealerOptions),
+    /// Runs one party: 0 is the client, who asks; 1 is the server, who serves until stopped.
+    Run(RunOptions),
+    /// Continues a text privately, token by token.
+    Generate(Box<generate::Options>),
+    /// Answers requests for private text over HTTP, in the shape of OpenAI's API.
+    Serve(Box<generate::ServerOptions>),
+    /// Has material dealt and kept on both sides, for generations to come.
+    Prepare(generate::PrepareOptions),
+    /// Runs both parties and the dealer in one process, bit for bit as over sockets.
+    Simulate(SimulateOptions),
+}
+
+#[derive(Args)]
+struct NetOptions {
+    /// Longest silence of another process, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    timeout: Duration,
+    /// Admit addresses other than loopback. Links are not encrypted yet: use it on a network that you trust.
+    #[arg(long)]
+    insecure: bool,
+}
+
+#[derive(Args)]
+struct DealerOptions {
+    /// The program.
+    program: PathBuf,
+    /// Where to listen; port 0 picks a free port.
+    #[arg(long, value_name = "ADDR", default_value = addr::DEALER)]
+    listen: String,
+    #[command(flatten)]
+    net: NetOptions,
+}
+
+#[derive(Args)]
+struct RunOptions {
+    /// The program.
+    program: PathBuf,
+    /// 0: client, 1: server.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=1))]
+    party: u8,
+    /// Where the dealer listens.
+    #[arg(long, value_name = "ADDR", default_value = addr::DEALER)]
+    dealer: String,
+    /// Server: where to listen; port 0 picks a free port [default: 127.0.0.1:7701].
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Server: the weights [default: the program's name with `.ssw`].
+    #[arg(long, value_name = "FILE.ssw")]
+    weights: Option<PathBuf>,
+    /// Server: generations at one time; more wait [default: 2].
+    #[arg(long, value_name = "N")]
+    sessions: Option<NonZeroUsize>,
+    /// Client: where the server listens [default: 127.0.0.1:7701].
+    #[arg(long, value_name = "ADDR")]
+    connect: Option<String>,
+    /// Client: the ONNX graph's inputs by name.
+    #[arg(long, value_name = "FILE.npz")]
+    input: Option<PathBuf>,
+    /// Client: where to write the outputs, as arrays, or as lists in a file whose name ends in `.json`.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Client: where to keep masked weights [default: `ssvm` in the user's cache directory].
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Where to keep the ledger of burnt sessions [default: `ssvm` in the user's state directory].
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Client: begin at once and take material during the run, instead of all before it. The server goes along.
+    #[arg(long)]
+    overlap: bool,
+    /// Client: print where the time of the online phase went, by layer and by kind of instruction.
+    #[arg(long)]
+    profile: bool,
+    /// Slow down what goes to the other party, to measure: `lan`, `wan`, or round trip and rate as in `40ms,100mbit`. To be
+    /// given to both parties.
+    #[arg(long, value_name = "RTT,RATE")]
+    shape: Option<Shape>,
+    /// Where to write what the run took; the server's holds its last session.
+    #[arg(long, value_name = "FILE.json")]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    net: NetOptions,
+}
+
+#[derive(Args)]
+struct SimulateOptions {
+    /// The program.
+    program: PathBuf,
+    /// The weights [default: the program's name with `.ssw`].
+    #[arg(long, value_name = "FILE.ssw")]
+    weights: Option<PathBuf>,
+    /// The ONNX graph's inputs by name.
+    #[arg(long, value_name = "FILE.npz")]
+    input: PathBuf,
+    /// Where to write the outputs, as arrays, or as lists in a file whose name ends in `.json`.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Where to write what the run took.
+    #[arg(long, value_name = "FILE.json")]
+    report: Option<PathBuf>,
+}
+
+/// A positive number of seconds, at most a day.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds is needed".to_owned())?;
+    match seconds {
+        s if (0.01..=86_400.0).contains(&s) => Ok(Duration::from_secs_f64(s)),
+        _ => Err("between 0.01 and 86400 seconds".to_owned()),
+    }
+}
+
+/// A command that did not succeed.
+#[derive(thiserror::Error, Debug)]
+enum CliError {
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error(transparent)]
+    Generate(#[from] CommandError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error("{what}")]
+    Usage { what: String, hint: &'static str },
+}
+
+impl CliError {
+    fn hint(&self) -> String {
+        match self {
+            CliError::Run(error) => error.hint(),
+            CliError::Generate(error) => error.hint(),
+            CliError::Serve(error) => error.hint(),
+            CliError::Usage { hint, .. } => (*hint).to_owned(),
+        }
+    }
+}
+
+/// For errors that a [`RunError`] covers.
+fn run_error(error: impl Into<RunError>) -> CliError {
+    CliError::Run(error.into())
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = log(cli.log.as_deref()).and_then(|()| match cli.command {
+        Command::Dealer(options) => dealer(&options),
+        Command::Run(options) => run(&options),
+        Command::Generate(options) => generate::generate(&options),
+        Command::Serve(options) => generate::serve(&options),
+        Command::Prepare(options) => generate::prepare(&options),
+        Command::Simulate(options) => simulated(&options),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}\ntry: {}", chain(&error), error.hint());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log(filter: Option<&str>) -> Result<(), CliError> {
+    let wanted = filter.map(str::to_owned).or_else(|| std::env::var("RUST_LOG").ok());
+    let wanted = wanted.unwrap_or_else(|| "warn".to_owned());
+    let filter = EnvFilter::try_new(&wanted)
+        .map_err(|e| CliError::Usage { what: format!("log filter `{wanted}`: {e}"), hint: "`--log info`" })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    Ok(())
+}
+
+fn dealer(options: &DealerOptions) -> Result<(), CliError> {
+    let address = resolve(&options.listen, &options.net)?;
+    let loaded = Loaded::open(&options.program)?;
+    with_net(&options.net, |net| {
+        let listener = net.listen(address).map_err(run_error)?;
+        say(&format!("listening on {}\ntrusted dealer: must collude with neither party\n", listener.address()));
+        processes::dealer::serve(net, &listener, loaded);
+        Ok(())
+    })
+}
+
+fn run(options: &RunOptions) -> Result<(), CliError> {
+    let misplaced: &[(&str, bool)] = match options.party {
+        0 => &[
+            ("--listen", options.listen.is_some()),
+            ("--weights", options.weights.is_some()),
+            ("--sessions", options.sessions.is_some()),
+        ],
+        _ => &[
+            ("--connect", options.connect.is_some()),
+            ("--input", options.input.is_some()),
+            ("--output", options.output.is_some()),
+            ("--cache", options.cache.is_some()),
+            ("--overlap", options.overlap),
+            ("--profile", options.profile),
+        ],
+    };
+    if let Some((name, _)) = misplaced.iter().find(|(_, given)| *given) {
+        let what = format!("`{name}` makes no sense with `--party {}`", options.party);
+        return Err(CliError::Usage { what, hint: "`ssvm run --help` says which option belongs to which party" });
+    }
+    match options.party {
+        0 => client(options),
+        _ => server(options),
+    }
+}
+
+fn server(options: &RunOptions) -> Result<(), CliError> {
+    let address = resolve(options.listen.as_deref().unwrap_or(addr::SERVER), &options.net)?;
+    let dealer = resolve(&options.dealer, &options.net)?;
+    let loaded = Loaded::open(&options.program)?;
+    let path = weights_path(&options.program, options.weights.as_deref());
+    let weights = WeightsFile::open(&path, &loaded.module, loaded.hash).map_err(run_error)?;
+    let server = Server {
+        weights,
+        key: MasterKey::beside(&path).map_err(run_error)?,
+        ledger: Ledger::open(&state_directory(options.state.as_deref())?).map_err(run_error)?,
+        dealer,
+        entropy: Box::new(Os),
+        sessions: options.sessions.unwrap_or(SESSIONS).get(),
+        report: options.report.clone(),
+        loaded,
+    };
+    with_net(&options.net, |net| {
+        let shaped = Options { shape: options.shape, ..Options::default() };
+        let listener = net.listen(address).map_err(run_error)?.with(shaped);
+        say(&format!("listening on {}\nserving, with a trusted dealer at {dealer}\n", listener.address()));
+        processes::server::serve(net, &listener, server);
+        Ok(())
+    })
+}
+
+/// The report of a client: all its runs.
+#[derive(Serialize)]
+struct ClientReport {
+    preprocessing: &'static str,
+    program: String,
+    /// Elements that left their tables, over all runs, if the program counts them.
+    outside: Option<u64>,
+    #[serde(flatten)]
+    totals: Totals,
+    runs: Vec<Record>,
+}
+
+fn client(options: &RunOptions) -> Result<(), CliError> {
+    let server = resolve(options.connect.as_deref().unwrap_or(addr::SERVER), &options.net)?;
+    let dealer = resolve(&options.dealer, &options.net)?;
+    let input = options.input.as_deref().ok_or_else(|| CliError::Usage {
+        what: "the client has nothing to ask".to_owned(),
+        hint: "`--input FILE.npz`",
+    })?;
+    let loaded = Loaded::open(&options.program)?;
+    let arrays = npz::read(input).map_err(run_error)?;
+    let client = Client {
+        cache: Cache::open(&cache_directory(options.cache.as_deref())?).map_err(run_error)?,
+        ledger: Ledger::open(&state_directory(options.state.as_deref())?).map_err(run_error)?,
+        server,
+        dealer,
+        dealing: if options.overlap { Dealing::Overlapped } else { Dealing::First },
+        options: Options { shape: options.shape, ..Options::default() },
+        entropy: Box::new(Os),
+        loaded,
+    };
+    let (program, runs) = inputs::plan(&client.loaded.module, &arrays).map_err(run_error)?;
+    let (mut outputs, mut records, mut outside) = (Vec::new(), Vec::new(), None);
+    with_net(&options.net, |net| {
+        for run in &runs {
+            let outcome = client.run(net, program, run)?;
+            outputs.push(outcome.outputs);
+            outside = sum(outside, outcome.outside);
+            records.push(outcome.record);
+        }
+        Ok(())
+    })?;
+    finish(&client.loaded.module, stack(outputs), options.output.as_deref())?;
+    warn(outside);
+    let reports: Vec<&Report> = records.iter().map(|r| &r.online).collect();
+    say(&summary(&reports, records.iter().map(|r| r.phases.online_seconds).sum()));
+    let hash = processes::handshake::hex(&client.loaded.hash);
+    let totals = Totals::of(records.iter().map(|r| (&r.online, r.phases, r.setup_bytes)));
+    if options.profile {
+        say(&totals.profile());
+    }
+    let report = ClientReport { preprocessing: "trusted dealer", program: hash, outside, totals, runs: records };
+    write_report(options.report.as_deref(), &report)
+}
+
+/// The report of a simulation: the client's totals, and both parties of every run.
+#[derive(Serialize)]
+struct SimulationReport {
+    preprocessing: &'static str,
+    program: String,
+    /// Elements that left their tables, over all runs, if the program counts them.
+    outside: Option<u64>,
+    #[serde(flatten)]
+    totals: Totals,
+    runs: Vec<SimulatedRun>,
+}
+
+#[derive(Serialize)]
+struct SimulatedRun {
+    client: Report,
+    server: Report,
+}
+
+fn simulated(options: &SimulateOptions) -> Result<(), CliError> {
+    let loaded = Loaded::open(&options.program)?;
+    let arrays = npz::read(&options.input).map_err(run_error)?;
+    let path = weights_path(&options.program, options.weights.as_deref());
+    let file = WeightsFile::open(&path, &loaded.module, loaded.hash).map_err(run_error)?;
+    let (program, planned) = inputs::plan(&loaded.module, &arrays).map_err(run_error)?;
+    let weights = file.of(program);
+    let (mut outputs, mut runs, mut outside) = (Vec::new(), Vec::new(), None);
+    for run in &planned {
+        let [client, server, masks] = [Os.seed()?, Os.seed()?, Os.seed()?];
+        let seeds = Seeds { client: &client, server: &server, weights: &masks };
+        let inputs = run.encode(program).map_err(run_error)?;
+        let mut session = Session::new(&loaded.module.entries, &weights, seeds);
+        let entry = loaded.first_step(program).entry;
+        let [client, server] = session.step(entry, inputs, &run.publics).map_err(run_error)?;
+        outside = sum(outside, inputs::outside(program, &client.outputs));
+        outputs.push(decode(program, client.outputs));
+        runs.push(SimulatedRun { client: client.report, server: server.report });
+    }
+    finish(&loaded.module, stack(outputs), options.output.as_deref())?;
+    warn(outside);
+    let reports: Vec<&Report> = runs.iter().map(|r| &r.client).collect();
+    say(&summary(&reports, reports.iter().map(|r| r.online_seconds).sum()));
+    let hash = processes::handshake::hex(&loaded.hash);
+    let phases =
+        |r: &Report| Phases { prepare_seconds: r.setup_seconds, online_seconds: r.online_seconds, ..Phases::default() };
+    let totals = Totals::of(runs.iter().map(|r| (&r.client, phases(&r.client), 0)));
+    let report = SimulationReport { preprocessing: "trusted dealer", program: hash, outside, totals, runs };
+    write_report(options.report.as_deref(), &report)
+}
+
+fn resolve(address: &str, options: &NetOptions) -> Result<SocketAddr, CliError> {
+    addr::resolve(address, options.insecure).map_err(run_error)
+}
+
+fn weights_path(program: &Path, given: Option<&Path>) -> PathBuf {
+    given.map_or_else(|| program.with_extension("ssw"), Path::to_owned)
+}
+
+fn state_directory(given: Option<&Path>) -> Result<PathBuf, CliError> {
+    directory(given, "--state", "XDG_STATE_HOME", ".local/state")
+}
+
+fn cache_directory(given: Option<&Path>) -> Result<PathBuf, CliError> {
+    directory(given, "--cache", "XDG_CACHE_HOME", ".cache")
+}
+
+/// The directory that was given, or the user's own by the XDG base directory rules.
+fn directory(given: Option<&Path>, option: &str, variable: &str, below_home: &str) -> Result<PathBuf, CliError> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    given
+        .map(Path::to_owned)
+        .or_else(|| absolute(variable).map(|base| base.join("ssvm")))
+        .or_else(|| absolute("HOME").map(|home| home.join(below_home).join("ssvm")))
+        .ok_or_else(|| CliError::Usage {
+            what: format!("neither {variable} nor HOME is set"),
+            hint: if option == "--cache" { "`--cache DIR`" } else { "`--state DIR`" },
+        })
+}
+
+/// Runs `body` with socket tasks beside it, until it ends or a signal stops it. A second signal ends the process at once.
+fn with_net(options: &NetOptions, body: impl FnOnce(&Net) -> Result<(), CliError>) -> Result<(), CliError> {
+    let failed =
+        |e: std::io::Error| CliError::Usage { what: format!("no threads: {e}"), hint: "a larger process limit" };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(failed)?;
+    let (stop, stopped) = watch::channel(false);
+    runtime.spawn(async move {
+        loop {
+            signal().await;
+            if stop.send_replace(true) {
+                std::process::exit(130);
+            }
+        }
+    });
+    let net = Net::new(runtime.handle().clone(), options.timeout, stopped);
+    let done = body(&net);
+    // Connections that still close have had their time.
+    runtime.shutdown_background();
+    done
+}
+
+#[cfg(unix)]
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(mut interrupt), Ok(mut terminate)) => tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        },
+        _ => std::future::pending().await,
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Writes to stdout, whose reader may be gone.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Writes the outputs to a file, if wanted, and says what they are.
+fn finish(module: &Module, outputs: Vec<(String, ArrayD<f32>)>, path: Option<&Path>) -> Result<(), CliError> {
+    match path {
+        Some(path) if path.extension().is_some_and(|e| e == "json") => {
+            let lists = outputs.iter().map(|(name, array)| (name.clone(), nested(array.view())));
+            processes::write_json(path, &Value::Object(lists.collect())).map_err(CliError::Run)?;
+        }
+        Some(path) => npz::write(path, outputs.iter().map(|(name, array)| (name, array))).map_err(run_error)?,
+        None => {}
+    }
+    let labels: Option<Vec<String>> = module.metadata.get("labels").and_then(|text| serde_json::from_str(text).ok());
+    outputs.iter().for_each(|(name, array)| say(&describe(name, array, labels.as_deref().unwrap_or_default())));
+    Ok(())
+}
+
+/// An array as lists in lists; what is no number is null.
+fn nested(array: ArrayViewD<f32>) -> Value {
+    match array.ndim() {
+        0 => array.first().map_or(Value::Null, |&v| Value::from(v)),
+        _ => Value::Array(array.outer_iter().map(nested).collect()),
+    }
+}
+
+/// The count of several runs of a program.
+fn sum(so_far: Option<u64>, run: Option<u64>) -> Option<u64> {
+    run.map(|run| so_far.unwrap_or(0).saturating_add(run))
+}
+
+/// Says so if elements left their tables.
+fn warn(outside: Option<u64>) {
+    outside.and_then(warning).into_iter().for_each(|warning| eprintln!("{warning}"));
+}
+
+/// Rows that a summary shows at most.
+const ROWS: usize = 16;
+
+/// Elements of a row that a summary shows.
+const TOP: usize = 5;
+
+/// Name, shape and, for each row of the last axis, the indices of its greatest elements; with their labels, where a row has
+/// as many elements as there are.
+fn describe(name: &str, array: &ArrayD<f32>, labels: &[String]) -> String {
+    let mut text = format!("{name} {:?}\n", array.shape());
+    let rows: Vec<_> = array.rows().into_iter().collect();
+    for (i, row) in rows.iter().take(ROWS).enumerate() {
+        let mut order: Vec<usize> = (0..row.len()).collect();
+        order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
+        let top: Vec<String> = order
+            .iter()
+            .take(TOP)
+            .map(|j| match labels.get(*j) {
+                Some(label) if labels.len() == row.len() => format!("{j} \"{label}\" ({:.3})", row[*j]),
+                _ => format!("{j} ({:.3})", row[*j]),
+            })
+            .collect();
+        text += &format!("  row {i}: argmax {}\n", top.join(", then "));
+    }
+    if rows.len() > ROWS {
+        text += &format!("  and {} rows more\n", rows.len() - ROWS);
+    }
+    text
+}
+
+fn summary(reports: &[&Report], online_seconds: f64) -> String {
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(|r| of(r)).sum::<u64>();
+    format!(
+        "trusted dealer; {} run(s), online {online_seconds:.3} s, {} rounds, sent {}, received {}, material {}\n",
+        reports.len(),
+        sum(|r| r.rounds),
+        indicatif::DecimalBytes(sum(|r| r.sent_bytes)),
+        indicatif::DecimalBytes(sum(|r| r.received_bytes)),
+        indicatif::DecimalBytes(sum(|r| r.material_bytes)),
+    )
+}
+
+fn write_report(path: Option<&Path>, report: &impl Serialize) -> Result<(), CliError> {
+    let Some(path) = path else { return Ok(()) };
+    processes::write_json(path, report).map_err(CliError::Run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn options_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_summary_names_the_greatest() {
+        let array = ndarray::array![[[0.5f32, 2.0, -1.0]]].into_dyn();
+        assert_eq!(
+            describe("logits", &array, &[]),
+            "logits [1, 1, 3]\n  row 0: argmax 1 (2.000), then 0 (0.500), then 2 (-1.000)\n"
+        );
+        let labels = ["a", "b", "c"].map(str::to_owned);
+        assert!(describe("logits", &array, &labels).contains("argmax 1 \"b\" (2.000), then 0 \"a\" (0.500)"));
+        assert!(!describe("logits", &array, &labels[..2]).contains('"'));
+        assert_eq!(nested(array.view()).to_string(), "[[[0.5,2.0,-1.0]]]");
+    }
+
+    #[test]
+    fn timeouts_are_positive() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for bad in ["0", "-1", "nan", "inf", "1e9", "x"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

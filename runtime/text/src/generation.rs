@@ -1,0 +1,171 @@
+//! A text that grows: prompt, session, detokenizer and stop strings as one loop.
+
+use std::num::NonZeroUsize;
+
+use serde::Serialize;
+
+use super::{Cancel, Detokenizer, GenerateError, Language, Limits, Model, Noise, Session, StopFinder};
+use processes::RunError;
+
+/// What a person chooses.
+#[derive(Clone, Default)]
+pub struct Settings {
+    /// Most tokens to generate; less if the context has no room for them.
+    pub max_tokens: Option<NonZeroUsize>,
+    /// Strings that end the text and are no part of it.
+    pub stop: Vec<String>,
+    /// 0: the likeliest token each time. Else samples of softmax(logits / temperature).
+    pub temperature: f64,
+    /// Repeats the noise of an earlier request; else it is fresh.
+    pub seed: Option<u64>,
+}
+
+/// Why a text ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Finish {
+    /// The model ended it, or a stop string did.
+    Stop,
+    /// As many tokens as were asked for, or as the context holds.
+    Length,
+}
+
+impl Finish {
+    /// Its name in OpenAI's interface.
+    pub fn name(self) -> &'static str {
+        match self {
+            Finish::Stop => "stop",
+            Finish::Length => "length",
+        }
+    }
+}
+
+/// What a generation has taken so far.
+#[derive(Clone, Default, Debug, Serialize)]
+pub struct Totals {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Tokens that were generated, one that ended the text included.
+    pub tokens: usize,
+    /// Bytes that the client sent.
+    pub sent_bytes: u64,
+    /// Bytes that the client received.
+    pub received_bytes: u64,
+    /// Wall time of the steps.
+    pub seconds: f64,
+    /// Of each; the first reads the prompt.
+    pub token_seconds: Vec<f64>,
+    /// For how many tokens there is material left, if that is known.
+    pub material_tokens: Option<u64>,
+    /// How many elements left their tables: above zero, the text may be wrong.
+    pub outside: u64,
+}
+
+/// What a step brought.
+pub struct Advance {
+    /// Text that has become certain; may be empty.
+    pub text: String,
+    /// Set when the text has ended.
+    pub finish: Option<Finish>,
+    /// Wall time of the step.
+    pub seconds: f64,
+}
+
+/// A prompt that is being continued.
+pub struct Generation<'a> {
+    language: &'a Language,
+    limits: &'a Limits,
+    session: Box<dyn Session>,
+    most: usize,
+    cancel: Cancel,
+    /// Taken at the end, for what they hold back.
+    ends: Option<(Detokenizer, StopFinder)>,
+    totals: Totals,
+}
+
+impl<'a> Generation<'a> {
+    /// Checks the prompt and settings against the model's limits, then starts a session.
+    pub fn begin(
+        model: &'a dyn Model,
+        language: &'a Language,
+        prompt: &[u32],
+        settings: &Settings,
+        cancel: &Cancel,
+    ) -> Result<Generation<'a>, GenerateError> {
+        let limits = model.limits();
+        check(limits, prompt, settings)?;
+        let stops = StopFinder::new(settings.stop.clone())?;
+        let detokenizer = Detokenizer::after(&language.text, prompt)?;
+        let noise = match settings.temperature {
+            0.0 => Noise::greedy(),
+            t => Noise::new(t, settings.seed).map_err(RunError::Random)?,
+        };
+        let room = limits.room(prompt.len());
+        Ok(Generation {
+            language,
+            limits,
+            session: model.begin(prompt, noise, cancel)?,
+            most: settings.max_tokens.map_or(room, |asked| asked.get().min(room)),
+            cancel: cancel.clone(),
+            ends: Some((detokenizer, stops)),
+            totals: Totals { prompt_tokens: prompt.len(), ..Totals::default() },
+        })
+    }
+
+    /// Generates a token. Not to be called after the text has ended or after an error.
+    pub fn advance(&mut self) -> Result<Advance, GenerateError> {
+        let (mut detokenizer, mut stops) = self.ends.take().expect("the text has not ended");
+        if self.cancel.is_cancelled() {
+            return Err(GenerateError::Cancelled);
+        }
+        let step = self.session.next()?;
+        self.totals.tokens += 1;
+        self.totals.sent_bytes += step.sent_bytes;
+        self.totals.received_bytes += step.received_bytes;
+        self.totals.seconds += step.seconds;
+        self.totals.token_seconds.push(step.seconds);
+        self.totals.material_tokens = step.material_tokens;
+        self.totals.outside = self.totals.outside.saturating_add(step.outside);
+        let text = &self.language.text;
+        let ended = self.language.ends.contains(&step.token) || self.limits.ends.contains(&step.token);
+        let full = self.totals.tokens == self.most;
+        let mut piece = if ended { String::new() } else { detokenizer.push(text, step.token)? };
+        let last = if ended || full {
+            piece += &detokenizer.finish(text)?;
+            None
+        } else {
+            Some(detokenizer)
+        };
+        let found = stops.push(&piece);
+        let (text, finish) = match last {
+            _ if found.stopped => (found.text, Some(Finish::Stop)),
+            Some(detokenizer) => {
+                self.ends = Some((detokenizer, stops));
+                (found.text, None)
+            }
+            None => (found.text + &stops.finish(), Some(if ended { Finish::Stop } else { Finish::Length })),
+        };
+        Ok(Advance { text, finish, seconds: step.seconds })
+    }
+
+    /// What it has taken so far.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+}
+
+/// Whether a model takes a prompt and settings. The temperature may be any number.
+pub fn check(limits: &Limits, prompt: &[u32], settings: &Settings) -> Result<(), GenerateError> {
+    if prompt.is_empty() {
+        return Err(GenerateError::EmptyPrompt);
+    }
+    if prompt.len() > limits.prompt() {
+        return Err(GenerateError::PromptTooLong { tokens: prompt.len(), limit: limits.prompt() });
+    }
+    if prompt.iter().any(|&token| token as usize >= limits.vocabulary) {
+        return Err(GenerateError::TokenOutOfRange { vocabulary: limits.vocabulary });
+    }
+    if !(0.0..=limits.temperature).contains(&settings.temperature) {
+        return Err(GenerateError::Temperature { asked: settings.temperature, limit: limits.temperature });
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! The model of a program that runs with a server and a dealer.
+
+use std::time::Duration;
+
+use ir::noise::TEMPERATURE_BOUND;
+use processes::RunError;
+use processes::client::Client;
+use processes::generation::{self, Generator, Step};
+use processes::net::NetError;
+use tokio::runtime::Handle;
+
+use super::{Cancel, Companions, GenerateError, Limits, Model, Noise, Session};
+
+/// A model that runs as a client of a server and a dealer.
+pub struct PrivateModel {
+    generator: Generator,
+    limits: Limits,
+}
+
+impl PrivateModel {
+    /// See [`Generator::new`].
+    pub fn new(client: Client, handle: Handle, timeout: Duration) -> Result<PrivateModel, RunError> {
+        let generator = Generator::new(client, handle, timeout)?;
+        let plan = generator.plan();
+        let limits = Limits {
+            context: plan.context(),
+            slots: plan.slots(),
+            prefill: plan.prefill(),
+            vocabulary: plan.vocabulary(),
+            ends: plan.ends().to_vec(),
+            temperature: if plan.noise() { TEMPERATURE_BOUND } else { 0.0 },
+            companions: Companions::of(&generator.loaded().module.metadata),
+        };
+        Ok(PrivateModel { generator, limits })
+    }
+}
+
+impl Model for PrivateModel {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn begin(&self, prompt: &[u32], noise: Noise, cancel: &Cancel) -> Result<Box<dyn Session>, GenerateError> {
+        let session = self.generator.begin(prompt, Box::new(noise), cancel.subscribe());
+        let session = session.map_err(|error| ended(error, cancel))?;
+        Ok(Box::new(PrivateSession { session, cancel: cancel.clone() }))
+    }
+}
+
+struct PrivateSession {
+    session: generation::Session,
+    cancel: Cancel,
+}
+
+impl Session for PrivateSession {
+    fn next(&mut self) -> Result<Step, GenerateError> {
+        self.session.next().map_err(|error| ended(error, &self.cancel))
+    }
+}
+
+/// A wait that ended because the owner cancelled is no fault.
+fn ended(error: RunError, cancel: &Cancel) -> GenerateError {
+    match error {
+        RunError::Net(NetError::Interrupted) if cancel.is_cancelled() => GenerateError::Cancelled,
+        error => error.into(),
+    }
+}
