@@ -1,4 +1,4 @@
-//! What is taken as known of token ids, so that positions and picks that a model computes from them are public: a prompt
+//! What is taken as known of secrets: that numbers are finite, as shares hold no others, and, of token ids, what follows, so that positions and picks that a model computes from them are public: a prompt
 //! has no padding, and a token that ends texts stands at its end. Each assumption is recorded ([`super::Imported::assumed`]).
 //!
 //! Models compare ids with the padding token to count positions (RoBERTa) and to find the last token of a text (sequence
@@ -24,7 +24,20 @@ pub fn result(b: &Builder, call: &Call, ends: &HashSet<&str>) -> Option<(Value, 
         _ => None,
     };
     let every = |shape: &[usize], value: bool| Value::public(Tensor::Bool(ArrayD::from_elem(IxDyn(shape), value)));
+    // A number that no infinite constant takes part in is finite.
+    let finite = |i: usize| match operand(i) {
+        Some(Value::Secret(id)) if b.graph.node(*id).dtype == DType::F32 && is_finite(&b.graph, *id) => Some(*id),
+        _ => None,
+    };
+    let infinite = |i: usize| matches!(operand(i).and_then(Value::view), Some(View::F32(a)) if a.iter().all(|x| x.is_infinite()));
+    let no_infinity = || Some(format!("no number that `{}` looks at is infinite", call.origin));
     match call.node.op_type() {
+        "IsInf" => Some((every(&b.graph.node(finite(0)?).shape, false), no_infinity())),
+        "Equal" if infinite(0) || infinite(1) => {
+            let (id, other) = if infinite(1) { (finite(0)?, operand(1)?) } else { (finite(1)?, operand(0)?) };
+            let shape = broadcast(&b.graph.node(id).shape, &b.shape(other)).ok()?;
+            Some((every(&shape, false), no_infinity()))
+        }
         "Equal" => {
             let ((id, name), other) = match (secret(0), secret(1)) {
                 (Some(ids), None) => (ids, operand(1)?),
@@ -71,6 +84,31 @@ pub fn result(b: &Builder, call: &Call, ends: &HashSet<&str>) -> Option<(Value, 
         }
         _ => None,
     }
+}
+
+/// Numbers of this size, as masks have them, may add up to an infinite one.
+const HUGE: f32 = 1e30;
+
+/// Whether nothing that a value is made of is infinite, or nearly so.
+fn is_finite(graph: &Graph, id: NodeId) -> bool {
+    let mut seen = HashSet::from([id]);
+    let mut open = vec![id];
+    while let Some(id) = open.pop() {
+        let small = |x: &f32| x.abs() < HUGE;
+        let fits = match &graph.node(id).op {
+            Op::Weight { value, .. } => value.iter().all(small),
+            Op::Const(value) => match &**value {
+                Tensor::F32(a) => a.iter().all(small),
+                _ => true,
+            },
+            _ => true,
+        };
+        if !fits {
+            return false;
+        }
+        open.extend(graph.operands(id).into_iter().filter(|&operand| seen.insert(operand)));
+    }
+    true
 }
 
 /// The client's input of integers that a value consists of, moved.
