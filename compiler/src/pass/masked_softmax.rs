@@ -7,7 +7,7 @@
 //!           one, whatever the range of the scores.
 //! Needs     `fuse_attention`, which computes kept scores only where one pattern suits all heads.
 //! Keeps     Shapes; real values up to e^-16, provided that a dropped element would not have outweighed its mask.
-//! Skips     A mask that drops a whole row; numbers that are the server's.
+//! Skips     A mask that drops a whole row, unless a choice behind the softmax drops it too; numbers that are the server's.
 
 use std::sync::Arc;
 
@@ -22,17 +22,24 @@ use crate::graph::{Graph, NodeId, Op, Tensor};
 /// How far below the least element a dropped one is put.
 const BELOW: f32 = -16.0;
 
+/// Nodes that are looked at for masks before one softmax.
+const MOST_NODES: usize = 64;
+
 /// Runs the pass.
 pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
     rewrite(graph, |graph, id| {
         let Op::Softmax { axis } = graph.node(id).op else { return Ok(false) };
         let operand = graph.operands(id)[0];
-        let Some(kept) = kept(graph, operand) else { return Ok(false) };
+        let mut budget = MOST_NODES;
+        let (Some(kept), true) = (kept(graph, operand, &mut budget), budget > 0) else { return Ok(false) };
         let shape = graph.node(id).shape.clone();
         let Some(wide) = kept.broadcast(IxDyn(&shape)) else { return Ok(false) };
-        if wide.lanes(Axis(axis)).into_iter().any(|row| !row.iter().any(|&k| k)) {
-            return Ok(false);
-        }
+        let filled = wide.map_axis(Axis(axis), |row| row.iter().any(|&k| k)).insert_axis(Axis(axis));
+        let kept = match filled.iter().all(|&filled| filled) {
+            true => kept,
+            false if dropped(graph, id, &filled) => both_or(&wide.to_owned(), &filled.mapv(|filled| !filled)),
+            false => return Ok(false),
+        };
         let origin = graph.node(id).origin.clone();
         let origin = origin.as_str();
         let x = without(graph, operand, origin);
@@ -51,6 +58,32 @@ pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
         graph.replace(id, new);
         Ok(true)
     })
+}
+
+/// Whether whoever reads a softmax chooses other numbers in the place of rows that are not `filled`.
+fn dropped(graph: &Graph, id: NodeId, filled: &ArrayD<bool>) -> bool {
+    let shape = &graph.node(id).shape;
+    let discards = |reader: NodeId| {
+        let operands = graph.operands(reader);
+        let (Op::Where, &[condition, yes, no]) = (&graph.node(reader).op, &operands[..]) else { return false };
+        let Op::Const(value) = &graph.node(condition).op else { return false };
+        let Tensor::Bool(condition) = &**value else { return false };
+        if (yes == id) == (no == id) || graph.node(reader).shape != *shape {
+            return false;
+        }
+        let (Some(condition), Some(filled)) = (condition.broadcast(IxDyn(shape)), filled.broadcast(IxDyn(shape)))
+        else {
+            return false;
+        };
+        Zip::from(&condition).and(&filled).all(|&condition, &filled| filled || condition != (yes == id))
+    };
+    graph.outputs.iter().all(|output| output.1 != id) && graph.readers(id).into_iter().all(discards)
+}
+
+fn both_or(a: &ArrayD<bool>, b: &ArrayD<bool>) -> ArrayD<bool> {
+    let mut out = a.clone();
+    Zip::from(&mut out).and_broadcast(b).for_each(|a, &b| *a |= b);
+    out
 }
 
 fn constant(graph: &mut Graph, value: Tensor, origin: &str) -> NodeId {
@@ -106,28 +139,29 @@ fn scaled(graph: &Graph, id: NodeId) -> Option<NodeId> {
 }
 
 /// Which elements masks leave, in a shape that broadcasts to the node's; none where no mask is found.
-fn kept(graph: &Graph, id: NodeId) -> Option<ArrayD<bool>> {
+fn kept(graph: &Graph, id: NodeId, budget: &mut usize) -> Option<ArrayD<bool>> {
+    *budget = budget.checked_sub(1)?;
     if let Some((x, _, numbers)) = mask(graph, id) {
         let here = numbers.mapv(|x| !drops(x));
-        return Some(both(kept(graph, x), here));
+        return Some(both(kept(graph, x, budget), here));
     }
     if let Some((condition, keep, x)) = choice(graph, id) {
-        return Some(both(kept(graph, x), condition.mapv(|c| c == keep)));
+        return Some(both(kept(graph, x, budget), condition.mapv(|c| c == keep)));
     }
     if let Some(x) = scaled(graph, id) {
-        return kept(graph, x);
+        return kept(graph, x, budget);
     }
     match (&graph.node(id).op, &graph.operands(id)[..]) {
-        (Op::Add, &[x, y]) => match (kept(graph, x), kept(graph, y)) {
+        (Op::Add, &[x, y]) => match (kept(graph, x, budget), kept(graph, y, budget)) {
             (x, Some(y)) => Some(both(x, y)),
             (x, None) => x,
         },
         (Op::Reshape, &[x]) => {
-            let inner = kept(graph, x)?;
+            let inner = kept(graph, x, budget)?;
             let wide = inner.broadcast(IxDyn(&graph.node(x).shape))?.to_owned();
             wide.into_shape_with_order(IxDyn(&graph.node(id).shape)).ok()
         }
-        (Op::Expand, &[x]) => kept(graph, x),
+        (Op::Expand, &[x]) => kept(graph, x, budget),
         _ => None,
     }
 }
@@ -143,7 +177,7 @@ fn both(a: Option<ArrayD<bool>>, b: ArrayD<bool>) -> ArrayD<bool> {
 
 /// The node without masks: what was found by [`kept`] and nothing else is built anew.
 fn without(graph: &mut Graph, id: NodeId, origin: &str) -> NodeId {
-    if kept(graph, id).is_none() {
+    if kept(graph, id, &mut MOST_NODES.clone()).is_none() {
         return id;
     }
     let shape = graph.node(id).shape.clone();

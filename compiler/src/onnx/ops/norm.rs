@@ -286,7 +286,7 @@ fn lp_normalization(b: &mut Builder, c: &Call) -> Results {
             2 => {
                 // In the words of a normalisation of rows; what is nothing but zeros stays so.
                 let sum = squares(w, x, &last)?;
-                let sum = w.plus(&sum, 1e-12)?;
+                let sum = w.plus(&sum, 1e-10)?;
                 let norm = w.unary(Function::Sqrt {}, &sum)?;
                 return w.div(x, &norm);
             }
