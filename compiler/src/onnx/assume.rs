@@ -1,5 +1,7 @@
-//! What is taken as known of secrets: that numbers are finite, as shares hold no others, and, of token ids, what follows, so that positions and picks that a model computes from them are public: a prompt
-//! has no padding, and a token that ends texts stands at its end. Each assumption is recorded ([`super::Imported::assumed`]).
+//! What is taken as known of secrets. Of token ids, so that positions and picks that a model computes from them are public: a
+//! prompt has no padding, and a token that ends texts stands at its end. Of numbers, that they are finite, as shares hold no
+//! others: a test for an infinity tells where public masks put one. Each assumption is recorded
+//! ([`super::Imported::assumed`]).
 //!
 //! Models compare ids with the padding token to count positions (RoBERTa) and to find the last token of a text (sequence
 //! classifiers), and look for the end token (CLIP).
@@ -15,7 +17,7 @@ use crate::graph::kernel::View;
 use crate::graph::shape::broadcast;
 use crate::graph::{DType, Graph, NodeId, Op, Tensor};
 
-/// The result of an operator on token ids, if it is assumed, and the assumption in a sentence; none where nothing need be
+/// The result of an operator, if it is assumed, and the assumption in a sentence; none where nothing need be
 /// assumed.
 pub fn result(b: &Builder, call: &Call, ends: &HashSet<&str>) -> Option<(Value, Option<String>)> {
     let operand = |i: usize| call.operands.get(i).and_then(Option::as_ref);
