@@ -97,7 +97,7 @@ macro_rules! snapshots {
 }
 
 snapshots! {
-    simplify embedding fuse_norm fuse_linear fuse_activation fuse_rotary fuse_attention last_position fold_affine ride centre fuse_qkv own_weights
+    simplify embedding fuse_norm fuse_linear fuse_activation fuse_rotary fuse_attention masked_softmax last_position fold_affine ride centre fuse_qkv own_weights
 }
 
 #[test]

@@ -27,6 +27,14 @@ impl Graph {
         }
     }
 
+    /// `operand` copied along axes of one; the operand itself where it has that shape already.
+    pub fn push_expand(&mut self, operand: NodeId, shape: &[usize], origin: &str) -> NodeId {
+        match self.node(operand).shape == shape {
+            true => operand,
+            false => self.push_shaped(Op::Expand, &[operand], shape, origin),
+        }
+    }
+
     fn push_shaped(&mut self, op: Op, operands: &[NodeId], claimed: &[usize], origin: &str) -> NodeId {
         let nodes: Vec<&Node> = operands.iter().map(|&id| self.node(id)).collect();
         let typed: Vec<Typed> = nodes.iter().map(|n| (n.shape.clone(), n.dtype)).collect();

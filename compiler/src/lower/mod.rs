@@ -375,5 +375,10 @@ fn input(draft: &mut Draft, context: &Context, id: NodeId, name: &str) -> Result
             (Encoding::OneHot { classes }, share(0, one_hot))
         }
     };
-    Ok(draft.input(Input { name: name.to_owned(), shape: Shape(shape), encoding, ty }))
+    let x = draft.input(Input { name: name.to_owned(), shape: Shape(shape), encoding, ty });
+    if node.dtype == DType::F32 && context.graph.readers(id).is_empty() {
+        // What nothing reads must still hold what the client has.
+        draft.may_lift(x, context.claim(id));
+    }
+    Ok(x)
 }

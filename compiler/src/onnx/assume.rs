@@ -1,12 +1,14 @@
-//! What is taken as known of token ids, so that positions and picks that a model computes from them are public: a prompt
-//! has no padding, and a token that ends texts stands at its end. Each assumption is recorded ([`super::Imported::assumed`]).
+//! What is taken as known of secrets. Of token ids, so that positions and picks that a model computes from them are public: a
+//! prompt has no padding, and a token that ends texts stands at its end. Of numbers, that they are finite, as shares hold no
+//! others: a test for an infinity tells where public masks put one. Each assumption is recorded
+//! ([`super::Imported::assumed`]).
 //!
 //! Models compare ids with the padding token to count positions (RoBERTa) and to find the last token of a text (sequence
 //! classifiers), and look for the end token (CLIP).
 
 use std::collections::{HashMap, HashSet};
 
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{ArrayD, Axis, IxDyn};
 
 use super::build::{Builder, Value};
 use super::ops::Call;
@@ -15,7 +17,7 @@ use crate::graph::kernel::View;
 use crate::graph::shape::broadcast;
 use crate::graph::{DType, Graph, NodeId, Op, Tensor};
 
-/// The result of an operator on token ids, if it is assumed, and the assumption in a sentence; none where nothing need be
+/// The result of an operator, if it is assumed, and the assumption in a sentence; none where nothing need be
 /// assumed.
 pub fn result(b: &Builder, call: &Call, ends: &HashSet<&str>) -> Option<(Value, Option<String>)> {
     let operand = |i: usize| call.operands.get(i).and_then(Option::as_ref);
@@ -24,7 +26,26 @@ pub fn result(b: &Builder, call: &Call, ends: &HashSet<&str>) -> Option<(Value, 
         _ => None,
     };
     let every = |shape: &[usize], value: bool| Value::public(Tensor::Bool(ArrayD::from_elem(IxDyn(shape), value)));
+    // A number that no infinite constant takes part in is finite.
+    let finite = |i: usize| match operand(i) {
+        Some(Value::Secret(id)) if b.graph.node(*id).dtype == DType::F32 && is_finite(&b.graph, *id) => Some(*id),
+        _ => None,
+    };
+    let infinite =
+        |i: usize| matches!(operand(i).and_then(Value::view), Some(View::F32(a)) if a.iter().all(|x| x.is_infinite()));
+    let no_infinity = || Some(format!("no number that `{}` looks at is infinite", call.origin));
     match call.node.op_type() {
+        "IsInf" => Some((every(&b.graph.node(finite(0)?).shape, false), no_infinity())),
+        "Equal" if infinite(0) || infinite(1) => {
+            let (tested, other) = if infinite(1) { (operand(0)?, operand(1)?) } else { (operand(1)?, operand(0)?) };
+            let Value::Secret(id) = tested else { return None };
+            let shape = broadcast(&b.graph.node(*id).shape, &b.shape(other)).ok()?;
+            let below = below_all(&b.graph, *id, &mut MOST_NODES.clone())?;
+            let View::F32(other) = other.view()? else { return None };
+            let mut equal = below.broadcast(IxDyn(&shape))?.to_owned();
+            equal.zip_mut_with(&other, |equal, &x| *equal &= x < 0.0);
+            Some((Value::public(Tensor::Bool(equal)), no_infinity()))
+        }
         "Equal" => {
             let ((id, name), other) = match (secret(0), secret(1)) {
                 (Some(ids), None) => (ids, operand(1)?),
@@ -71,6 +92,74 @@ pub fn result(b: &Builder, call: &Call, ends: &HashSet<&str>) -> Option<(Value, 
         }
         _ => None,
     }
+}
+
+/// Numbers of this size, as masks have them, may add up to an infinite one.
+const HUGE: f32 = 1e30;
+
+/// Nodes that are looked at for infinities before one comparison.
+const MOST_NODES: usize = 64;
+
+/// Which elements are -∞ because a public mask makes them so, in a shape that broadcasts to the value's; none where that
+/// cannot be told.
+fn below_all(graph: &Graph, id: NodeId, budget: &mut usize) -> Option<ArrayD<bool>> {
+    *budget = budget.checked_sub(1)?;
+    let (node, operands) = (graph.node(id), graph.operands(id));
+    if node.dtype != DType::F32 {
+        return None;
+    }
+    if is_finite(graph, id) {
+        return Some(ArrayD::from_elem(IxDyn(&[]), false));
+    }
+    let wide = |x: ArrayD<bool>, shape: &[usize]| Some(x.broadcast(IxDyn(shape))?.to_owned());
+    match (&node.op, &operands[..]) {
+        (Op::Const(value), _) => match &**value {
+            Tensor::F32(a) if a.iter().all(|&x| x.abs() < HUGE || x == f32::NEG_INFINITY) => {
+                Some(a.mapv(|x| x == f32::NEG_INFINITY))
+            }
+            _ => None,
+        },
+        (Op::Add, &[x, y]) => {
+            let mut out = wide(below_all(graph, x, budget)?, &node.shape)?;
+            let other = wide(below_all(graph, y, budget)?, &node.shape)?;
+            out.zip_mut_with(&other, |x, &y| *x |= y);
+            Some(out)
+        }
+        (Op::ReduceMax { axes }, &[x]) => {
+            let inner = wide(below_all(graph, x, budget)?, &graph.node(x).shape)?;
+            Some(axes.iter().fold(inner, |x, &axis| {
+                x.map_axis(Axis(axis), |lane| lane.iter().all(|&below| below)).insert_axis(Axis(axis))
+            }))
+        }
+        (Op::Reshape, &[x]) => {
+            let inner = wide(below_all(graph, x, budget)?, &graph.node(x).shape)?;
+            inner.into_shape_with_order(IxDyn(&node.shape)).ok()
+        }
+        (Op::Expand, &[x]) => below_all(graph, x, budget),
+        _ => None,
+    }
+}
+
+/// Whether nothing that a value is made of is infinite, or nearly so.
+fn is_finite(graph: &Graph, id: NodeId) -> bool {
+    let mut seen = HashSet::from([id]);
+    let mut open = vec![id];
+    while let Some(id) = open.pop() {
+        let small = |x: &f32| x.abs() < HUGE;
+        let fits = match &graph.node(id).op {
+            Op::Weight { value, .. } => value.iter().all(small),
+            Op::Const(value) => match &**value {
+                Tensor::F32(a) => a.iter().all(small),
+                _ => true,
+            },
+            _ => true,
+        };
+        if !fits {
+            return false;
+        }
+        open.extend(graph.operands(id).into_iter().filter(|&operand| seen.insert(operand)));
+    }
+    true
 }
 
 /// The client's input of integers that a value consists of, moved.

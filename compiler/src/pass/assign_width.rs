@@ -179,7 +179,10 @@ fn finish(draft: &Draft, demands: &[u32]) -> Program {
     let mut program = draft.program.clone();
     let mut names: Vec<Option<Value>> = vec![None; draft.items.len()];
     for (index, item) in draft.items.iter().enumerate() {
-        let own = demands[index];
+        let mut own = demands[index];
+        if let (Op::Input { .. }, Some(point)) = (&item.op, item.lift_point) {
+            own = own.max(u32::from(point.width));
+        }
         if own == 0 && !matches!(item.op, Op::Reveal { .. }) {
             continue;
         }

@@ -22,6 +22,7 @@ mod fuse_norm;
 mod fuse_qkv;
 mod fuse_rotary;
 mod last_position;
+mod masked_softmax;
 mod own_weights;
 pub mod resize;
 mod ride;
@@ -89,6 +90,11 @@ pub const PASSES: &[Pass] = &[
             "sinks",
         ],
         run: fuse_attention::run,
+    },
+    Pass {
+        name: "masked_softmax",
+        makes: &["public masks of any pattern, which may differ between heads and batch elements"],
+        run: masked_softmax::run,
     },
     Pass { name: "simplify", makes: &[], run: simplify::run },
     Pass { name: "last_position", makes: &["logits of one position"], run: last_position::run },

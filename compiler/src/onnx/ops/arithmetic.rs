@@ -67,6 +67,9 @@ fn pow(b: &mut Builder, c: &Call) -> Results {
     if x.view().is_some() && y.view().is_some() {
         return direct(b, c, Op::Pow, 2);
     }
+    if b.typed(x).1 == DType::I64 {
+        return Err("its result is cut to integers, and the exponent is secret".into());
+    }
     let exponents: Option<Vec<f32>> = match (y, y.view()) {
         (Value::Public(_), Some(View::F32(y))) => Some(y.iter().copied().collect()),
         (Value::Public(_), Some(View::I64(y))) => Some(y.iter().map(|&y| y as f32).collect()),
@@ -126,12 +129,38 @@ fn power(w: &mut Writer, x: &Value, exponent: f32) -> One {
     }
 }
 
+/// x - y·floor(x / y), or with the quotient cut toward zero. Within the last bits of a multiple of y, noise decides which.
+fn remainder(w: &mut Writer, x: &Value, y: &Value, toward_zero: bool) -> One {
+    if w.b.typed(x).1 != DType::F32 || w.b.typed(y).1 != DType::F32 {
+        return Err("it divides secret integers".into());
+    }
+    let zero_or_not = |x: &f32| *x == 0.0 || !x.is_finite();
+    if matches!(y.view(), Some(View::F32(y)) if y.iter().any(zero_or_not)) {
+        return Err("a divisor is zero or not finite".into());
+    }
+    let quotient = w.div(x, y)?;
+    let whole = match toward_zero {
+        false => w.unary(Function::Floor {}, &quotient)?,
+        true => {
+            let negative = w.neg(&quotient)?;
+            let (up, down) = (w.unary(Function::Relu {}, &quotient)?, w.unary(Function::Relu {}, &negative)?);
+            let (up, down) = (w.unary(Function::Floor {}, &up)?, w.unary(Function::Floor {}, &down)?);
+            w.sub(&up, &down)?
+        }
+    };
+    let multiple = w.mul(&whole, y)?;
+    w.sub(x, &multiple)
+}
+
 fn modulo(b: &mut Builder, c: &Call) -> Results {
     if c.int("fmod", 0) == 0
         && let Some(View::I64(divisor)) = c.operand(1)?.view()
         && divisor.iter().any(|&d| d == 0)
     {
         return Err("an integer is divided by zero".into());
+    }
+    if c.operand(0)?.view().is_none() || c.operand(1)?.view().is_none() {
+        return Ok(vec![remainder(&mut c.write(b), c.operand(0)?, c.operand(1)?, c.int("fmod", 0) != 0)?]);
     }
     let fmod = c.int("fmod", 0) != 0;
     fold(b, c, 2, |v| match fmod {

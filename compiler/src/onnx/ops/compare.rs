@@ -24,6 +24,9 @@ pub(super) const TABLE: &[(&str, Handler)] = &[
     ("IsNaN", |b, c| direct(b, c, Op::IsNaN, 1)),
     ("IsInf", |b, c| {
         let (below, above) = (c.int("detect_negative", 1) != 0, c.int("detect_positive", 1) != 0);
+        if c.operand(0)?.view().is_none() {
+            return Err("an infinite number takes part in what it looks at, and shares hold none".into());
+        }
         fold(b, c, 1, |v| public::test(&v[0], |x| x.is_infinite() && if x < 0.0 { below } else { above }))
     }),
     ("Where", select),

@@ -198,9 +198,45 @@ fn instance_normalization(b: &mut Builder, c: &Call) -> Results {
     Ok(vec![w.reshape(&y, &shape)?])
 }
 
-/// As in inference: statistics are operands, so that a gain and a shift for each channel are left.
+/// Statistics of the batch itself, and what is left of the running ones.
+fn batch_statistics(b: &mut Builder, c: &Call) -> Results {
+    let operands: Vec<Value> = (0..5).map(|i| c.operand(i).cloned()).collect::<Result<_, _>>()?;
+    let [x, gain, shift, mean, variance] = &operands[..] else { unreachable!("five were taken") };
+    let mut w = c.write(b);
+    let shape = w.shape(x);
+    if shape.len() < 2 {
+        return Err("its operand has no channels".into());
+    }
+    let mut perm: Vec<usize> = (0..shape.len()).collect();
+    perm.swap(0, 1);
+    let moved = w.transpose(x, &perm)?;
+    let moved_shape = w.shape(&moved);
+    let width = size(&moved_shape[1..]);
+    let rows = w.reshape(&moved, &[shape[1], width])?;
+    let ones = constant(&[width], 1.0);
+    let y = w.op(Op::LayerNormalization { epsilon: c.float("epsilon", 1e-5) }, &[&rows, &ones])?;
+    let y = scaled(&mut w, &y, gain, shift, &[shape[1], 1])?;
+    let y = w.reshape(&y, &moved_shape)?;
+    let y = w.transpose(&y, &perm)?;
+    let seen_mean = w.mean(&rows, &[1])?;
+    let from_mean = w.sub(&rows, &seen_mean)?;
+    let squared = w.op(Op::Pow, &[&from_mean, &Value::scalar(2.0)])?;
+    let seen_variance = w.mean(&squared, &[1])?;
+    let momentum = c.float("momentum", 0.9);
+    let mut running = |old: &Value, seen: &Value| -> One {
+        let seen = w.reshape(seen, &[shape[1]])?;
+        let (old, seen) = (w.times(old, momentum)?, w.times(&seen, 1.0 - momentum)?);
+        w.add(&old, &seen)
+    };
+    Ok(vec![y, running(mean, &seen_mean)?, running(variance, &seen_variance)?])
+}
+
+/// Statistics are operands, so that a gain and a shift for each channel are left; in training they are those of the batch.
 fn batch_normalization(b: &mut Builder, c: &Call) -> Results {
-    if c.int("training_mode", 0) != 0 || c.node.output.iter().skip(1).any(|name| !name.is_empty()) {
+    if c.opset >= 14 && c.int("training_mode", 0) != 0 {
+        return batch_statistics(b, c);
+    }
+    if c.node.output.iter().skip(1).any(|name| !name.is_empty()) {
         return Err("it is in training mode".into());
     }
     let operands: Vec<Value> = (0..5).map(|i| c.operand(i).cloned()).collect::<Result<_, _>>()?;
@@ -248,8 +284,11 @@ fn lp_normalization(b: &mut Builder, c: &Call) -> Results {
                 w.sum(&x, &last)?
             }
             2 => {
+                // In the words of a normalisation of rows; what is nothing but zeros stays so.
                 let sum = squares(w, x, &last)?;
-                w.unary(Function::Sqrt {}, &sum)?
+                let sum = w.plus(&sum, 1e-10)?;
+                let norm = w.unary(Function::Sqrt {}, &sum)?;
+                return w.div(x, &norm);
             }
             _ => return Err("its norm is neither the first nor the second".into()),
         };

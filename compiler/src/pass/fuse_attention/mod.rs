@@ -9,14 +9,15 @@
 //!           copies of the same keys look at one, and the bias is told by its distances where these decide.
 //! Needs     `simplify`, `fuse_rotary`.
 //! Keeps     Shapes; real values, provided that a dropped score would not have outweighed its mask.
-//! Errors    A mask that keeps no column of a row, keeps other than one range, or differs between heads or batch elements.
-//! Skips     A softmax that no attention surrounds.
+//! Errors    A mask that keeps no column of a row, or holds a number that neither keeps nor drops a score.
+//! Skips     A softmax that no attention surrounds; a mask that keeps other than one range of a row, or differs between heads
+//!           or batch elements, which `masked_softmax` takes.
 //!
 //! What a chain of reshapes does is found by applying it to the numbers of its elements. Where a chain splits heads
 //! otherwise (a cache concatenated per head, rotary embedding), explicit transposes remain before the attention.
 
 mod moves;
-mod scores;
+pub mod scores;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use scores::{Frame, Kind, Step};
 
 /// Runs the pass.
 pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
-    let mut refused: Vec<(NodeId, Diagnostic)> = Vec::new();
+    let mut refused: Vec<(NodeId, Option<Diagnostic>)> = Vec::new();
     rewrite(graph, |graph, id| {
         if refused.iter().any(|r| r.0 == id) {
             return Ok(false);
@@ -46,7 +47,7 @@ pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
         }
         Ok(true)
     })?;
-    Diagnostic::check(first_of_each(refused.into_iter().map(|r| r.1).collect()))
+    Diagnostic::check(first_of_each(refused.into_iter().filter_map(|r| r.1).collect()))
 }
 
 /// One report for each kind of fault: the first, with how many more there are.

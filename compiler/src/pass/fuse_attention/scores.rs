@@ -11,7 +11,7 @@ use crate::graph::ops::windowed;
 use crate::graph::{Bias, Graph, NodeId, Op, Tensor};
 
 /// Numbers below this one drop a score: masks in use are -1e4, -65504, -3.4e38 and -∞.
-const DROPS: f64 = -9.9e3;
+pub const DROPS: f64 = -9.9e3;
 
 /// Sizes of the scores.
 #[derive(Clone, Copy)]
@@ -60,8 +60,9 @@ fn refuse(graph: &Graph, id: NodeId, title: &str, why: String) -> Diagnostic {
     Diagnostic::new(Code::Mask, title).at(place(graph, id)).because(why)
 }
 
-/// Takes all steps together.
-pub fn read(graph: &Graph, id: NodeId, frame: Frame, steps: &[Step]) -> Result<Known, Diagnostic> {
+/// Takes all steps together. What is no fault, but more than one pattern of an attention says, has no diagnostic: it is left
+/// to `masked_softmax`.
+pub fn read(graph: &Graph, id: NodeId, frame: Frame, steps: &[Step]) -> Result<Known, Option<Diagnostic>> {
     let mut kept = Array4::from_elem((1, 1, frame.rows, frame.columns), true);
     let mut bias: Option<Array4<f64>> = None;
     let mut weight = None;
@@ -79,12 +80,12 @@ pub fn read(graph: &Graph, id: NodeId, frame: Frame, steps: &[Step]) -> Result<K
                 let values = planes(graph, id, frame, &step.shape, (values * sign).view())?;
                 if let Some(value) = values.iter().find(|v| v.is_nan() || **v == f64::INFINITY) {
                     let why = format!("{value} is added to a score.");
-                    return Err(refuse(
+                    return Err(Some(refuse(
                         graph,
                         id,
                         "attention mask holds a number that neither keeps nor drops a score",
                         why,
-                    ));
+                    )));
                 }
                 let drops = values.mapv(|v| v <= DROPS);
                 kept = both(&kept, &drops, |kept, drops| kept && !drops);
@@ -98,8 +99,11 @@ pub fn read(graph: &Graph, id: NodeId, frame: Frame, steps: &[Step]) -> Result<K
             }
             Kind::Chosen { condition, keep: wanted, other } => {
                 let Op::Const(value) = &graph.node(condition).op else {
-                    return Err(refuse(graph, id, "attention mask is not public", "Its condition is computed.".into())
-                        .help("bind the mask's input to a constant at compile time"));
+                    let why = "Its condition is computed.".into();
+                    return Err(Some(
+                        refuse(graph, id, "attention mask is not public", why)
+                            .help("bind the mask's input to a constant at compile time"),
+                    ));
                 };
                 let Tensor::Bool(condition) = &**value else { unreachable!("the verifier has seen a condition") };
                 let chosen = condition.mapv(|c| c == wanted);
@@ -110,19 +114,19 @@ pub fn read(graph: &Graph, id: NodeId, frame: Frame, steps: &[Step]) -> Result<K
                 };
                 if both(&chosen, &dropped, |chosen, dropped| !chosen && !dropped).iter().any(|&wrong| wrong) {
                     let why = format!("A masked score is replaced by other than a number less than {DROPS}.");
-                    return Err(refuse(
+                    return Err(Some(refuse(
                         graph,
                         id,
                         "attention mask holds a number that neither keeps nor drops a score",
                         why,
-                    ));
+                    )));
                 }
                 kept = both(&kept, &chosen, |kept, chosen| kept && chosen);
             }
         }
     }
     let pattern = pattern(graph, id, frame, &kept)?;
-    let bias = bias.map(|bias| whole_bias(graph, id, frame, &pattern, &bias, weight)).transpose()?.flatten();
+    let bias = bias.map(|bias| whole_bias(frame, &pattern, &bias, weight)).transpose()?.flatten();
     let window = pattern.rows.iter().map(|&(from, to)| to - from).max().filter(|&window| {
         let (rows, columns) = (pattern.rows.len() as u32, pattern.columns);
         window < columns && rows <= columns && pattern == windowed(rows, columns, window)
@@ -170,25 +174,27 @@ fn both<A: Clone, B: Clone, R>(a: &Array4<A>, b: &Array4<B>, f: impl Fn(A, B) ->
 }
 
 /// The kept columns of each row.
-fn pattern(graph: &Graph, id: NodeId, frame: Frame, kept: &Array4<bool>) -> Result<Pattern, Diagnostic> {
+fn pattern(graph: &Graph, id: NodeId, frame: Frame, kept: &Array4<bool>) -> Result<Pattern, Option<Diagnostic>> {
     let (rows, columns) = (frame.rows, frame.columns);
     let kept = kept.broadcast([kept.shape()[0], kept.shape()[1], rows, columns]).expect("1 or equal");
+    for (i, row) in kept.rows().into_iter().enumerate() {
+        if !row.iter().any(|&k| k) {
+            let why = format!("Row {} drops all {columns} columns.", i % rows);
+            return Err(Some(
+                refuse(graph, id, "attention mask keeps no score of a row", why).help("pad prompts on the right"),
+            ));
+        }
+    }
     let first = kept.index_axis(Axis(0), 0).index_axis_move(Axis(0), 0).to_owned();
     if kept.outer_iter().any(|batch| batch.outer_iter().any(|plane| plane != first)) {
-        let why = "One program has one public pattern of kept scores per attention.".into();
-        return Err(refuse(graph, id, "attention mask differs between heads or batch elements", why)
-            .help("give every batch element the same padding, or compile for a batch of one"));
+        return Err(None);
     }
     let mut ranges = Vec::with_capacity(rows);
-    for (i, row) in first.outer_iter().enumerate() {
+    for row in first.outer_iter() {
         let count = row.iter().filter(|&&k| k).count();
-        let from = row.iter().position(|&k| k).ok_or_else(|| {
-            let why = format!("Row {i} drops all {columns} columns.");
-            refuse(graph, id, "attention mask keeps no score of a row", why).help("pad prompts on the right")
-        })?;
+        let from = row.iter().position(|&k| k).expect("a row without was refused above");
         if !row.iter().skip(from).take(count).all(|&k| k) {
-            let why = format!("Row {i} keeps {count} columns that are not one range.");
-            return Err(refuse(graph, id, "attention mask keeps scattered scores", why));
+            return Err(None);
         }
         ranges.push((from as u32, (from + count) as u32));
     }
@@ -197,20 +203,16 @@ fn pattern(graph: &Graph, id: NodeId, frame: Frame, kept: &Array4<bool>) -> Resu
 
 /// The bias in its shortest form; `None` if it says nothing about kept scores.
 fn whole_bias(
-    graph: &Graph,
-    id: NodeId,
     frame: Frame,
     pattern: &Pattern,
     bias: &Array4<f64>,
     weight: Option<String>,
-) -> Result<Option<KnownBias>, Diagnostic> {
+) -> Result<Option<KnownBias>, Option<Diagnostic>> {
     let shape = [bias.shape()[0], bias.shape()[1], frame.rows, frame.columns];
     let bias = bias.broadcast(shape).expect("1 or equal");
     let first = bias.index_axis(Axis(0), 0);
     if bias.outer_iter().any(|batch| batch != first) {
-        let why = "One program has one bias of the scores per attention.".into();
-        return Err(refuse(graph, id, "bias of attention scores differs between batch elements", why)
-            .help("compile for a batch of one"));
+        return Err(None);
     }
     // A number that all scores of a row have in common has no effect. Where there are such alone, as in front of what is
     // linear in the position, they make scores large.
