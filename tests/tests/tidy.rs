@@ -162,7 +162,7 @@ fn protocols_do_no_io() {
     for (name, text) in files(".rs").into_iter().chain(files(".toml")) {
         let pure = ["ir", "runtime/kernels", "runtime/protocols", "runtime/machine"];
         let below = |folder: &&str| name.strip_prefix(*folder).is_some_and(|rest| rest.starts_with('/'));
-        if !pure.iter().any(|folder| below(folder)) || name.contains("/tests/") || name.contains("/benches/") {
+        if !pure.iter().any(below) || name.contains("/tests/") || name.contains("/benches/") {
             continue;
         }
         let code = text.split("#[cfg(test)]").next().unwrap();

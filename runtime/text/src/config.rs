@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn all_files_name_ends() {
         let folder = tempfile::tempdir().unwrap();
-        let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/tiny-shakespeare/tokenizer.json");
+        let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/tiny-shakespeare/tokenizer.json");
         std::fs::copy(shipped, folder.path().join("tokenizer.json")).unwrap();
         let text = Text::load(&folder.path().join("tokenizer.json")).unwrap();
         let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();

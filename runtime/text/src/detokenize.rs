@@ -69,7 +69,7 @@ mod tests {
     use std::path::Path;
 
     fn shipped() -> Text {
-        Text::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/tiny-shakespeare/tokenizer.json")))
+        Text::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/tiny-shakespeare/tokenizer.json")))
             .unwrap()
     }
 

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     fn shipped() -> Text {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/tiny-shakespeare/tokenizer.json");
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/tiny-shakespeare/tokenizer.json");
         Text::load(Path::new(file)).unwrap()
     }
 
