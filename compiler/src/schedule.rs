@@ -53,7 +53,7 @@ pub fn run(program: &Program) -> Program {
             match program.instrs[index].op {
                 Op::Open { .. } => openings.push(index),
                 Op::Linear { .. } => products.push(index),
-                Op::Reveal { .. } => reveals.push(index),
+                Op::Reveal { .. } | Op::Choose { .. } => reveals.push(index),
                 _ => {
                     emit(program, &mut out, &mut names, index);
                     release(&readers[index], &mut missing, &mut ready);

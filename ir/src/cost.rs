@@ -5,6 +5,7 @@
 //! those of material and multiply-adds stop at 2^64 - 1 instead of wrapping.
 
 use crate::ahead::ahead;
+use crate::choose;
 use crate::liveness;
 use crate::material::{self, Dealt, elements, lift_bits, masked_weights};
 use crate::op::Op;
@@ -17,7 +18,7 @@ use crate::wire::{message_bytes, packed_bytes};
 pub struct Cost {
     /// Exchanges in both directions at once.
     pub rounds: u64,
-    /// Messages in one direction: `send` and `reveal`.
+    /// Messages in one direction: `send` and `reveal`, three of a `choose`.
     pub one_way_messages: u64,
     /// Bytes that the client sends to the server, with frame headers.
     pub client_sent_bytes: u64,
@@ -67,6 +68,16 @@ pub fn cost(program: &Program) -> Cost {
         match instr.op {
             Op::Round {} => cost.rounds += 1,
             Op::Send {} => cost.one_way_messages += 1,
+            Op::Choose { x, .. } => {
+                let choosing = material::choosing(program, x);
+                cost.rounds += choosing.rounds();
+                cost.one_way_messages += choose::ONE_WAY;
+                for message in choosing.messages() {
+                    cost.client_sent_bytes += message_bytes(message.client);
+                    cost.server_sent_bytes += message_bytes(message.server);
+                }
+                continue;
+            }
             Op::Reveal { .. } => {
                 cost.one_way_messages += 1;
                 cost.client_sent_bytes += message_bytes(c.client_payload_bytes);
@@ -132,6 +143,12 @@ fn instruction(program: &Program, index: usize, lift_bits: &[u8]) -> InstrCost {
         }
         Op::Sddmm { x, .. } => cost.macs = own.saturating_mul(last(x)),
         Op::Spmm { x, y, .. } => cost.macs = elements(&program.ty(*x).shape).saturating_mul(last(y)),
+        Op::Choose { x, .. } => {
+            for message in material::choosing(program, *x).messages() {
+                cost.client_payload_bytes += message.client;
+                cost.server_payload_bytes += message.server;
+            }
+        }
         Op::Reveal { x, to, .. } => {
             let bytes = packed(x, program.ty(*x).width);
             match to {

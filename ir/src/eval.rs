@@ -175,6 +175,11 @@ fn run(
             run.values[i] = result;
         } else if let Op::Reveal { x, output, .. } = program.instrs[i].op {
             run.evaluation.outputs[output.index()] = run.values[x.index()].clone();
+        } else if let Op::Choose { x, output } = program.instrs[i].op {
+            // The first of several, where a run takes any.
+            let places = run.values[x.index()].iter().zip(0i64..);
+            let greatest = places.max_by_key(|&(&value, place)| (value, -place)).expect("verified: one or more");
+            run.evaluation.outputs[output.index()] = vec![greatest.1];
         }
         frees.iter().for_each(|v| run.values[v.index()] = Vec::new());
     }
@@ -444,7 +449,7 @@ impl Run<'_> {
                 rows.append(&self.values[x.index()]);
                 rows.all(*capacity as usize)
             }
-            Op::Round {} | Op::Send {} | Op::Reveal { .. } => unreachable!("no result"),
+            Op::Round {} | Op::Send {} | Op::Reveal { .. } | Op::Choose { .. } => unreachable!("no result"),
         }
     }
 }

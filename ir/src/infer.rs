@@ -3,6 +3,7 @@
 //!
 //! Sizes stay below [`MAX_ELEMENTS`] elements and [`MAX_RANK`] dimensions, so that no later count of bits overflows.
 
+use crate::choose;
 use crate::dcf::MAX_COMPONENTS;
 use crate::fault::{Code, Fault};
 use crate::op::Op;
@@ -393,9 +394,30 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
             }
             return Ok(None);
         }
+        Op::Choose { x, output } => {
+            let x = claimed(opened(x)?)?;
+            let count = x.shape.elements().unwrap_or(u64::MAX);
+            if !(1..=MAX_CHOSEN).contains(&count) {
+                return fault(Code::Shape, format!("one of {count} numbers is chosen, at most of {MAX_CHOSEN}"));
+            }
+            if x.width > choose::MAX_OPENING {
+                let message =
+                    format!("numbers opened at {} bits, at most {} can be compared", x.width, choose::MAX_OPENING);
+                return Err(Fault::new(Code::Width, message).help("take them at a lower scale"));
+            }
+            let output = get(&program.outputs, output.index(), "output")?;
+            if output.shape.elements() != Some(1) {
+                let message = format!("output {:?} has shape {}, a place is one number", output.name, output.shape);
+                return fault(Code::Shape, message);
+            }
+            return Ok(None);
+        }
     };
     Ok(Some(ty))
 }
+
+/// Greatest count of numbers that one is chosen of.
+pub(crate) const MAX_CHOSEN: u64 = 1 << 20;
 
 fn fault<T>(code: Code, message: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::new(code, message))

@@ -7,6 +7,7 @@
 pub mod ahead;
 pub mod builder;
 pub mod bytecode;
+pub mod choose;
 pub mod cost;
 pub mod dcf;
 pub mod eval;

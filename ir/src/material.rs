@@ -5,6 +5,7 @@
 //! listed in stream order, which is the order of the correlations in the protocols' files. Those of zero bits vanish.
 //! The pieces of a key are listed as bytes, since `dcf` packs them.
 
+use crate::choose::{self, Choosing};
 use crate::dcf::{Comparison, Layout};
 use crate::op::Op;
 use crate::program::Program;
@@ -52,6 +53,9 @@ pub struct Dealt {
 pub fn lift_bits(program: &Program) -> Vec<u8> {
     let mut bits = vec![0u8; program.instrs.len()];
     for instr in &program.instrs {
+        if let Op::Choose { x, .. } = instr.op {
+            bits[x.index()] = bits[x.index()].max(choose::LIFT);
+        }
         // A product with a whole opening has no use for them.
         let width = match (&instr.op, &instr.ty) {
             (
@@ -86,6 +90,10 @@ pub fn masked_weights(entries: &[Program]) -> Vec<(Weight, Width)> {
 /// The pieces of instruction `index` of a verified program; `lift_bits` is what [`lift_bits`] gives for it.
 pub fn pieces(program: &Program, index: usize, lift_bits: &[u8]) -> Vec<Piece> {
     let instr = &program.instrs[index];
+    if let Op::Choose { x, .. } = instr.op {
+        let to_server = |(elements, bits): (u64, Width)| Piece { to: Receiver::Server, elements, bits: bits.into() };
+        return choosing(program, x).pieces().into_iter().filter(|piece| piece.0 > 0).map(to_server).collect();
+    }
     let Some(ty) = &instr.ty else { return Vec::new() };
     let elements = |v: &Value| elements(&program.ty(*v).shape);
     let width = |v: &Value| i64::from(program.ty(*v).width);
@@ -175,6 +183,12 @@ fn key(opening: &Type, layout: Layout) -> Vec<Piece> {
         .filter(|bytes| *bytes > 0)
         .map(|bytes| Piece { to: Receiver::Both, elements: bytes, bits: 8 })
         .collect()
+}
+
+/// The sizes of a `choose` among the elements of an opening.
+pub fn choosing(program: &Program, x: Value) -> Choosing {
+    let ty = program.ty(x);
+    Choosing::new(elements(&ty.shape), ty.width)
 }
 
 /// Elements of a verified shape.

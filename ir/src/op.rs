@@ -179,6 +179,20 @@ op_table! {
     /// so far: [.., capacity, k]. Rows that no step has filled yet are zero under a mask of zero. Local.
     cache = 0x4a Cache { x: Value, state: StateId, capacity: u32 }
 
-    /// The party `to` learns x. The only instruction that declassifies. One-way message to that party.
+    /// The party `to` learns x. Declassifies, as `choose` does and no other instruction. One-way message to that party.
     reveal = 0x50 Reveal { x: Value, output: OutputId, to: Party }
+    /// The client learns the place of the greatest element of x, counted from 0; of several, of any. Needs the spare bit, so
+    /// that the numbers are bounded whatever they are. Messages of its own: see [`crate::choose`].
+    choose = 0x51 Choose { x: Value, output: OutputId }
+}
+
+impl Op {
+    /// The output that a party learns by this instruction, and the party.
+    pub fn declassifies(&self) -> Option<(OutputId, Party)> {
+        match *self {
+            Op::Reveal { output, to, .. } => Some((output, to)),
+            Op::Choose { output, .. } => Some((output, Party::Client)),
+            _ => None,
+        }
+    }
 }

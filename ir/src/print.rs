@@ -3,6 +3,7 @@
 //! One line per instruction, with the declared type and the ONNX node. Text after `;` is derived, for readers, and not
 //! parsed: rounds and bytes of messages, sizes of tables. Any program prints, also one that the verifier refuses.
 
+use crate::choose::{Choosing, MAX_OPENING, ONE_WAY};
 use crate::op::Op;
 use crate::program::{Encoding, Instr, NamedTable, Program};
 use crate::types::*;
@@ -277,6 +278,13 @@ fn messages(p: &Program) -> Vec<Option<Message>> {
                 rounds += 1;
                 Message::Round(rounds)
             }
+            Op::Choose { x, .. } => {
+                if let Some(choosing) = choosing(p, x) {
+                    rounds += choosing.rounds() as u32;
+                    one_way += ONE_WAY as u32;
+                }
+                continue;
+            }
             Op::Send {} | Op::Reveal { .. } => {
                 one_way += 1;
                 Message::OneWay(one_way)
@@ -289,6 +297,13 @@ fn messages(p: &Program) -> Vec<Option<Message>> {
         }
     }
     messages
+}
+
+/// The sizes of a `choose`; none for a program that does not verify.
+fn choosing(p: &Program, x: Value) -> Option<Choosing> {
+    let ty = p.instrs.get(x.index())?.ty.as_ref()?;
+    let elements = ty.shape.elements().filter(|n| (1..=crate::infer::MAX_CHOSEN).contains(n))?;
+    (3..=MAX_OPENING).contains(&ty.width).then(|| Choosing::new(elements, ty.width))
 }
 
 /// What the text says after `;`.
@@ -313,6 +328,11 @@ fn comment(p: &Program, instr: &Instr, message: Option<Message>) -> Option<Strin
         Op::Open { x, width, .. } => sized(packed(x, Some(*width))),
         Op::Linear { x, .. } | Op::Reveal { x, .. } => sized(packed(x, None)),
         Op::Round {} | Op::Send {} => Some(when),
+        Op::Choose { x, .. } => {
+            let choosing = choosing(p, *x)?;
+            let sent = choosing.messages().iter().map(|message| message.client + message.server).sum();
+            Some(format!("{} rounds, {ONE_WAY} one-way, {}", choosing.rounds(), bytes(sent)))
+        }
         Op::Spline { table: id, .. } => match table(id)? {
             Table::Spline { knots, .. } => Some(format!("{} knots", knots.len())),
             _ => None,

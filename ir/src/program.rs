@@ -144,6 +144,7 @@ impl Program {
     pub fn output_scale(&self, id: OutputId) -> Option<Scale> {
         self.instrs.iter().find_map(|instr| match instr.op {
             Op::Reveal { x, output, .. } if output == id => Some(self.ty(x).scale),
+            Op::Choose { output, .. } if output == id => Some(0),
             _ => None,
         })
     }

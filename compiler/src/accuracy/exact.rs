@@ -107,14 +107,10 @@ impl<'a> Exact<'a> {
         let evaluation = session.step_with(program, arguments, visit).map_err(|e| {
             Diagnostic::new(Code::InputValue, "the program cannot run on this input").because(format!("{e}."))
         })?;
-        let outputs = program.instrs.iter().filter_map(|instr| match instr.op {
-            ir::Op::Reveal { x, output, .. } => Some((program.ty(x).scale, output)),
-            _ => None,
-        });
         let counted = program.outside();
-        let mut outputs: Vec<_> = outputs.filter(|(_, output)| Some(*output) != counted).collect();
-        outputs.sort_by_key(|(_, output)| output.index());
-        let outputs = outputs.into_iter().map(|(scale, output)| {
+        let declared = (0..program.outputs.len() as u32).map(ir::OutputId).filter(|output| Some(*output) != counted);
+        let outputs = declared.filter_map(|output| Some((program.output_scale(output)?, output)));
+        let outputs = outputs.map(|(scale, output)| {
             let unit = f64::from(scale).exp2();
             let declared = &program.outputs[output.index()];
             let values = evaluation.outputs[output.index()].iter().map(|&v| (v as f64 / unit) as f32).collect();

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use ir::program::{Input, NamedTable, Output, Program, Public, State, WeightDecl};
-use ir::{MAX_WIDTH, Op, Origin, OutputId, PublicId, Scale, Shape, StateId, Table, TableId, Value, Weight, Width};
+use ir::{
+    MAX_WIDTH, Op, Origin, OutputId, Party, PublicId, Scale, Shape, StateId, Table, TableId, Value, Weight, Width,
+};
 use ndarray::ArrayD;
 
 use crate::graph::NodeId;
@@ -524,6 +526,14 @@ impl Draft {
         let scale = reveal.expect("a declared output is revealed").scale;
         let bits = (self.output_bounds[output.index()] * f64::from(scale).exp2() + 1.0).log2().ceil() + 1.0;
         bits.clamp(1.0, 255.0) as u32
+    }
+
+    /// Tells the client the place of the greatest element of an opening with a claim.
+    pub fn choose(&mut self, x: Value, name: &str) {
+        let output = Output { name: name.to_owned(), shape: Shape(vec![1]), to: Party::Client };
+        self.output_bounds.push(self.shape(x).iter().copied().map(f64::from).product());
+        self.program.outputs.push(output);
+        self.push(Op::Choose { x, output: ir::OutputId(self.program.outputs.len() as u32 - 1) }, 0, vec![1]);
     }
 
     /// Reveals to the declared party.

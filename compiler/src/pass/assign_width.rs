@@ -96,7 +96,7 @@ fn demands(draft: &Draft) -> Vec<u32> {
     let mut demands = vec![0; draft.items.len()];
     for (index, item) in draft.items.iter().enumerate().rev() {
         let mut own = demands[index];
-        if own == 0 && !matches!(item.op, Op::Reveal { .. }) {
+        if own == 0 && item.op.declassifies().is_none() {
             continue;
         }
         if let Op::Cache { state, .. } = item.op {
@@ -120,6 +120,8 @@ fn need(draft: &Draft, item: &Item, own: u32) -> u32 {
         Op::Open { width: LATER, .. } => own,
         Op::Open { width, .. } => u32::from(*width),
         Op::Reveal { output, .. } => draft.output_width(*output),
+        // The opening has the width of its own claim.
+        Op::Choose { .. } => 1,
         _ => own,
     }
 }
@@ -136,7 +138,7 @@ fn chain(draft: &Draft, demands: &[u32], start: usize) -> Vec<usize> {
     while at == start || !matches!(draft.items[at].op, Op::Open { width, .. } if width != LATER) {
         let next = (at + 1..draft.items.len()).find(|&reader| {
             let item = &draft.items[reader];
-            let live = demands[reader] > 0 || matches!(item.op, Op::Reveal { .. });
+            let live = demands[reader] > 0 || item.op.declassifies().is_some();
             live && item.op.operands().any(|o| o.index() == at && need(draft, item, demands[reader]) == demands[at])
         });
         let Some(next) = next else { break };
@@ -183,7 +185,7 @@ fn finish(draft: &Draft, demands: &[u32]) -> Program {
         if let (Op::Input { .. }, Some(point)) = (&item.op, item.lift_point) {
             own = own.max(u32::from(point.width));
         }
-        if own == 0 && !matches!(item.op, Op::Reveal { .. }) {
+        if own == 0 && item.op.declassifies().is_none() {
             continue;
         }
         let mut op = item.op.clone();

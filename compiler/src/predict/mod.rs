@@ -1,7 +1,8 @@
 //! How long the online phase of a program takes on a link, without running it.
 //!
 //! Two clocks walk through the program, one a party. Instructions advance both by their work; a `round` leaves when both
-//! are ready and sets each to when the other's message is there, a `send` or `reveal` sets the receiver's alone. A message
+//! are ready and sets each to when the other's message is there, a `send` or `reveal` sets the receiver's alone, a `choose` has
+//! several of both kinds. A message
 //! takes half a round-trip time and its bytes over the rate; both directions have a rate of their own. It travels as
 //! frames, and what `open` and `linear` do with it begins with the first. What the client does and sends ahead of its
 //! input ([`ir::ahead`]) costs nothing. Work is [`work`] (a count, from the program) times seconds of one core, and a
@@ -20,7 +21,7 @@ use std::fmt;
 use ir::ahead::ahead;
 use ir::cost::{self, Cost};
 use ir::wire::{FRAME_PAYLOAD, message_bytes};
-use ir::{Op, Program};
+use ir::{Op, Program, material};
 
 use crate::lower::variant::Link;
 use rates::{Rate, Speed};
@@ -118,6 +119,17 @@ impl Clocks {
         for (index, (instr, c)) in program.instrs.iter().zip(&cost.per_instruction).enumerate() {
             let [client, server] = rates::of(rates, &instr.op);
             let [client, server] = [client * work[index].client, server * work[index].server];
+            if let Op::Choose { x, .. } = instr.op {
+                let messages = material::choosing(program, x).messages();
+                let part = 1.0 / messages.len() as f64;
+                for message in messages {
+                    self.work = [self.work[0] + client * part, self.work[1] + server * part];
+                    self.payload = [message.client, message.server];
+                    self.compute(cores);
+                    self.exchange(link, cores);
+                }
+                continue;
+            }
             self.payload[0] += if sent_ahead[index] { 0 } else { c.client_payload_bytes };
             self.payload[1] += c.server_payload_bytes;
             let framed = matches!(instr.op, Op::Linear { .. } | Op::Open { .. });

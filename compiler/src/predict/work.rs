@@ -5,6 +5,7 @@
 //! | `linear` at the server, `sddmm`, `spmm` | multiply-adds of 16-bit numbers, some for one of the ring |
 //! | `series` | elements · terms |
 //! | `spline`, `ge`, `select` | walks down a comparison key, one a knot or threshold · its levels |
+//! | `choose` | numbers and comparisons |
 //! | `round`, `send`, `reveal` | bytes of the message, both ways |
 //! | all others | elements of the operands and the result |
 //!
@@ -13,6 +14,7 @@
 use ir::ahead::ahead;
 use ir::cost;
 use ir::dcf::{Comparison, Layout};
+use ir::material::choosing;
 use ir::{Op, Program, Table, Value, Width};
 
 /// Units of work of an instruction, by party.
@@ -42,7 +44,9 @@ pub fn work(program: &Program) -> Vec<Work> {
     let ahead = ahead(program);
     let mut all = Vec::with_capacity(costs.len());
     for (index, (instr, cost)) in program.instrs.iter().zip(costs).enumerate() {
-        message += cost.client_payload_bytes + cost.server_payload_bytes;
+        if !matches!(instr.op, Op::Choose { .. }) {
+            message += cost.client_payload_bytes + cost.server_payload_bytes;
+        }
         let elements = |v: Value| program.ty(v).shape.elements().expect("verified: a size") as f64;
         let own = instr.ty.as_ref().map_or(0.0, |ty| ty.shape.elements().expect("verified: a size") as f64);
         let width = instr.ty.as_ref().map_or(0, |ty| ty.width);
@@ -68,6 +72,7 @@ pub fn work(program: &Program) -> Vec<Work> {
                 let components = (own / elements(*d)) as usize;
                 both(elements(*d) * f64::from(Layout::select(opening(d), components, width).levels))
             }
+            Op::Choose { x, .. } => both(elements(*x) + choosing(program, *x).comparisons() as f64),
             Op::Round {} | Op::Send {} | Op::Reveal { .. } => both(std::mem::take(&mut message) as f64),
             op => both(own + op.operands().map(elements).sum::<f64>()),
         };

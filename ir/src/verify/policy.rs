@@ -2,7 +2,6 @@
 
 use super::report;
 use crate::fault::{Code, Fault};
-use crate::op::Op;
 use crate::program::Program;
 use crate::types::Party;
 use std::collections::BTreeSet;
@@ -25,7 +24,7 @@ pub(super) fn check(program: &Program, policy: &Policy, faults: &mut Vec<Fault>)
     }
     let mut revealed = vec![false; program.outputs.len()];
     for (i, instr) in program.instrs.iter().enumerate() {
-        let Op::Reveal { output, to, .. } = instr.op else { continue };
+        let Some((output, to)) = instr.op.declassifies() else { continue };
         // That an output is declared at all is a rule of types.
         let Some(declared) = program.outputs.get(output.index()) else { continue };
         if to != declared.to {

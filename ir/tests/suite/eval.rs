@@ -197,7 +197,7 @@ fn every_op_runs() {
     ];
     let run = |publics: &[u32]| eval(&p, Arguments { inputs: &inputs, weights: &weights, publics });
     let got = run(&[1, 4]).unwrap();
-    assert_eq!(got.outputs.iter().map(Vec::len).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(got.outputs.iter().map(Vec::len).collect::<Vec<_>>(), [2, 3, 1]);
     assert_ne!(run(&[2, 4]).unwrap().outputs[0], got.outputs[0]);
     assert_eq!(run(&[2, 4]).unwrap().outputs[1], got.outputs[1]);
     assert_eq!(run(&[3, 4]), Err(EvalError::Public { name: "position".to_owned(), bound: 3, found: 3 }));

@@ -39,6 +39,7 @@ pub fn every_op() -> Program {
     let rows = b.state(State { name: "rows \"k\"".to_owned(), width: 30, scale: 12, row: shape(&[4]) });
     let logits = b.output(Output { name: "logits".to_owned(), shape: shape(&[1, 2]), to: Party::Client });
     let flags = b.output(Output { name: "flags".to_owned(), shape: shape(&[3]), to: Party::Client });
+    let place = b.output(Output { name: "place".to_owned(), shape: shape(&[1]), to: Party::Client });
     let causal = b.table("causal", Table::Pattern(Pattern::causal(3, 3)));
     let steps = b.table("steps", Table::Thresholds(vec![-3, 0, 1 << 20]));
     let half = b.table("half", Table::Const { scale: -1, shape: shape(&[]), values: vec![1] });
@@ -126,6 +127,7 @@ pub fn every_op() -> Program {
     let last = op(Op::MulRow { x: last, table: turns, index: position });
     let wide = op(Op::Expand { x: last, shape: shape(&[2, 3, 2]) });
     op(Op::Reveal { x: last, output: logits, to: Party::Client });
+    op(Op::Choose { x: sign, output: place });
     let both = op(Op::Concat { xs: vec![mixed, mixed, mixed], axis: 1 });
     let _ = (lifted, sums, product, smooth, both, chosen, cached, wide);
     b.finish()

@@ -87,4 +87,7 @@ pub enum Cause {
     /// The masked weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// The peer's halves of comparisons.
+    #[error("the other party's comparisons are those of no order; it does not follow the protocol")]
+    Ranking,
 }

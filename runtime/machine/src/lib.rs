@@ -10,6 +10,7 @@
 //! Memory    A value is dropped after its last reader.
 //! Errors    A peer, dealer or file that does not do its part. They name the instruction and the ONNX node, never a value.
 
+mod choose;
 mod error;
 pub mod link;
 mod local;

@@ -21,12 +21,12 @@ use std::time::{Duration, Instant};
 
 /// The state of a run.
 pub(super) struct Run<'r, 'a> {
-    machine: &'r mut Machine<'a>,
+    pub(super) machine: &'r mut Machine<'a>,
     cache: &'r mut Openings,
-    link: &'r mut dyn Link,
+    pub(super) link: &'r mut dyn Link,
     material: &'r mut dyn Material,
     inputs: Vec<Tensor>,
-    values: Values,
+    pub(super) values: Values,
     /// Openings and products that the next message completes, in program order.
     waiting: Vec<usize>,
     outgoing: Outgoing,
@@ -34,7 +34,7 @@ pub(super) struct Run<'r, 'a> {
     /// Time of the current instruction that is charged to others.
     elsewhere: Duration,
     /// Time of the current instruction that went into packing.
-    packing: Duration,
+    pub(super) packing: Duration,
 }
 
 impl<'r, 'a> Run<'r, 'a> {
@@ -88,6 +88,7 @@ impl<'r, 'a> Run<'r, 'a> {
                 self.machine.report.one_way_messages += 1;
                 self.outputs[output.index()] = self.reveal(i, *x, *to)?;
             }
+            Op::Choose { x, output } => self.outputs[output.index()] = self.choose(i, *x)?,
             Op::Linear { x, weight } => self.linear(i, *x, *weight, frees)?,
             Op::Open { x, width, whole } => self.open(i, *x, *width, *whole)?,
             _ if self.known(i) => {}
@@ -208,16 +209,16 @@ impl<'r, 'a> Run<'r, 'a> {
         Ok(())
     }
 
-    /// The `round` or `send` whose message instruction `i` adds to, unless a `reveal` is due before.
+    /// The `round` or `send` whose message instruction `i` adds to, unless a `reveal` or `choose` is due before.
     fn step_of(&self, i: usize) -> Option<u32> {
         let later = self.machine.program.instrs[i..].iter().map(|instr| &instr.op);
-        let ends = |op: &Op| matches!(op, Op::Round {} | Op::Send {} | Op::Reveal { .. });
+        let ends = |op: &Op| matches!(op, Op::Round {} | Op::Send {}) || op.declassifies().is_some();
         let (end, op) = (i..).zip(later).find(|(_, op)| ends(op)).expect("verified: a `round` or `send` completes it");
-        (!matches!(op, Op::Reveal { .. })).then_some(end as u32)
+        op.declassifies().is_none().then_some(end as u32)
     }
 
     /// Calls `f` with the material of instruction `i` and counts what it takes.
-    fn with_source<T>(
+    pub(super) fn with_source<T>(
         &mut self,
         i: usize,
         f: impl FnOnce(&mut Source, &Machine, &Values) -> Result<T, MaterialError>,
@@ -307,7 +308,7 @@ impl<'r, 'a> Run<'r, 'a> {
     }
 
     /// The next elements of a message.
-    fn unpacked(&mut self, message: &mut Incoming, count: usize, width: Width) -> Result<Buffer, Cause> {
+    pub(super) fn unpacked(&mut self, message: &mut Incoming, count: usize, width: Width) -> Result<Buffer, Cause> {
         let packed = message.take(self.link, ring::packed_len(count, width))?;
         let start = Instant::now();
         let elements = ring::unpack(&packed, width, count);
@@ -315,7 +316,7 @@ impl<'r, 'a> Run<'r, 'a> {
         Ok(elements)
     }
 
-    /// The one instruction that declassifies.
+    /// One party's share goes to the other.
     fn reveal(&mut self, i: usize, x: Value, to: Party) -> Result<Option<Vec<i64>>, Cause> {
         let (share, width) = (self.values.share(x), self.machine.program.ty(x).width);
         let mut message = Incoming::new(i as u32, ring::packed_len(share.len(), width));

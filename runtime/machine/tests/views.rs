@@ -139,6 +139,25 @@ fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], materi
             match instr.op {
                 Op::Open { x, width, .. } if here => waiting.push((count(x), width)),
                 Op::Linear { x, .. } if here && party == Party::Server => waiting.push((count(x), program.ty(x).width)),
+                Op::Choose { x, .. } if !early => {
+                    let choosing = ir::material::choosing(program, x);
+                    let (step, message) = messages.next().expect("the messages of a `choose`, one after the other");
+                    assert_eq!(*step, i as u32);
+                    let mut rest = &message[..];
+                    let numbers = (choosing.elements, choosing.width);
+                    let mut parts = vec![numbers];
+                    if party == Party::Client {
+                        parts.push((choosing.elements, choosing.place));
+                    }
+                    for level in &choosing.levels {
+                        parts.extend([choosing.width, ir::choose::MASKED, 1].map(|width| (level.pairs(), width)));
+                    }
+                    if party == Party::Client {
+                        parts.push((1, choosing.place));
+                    }
+                    parts.into_iter().for_each(|(count, width)| take(&mut view, &mut rest, count, width));
+                    assert!(rest.is_empty());
+                }
                 Op::Round {} | Op::Send {} if !waiting.is_empty() => {
                     let (step, message) = messages.next().expect("a message a round");
                     assert_eq!(*step, i as u32);

@@ -1,16 +1,18 @@
-//! Speed of the kernels a core: `cargo bench -p ssvm --bench kernels [-- GROUP]`, a group being products, rows, gpt2, packing,
-//! generator, comparisons, tables, openings or series. Peaks are measured in the same run, by loops of one instruction.
+//! Speed of the kernels a core: `cargo bench -p protocols --bench kernels [-- GROUP]`, a group being products, rows, gpt2, packing,
+//! generator, comparisons, tables, openings, series or choices. Peaks are measured in the same run, by loops of one instruction.
 //!
 //! `RAYON_NUM_THREADS` sets the number of threads and `SSVM_CPU` forces an instruction set. Where the kernel accounts for
 //! it (Linux), time is processor time, averaged over runs, so that other work on the machine disturbs it little; else it
 //! is time on the clock by all threads.
 
+use ir::choose::{Choosing, LIFT};
 use ir::dcf::Layout;
 use ir::series::Series;
 use ir::{Party, Table, Width};
 use kernels::cpu::Cpu;
 use kernels::prg::{Domain, Seed};
 use kernels::ring::{self, Tensor};
+use protocols::choose::{self, Chooser};
 use protocols::material::{Material, MaterialError};
 use protocols::open::{self, Half};
 use protocols::series::{self, Terms};
@@ -541,6 +543,57 @@ fn serieses(_: Peaks) {
     }
 }
 
+/// The choice of a token of GPT-2's vocabulary: dealing, and both parties in turn.
+fn choices(_: Peaks) {
+    let (count, width) = (50_257, 16);
+    let choosing = Choosing::new(count as u64, width);
+    let seeds = [Seed::new([3; 32]), Seed::new([4; 32])];
+    let [opens, chooses] = [0, 1].map(|index| seeds.each_ref().map(|seed| Use { seed, step: 0, entry: 0, index }));
+    let (mut nothing, mut of_opening, mut of_choice) = (std::io::sink(), Vec::new(), Vec::new());
+    let mut to = Dealing::new(opens[0], opens[1], &mut nothing, &mut of_opening);
+    let masks = opens.map(|own| open::mask(own, width));
+    open::deal(&[count], masks, width, LIFT, &mut to).expect("memory takes all");
+    let time = seconds(|| {
+        of_choice.clear();
+        let mut to = Dealing::new(chooses[0], chooses[1], &mut nothing, &mut of_choice);
+        choose::deal(&choosing, chooses[0], chooses[1], &mut to).expect("memory takes all");
+    });
+    let units = count as f64 + choosing.comparisons() as f64;
+    let note = format!("{:.0} ns a number or comparison, {} bytes", time * 1e9 / units, of_choice.len());
+    row("choose among 50,257, deal", time * 1e3, "ms", &note);
+
+    let values = [elements(count).iter().map(|v| v >> 52).collect(), vec![0; count]];
+    let halves = [0, 1].map(|p| {
+        let (party, mut message) = (PARTIES[p].1, vec![0; ring::packed_len(count, width)]);
+        let mut material = Bytes(&of_opening);
+        let dealt = open::Dealt::take(&mut Source::new(party, opens[p], &mut material), count, LIFT).expect("dealt");
+        let x = Tensor::new(vec![count], values[p].clone());
+        (open::send(party, &x, open::mask(opens[p], width), width, false, dealt, &mut message), message)
+    });
+    let [(client, to_server), (server, to_client)] = halves;
+    let openings = [client.complete(&to_client), server.complete(&to_server)];
+    let time = seconds(|| {
+        let mut of_choice = Bytes(&of_choice);
+        let [mut client, mut server] = [0, 1].map(|p| {
+            let mut source = Source::new(PARTIES[p].1, chooses[p], &mut of_choice);
+            let dealt = choose::Dealt::take(&mut source, &choosing).expect("dealt");
+            Chooser::new(PARTIES[p].1, chooses[p], choosing.clone(), &openings[p], dealt)
+        });
+        server.shuffle_by_server(&client.give_to_server());
+        let [numbers, places] = server.give_to_client();
+        client.shuffle_by_client(&numbers, &places);
+        for &level in &choosing.levels {
+            let (ours, theirs) = (client.differences(level).to_vec(), server.differences(level).to_vec());
+            let (ours, theirs) = (client.bits(&theirs).to_vec(), server.bits(&ours).to_vec());
+            let (ours, theirs) = (client.outcomes(&theirs).to_vec(), server.outcomes(&ours).to_vec());
+            assert!(client.decide(&theirs, level) && server.decide(&ours, level), "a ranking");
+        }
+        black_box(client.index(server.winner()));
+    });
+    let note = format!("{:.0} ns a number or comparison and party", time * 1e9 / units / 2.0);
+    row("choose among 50,257, both parties", time * 1e3, "ms", &note);
+}
+
 /// A name on the command line, and what it measures.
 type Group = (&'static str, fn(Peaks));
 
@@ -550,7 +603,7 @@ fn main() {
     let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
     let peaks = Peaks::measure();
     peaks.print();
-    let groups: [Group; 9] = [
+    let groups: [Group; 10] = [
         ("products", products),
         ("rows", rows),
         ("gpt2", gpt2),
@@ -560,6 +613,7 @@ fn main() {
         ("tables", tables),
         ("openings", openings),
         ("series", serieses),
+        ("choices", choices),
     ];
     for (name, run) in groups {
         if only.as_deref().is_none_or(|o| o == name) {

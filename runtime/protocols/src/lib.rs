@@ -19,6 +19,7 @@
 //! width N > n they hold it by shares of c mod 2^(N-n). An opening `whole` has no claim and no offset: o = x + r mod 2^n.
 
 pub mod cache;
+pub mod choose;
 pub mod dcf;
 pub mod dealer;
 pub mod ge;
@@ -381,6 +382,31 @@ impl<'a> Dealing<'a> {
         })
     }
 
+    /// Deals elements of `bits` bits of XOR correlation number `piece`, element i being `f(i)`.
+    pub fn bits(&mut self, piece: u8, count: usize, bits: Width, f: impl Fn(usize) -> u64 + Sync) -> io::Result<()> {
+        let stream = self.client.stream(kind::CORRELATION + piece);
+        self.packed.resize(ring::packed_len(count, bits), 0);
+        let chunks = self.packed.par_chunks_mut(TASK / 8 * usize::from(bits)).enumerate();
+        chunks.for_each_init(
+            || vec![0; TASK],
+            |share, (number, packed)| {
+                let first = number * TASK;
+                let share = &mut share[..TASK.min(count - first)];
+                stream.fill(first as u64, bits, share);
+                share.iter_mut().enumerate().for_each(|(i, share)| *share ^= f(first + i));
+                ring::pack_into(share, bits, packed);
+            },
+        );
+        self.to_server.write_all(&self.packed)
+    }
+
+    /// Gives the server elements of `bits` bits that no share of P0 completes.
+    pub fn plain(&mut self, values: &[u64], bits: Width) -> io::Result<()> {
+        self.packed.resize(ring::packed_len(values.len(), bits), 0);
+        ring::pack_into(values, bits, &mut self.packed);
+        self.to_server.write_all(&self.packed)
+    }
+
     /// Deals the words of comparison keys for the elements `range`, to both parties.
     fn keys(&mut self, layout: Layout, range: Range<usize>, alphas: &[u64], betas: &[Buffer]) -> io::Result<()> {
         let (client, server) = (self.client.roots(range.clone()), self.server.roots(range));
@@ -425,6 +451,11 @@ impl<'a> Source<'a> {
             },
             Party::Server => Vector::Packed { bytes: self.take(ring::packed_len(range.len(), bits))?, bits },
         })
+    }
+
+    /// The server's elements that [`Dealing::plain`] gives.
+    pub fn plain(&mut self, count: usize, bits: Width) -> Result<Buffer, MaterialError> {
+        Ok(ring::unpack(&self.take(ring::packed_len(count, bits))?, bits, count))
     }
 
     /// The party's comparison keys for the elements `range`.

@@ -12,7 +12,7 @@ use crate::matmul::Product;
 use crate::series::Terms;
 use crate::square::Over;
 use crate::step::Step;
-use crate::{Dealing, Mask, blocks, ge, linear, matmul, mul, open, select, series, spline, square};
+use crate::{Dealing, Mask, blocks, choose, ge, linear, matmul, mul, open, select, series, spline, square};
 use ir::{Op, Party, Program, Table, Value, Weight, Width, liveness, material};
 use kernels::codec::dimensions;
 use kernels::prg::Seed;
@@ -56,6 +56,10 @@ pub fn deal(
             Op::Linear { x, weight } => {
                 let mask = WeightMask::new(seeds.weights, (*weight, weight_widths[weight]));
                 linear::deal(client, mask, Sizes::of(program, *x, *weight), program.ty(*x).width, &mut to)?;
+                None
+            }
+            Op::Choose { x, .. } => {
+                choose::deal(&material::choosing(program, *x), client, server, &mut to)?;
                 None
             }
             Op::Cache { x, state, .. } => {

@@ -1,0 +1,418 @@
+//! `choose`: the client learns which of many numbers is the greatest, and nobody anything more.
+//!
+//! Lift      Numbers come from an opening with a claim and are lifted by [`ir::choose::LIFT`] bits to n: whatever the shares
+//!           were, any two of the results differ by less than 2^(n-1) (see the head of [`super`]: x lies between -3/4 and 3/4 of
+//!           2^n0). Were differences to wrap, outcomes would be those of no ranking and would tell of the numbers.
+//! Shuffle   By the server, then by the client: each draws a permutation that the other does not know. The one who shuffles
+//!           receives the other's share under a mask a and applies its permutation p to the sum; the other holds b from then on.
+//!           Dealt is d = a∘p - b (Chase, Ghosh and Poburinnaya, ASIACRYPT 2020, section 3):
+//!               (x_s + (x_c - a))∘p + d  +  b  =  x∘p.
+//!           In the second shuffle d comes from the client's seed and b is dealt, so that all of P0's is from its seed. Places
+//!           go along; the server's permutation is its share of them, so they take part in the second shuffle alone.
+//! Compare   x = v_i - v_j, y = x + r mod 2^n opened. msb(x) = msb(y) ^ msb(r) ^ 1{y_low < r_low}. Digit by digit, the most
+//!           significant first, with shares of r's digits as unit vectors, e_k = 1{y's digit k = r's} and l_k = 1{y's digit k < r's}
+//!           are XORs of a party's own bits, and the borrow is l1 ^ e1·l2 ^ e1·e2·l3 ^ e1·e2·e3·l4. Bits e1 to e3 and l2 to l4 are
+//!           opened under masks, the shares of whose products are dealt. The outcome is opened: 1 lets the earlier place go
+//!           on. Equal numbers: the earlier place, which the shuffles make random.
+//! Why safe  In an order that nobody knows, outcomes are those of a uniformly random ranking, for any numbers. The place that
+//!           wins is public and independent of the token; the server's share of the token's index goes to the client.
+//! Shapes    Numbers of any shape, flattened.
+//! Dealt     [`ir::choose::Choosing::pieces`].
+//! Online    [`ir::choose::Choosing::messages`].
+//!
+//! A permutation is applied by looking up memory at places that its owner alone knows; it is drawn for one step and used once.
+
+use super::{Dealing, Opening, Source, TASK, Use, Vector, gather, kind, lift};
+use crate::material::MaterialError;
+use ir::choose::{Choosing, DIGITS, Level, MASKED, PRODUCTS};
+use ir::{Party, Width};
+use kernels::prg::Stream;
+use kernels::ring::{self, Buffer};
+use rayon::prelude::*;
+use std::io;
+use std::ops::Range;
+use zeroize::Zeroizing;
+
+/// Streams of a party's own in a `choose`, beside the mask of the openings ([`kind::MASK`]). Each party has those of the shuffle
+/// in which it is the one who sends; the client has the addends of its own as well.
+mod own {
+    use super::kind::CORRELATION;
+
+    /// Masks of the bits of a comparison.
+    pub const BITS: u8 = CORRELATION + 32;
+    /// The party's permutation.
+    pub const PERMUTATION: u8 = CORRELATION + 33;
+    /// a, of the numbers.
+    pub const SENT: u8 = CORRELATION + 34;
+    /// a, of the places.
+    pub const SENT_PLACES: u8 = CORRELATION + 35;
+    /// The client's b of the first shuffle.
+    pub const KEPT: u8 = CORRELATION + 36;
+    /// The client's d of the second shuffle, of the numbers.
+    pub const ADDED: u8 = CORRELATION + 37;
+    /// The same of the places.
+    pub const ADDED_PLACES: u8 = CORRELATION + 38;
+}
+
+/// Elements `0..count` of a stream.
+fn elements(own: Use, kind: u8, count: usize, bits: Width) -> Buffer {
+    own.elements(kind, 0..count, bits)
+}
+
+/// A uniformly random permutation (Fisher and Yates; draws as in Lemire, ACM TOMACS 29(1), 2019, algorithm 5).
+fn permutation(own: Use, count: usize) -> Zeroizing<Vec<u32>> {
+    let mut numbers = Numbers { stream: own.stream(own::PERMUTATION), next: 0, drawn: Buffer::default(), at: 0 };
+    let mut places = Zeroizing::new((0..count as u32).collect::<Vec<u32>>());
+    for last in (1..count).rev() {
+        places.swap(last, numbers.below(last as u64 + 1) as usize);
+    }
+    places
+}
+
+/// Uniform numbers of a stream, one after the other.
+struct Numbers {
+    stream: Stream,
+    next: u64,
+    drawn: Buffer,
+    at: usize,
+}
+
+impl Numbers {
+    fn word(&mut self) -> u64 {
+        if self.at == self.drawn.len() {
+            let mut drawn = Buffer::unset(TASK);
+            self.stream.fill(self.next, 64, &mut drawn);
+            (self.next, self.drawn, self.at) = (self.next + TASK as u64, drawn, 0);
+        }
+        self.at += 1;
+        self.drawn[self.at - 1]
+    }
+
+    /// A number below `bound`.
+    fn below(&mut self, bound: u64) -> u64 {
+        loop {
+            let product = u128::from(self.word()) * u128::from(bound);
+            if product as u64 >= bound || product as u64 >= bound.wrapping_neg() % bound {
+                return (product >> 64) as u64;
+            }
+        }
+    }
+}
+
+/// The product of masks that [`PRODUCTS`] bit `i` holds: a set of e1, e2, e3 (bits 0 to 2), and which l comes with it.
+const SETS: [(usize, Option<usize>); PRODUCTS as usize - 1] = [
+    (0b011, None),
+    (0b101, None),
+    (0b110, None),
+    (0b111, None),
+    (0b001, Some(0)),
+    (0b001, Some(1)),
+    (0b010, Some(1)),
+    (0b011, Some(1)),
+    (0b001, Some(2)),
+    (0b010, Some(2)),
+    (0b011, Some(2)),
+    (0b100, Some(2)),
+    (0b101, Some(2)),
+    (0b110, Some(2)),
+    (0b111, Some(2)),
+];
+
+/// Products of masks by set of e, alone and with each l: of the masks' values, or a party's shares of them.
+type Products = [[u64; 8]; DIGITS];
+
+/// The digit at `index` of a number, and the bits below it.
+fn digit(choosing: &Choosing, y: u64, index: usize) -> u64 {
+    let below: Width = choosing.digits[index + 1..].iter().sum();
+    (y >> below) & ring::mask(choosing.digits[index])
+}
+
+/// The dealer's side.
+pub fn deal(choosing: &Choosing, client: Use, server: Use, to: &mut Dealing) -> io::Result<()> {
+    let (n, width) = (choosing.elements as usize, choosing.width);
+    let (by_server, by_client) = (permutation(server, n), permutation(client, n));
+    let moved = |a: &Buffer, p: &[u32], b: &Buffer| gather(n, |i| a[p[i] as usize].wrapping_sub(b[i]));
+    let (sent, kept) = (elements(client, own::SENT, n, width), elements(client, own::KEPT, n, width));
+    to.plain(&moved(&sent, &by_server, &kept), width)?;
+    for (sent, added, bits) in [(own::SENT, own::ADDED, width), (own::SENT_PLACES, own::ADDED_PLACES, choosing.place)] {
+        let (sent, added) = (elements(server, sent, n, bits), elements(client, added, n, bits));
+        to.plain(&moved(&sent, &by_client, &added), bits)?;
+    }
+
+    let compared = choosing.comparisons() as usize;
+    let both = |kind: u8, bits: Width, f: fn(u64, u64) -> u64| {
+        let (mut client, server) = (elements(client, kind, compared, bits), elements(server, kind, compared, bits));
+        client.iter_mut().zip(server.iter()).for_each(|(c, &s)| *c = f(*c, s) & ring::mask(bits));
+        client
+    };
+    let r = both(kind::MASK, width, u64::wrapping_add);
+    let masks = both(own::BITS, MASKED, |c, s| c ^ s);
+    for index in 0..DIGITS {
+        to.bits(index as u8, compared, 1 << choosing.digits[index], |i| 1 << digit(choosing, r[i], index))?;
+    }
+    to.bits(DIGITS as u8, compared, PRODUCTS, |i| {
+        let bit = |j: usize| masks[i] >> j & 1;
+        let product = |&(set, l): &(usize, Option<usize>)| {
+            let of_e = (0..3).filter(|j| set >> j & 1 == 1).map(bit).product::<u64>();
+            l.map_or(of_e, |l| of_e & bit(3 + l))
+        };
+        let products = SETS.iter().enumerate().fold(0, |word, (at, set)| word | product(set) << (at + 1));
+        r[i] >> (width - 1) | products
+    })
+}
+
+/// A party's material.
+pub struct Dealt {
+    /// What was dealt for the shuffles; the client has none of it.
+    shuffles: Option<[Buffer; 3]>,
+    units: [Vector; DIGITS],
+    products: Vector,
+}
+
+impl Dealt {
+    /// Takes a party's material.
+    pub fn take(source: &mut Source, choosing: &Choosing) -> Result<Dealt, MaterialError> {
+        let (n, compared) = (choosing.elements as usize, choosing.comparisons() as usize);
+        let shuffles = match source.party {
+            Party::Client => None,
+            Party::Server => {
+                let mut plain = |bits: Width| source.plain(n, bits);
+                Some([plain(choosing.width)?, plain(choosing.width)?, plain(choosing.place)?])
+            }
+        };
+        let mut units: [Vector; DIGITS] = Default::default();
+        for (index, unit) in units.iter_mut().enumerate() {
+            *unit = source.vector(index as u8, 0..compared, 1 << choosing.digits[index])?;
+        }
+        Ok(Dealt { shuffles, units, products: source.vector(DIGITS as u8, 0..compared, PRODUCTS)? })
+    }
+}
+
+/// A party's side of one `choose`: what to send next and what to make of what comes, in the order of
+/// [`Choosing::messages`].
+pub struct Chooser<'a> {
+    party: Party,
+    own: Use<'a>,
+    choosing: Choosing,
+    shuffles: [Buffer; 3],
+    units: [Vector; DIGITS],
+    products: Vector,
+    /// The party's shares of numbers and places, by place.
+    numbers: Buffer,
+    places: Buffer,
+    alive: Vec<u32>,
+    /// Comparisons of the levels before.
+    done: usize,
+    /// Pairs of places that this level compares.
+    pairs: Vec<[u32; 2]>,
+    /// The party's half of what is being opened.
+    half: Buffer,
+    /// Of each comparison: the party's share of the bits, what the product terms of it are, opened.
+    state: Vec<Compared>,
+}
+
+/// A comparison under way.
+#[derive(Clone, Copy)]
+struct Compared {
+    /// The party's share of 1 ^ msb(y) ^ msb(r) ^ l1, the public part at the client.
+    outcome: u64,
+    /// Products of the masks of its bits.
+    products: u64,
+    /// The masks.
+    masks: u64,
+}
+
+impl<'a> Chooser<'a> {
+    /// Starts with the opened numbers.
+    pub fn new(party: Party, own: Use<'a>, choosing: Choosing, x: &Opening, dealt: Dealt) -> Chooser<'a> {
+        let n = choosing.elements as usize;
+        let mut numbers = lift::read(party, x).data;
+        numbers.iter_mut().for_each(|v| *v &= ring::mask(choosing.width));
+        Chooser {
+            party,
+            own,
+            shuffles: dealt.shuffles.unwrap_or_default(),
+            units: dealt.units,
+            products: dealt.products,
+            numbers,
+            places: Buffer::zeros(n),
+            alive: (0..n as u32).collect(),
+            done: 0,
+            pairs: Vec::new(),
+            half: Buffer::default(),
+            state: Vec::new(),
+            choosing,
+        }
+    }
+
+    fn masked(&self, share: &Buffer, kind: u8, bits: Width) -> Buffer {
+        let mask = elements(self.own, kind, share.len(), bits);
+        gather(share.len(), |i| share[i].wrapping_sub(mask[i]))
+    }
+
+    /// The client's message for the server's shuffle; it holds new shares from here on.
+    pub fn give_to_server(&mut self) -> Buffer {
+        let width = self.choosing.width;
+        let message = self.masked(&self.numbers, own::SENT, width);
+        self.numbers = elements(self.own, own::KEPT, self.numbers.len(), width);
+        message
+    }
+
+    /// The server shuffles.
+    pub fn shuffle_by_server(&mut self, message: &[u64]) {
+        let n = message.len();
+        let (p, d) = (permutation(self.own, n), std::mem::take(&mut self.shuffles[0]));
+        let numbers = &self.numbers;
+        let shuffled = gather(n, |i| {
+            let from = p[i] as usize;
+            numbers[from].wrapping_add(message[from]).wrapping_add(d[i])
+        });
+        (self.numbers, self.places) = (shuffled, gather(n, |i| u64::from(p[i])));
+    }
+
+    /// The server's messages for the client's shuffle, numbers and places; it holds new shares from here on.
+    pub fn give_to_client(&mut self) -> [Buffer; 2] {
+        let message = [
+            self.masked(&self.numbers, own::SENT, self.choosing.width),
+            self.masked(&self.places, own::SENT_PLACES, self.choosing.place),
+        ];
+        let [_, numbers, places] = std::mem::take(&mut self.shuffles);
+        (self.numbers, self.places) = (numbers, places);
+        message
+    }
+
+    /// The client shuffles.
+    pub fn shuffle_by_client(&mut self, numbers: &[u64], places: &[u64]) {
+        let n = numbers.len();
+        let p = permutation(self.own, n);
+        let added = elements(self.own, own::ADDED, n, self.choosing.width);
+        let added_places = elements(self.own, own::ADDED_PLACES, n, self.choosing.place);
+        let share = &self.numbers;
+        let shuffled = gather(n, |i| {
+            let from = p[i] as usize;
+            share[from].wrapping_add(numbers[from]).wrapping_add(added[i])
+        });
+        (self.numbers, self.places) = (shuffled, gather(n, |i| places[p[i] as usize].wrapping_add(added_places[i])));
+    }
+
+    /// The comparisons of this level among all.
+    fn range(&self) -> Range<usize> {
+        self.done..self.done + self.pairs.len()
+    }
+
+    /// Begins a level: the party's half of the masked differences.
+    pub fn differences(&mut self, level: Level) -> &[u64] {
+        assert_eq!(level.alive, self.alive.len() as u64, "levels follow one another");
+        self.pairs.clear();
+        for group in self.alive.chunks(level.group as usize) {
+            for (i, &second) in group.iter().enumerate() {
+                self.pairs.extend(group[..i].iter().map(|&first| [first, second]));
+            }
+        }
+        let width = self.choosing.width;
+        let mut half = self.own.elements(kind::MASK, self.range(), width);
+        let (numbers, pairs) = (&self.numbers, &self.pairs);
+        half.par_iter_mut().zip(pairs).with_min_len(TASK).for_each(|(half, &[first, second])| {
+            let difference = numbers[first as usize].wrapping_sub(numbers[second as usize]);
+            *half = half.wrapping_add(difference) & ring::mask(width);
+        });
+        self.half = half;
+        &self.half
+    }
+
+    /// With the peer's half of the differences: the party's half of the masked bits.
+    pub fn bits(&mut self, peer: &[u64]) -> &[u64] {
+        let (range, choosing, client) = (self.range(), &self.choosing, u64::from(self.party == Party::Client));
+        let masks = self.own.elements(own::BITS, range.clone(), MASKED);
+        self.state.resize(range.len(), Compared { outcome: 0, products: 0, masks: 0 });
+        let (units, products) = (&self.units, &self.products);
+        let chunks = self.half.par_chunks_mut(TASK).zip(self.state.par_chunks_mut(TASK));
+        let chunks = chunks.zip(peer.par_chunks(TASK)).zip(masks.par_chunks(TASK)).enumerate();
+        let buffers = || std::array::from_fn::<_, { DIGITS + 1 }, _>(|_| vec![0; TASK]);
+        chunks.for_each_init(buffers, |buffers, (number, (((half, state), peer), masks))| {
+            let first = range.start + number * TASK;
+            for (buffer, dealt) in buffers.iter_mut().zip(units.iter().chain([products])) {
+                dealt.fill(first, &mut buffer[..half.len()]);
+            }
+            for (i, ((half, state), peer)) in half.iter_mut().zip(state).zip(peer).enumerate() {
+                let y = half.wrapping_add(*peer) & ring::mask(choosing.width);
+                let (mut equal, mut less) = ([0; DIGITS], [0; DIGITS]);
+                for index in 0..DIGITS {
+                    let (unit, digit) = (buffers[index][i], digit(choosing, y, index));
+                    equal[index] = unit >> digit & 1;
+                    // All entries above the digit.
+                    less[index] = u64::from((unit >> digit >> 1).count_ones() & 1);
+                }
+                let top = y >> (choosing.width - 1);
+                let dealt = buffers[DIGITS][i];
+                *state = Compared {
+                    outcome: less[0] ^ (dealt & 1) ^ client * (1 ^ top),
+                    products: dealt >> 1,
+                    masks: masks[i],
+                };
+                let bits = [equal[0], equal[1], equal[2], less[1], less[2], less[3]];
+                *half = bits.iter().enumerate().fold(masks[i], |word, (at, bit)| word ^ bit << at);
+            }
+        });
+        &self.half
+    }
+
+    /// With the peer's half of the masked bits: the party's share of the outcomes.
+    pub fn outcomes(&mut self, peer: &[u64]) -> &[u64] {
+        let client = u64::from(self.party == Party::Client);
+        let all = self.half.par_iter_mut().zip(&self.state).zip(peer).with_min_len(TASK);
+        all.for_each(|((half, state), peer)| *half = state.outcome ^ borrow(*half ^ peer, state, client));
+        &self.half
+    }
+
+    /// With the peer's share of the outcomes: who is left. Ends the level. False if the outcomes are those of no ranking, which
+    /// an honest peer's are.
+    #[must_use]
+    pub fn decide(&mut self, peer: &[u64], level: Level) -> bool {
+        let mut lost = vec![false; self.numbers.len()];
+        for ((own, peer), &[first, second]) in self.half.iter().zip(peer).zip(&self.pairs) {
+            // What is left of a group lost to nobody.
+            lost[if own ^ peer == 1 { second } else { first } as usize] = true;
+        }
+        self.done += self.pairs.len();
+        self.alive.retain(|&place| !lost[place as usize]);
+        self.alive.len() as u64 == level.left()
+    }
+
+    /// The party's share of the index of the one that is left, once all levels are done.
+    pub fn winner(&self) -> u64 {
+        self.places[self.alive[0] as usize] & ring::mask(self.choosing.place)
+    }
+
+    /// The index, from both shares.
+    pub fn index(&self, peer: u64) -> i64 {
+        (self.winner().wrapping_add(peer) & ring::mask(self.choosing.place)) as i64
+    }
+}
+
+/// A party's share of e1·l2 ^ e1·e2·l3 ^ e1·e2·e3·l4, the `opened` bits being under masks.
+#[inline(always)]
+fn borrow(opened: u64, state: &Compared, client: u64) -> u64 {
+    let mask = |j: usize| state.masks >> j & 1;
+    let mut shares: Products = [[0; 8]; DIGITS];
+    shares[DIGITS - 1][0] = client;
+    for j in 0..3 {
+        shares[DIGITS - 1][1 << j] = mask(j);
+        shares[j][0] = mask(3 + j);
+    }
+    for (at, (set, l)) in SETS.iter().enumerate() {
+        shares[l.unwrap_or(DIGITS - 1)][*set] = state.products >> at & 1;
+    }
+    let mut sum = 0;
+    for j in 0..3 {
+        let l = opened >> (3 + j) & 1;
+        let all = (2 << j) - 1;
+        for set in 0..=all {
+            // The bits whose public part stands in the product.
+            let rest = all & !set;
+            let public = u64::from(opened as usize & rest == rest);
+            sum ^= public & (l & shares[DIGITS - 1][set] ^ shares[j][set]);
+        }
+    }
+    sum
+}
