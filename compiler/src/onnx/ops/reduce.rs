@@ -172,7 +172,7 @@ pub(super) fn running_sum(w: &mut Writer, x: &Value, axis: usize, exclusive: boo
         ((from, to), false) => from <= to,
         ((from, to), true) => from < to,
     };
-    let ones = (0..n * n).map(|at| f32::from(u8::from(counts(at / n, at % n)))).collect();
+    let ones = (0..w.b.make(&[n, n])?).map(|at| f32::from(u8::from(counts(at / n, at % n)))).collect();
     let ones = Value::public(Tensor::F32(from_vec(&[n, n], ones)));
     along_last(w, x, axis, |w, x| w.matmul(x, &ones))
 }

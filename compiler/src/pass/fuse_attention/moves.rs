@@ -47,6 +47,17 @@ pub struct Layout {
     pub factor: f64,
 }
 
+/// The greatest number of elements of the values that [`layout`] goes through.
+pub fn greatest(graph: &Graph, id: NodeId) -> usize {
+    let node = graph.node(id);
+    let before = match &node.op {
+        Op::Reshape | Op::Transpose { .. } | Op::Slice { .. } | Op::Expand => graph.operands(id).first().copied(),
+        Op::Mul | Op::Div => scale(graph, id).map(|scaled| scaled.0),
+        _ => None,
+    };
+    node.shape.iter().product::<usize>().max(before.map_or(0, |before| greatest(graph, before)))
+}
+
 /// Follows reshapes, transposes, slices and factors back.
 pub fn layout(graph: &Graph, id: NodeId) -> Layout {
     let node = graph.node(id);
