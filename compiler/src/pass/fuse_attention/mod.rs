@@ -165,6 +165,7 @@ fn find(graph: &Graph, id: NodeId) -> Option<Result<Found, Diagnostic>> {
     let fits = q_shape.len() >= 2
         && k_shape.len() >= 2
         && v_shape.len() >= 2
+        && result_shape.len() >= 2
         && q_shape[..q_shape.len() - 2] == *lead
         && q_shape[q_shape.len() - 2] == rows
         && k_shape[k_shape.len() - 2..] == [width, columns]
@@ -234,7 +235,7 @@ fn find(graph: &Graph, id: NodeId) -> Option<Result<Found, Diagnostic>> {
 fn without_maximum(graph: &Graph, id: NodeId) -> NodeId {
     let node = graph.node(id);
     if let (Op::Sub, [scores, maximum]) = (&node.op, &graph.operands(id)[..])
-        && matches!(&graph.node(*maximum).op, Op::ReduceMax { axes } if axes[..] == [node.shape.len() - 1])
+        && matches!(&graph.node(*maximum).op, Op::ReduceMax { axes } if axes.len() == 1 && axes[0] + 1 == node.shape.len())
         && graph.operands(*maximum)[0] == *scores
     {
         return *scores;

@@ -49,13 +49,13 @@ pub struct Layout {
 
 /// The greatest number of elements of the values that [`layout`] goes through.
 pub fn greatest(graph: &Graph, id: NodeId) -> usize {
-    let node = graph.node(id);
-    let before = match &node.op {
+    let before = |&id: &NodeId| match graph.node(id).op {
         Op::Reshape | Op::Transpose { .. } | Op::Slice { .. } | Op::Expand => graph.operands(id).first().copied(),
         Op::Mul | Op::Div => scale(graph, id).map(|scaled| scaled.0),
         _ => None,
     };
-    node.shape.iter().product::<usize>().max(before.map_or(0, |before| greatest(graph, before)))
+    let chain = std::iter::successors(Some(id), before);
+    chain.map(|id| graph.node(id).shape.iter().product()).max().expect("the chain begins with the value")
 }
 
 /// Follows reshapes, transposes, slices and factors back.
