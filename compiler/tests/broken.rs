@@ -177,6 +177,28 @@ fn models_at_odds() -> Vec<(&'static str, Vec<u8>)> {
                 }];
             }),
         ),
+        (
+            "functions that double each other",
+            altered(|m| {
+                // The last of them does nothing, so no nodes are left to count.
+                let function = |i: usize| FunctionProto {
+                    name: Some(format!("F{i}")),
+                    domain: Some("local".into()),
+                    input: vec!["a".into()],
+                    output: vec!["c".into()],
+                    node: match i {
+                        0 => vec![],
+                        i => ["c", "d", "e", "f"]
+                            .map(|result| node(&format!("local.F{}", i - 1), "a", result, vec![]))
+                            .to_vec(),
+                    },
+                    ..Default::default()
+                };
+                m.functions = (0..15).map(function).collect();
+                m.opset_import.push(opset(Some("local"), Some(1)));
+                g(m, &|g| g.node.push(node("local.F14", "x", "z", vec![])));
+            }),
+        ),
         ("a domain that nobody knows", with(vec![node("com.example.Magic", "x", "y", vec![])], vec![])),
     ]
 }

@@ -160,6 +160,7 @@ impl Builder {
     pub fn shaped(&mut self, origin: &str, op: Op, operands: &[Value], shape: &[usize]) -> Result<Value, String> {
         let typed: Vec<Typed> = operands.iter().map(|v| self.typed(v)).collect();
         let (shape, dtype) = infer(&op, &typed, (shape, DType::F32))?;
+        check_size(&shape)?;
         if is_alias(&op, &typed, &shape) {
             return Ok(operands[0].clone());
         }
