@@ -407,6 +407,18 @@ fn uses() -> Vec<(&'static str, Vec<u8>)> {
         ("Dropout: a mask of a size that is stated alone", wide_to("Dropout", "z y", vec![])),
         ("CumSum: a matrix of a size that is stated alone", wide_axis("CumSum", 1)),
         ("LRN: a band of a size that is stated alone", wide("LRN", vec![int("size", 3)])),
+        (
+            "ReduceMax: of nothing, many times",
+            model(
+                17,
+                graph(
+                    vec![input("x", DataType::Float, &[1 << 20, 0, 63])],
+                    vec![],
+                    vec![node("ReduceMax", "x", "y", vec![ints("axes", &[1])])],
+                ),
+            )
+            .encode_to_vec(),
+        ),
         ("EyeLike: a diagonal that overflows", folded("EyeLike", "w", vec![int("k", i64::MAX)], vec![])),
         ("Split: more parts than results", one(node("Split", "x i", "y", vec![int("axis", 1)]), &[3, 0, 0])),
         ("Slice: an axis twice", one(node("Slice", "x i i i", "y", vec![]), &[0, 0])),

@@ -65,7 +65,10 @@ fn known(
     float: (fn(f32, f32) -> f32, f32),
     integer: (fn(i64, i64) -> i64, i64),
 ) -> One {
-    w.b.fold(w.origin, std::slice::from_ref(x), &[], |v| public::reduce(&v[0], axes, float, integer))
+    // Nothing at all may give many neutral elements.
+    let mut shape = w.shape(x);
+    axes.iter().for_each(|&axis| shape[axis] = 1);
+    w.b.fold(w.origin, std::slice::from_ref(x), &shape, |v| public::reduce(&v[0], axes, float, integer))
 }
 
 /// Known values may be integers and truths, or nothing at all.
