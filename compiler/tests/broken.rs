@@ -177,6 +177,28 @@ fn models_at_odds() -> Vec<(&'static str, Vec<u8>)> {
                 }];
             }),
         ),
+        (
+            "functions that double each other",
+            altered(|m| {
+                // The last of them does nothing, so no nodes are left to count.
+                let function = |i: usize| FunctionProto {
+                    name: Some(format!("F{i}")),
+                    domain: Some("local".into()),
+                    input: vec!["a".into()],
+                    output: vec!["c".into()],
+                    node: match i {
+                        0 => vec![],
+                        i => ["c", "d", "e", "f"]
+                            .map(|result| node(&format!("local.F{}", i - 1), "a", result, vec![]))
+                            .to_vec(),
+                    },
+                    ..Default::default()
+                };
+                m.functions = (0..15).map(function).collect();
+                m.opset_import.push(opset(Some("local"), Some(1)));
+                g(m, &|g| g.node.push(node("local.F14", "x", "z", vec![])));
+            }),
+        ),
         ("a domain that nobody knows", with(vec![node("com.example.Magic", "x", "y", vec![])], vec![])),
     ]
 }
@@ -233,6 +255,14 @@ fn uses() -> Vec<(&'static str, Vec<u8>)> {
     let j = |values: &[i64]| integers("j", &[values.len() as i64], values);
     let scalar = |name: &str, value| integers(name, &[], &[value]);
     let nothing = || GraphProto::default();
+    // An operand whose sizes cost the file nothing.
+    let pictures = |made: NodeProto, tensors| {
+        let x = input("x", DataType::Float, &[1, 1 << 18, 4, 1 << 10]);
+        model(17, graph(vec![x], tensors, vec![made])).encode_to_vec()
+    };
+    let wide = |op: &str, attributes| pictures(node(op, "x", "y", attributes), vec![]);
+    let wide_to = |op: &str, results: &str, attributes| pictures(node(op, "x", results, attributes), vec![]);
+    let wide_axis = |op: &str, axis| pictures(node(op, "x p", "y", vec![]), vec![scalar("p", axis)]);
     vec![
         ("Transpose: no permutation", one(node("Transpose", "x", "y", vec![ints("perm", &[0, 0])]), &[])),
         ("Transpose: three axes of two", one(node("Transpose", "x", "y", vec![ints("perm", &[2, 1, 0])]), &[])),
@@ -300,6 +330,102 @@ fn uses() -> Vec<(&'static str, Vec<u8>)> {
         ("OneHot: a depth that is negative", folded("OneHot", "i p b", vec![], vec![i(&[0, 1]), scalar("p", -4)])),
         ("TopK: more than there are", one(node("TopK", "x i", "y z", vec![]), &[9])),
         ("Trilu: of a vector", with(vec![node("Trilu", "b", "c", vec![]), node("Add", "x c", "y", vec![])], vec![])),
+        (
+            "Attention: keys without heads",
+            with(
+                vec![node("Attention", "q i i", "y", vec![])],
+                vec![floats("q", &[1, 1, 3, 3], &[0.5; 9]), floats("i", &[3], &[0.5; 3])],
+            ),
+        ),
+        (
+            "RotaryEmbedding: a vector",
+            with(vec![node("RotaryEmbedding", "b q q", "y", vec![])], vec![floats("q", &[1, 1, 1], &[0.5; 1])]),
+        ),
+        (
+            "RotaryEmbedding: positions of a size that is stated alone",
+            model(
+                17,
+                graph(
+                    vec![input("x", DataType::Float, &[1, 1, 1 << 20, 2])],
+                    vec![scalar("p", 0), floats("t", &[2, 1], &[0.5; 2])],
+                    vec![node("com.microsoft.RotaryEmbedding", "x p t t", "y", vec![])],
+                ),
+            )
+            .encode_to_vec(),
+        ),
+        (
+            "RotaryEmbedding: a position that overflows",
+            model(
+                17,
+                graph(
+                    vec![input("x", DataType::Float, &[1, 1, 3, 2])],
+                    vec![scalar("p", i64::MAX), floats("t", &[2, 1], &[0.5; 2])],
+                    vec![node("com.microsoft.RotaryEmbedding", "x p t t", "y", vec![])],
+                ),
+            )
+            .encode_to_vec(),
+        ),
+        (
+            "GroupQueryAttention: heads that overflow",
+            one(
+                node(
+                    "com.microsoft.GroupQueryAttention",
+                    "x - - - - i",
+                    "y",
+                    vec![int("num_heads", 1), int("kv_num_heads", i64::MAX)],
+                ),
+                &[1],
+            ),
+        ),
+        (
+            "Attention: widths that overflow",
+            with(
+                vec![node(
+                    "com.microsoft.Attention",
+                    "q w",
+                    "y",
+                    vec![int("num_heads", 1), ints("qkv_hidden_sizes", &[i64::MAX, i64::MAX, i64::MAX])],
+                )],
+                vec![floats("q", &[1, 2, 3], &[0.5; 6])],
+            ),
+        ),
+        (
+            "SkipSimplifiedLayerNormalization: of numbers",
+            with(
+                vec![node("com.microsoft.SkipSimplifiedLayerNormalization", "p p p", "y", vec![])],
+                vec![floats("p", &[], &[0.5])],
+            ),
+        ),
+        ("DepthToSpace: a block that overflows", wide("DepthToSpace", vec![int("blocksize", 1 << 62)])),
+        (
+            "AveragePool: steps that overflow",
+            wide(
+                "AveragePool",
+                vec![ints("kernel_shape", &[2, 2]), ints("dilations", &[i64::MAX, 1]), text("auto_pad", "SAME_UPPER")],
+            ),
+        ),
+        ("Dropout: a mask of a size that is stated alone", wide_to("Dropout", "z y", vec![])),
+        ("CumSum: a matrix of a size that is stated alone", wide_axis("CumSum", 1)),
+        ("LRN: a band of a size that is stated alone", wide("LRN", vec![int("size", 3)])),
+        (
+            "ReduceMax: of nothing, many times",
+            model(
+                17,
+                graph(
+                    vec![input("x", DataType::Float, &[1 << 20, 0, 63])],
+                    vec![],
+                    vec![node("ReduceMax", "x", "y", vec![ints("axes", &[1])])],
+                ),
+            )
+            .encode_to_vec(),
+        ),
+        ("EyeLike: a diagonal that overflows", folded("EyeLike", "w", vec![int("k", i64::MAX)], vec![])),
+        ("Split: more parts than results", one(node("Split", "x i", "y", vec![int("axis", 1)]), &[3, 0, 0])),
+        ("Slice: an axis twice", one(node("Slice", "x i i i", "y", vec![]), &[0, 0])),
+        (
+            "Einsum: an equation without end",
+            one(node("Einsum", "x", "y", vec![text("equation", &"i".repeat(5000))]), &[]),
+        ),
         ("NonZero of a secret", one(node("NonZero", "x", "y", vec![]), &[])),
         (
             "If: on a secret",

@@ -116,6 +116,12 @@ enum Change {
         axis: u8,
         value: u8,
     },
+    /// All input dimensions of one size have another: often a legal model of greater sizes.
+    Grow {
+        input: u8,
+        axis: u8,
+        value: u8,
+    },
     Rank {
         tensor: u16,
         dims: u8,
@@ -151,6 +157,7 @@ struct Case {
     /// How many of them are made, less one.
     made: u8,
     generate: bool,
+    last: bool,
 }
 
 /// The committed files of ops, faults and the smaller dialects.
@@ -174,6 +181,15 @@ static OPS: LazyLock<Vec<(Option<String>, Option<String>)>> = LazyLock::new(|| {
     ops
 });
 
+/// What attributes that are words say.
+static WORDS: LazyLock<Vec<prost::bytes::Bytes>> = LazyLock::new(|| {
+    let nodes = COLLECTION.iter().flat_map(|model| &model.graph.as_ref().unwrap().node);
+    let mut words: Vec<_> = nodes.flat_map(|node| &node.attribute).filter_map(|a| a.s.clone()).collect();
+    words.sort();
+    words.dedup();
+    words
+});
+
 fn pick<T>(from: &[T], at: impl Into<u64>) -> Option<&T> {
     (!from.is_empty()).then(|| &from[(at.into() % from.len() as u64) as usize])
 }
@@ -192,6 +208,11 @@ fn values(graph: &GraphProto) -> Vec<String> {
     let inputs = graph.input.iter().filter_map(|input| input.name.clone());
     let initializers = graph.initializer.iter().filter_map(|tensor| tensor.name.clone());
     inputs.chain(initializers).chain(graph.node.iter().flat_map(|node| node.output.clone())).collect()
+}
+
+/// The dimensions of an input.
+fn dims(input: &mut ValueInfoProto) -> Option<&mut TensorShapeProto> {
+    input.r#type.as_mut()?.tensor_type.as_mut()?.shape.as_mut()
 }
 
 /// Changes the decoded model; changes of bytes are left for later.
@@ -240,6 +261,10 @@ fn alter(model: &mut ModelProto, change: &Change) -> Option<()> {
             if let Some(i) = pick_mut(&mut attribute.ints, at) {
                 *i = edge(value);
             }
+            // A word of some other attribute, mostly one that is not known here.
+            if let (Some(word), Some(other)) = (&mut attribute.s, pick(&WORDS, value)) {
+                *word = other.clone();
+            }
         }
         Change::AttributeLess { node, attribute } => {
             let node = pick_mut(&mut graph.node, node)?;
@@ -250,9 +275,16 @@ fn alter(model: &mut ModelProto, change: &Change) -> Option<()> {
             *pick_mut(&mut pick_mut(&mut graph.initializer, tensor)?.dims, axis)? = edge(value);
         }
         Change::InputDim { input, axis, value } => {
-            let kind = pick_mut(&mut graph.input, input)?.r#type.as_mut()?.tensor_type.as_mut()?;
-            let dim = pick_mut(&mut kind.shape.as_mut()?.dim, axis)?;
+            let dim = pick_mut(&mut dims(pick_mut(&mut graph.input, input)?)?.dim, axis)?;
             *dim = DimensionProto { dim_value: Some(edge(value)), dim_param: None };
+        }
+        Change::Grow { input, axis, value } => {
+            let old = pick_mut(&mut dims(pick_mut(&mut graph.input, input)?)?.dim, axis)?.dim_value?;
+            for dim in graph.input.iter_mut().filter_map(dims).flat_map(|shape| &mut shape.dim) {
+                if dim.dim_value == Some(old) {
+                    dim.dim_value = Some(edge(value));
+                }
+            }
         }
         Change::Rank { tensor, dims } => {
             pick_mut(&mut graph.initializer, tensor)?.dims.resize(dims as usize % 12, 1);
@@ -321,7 +353,7 @@ fn spent() -> Duration {
 fn changed_models() {
     let file = File::new(&[]);
     // Made before memory is counted.
-    let _ = (COLLECTION.len(), OPS.len());
+    let _ = (COLLECTION.len(), OPS.len(), WORDS.len());
     bolero::check!().with_test_time(Duration::from_secs(60)).with_type::<Case>().for_each(|case| {
         let bytes = bytes(case);
         std::fs::write(file.path(), &bytes).unwrap();
@@ -330,7 +362,7 @@ fn changed_models() {
             model: file.path(),
             dims: BTreeMap::new(),
             bind: BTreeMap::new(),
-            logits: Logits::All,
+            logits: if case.last { Logits::Last } else { Logits::All },
             calibrate: None,
             link: Link::LAN,
             generation: case.generate.then_some(generation),

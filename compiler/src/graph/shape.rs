@@ -16,18 +16,34 @@ pub const MAX_ROW: usize = 1 << 20;
 /// Shape and element type.
 pub type Typed = (Vec<usize>, DType);
 
+/// Greatest number of elements of any tensor of a graph: what passes join or move may be larger than what it was made of,
+/// by far less than this.
+const MAX_JOINED: usize = 1 << 56;
+
 /// Type of the result of `op`. `declared` is what a node claims; only `Input`, `Reshape` and `Expand`, whose shape is a
 /// free choice, take it from there.
 pub fn infer(op: &Op, operands: &[Typed], declared: (&[usize], DType)) -> Result<Typed, String> {
     let (shape, dtype) = (family(op).rule)(op, Operands(operands), declared)?;
-    check_size(&shape)?;
+    check_count(&shape)?;
     Ok((shape, dtype))
 }
 
-/// An error if a tensor of this shape is beyond what the compiler handles.
+/// Number of elements, dimensions of zero counted as one.
+fn count(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))
+}
+
+/// An error if the number of elements of a tensor of this shape is beyond what can be counted with.
+pub fn check_count(shape: &[usize]) -> Result<(), String> {
+    match count(shape) {
+        Some(size) if size <= MAX_JOINED => Ok(()),
+        _ => Err(format!("a tensor of shape {shape:?} has more than {MAX_JOINED} elements")),
+    }
+}
+
+/// An error if a tensor of this shape is beyond what the compiler handles in a model.
 pub fn check_size(shape: &[usize]) -> Result<(), String> {
-    let size = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)));
-    match size {
+    match count(shape) {
         Some(size) if size <= MAX_ELEMENTS && shape.last().is_some_and(|&row| row > MAX_ROW) => {
             Err(format!("a tensor of shape {shape:?} has rows of more than {MAX_ROW} elements"))
         }

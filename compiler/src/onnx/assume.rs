@@ -19,10 +19,10 @@ use crate::graph::{DType, Graph, NodeId, Op, Tensor};
 
 /// The result of an operator, if it is assumed, and the assumption in a sentence; none where nothing need be
 /// assumed.
-pub fn result(b: &Builder, call: &Call, ends: &HashSet<&str>) -> Option<(Value, Option<String>)> {
+pub fn result(b: &mut Builder, call: &Call, ends: &HashSet<&str>) -> Option<(Value, Option<String>)> {
     let operand = |i: usize| call.operands.get(i).and_then(Option::as_ref);
     let secret = |i: usize| match operand(i) {
-        Some(Value::Secret(id)) => token_input(&b.graph, *id).map(|name| (*id, name)),
+        Some(Value::Secret(id)) => token_input(&b.graph, *id).map(|name| (*id, name.to_owned())),
         _ => None,
     };
     let every = |shape: &[usize], value: bool| Value::public(Tensor::Bool(ArrayD::from_elem(IxDyn(shape), value)));
@@ -57,13 +57,15 @@ pub fn result(b: &Builder, call: &Call, ends: &HashSet<&str>) -> Option<(Value, 
                 _ => return None,
             };
             let shape = broadcast(&b.graph.node(id).shape, &b.shape(other)).ok()?;
+            let count: usize = shape.iter().product();
+            b.make(&shape).ok()?;
             if token < 0 {
                 return Some((every(&shape, false), None)); // No token has such a number.
             }
             let ends = call.node.output.first().is_some_and(|name| ends.contains(name.as_str()));
             if ends && let Some(&length) = shape.last() {
                 let last = |at: usize| at % length.max(1) + 1 == length;
-                let elements = (0..shape.iter().product()).map(last).collect();
+                let elements = (0..count).map(last).collect();
                 let value = Value::public(Tensor::Bool(crate::graph::kernel::from_vec(&shape, elements)));
                 return Some((
                     value,
@@ -75,7 +77,9 @@ pub fn result(b: &Builder, call: &Call, ends: &HashSet<&str>) -> Option<(Value, 
         "Cast" if i32::try_from(call.int("to", 0)).is_ok_and(|to| super::tensor::dtype(to) == Ok(DType::Bool)) => {
             let (id, name) = secret(0)?;
             let text = format!("no number of `{name}` is 0, which stands for padding");
-            Some((every(&b.graph.node(id).shape, true), Some(text)))
+            let shape = b.graph.node(id).shape.clone();
+            b.make(&shape).ok()?;
+            Some((every(&shape, true), Some(text)))
         }
         "ArgMax" => {
             let (id, name) = secret(0)?;
@@ -87,8 +91,10 @@ pub fn result(b: &Builder, call: &Call, ends: &HashSet<&str>) -> Option<(Value, 
             } else {
                 shape.remove(axis);
             }
+            let text = format!("the greatest number of `{name}`, which ends a text, is its last");
+            b.make(&shape).ok()?;
             let value = Value::public(Tensor::I64(ArrayD::from_elem(IxDyn(&shape), last)));
-            Some((value, Some(format!("the greatest number of `{name}`, which ends a text, is its last"))))
+            Some((value, Some(text)))
         }
         _ => None,
     }

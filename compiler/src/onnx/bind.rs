@@ -16,7 +16,7 @@ use ndarray::{ArrayD, IxDyn};
 use super::Bindings;
 use super::file::Model;
 use super::proto::{DimensionProto, GraphProto, NodeProto, ValueInfoProto};
-use super::public::{self as arithmetic, MAX_MADE};
+use super::public::{self as arithmetic, MAX_MADE, MAX_PLANE};
 use super::tensor;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::kernel::from_vec;
@@ -98,6 +98,8 @@ pub struct BoundInput {
     pub shape: Vec<usize>,
     /// Element type.
     pub dtype: DType,
+    /// The longest dimension that the file leaves open, which has the size that a user or its kind gives.
+    pub longest: usize,
     /// Its value, if it is public.
     pub value: Option<Tensor>,
 }
@@ -150,18 +152,25 @@ pub fn bind(model: &Model, bindings: &Bindings) -> Result<(Vec<BoundInput>, BTre
                 }
             }
         }
-        bound.push(BoundInput { name: input.name().to_string(), shape: sizes, dtype, value: None });
+        bound.push(BoundInput { name: input.name().to_string(), shape: sizes, dtype, longest: 0, value: None });
     }
 
     let sizes = sizes(model, bindings, &inputs, &open)?;
     for dim in &open {
         bound[dim.input].shape[dim.axis] = sizes[&dim.name];
+        // A sum may have numbers of the file.
+        if dim.terms.is_none() {
+            bound[dim.input].longest = bound[dim.input].longest.max(sizes[&dim.name]);
+        }
     }
+    let mut made = 0usize;
     for input in &bound {
-        let made = convention(&input.name).is_some()
-            && input.shape.iter().fold(1usize, |n, &d| n.saturating_mul(d)) > MAX_MADE;
+        if convention(&input.name).is_some() {
+            made = made.saturating_add(input.shape.iter().fold(1usize, |n, &d| n.saturating_mul(d)));
+        }
+        let most = MAX_MADE.max(input.longest.saturating_mul(input.longest).min(MAX_PLANE));
         check_size(&input.shape)
-            .and(if made { Err(format!("its value would have more than {MAX_MADE} elements")) } else { Ok(()) })
+            .and(if made > most { Err(format!("public inputs have more than {most} elements")) } else { Ok(()) })
             .map_err(|e| {
                 fault(Code::LargeInput, format!("input `{}` is too large", input.name)).because(format!("{e}."))
             })?;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use ndarray::ArrayD;
 
-use super::public::MAX_MADE;
+use super::public::check_made;
 use crate::graph::kernel::{View, apply};
-use crate::graph::shape::{Typed, infer};
+use crate::graph::shape::{Typed, check_size, infer};
 use crate::graph::{DType, Graph, Node, NodeId, Op, Owner, Tensor};
 
 /// A value of the ONNX graph during import.
@@ -73,14 +73,39 @@ pub struct Builder {
     names: HashSet<String>,
     /// Weights by shape and hash.
     weights: HashMap<(Vec<usize>, blake3::Hash), Named>,
-    /// Elements that folding may still compute: bounds the time that a small file can take.
-    budget: usize,
+    room: Room,
+}
+
+/// What known values may take: bounds the time and the memory that a small file can ask for.
+#[derive(Clone, Copy, Default)]
+pub struct Room {
+    /// Elements that folding may still go through.
+    pub work: usize,
+    /// Greatest number of elements that an operator may make out of fewer.
+    pub made: usize,
+    /// Nodes that the graph may have.
+    pub nodes: usize,
 }
 
 impl Builder {
-    /// An empty graph, and how many elements folding may compute.
-    pub fn new(budget: usize) -> Builder {
-        Builder { budget, ..Builder::default() }
+    /// An empty graph, and what its known values may take.
+    pub fn new(room: Room) -> Builder {
+        Builder { room, ..Builder::default() }
+    }
+
+    /// The number of elements of a shape that an operator is about to make out of nothing, if it may.
+    pub fn make(&mut self, shape: &[usize]) -> Result<usize, String> {
+        check_size(shape)?;
+        check_made(size(shape), self.room.made)?;
+        self.spend(size(shape))?;
+        Ok(size(shape))
+    }
+
+    /// Takes work off what is left.
+    pub fn spend(&mut self, work: usize) -> Result<(), String> {
+        let left = self.room.work.checked_sub(work);
+        self.room.work = left.ok_or("the model's constants take more arithmetic than its size explains")?;
+        Ok(())
     }
 
     /// A float tensor of the file: the server's, unless it is structure.
@@ -135,11 +160,19 @@ impl Builder {
     pub fn shaped(&mut self, origin: &str, op: Op, operands: &[Value], shape: &[usize]) -> Result<Value, String> {
         let typed: Vec<Typed> = operands.iter().map(|v| self.typed(v)).collect();
         let (shape, dtype) = infer(&op, &typed, (shape, DType::F32))?;
+        check_size(&shape)?;
         if is_alias(&op, &typed, &shape) {
             return Ok(operands[0].clone());
         }
         if operands.iter().all(|v| v.view().is_some()) {
+            if op == Op::MatMul {
+                // Every element is a sum; a product takes a fraction of the time of other work.
+                self.spend(size(&shape).saturating_mul(typed[0].0.last().copied().unwrap_or(1)) / 8)?;
+            }
             return self.fold(origin, operands, &shape, |views| apply(&op, views, &shape, None));
+        }
+        if self.graph.dag.node_count() >= self.room.nodes {
+            return Err("the model takes more operations than its size explains".into());
         }
         let ids: Vec<NodeId> = operands.iter().map(|v| self.node(v)).collect();
         let owner = ids.iter().map(|&id| self.graph.node(id).owner).fold(Owner::Public, Owner::join);
@@ -160,15 +193,13 @@ impl Builder {
             .map(Value::view)
             .collect::<Option<_>>()
             .ok_or("it works on public values only, and an operand is secret")?;
-        let greatest = views.iter().map(|v| size(v.shape())).max().unwrap_or(0).max(MAX_MADE);
-        if size(shape) > greatest {
+        let read = views.iter().map(|v| size(v.shape())).max().unwrap_or(0);
+        if size(shape) > read.max(self.room.made) {
             return Err(format!("a constant of shape {shape:?} is larger than all that it is made of"));
         }
+        self.spend(size(shape).max(read))?;
         let result = f(&views)?;
-        self.budget = self
-            .budget
-            .checked_sub(size(result.shape()))
-            .ok_or("the model's constants take more arithmetic than its size explains")?;
+        self.spend(size(result.shape()).saturating_sub(size(shape).max(read)))?;
         if operands.iter().all(|v| matches!(v, Value::Public(_))) {
             return Ok(Value::public(result));
         }

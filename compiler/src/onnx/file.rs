@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 use prost::bytes::Bytes;
 
-use super::functions;
 use super::proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
+use super::{functions, tensor};
 use crate::diagnostic::{Code, Diagnostic};
 
 /// Versions of the standard operator set that the importer knows.
@@ -20,7 +20,7 @@ pub struct Model {
     pub name: String,
     /// Folder of the file, for data in other files.
     pub dir: PathBuf,
-    /// Size of the file in bytes.
+    /// Size in bytes of the file, and of others in which its weights lie.
     pub bytes: usize,
     /// Version of the standard operator set.
     pub opset: i64,
@@ -64,10 +64,11 @@ pub fn load(path: &Path) -> Result<Model, Diagnostic> {
             .because(format!("Versions {} to {} are.", OPSETS.start(), OPSETS.end()))
             .help("export the model with opset_version=17"));
     }
-    let opsets = functions::expand(&mut graph, &model.functions, opset).map_err(corrupt)?;
+    let opsets = functions::expand(&mut graph, &model.functions, opset, size).map_err(corrupt)?;
     let order = order(&graph).map_err(corrupt)?;
     let dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    Ok(Model { name, dir, bytes: size, opset, graph, opsets, order })
+    let bytes = size + tensor::size_of_others(&graph.initializer, &dir);
+    Ok(Model { name, dir, bytes, opset, graph, opsets, order })
 }
 
 /// Version of the standard operator set.

@@ -2,22 +2,33 @@
 
 use std::collections::HashMap;
 
+use prost::Message;
+
 use super::file::{standard, title};
 use super::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 
 /// Functions that may use each other, one inside the other.
 const MAX_DEPTH: usize = 16;
 
-/// Nodes that a model may have when all functions are written out.
-const MAX_NODES: usize = 1 << 20;
+/// Bytes that writing functions out may add, beside the size of the file: nodes that are used many times, each under
+/// another name.
+const ROOM: usize = 1 << 23;
 
-/// Writes all functions out, and gives the version of the standard operator set of each node.
-pub fn expand(graph: &mut GraphProto, functions: &[FunctionProto], opset: i64) -> Result<Vec<i64>, String> {
+/// What a node takes beside its names and attributes.
+const NODE: usize = 256;
+
+/// Writes all functions out, and gives the version of the standard operator set of each node. `size` is the file's.
+pub fn expand(
+    graph: &mut GraphProto,
+    functions: &[FunctionProto],
+    opset: i64,
+    size: usize,
+) -> Result<Vec<i64>, String> {
     if functions.is_empty() {
         return Ok(vec![opset; graph.node.len()]);
     }
     let known = functions.iter().map(|f| ((f.domain(), f.name()), f)).collect();
-    let mut out = Out { known, nodes: Vec::new(), opsets: Vec::new(), count: 0 };
+    let mut out = Out { known, nodes: Vec::new(), opsets: Vec::new(), count: 0, room: ROOM + size };
     for node in std::mem::take(&mut graph.node) {
         out.add(node, opset, 0)?;
     }
@@ -31,13 +42,12 @@ struct Out<'a> {
     opsets: Vec<i64>,
     /// Uses of functions so far: names inside differ by it.
     count: usize,
+    /// Bytes that may still be added.
+    room: usize,
 }
 
 impl Out<'_> {
     fn add(&mut self, node: NodeProto, opset: i64, depth: usize) -> Result<(), String> {
-        if self.nodes.len() >= MAX_NODES {
-            return Err(format!("Its functions make more than {MAX_NODES} nodes."));
-        }
         let Some(&function) = self.known.get(&(node.domain(), node.op_type())) else {
             self.nodes.push(node);
             self.opsets.push(opset);
@@ -74,6 +84,9 @@ impl Out<'_> {
                 .filter_map(|attribute| passed(attribute, &node, function))
                 .collect();
             inner.name = Some(format!("{prefix}{}", title(&inner)));
+            // Uses of functions count too, though they leave no node.
+            let left = self.room.checked_sub(NODE + inner.encoded_len());
+            self.room = left.ok_or("Its functions use each other so often that they make far more than the file.")?;
             self.add(inner, opset, depth + 1)?;
         }
         Ok(())

@@ -29,7 +29,7 @@ use ndarray::ArrayD;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::kernel::View;
 use crate::graph::{DType, Graph, NodeId, Op, Owner, Tensor};
-use build::{Builder, Value};
+use build::{Builder, Room, Value};
 use file::Model;
 use ops::Call;
 use proto::{NodeProto, TensorProto};
@@ -97,8 +97,7 @@ pub fn import(path: &Path, bindings: &Bindings) -> Result<Imported, Diagnostic> 
     let (inputs, dims) = bind::bind(&model, bindings)?;
     let mut values: HashMap<&str, Value> = HashMap::new();
     let mut bound = BTreeMap::new();
-    // Folding makes at most a few copies of each weight, and masks of some layers.
-    let mut builder = Builder::new((1 << 30) + 4 * model.bytes);
+    let mut builder = Builder::new(room(&model, &inputs));
     for input in &inputs {
         let name = input.name.as_str();
         let value = match &input.value {
@@ -137,6 +136,18 @@ pub fn import(path: &Path, bindings: &Bindings) -> Result<Imported, Diagnostic> 
     check_integers(&graph, &model.name)?;
     let tied = tied(&graph);
     Ok(Imported { graph, bound, dims, without_past, structure, tied, assumed })
+}
+
+/// What known values may take: a few copies of each weight, and masks of some layers, of as many rows and columns as the
+/// longest dimension that the file leaves open.
+fn room(model: &Model, inputs: &[bind::BoundInput]) -> Room {
+    let longest = inputs.iter().map(|i| i.longest).max().unwrap_or(0);
+    let plane = longest.saturating_mul(longest).min(public::MAX_PLANE);
+    Room {
+        work: (1 << 26) + 64usize.saturating_mul(model.bytes).saturating_add(plane.saturating_mul(64)),
+        made: (public::MAX_MADE + model.bytes / 2).max(plane.saturating_mul(4)),
+        nodes: (1 << 14) + model.bytes / 16,
+    }
 }
 
 struct Importer<'a> {
@@ -205,7 +216,7 @@ impl<'a> Importer<'a> {
                 self.used(name);
             }
             let call = Call { node, opset, origin: &origin, operands, dir: &self.model.dir };
-            match assume::result(&self.builder, &call, &self.ends) {
+            match assume::result(&mut self.builder, &call, &self.ends) {
                 Some((value, assumption)) => {
                     self.assumed.extend(assumption);
                     Ok(vec![value])

@@ -6,8 +6,17 @@ use ndarray::{ArrayD, ArrayViewD, Axis, Dimension, IxDyn};
 use crate::graph::kernel::{Element, View, for_dtype, from_vec, zip};
 use crate::graph::{DType, Tensor};
 
-/// Greatest number of elements that an operator may make out of fewer: index and mask arithmetic needs no more.
-pub const MAX_MADE: usize = 1 << 25;
+/// Greatest number of elements that an operator may make out of fewer, where neither the size of the file nor that of its
+/// inputs explains more: index and mask arithmetic needs no more.
+pub const MAX_MADE: usize = 1 << 20;
+
+/// Greatest size of a mask of rows and columns that the sizes of inputs explain.
+pub const MAX_PLANE: usize = 1 << 28;
+
+/// An error unless an operator may make so many elements out of fewer.
+pub fn check_made(count: usize, most: usize) -> Result<(), String> {
+    if count <= most { Ok(()) } else { Err(format!("it makes {count} elements out of fewer, more than {most}")) }
+}
 
 /// `Range`.
 pub fn range(start: &View, limit: &View, delta: &View) -> Result<Tensor, String> {
@@ -187,6 +196,8 @@ pub fn scatter_nd(data: &View, indices: &View, updates: &View) -> Result<Tensor,
         return Err("its updates do not fit its indices and data".into());
     }
     let block: usize = data.shape()[depth..].iter().product();
+    // Updates of no elements may claim any number of blocks.
+    check_made(batch.iter().product(), data.shape().iter().product::<usize>().max(MAX_MADE))?;
     let places: Vec<usize> = from_vec(&[batch.iter().product(), depth], indices.iter().copied().collect())
         .outer_iter()
         .map(|index| {
@@ -236,7 +247,9 @@ pub fn reduce(
 }
 
 /// `NonZero`: the indices of what is not zero or false, by dimension.
-pub fn non_zero(a: &View) -> Tensor {
+pub fn non_zero(a: &View) -> Result<Tensor, String> {
+    let rank = a.shape().len();
+    check_made(a.shape().iter().product::<usize>().saturating_mul(rank), 4 * MAX_MADE)?;
     let cast = cast(a, DType::Bool);
     let Tensor::Bool(truths) = &cast else { unreachable!("a cast gives what it is asked for") };
     let found: Vec<Vec<i64>> = truths
@@ -244,7 +257,6 @@ pub fn non_zero(a: &View) -> Tensor {
         .filter(|(_, truth)| **truth)
         .map(|(index, _)| index.as_array_view().iter().map(|&i| i as i64).collect())
         .collect();
-    let rank = truths.ndim();
     let elements = (0..rank).flat_map(|axis| found.iter().map(move |index| index[axis])).collect();
-    Tensor::I64(from_vec(&[rank, found.len()], elements))
+    Ok(Tensor::I64(from_vec(&[rank, found.len()], elements)))
 }

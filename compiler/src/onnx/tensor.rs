@@ -3,6 +3,7 @@
 //! float16, bfloat16 and float64 become 32-bit floats, every integer type becomes 64-bit. No memory is reserved on the word
 //! of a file: the number of bytes that is there is compared with the declared shape first.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path};
@@ -148,7 +149,25 @@ pub fn half(bits: u16) -> f32 {
     if sign == 1 { -magnitude } else { magnitude }
 }
 
-/// Reads data that lies in another file, which must be in the model's folder or below it.
+/// Where data in another file lies, which must be in the model's folder or below it.
+fn location(proto: &TensorProto) -> Result<&Path, String> {
+    let entry = proto.external_data.iter().find(|e| e.key() == "location");
+    let location = entry.ok_or("external data: no location is given")?.value();
+    let path = Path::new(location);
+    if location.is_empty() || !path.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir)) {
+        return Err(format!("external data: `{location}` is outside the model's folder"));
+    }
+    Ok(path)
+}
+
+/// Size of the other files in which data of these tensors lies; what is not there counts as nothing.
+pub fn size_of_others(tensors: &[TensorProto], dir: &Path) -> usize {
+    let external = tensors.iter().filter(|t| t.data_location == Some(TensorProto::EXTERNAL));
+    let files: BTreeSet<&Path> = external.filter_map(|t| location(t).ok()).collect();
+    files.iter().filter_map(|path| std::fs::metadata(dir.join(path)).ok()).map(|data| data.len() as usize).sum()
+}
+
+/// Reads data that lies in another file.
 fn external(proto: &TensorProto, dir: &Path, expected: usize) -> Result<Bytes, String> {
     let entry = |key: &str| proto.external_data.iter().find(|e| e.key() == key).map(|e| e.value());
     let number = |key: &str| match entry(key) {
@@ -157,11 +176,8 @@ fn external(proto: &TensorProto, dir: &Path, expected: usize) -> Result<Bytes, S
             text.parse::<u64>().map(Some).map_err(|_| format!("external data: {key} `{text}` is not a number"))
         }
     };
-    let location = entry("location").ok_or("external data: no location is given")?;
-    let path = Path::new(location);
-    if location.is_empty() || !path.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir)) {
-        return Err(format!("external data: `{location}` is outside the model's folder"));
-    }
+    let path = location(proto)?;
+    let location = path.display();
     let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?.unwrap_or(expected as u64));
     if length != expected as u64 {
         return Err(format!("external data: {length} bytes are declared, the shape takes {expected}"));

@@ -19,7 +19,8 @@ pub fn run(graph: &mut Graph, logits: NodeId) {
     let Some(linear) = linear(graph, logits) else { return };
     let operands = graph.operands(linear);
     let w = known::matrix(graph, operands[1]);
-    let means = w.mean_axis(Axis(1)).expect("a model has tokens");
+    // Without tokens there is nothing to centre.
+    let Some(means) = w.mean_axis(Axis(1)) else { return };
     let centred = w - &means.insert_axis(Axis(1));
     set(graph, operands[1], Arc::new(centred.mapv(|v| v as f32).into_dyn()));
     if let Some(&bias) = operands.get(2) {

@@ -168,7 +168,7 @@ fn square(graph: &Graph, id: NodeId) -> Option<NodeId> {
 /// x and k, if the node is k times the mean of x² over the last axis.
 fn mean_of_squares(graph: &Graph, id: NodeId) -> Option<(NodeId, f64)> {
     let operands = graph.operands(id);
-    let last = |axes: &[usize], x: NodeId| axes == [graph.node(x).shape.len() - 1];
+    let last = |axes: &[usize], x: NodeId| axes.len() == 1 && axes[0] + 1 == graph.node(x).shape.len();
     match &graph.node(id).op {
         Op::ReduceMean { axes } if last(axes, operands[0]) => Some((square(graph, operands[0])?, 1.0)),
         Op::ReduceSum { axes } if last(axes, operands[0]) => {
@@ -192,7 +192,7 @@ fn mean_of_squares(graph: &Graph, id: NodeId) -> Option<(NodeId, f64)> {
 fn row_mean(graph: &Graph, id: NodeId) -> Option<NodeId> {
     let operands = graph.operands(id);
     let x = *operands.first()?;
-    let last = |axes: &[usize], x: NodeId| axes == [graph.node(x).shape.len() - 1];
+    let last = |axes: &[usize], x: NodeId| axes.len() == 1 && axes[0] + 1 == graph.node(x).shape.len();
     match &graph.node(id).op {
         Op::ReduceMean { axes } => last(axes, x).then_some(x),
         Op::Mul | Op::Div => {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayD, Axis, IxDyn, Slice};
 
-use super::{Options, known};
+use super::{Options, elements, known, most_elements};
 use crate::diagnostic::Diagnostic;
 use crate::graph::{Graph, NodeId, Op, Tensor};
 
@@ -71,9 +71,6 @@ struct Terms {
 
 const MAX_TERMS: usize = 2;
 
-/// Elements of a value that the analysis looks at.
-const MAX_ELEMENTS: usize = 1 << 24;
-
 impl Terms {
     fn one(at: u32) -> Terms {
         Terms { count: 1, at: [at, 0], by: [1.0, 0.0] }
@@ -108,7 +105,7 @@ impl Terms {
 /// Decides whether a rotation ends at a node. Reads, never writes.
 fn find(graph: &Graph, id: NodeId) -> Option<Found> {
     let shape = graph.node(id).shape.clone();
-    if shape.len() < 3 || shape.iter().product::<usize>() > MAX_ELEMENTS || shape.contains(&0) {
+    if shape.len() < 3 || shape.contains(&0) {
         return None;
     }
     // What weights multiply before is no part of a rotation, unless its frequencies are kept as weights.
@@ -118,6 +115,11 @@ fn find(graph: &Graph, id: NodeId) -> Option<Found> {
 /// See [`find`]; `source` and the region between.
 fn find_from(graph: &Graph, id: NodeId, shape: &[usize], (source, region): (NodeId, Vec<NodeId>)) -> Option<Found> {
     if !region.iter().any(|&r| matches!(graph.node(r).op, Op::Mul)) {
+        return None;
+    }
+    // All values of the region are held at once, and terms take more than numbers.
+    let size = |id: &NodeId| elements(&graph.node(*id).shape);
+    if region.iter().chain([&source]).map(size).sum::<usize>() > most_elements(graph) / 2 {
         return None;
     }
     let mut values = HashMap::from([(source, from_here(&graph.node(source).shape))]);

@@ -4,7 +4,7 @@
 //! needs are removed and the graph is verified.
 
 use crate::diagnostic::Diagnostic;
-use crate::graph::{Graph, NodeId, Stage, verify};
+use crate::graph::{Graph, NodeId, Op, Stage, verify};
 
 pub mod assign_width;
 pub mod centre_logits;
@@ -158,6 +158,17 @@ fn sole_reader(graph: &Graph, id: NodeId) -> Option<NodeId> {
         [reader] if graph.outputs.iter().all(|output| output.1 != id) => Some(reader),
         _ => None,
     }
+}
+
+/// Greatest number of elements of a value that a pass may look at one by one. Sizes of inputs cost a file nothing; beyond
+/// what any sequence of a small model needs, weights must explain them.
+fn most_elements(graph: &Graph) -> usize {
+    let weights = graph.dag.node_weights().filter(|node| matches!(node.op, Op::Weight { .. }));
+    (1 << 22) + 4 * weights.map(|node| elements(&node.shape)).sum::<usize>()
+}
+
+fn elements(shape: &[usize]) -> usize {
+    shape.iter().product()
 }
 
 /// How a diagnostic names a node.

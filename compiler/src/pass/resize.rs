@@ -75,6 +75,12 @@ pub fn positions(graph: &Graph) -> Result<Positions, Diagnostic> {
             Err(why) => return Err(fault(why.to_owned()).at(place(graph, id))),
         }
         if graph.node(id).op == Op::AddWeight && adds_rows(graph, &found, id) {
+            let table = &graph.node(graph.operands(id)[1]).shape;
+            if table.iter().find(|&&d| d != 1) != Some(&count) {
+                return Err(
+                    fault("what it adds to positions is not made of a row for each".to_owned()).at(place(graph, id))
+                );
+            }
             found.rows.push(id);
         }
     }

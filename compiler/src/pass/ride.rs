@@ -7,13 +7,14 @@
 //!           other layer that writes the stream.
 //! Needs     `fold_affine`, which has folded what it could, and folds shifts afterwards.
 //! Keeps     Shapes and real values, exactly.
-//! Skips     A factor that both parties know, which is local; rows longer than [`LONGEST`].
+//! Skips     A factor that both parties know, which is local; rows longer than [`LONGEST`]; diagonals that the
+//!           model's own weights do not explain.
 //! Source    The identity is elementary.
 
 use ndarray::{Array1, Array2};
 
 use super::fold_affine::{Map, affine};
-use super::{Options, known, rewrite};
+use super::{Options, known, most_elements, rewrite};
 use crate::diagnostic::Diagnostic;
 use crate::graph::{Graph, NodeId, Op};
 
@@ -22,8 +23,11 @@ const LONGEST: usize = 8192;
 
 /// Runs the pass.
 pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
+    let mut room = most_elements(graph);
     rewrite(graph, |graph, id| {
         let Some((x, map)) = find(graph, id) else { return Ok(false) };
+        let Some(left) = room.checked_sub(map.mul.len() * map.mul.len()) else { return Ok(false) };
+        room = left;
         let diagonal = Array2::from_diag(&Array1::from(map.mul));
         let weight = known::add_weight(graph, &format!("diagonal {}", map.label), &diagonal);
         let origin = graph.node(id).origin.clone();

@@ -4,7 +4,7 @@ use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice};
 
 use super::{Family, plain, stranger};
 use crate::graph::kernel::{Element, View, for_dtype, from_vec, standard, wide};
-use crate::graph::shape::{Operands, Typed, axis_in, broadcast, check_size};
+use crate::graph::shape::{Operands, Typed, axis_in, broadcast, check_count};
 use crate::graph::text::{ParseError, Parser, list};
 use crate::graph::{DType, Op, Tensor};
 
@@ -71,7 +71,7 @@ fn rule(op: &Op, operands: Operands<'_>, (declared, _): (&[usize], DType)) -> Re
             [&from[..*axis], operands.shape(1), &from[*axis + 1..]].concat()
         }
         Op::Reshape => {
-            check_size(declared)?;
+            check_count(declared)?;
             let (have, want) = (from.iter().product::<usize>(), declared.iter().product::<usize>());
             if have != want {
                 return Err(format!("{from:?} has {have} elements, {declared:?} has {want}"));

@@ -2,8 +2,9 @@
 //! spell them: that is what the fusion passes look for.
 
 use super::norm::layer_norm_rows;
-use super::{Call, Handler, One, Results, Writer, dimension};
+use super::{Call, Handler, One, Results, Writer, stated};
 use crate::graph::kernel::{Element, View, from_vec};
+use crate::graph::shape::broadcast;
 use crate::graph::{DType, Function, Op, Tensor};
 use crate::onnx::build::{Builder, Value};
 
@@ -28,9 +29,16 @@ struct About {
     bias: Option<Value>,
 }
 
+/// Dimensions of what must be [batch, heads, rows, d].
+fn sizes(w: &Writer, x: &Value) -> Result<[usize; 4], String> {
+    let shape = w.shape(x);
+    <[usize; 4]>::try_from(&shape[..]).map_err(|_| format!("shape {shape:?} has no heads"))
+}
+
 /// The result [batch, heads, rows, d], and the scores as they come, capped, biased, as probabilities.
 fn attend(w: &mut Writer, q: &Value, k: &Value, v: &Value, about: &About) -> Result<(Value, [Value; 4]), String> {
-    let (heads, kv_heads) = (w.shape(q)[1], w.shape(k)[1]);
+    let ([_, heads, ..], [_, kv_heads, ..]) = (sizes(w, q)?, sizes(w, k)?);
+    sizes(w, v)?;
     if kv_heads == 0 || heads % kv_heads != 0 {
         return Err(format!("{heads} heads do not share {kv_heads} heads of keys and values"));
     }
@@ -50,7 +58,8 @@ fn attend(w: &mut Writer, q: &Value, k: &Value, v: &Value, about: &About) -> Res
     let mut empty = None;
     if let Some(Tensor::Bool(kept)) = &about.kept {
         let shape = kept.shape().to_vec();
-        let columns = shape.last().copied().unwrap_or(0);
+        let [lead @ .., columns] = &shape[..] else { return Err("its mask has no columns".into()) };
+        let (lead, columns) = (lead.to_vec(), *columns);
         let mut mask: Vec<f32> = kept.iter().map(|&k| if k { 0.0 } else { f32::NEG_INFINITY }).collect();
         // A row that keeps nothing gives zeros.
         let rows: Vec<f32> = mask
@@ -67,7 +76,7 @@ fn attend(w: &mut Writer, q: &Value, k: &Value, v: &Value, about: &About) -> Res
             biased = w.add(&biased, &Value::public(Tensor::F32(from_vec(&shape, mask))))?;
         }
         if rows.contains(&0.0) {
-            empty = Some(Value::public(Tensor::F32(from_vec(&[&shape[..shape.len() - 1], &[1]].concat(), rows))));
+            empty = Some(Value::public(Tensor::F32(from_vec(&[&lead[..], &[1]].concat(), rows))));
         }
     }
     if let Some(bias) = &about.bias {
@@ -112,15 +121,18 @@ fn merge_heads(w: &mut Writer, x: &Value) -> One {
 }
 
 /// Whether column j is kept in row i.
-fn kept(rows: usize, columns: usize, keeps: impl Fn(i64, i64) -> bool) -> Tensor {
+fn kept(w: &mut Writer, rows: usize, columns: usize, keeps: impl Fn(i64, i64) -> bool) -> Result<Tensor, String> {
     let at = |n: usize| keeps((n / columns) as i64, (n % columns) as i64);
-    Tensor::Bool(from_vec(&[rows, columns], (0..rows * columns).map(at).collect()))
+    Ok(Tensor::Bool(from_vec(&[rows, columns], (0..w.b.make(&[rows, columns])?).map(at).collect())))
 }
 
 /// Both must keep a score.
-fn both(a: Option<Tensor>, b: Option<Tensor>) -> Result<Option<Tensor>, String> {
+fn both(w: &mut Writer, a: Option<Tensor>, b: Option<Tensor>) -> Result<Option<Tensor>, String> {
     match (a, b) {
-        (Some(a), Some(b)) => crate::onnx::public::logic(&a.view(), &b.view(), |a, b| a & b).map(Some),
+        (Some(a), Some(b)) => {
+            w.b.make(&broadcast(a.shape(), b.shape())?)?;
+            crate::onnx::public::logic(&a.view(), &b.view(), |a, b| a & b).map(Some)
+        }
         (a, b) => Ok(a.or(b)),
     }
 }
@@ -138,7 +150,7 @@ fn attention(b: &mut Builder, c: &Call) -> Results {
     let mut w = c.write(b);
     let rank = w.shape(c.operand(0)?).len();
     let part = |w: &mut Writer, i: usize, heads: &str| match rank {
-        3 => split_heads(w, c.operand(i)?, dimension(c.int(heads, 0))?),
+        3 => split_heads(w, c.operand(i)?, stated(c.int(heads, 0))?),
         4 => Ok(c.operand(i)?.clone()),
         _ => Err(format!("operand {i} has rank {rank}")),
     };
@@ -146,9 +158,13 @@ fn attention(b: &mut Builder, c: &Call) -> Results {
     let (k, v) = (part(&mut w, 1, "kv_num_heads")?, part(&mut w, 2, "kv_num_heads")?);
     let past = c.optional(4).map_or(0, |past| w.shape(past).get(2).copied().unwrap_or(0));
     let (k, v) = (cached(&mut w, c.optional(4), k)?, cached(&mut w, c.optional(5), v)?);
-    let (q_shape, columns) = (w.shape(&q), w.shape(&k)[2]);
-    let (batch, rows) = (q_shape[0], q_shape[2]);
+    let ([batch, _, rows, width], [_, _, columns, _]) = (sizes(&w, &q)?, sizes(&w, &k)?);
     let lengths = c.optional(6).map(|_| c.integers(6)).transpose()?;
+    if let Some(lengths) = &lengths
+        && (lengths.len() != batch || lengths.iter().any(|n| !(0..=columns as i64).contains(n)))
+    {
+        return Err("its lengths do not fit its batch and its keys".into());
+    }
     // Where the first row stands among the columns.
     let offsets: Vec<i64> = match &lengths {
         Some(lengths) => lengths.iter().map(|&n| n - rows as i64).collect(),
@@ -162,7 +178,7 @@ fn attention(b: &mut Builder, c: &Call) -> Results {
             .iter()
             .enumerate()
             .map(|(n, offset)| {
-                kept(rows, columns, |i, j| {
+                kept(&mut w, rows, columns, |i, j| {
                     let at = i + offset;
                     (!causal || j <= at)
                         && (left < 0 || at - j <= left)
@@ -170,7 +186,7 @@ fn attention(b: &mut Builder, c: &Call) -> Results {
                         && lengths.as_ref().is_none_or(|l| j < l[n])
                 })
             })
-            .collect();
+            .collect::<Result<_, _>>()?;
         let all: Vec<bool> =
             planes.iter().flat_map(|p| bool::of(&p.view()).iter().copied().collect::<Vec<_>>()).collect();
         let shape = if planes.len() == 1 { vec![rows, columns] } else { vec![batch, 1, rows, columns] };
@@ -181,7 +197,8 @@ fn attention(b: &mut Builder, c: &Call) -> Results {
         // What the mask does not reach is dropped.
         let reach = w.shape(given).last().copied().unwrap_or(columns);
         if reach < columns {
-            mask = both(mask, Some(kept(1, columns, |_, j| j < reach as i64)))?;
+            let reached = kept(&mut w, 1, columns, |_, j| j < reach as i64)?;
+            mask = both(&mut w, mask, Some(reached))?;
         }
         let rank = w.shape(given).len();
         let missing = columns.saturating_sub(reach);
@@ -199,7 +216,7 @@ fn attention(b: &mut Builder, c: &Call) -> Results {
                 let no = Value::public(Tensor::Bool(ndarray::arr0(false).into_dyn()));
                 let full = fill(&no, &mut w)?;
                 let Some(View::Bool(given)) = full.view() else { return Err("its mask is not public".into()) };
-                mask = both(mask, Some(Tensor::Bool(given.to_owned())))?;
+                mask = both(&mut w, mask, Some(Tensor::Bool(given.to_owned())))?;
             }
             _ => bias = Some(fill(&Value::scalar(0.0), &mut w)?),
         }
@@ -212,10 +229,9 @@ fn attention(b: &mut Builder, c: &Call) -> Results {
         && matches!(bias, Some(Value::Public(_)))
         && numbers.iter().all(|&x| x == 0.0 || x == f32::NEG_INFINITY)
     {
-        mask = both(mask, Some(Tensor::Bool(numbers.mapv(|x| x == 0.0))))?;
+        mask = both(&mut w, mask, Some(Tensor::Bool(numbers.mapv(|x| x == 0.0))))?;
         bias = None;
     }
-    let width = q_shape[3];
     let about = About {
         scale: c.float("scale", 1.0 / (width as f32).sqrt()),
         softcap: c.float("softcap", 0.0),
@@ -232,8 +248,8 @@ fn attention(b: &mut Builder, c: &Call) -> Results {
 /// x·cos + rotate(x)·sin on the first `turned` elements of each head. x is [batch, heads, rows, d], cos and sin
 /// [batch or 1, 1, rows, turned / 2].
 fn rotate(w: &mut Writer, x: &Value, cos: &Value, sin: &Value, interleaved: bool) -> One {
-    let shape = w.shape(x);
-    let half = *w.shape(cos).last().ok_or("its tables have no dimension")?;
+    let shape = sizes(w, x)?;
+    let half = sizes(w, cos)?[3];
     let (lead, width) = (&shape[..3], shape[3]);
     if 2 * half > width {
         return Err(format!("it turns {} elements of heads of {width}", 2 * half));
@@ -292,7 +308,7 @@ fn rotated(w: &mut Writer, c: &Call, x: &Value, heads: usize, tables: (Value, Va
         heads => heads,
     };
     let x = if flat { split_heads(w, x, heads)? } else { x.clone() };
-    let turned = dimension(c.int("rotary_embedding_dim", 0))?;
+    let turned = stated(c.int("rotary_embedding_dim", 0))?;
     let cut = |w: &mut Writer, table: Value| match turned {
         0 => Ok(table),
         turned if turned / 2 <= w.shape(&table)[3] => w.slice(&table, 3, 0, turned / 2),
@@ -307,7 +323,7 @@ fn rotary_embedding(b: &mut Builder, c: &Call) -> Results {
     let mut w = c.write(b);
     let positions = c.optional(3);
     let tables = (rows_of_table(&mut w, c.operand(1)?, positions)?, rows_of_table(&mut w, c.operand(2)?, positions)?);
-    let heads = dimension(c.int("num_heads", 0))?;
+    let heads = stated(c.int("num_heads", 0))?;
     Ok(vec![rotated(&mut w, c, c.operand(0)?, heads, tables, c.int("interleaved", 0) != 0)?])
 }
 
@@ -317,12 +333,12 @@ fn positions(w: &mut Writer, given: &Value, batch: usize, rows: usize) -> One {
         Some(View::I64(a)) => a.iter().copied().collect(),
         _ => return Err("its positions are not public integers".into()),
     };
+    let count = w.b.make(&[batch, rows])?;
     let all = match found[..] {
-        [start] if rows * batch != 1 => (0..batch * rows).map(|n| start + (n % rows) as i64).collect(),
-        _ if found.len() == batch * rows => found,
+        [start] if count != 1 => (0..count).map(|n| start.saturating_add((n % rows) as i64)).collect(),
+        _ if found.len() == count => found,
         _ => return Err("its positions do not fit its rows".into()),
     };
-    let _ = &w;
     Ok(Value::public(Tensor::I64(from_vec(&[batch, rows], all))))
 }
 
@@ -338,7 +354,7 @@ fn contrib_rotary_embedding(b: &mut Builder, c: &Call) -> Results {
     }
     let at = positions(&mut w, c.operand(1)?, batch, rows)?;
     let tables = (rows_of_table(&mut w, c.operand(2)?, Some(&at))?, rows_of_table(&mut w, c.operand(3)?, Some(&at))?);
-    let heads = dimension(c.int("num_heads", 0))?;
+    let heads = stated(c.int("num_heads", 0))?;
     let y = rotated(&mut w, c, c.operand(0)?, heads, tables, c.int("interleaved", 0) != 0)?;
     Ok(vec![w.times(&y, c.float("scale", 1.0))?])
 }
@@ -351,7 +367,7 @@ fn integer_mask(w: &mut Writer, mask: &Value, batch: usize, columns: usize) -> R
     match shape[..] {
         [n] if n == batch => {
             let keeps = |at: usize| ((at % columns) as i64) < flat[at / columns];
-            Ok(Tensor::Bool(from_vec(&[batch, 1, 1, columns], (0..batch * columns).map(keeps).collect())))
+            Ok(Tensor::Bool(from_vec(&[batch, 1, 1, columns], (0..w.b.make(&[batch, columns])?).map(keeps).collect())))
         }
         [n, m] if n == batch && m == columns => {
             Ok(Tensor::Bool(from_vec(&[batch, 1, 1, columns], flat.iter().map(|&x| x != 0).collect())))
@@ -369,18 +385,20 @@ fn packed_attention(b: &mut Builder, c: &Call) -> Results {
         return Err("it rotates, or its past shares a buffer".into());
     }
     let mut w = c.write(b);
-    let heads = dimension(c.int("num_heads", 0))?;
+    let heads = stated(c.int("num_heads", 0))?;
     let product = w.matmul(c.operand(0)?, c.operand(1)?)?;
     let packed = match c.optional(2) {
         Some(bias) => w.add(&product, bias)?,
         None => product,
     };
-    let width = w.shape(&packed)[2];
+    let shape = w.shape(&packed);
+    let [_, _, width] = shape[..] else { return Err(format!("queries, keys and values have shape {shape:?}")) };
     let widths = match c.ints("qkv_hidden_sizes") {
-        Some(sizes) => sizes.into_iter().map(dimension).collect::<Result<Vec<_>, _>>()?,
+        Some(sizes) if sizes.len() == 3 => sizes.into_iter().map(stated).collect::<Result<Vec<_>, _>>()?,
+        Some(sizes) => return Err(format!("it has {} widths, not 3", sizes.len())),
         None => vec![width / 3; 3],
     };
-    if widths.len() != 3 || widths.iter().sum::<usize>() != width {
+    if widths.iter().sum::<usize>() != width {
         return Err("its widths do not make up its matrix".into());
     }
     let mut parts = Vec::new();
@@ -421,18 +439,18 @@ fn contrib_about(
     mask: Option<&Value>,
     bias: Option<&Value>,
 ) -> Result<About, String> {
-    let (q_shape, columns) = (w.shape(q), w.shape(k)[2]);
-    let rows = q_shape[2];
+    let ([batch, _, rows, width], [_, _, columns, _]) = (sizes(w, q)?, sizes(w, k)?);
     let mut keeps = None;
     if c.int("unidirectional", 0) != 0 {
         let offset = columns.saturating_sub(rows) as i64;
-        keeps = Some(kept(rows, columns, |i, j| j <= i + offset));
+        keeps = Some(kept(w, rows, columns, |i, j| j <= i + offset)?);
     }
     if let Some(mask) = mask {
-        keeps = both(keeps, Some(integer_mask(w, mask, q_shape[0], columns)?))?;
+        let mask = integer_mask(w, mask, batch, columns)?;
+        keeps = both(w, keeps, Some(mask))?;
     }
     let scale = match c.float("scale", 0.0) {
-        0.0 => 1.0 / (q_shape[3] as f32).sqrt(),
+        0.0 => 1.0 / (width as f32).sqrt(),
         scale => scale,
     };
     Ok(About { scale, softcap: c.float("softcap", 0.0), kept: keeps, bias: bias.cloned() })
@@ -440,7 +458,7 @@ fn contrib_about(
 
 fn multi_head_attention(b: &mut Builder, c: &Call) -> Results {
     let mut w = c.write(b);
-    let heads = dimension(c.int("num_heads", 0))?;
+    let heads = stated(c.int("num_heads", 0))?;
     let (Some(key), Some(value)) = (c.optional(1), c.optional(2)) else {
         return Err("its queries, keys and values are packed".into());
     };
@@ -472,7 +490,7 @@ fn multi_head_attention(b: &mut Builder, c: &Call) -> Results {
 /// Causal attention of many heads on few, with rotation.
 fn group_query_attention(b: &mut Builder, c: &Call) -> Results {
     let mut w = c.write(b);
-    let (heads, kv_heads) = (dimension(c.int("num_heads", 0))?, dimension(c.int("kv_num_heads", 0))?);
+    let (heads, kv_heads) = (stated(c.int("num_heads", 0))?, stated(c.int("kv_num_heads", 0))?);
     let (q, k, v) = match (c.optional(1), c.optional(2)) {
         (Some(k), Some(v)) => (c.operand(0)?.clone(), k.clone(), v.clone()),
         _ => {
@@ -496,7 +514,7 @@ fn group_query_attention(b: &mut Builder, c: &Call) -> Results {
     let shape = w.shape(&q);
     let (batch, rows) = (shape[0], shape[2]);
     let past = c.optional(3).map_or(0, |past| w.shape(past).get(2).copied().unwrap_or(0));
-    if c.integers(5)?.iter().any(|&last| last + 1 != (past + rows) as i64) {
+    if c.integers(5)?.iter().any(|&last| last.saturating_add(1) != (past + rows) as i64) {
         return Err("its batch elements differ in length, or its cache has room for more".into());
     }
     if c.int("smooth_softmax", 0) != 0 || c.optional(11).is_some() {
@@ -505,12 +523,7 @@ fn group_query_attention(b: &mut Builder, c: &Call) -> Results {
     if c.int("do_rotary", 0) != 0 {
         let at = match c.optional(9) {
             Some(given) => positions(&mut w, given, batch, rows)?,
-            None => positions(
-                &mut w,
-                &Value::integers((0..batch * rows).map(|n| (past + n % rows) as i64).collect()),
-                batch,
-                rows,
-            )?,
+            None => positions(&mut w, &Value::integers(vec![past as i64]), batch, rows)?,
         };
         let cos = rows_of_table(&mut w, c.operand(7)?, Some(&at))?;
         let sin = rows_of_table(&mut w, c.operand(8)?, Some(&at))?;
@@ -519,13 +532,13 @@ fn group_query_attention(b: &mut Builder, c: &Call) -> Results {
         k = rotate(&mut w, &k, &cos, &sin, interleaved)?;
     }
     let (k, v) = (cached(&mut w, c.optional(3), k)?, cached(&mut w, c.optional(4), v)?);
-    let columns = w.shape(&k)[2];
+    let columns = sizes(&w, &k)?[2];
     let window = c.int("local_window_size", -1);
     let mut about = contrib_about(&mut w, c, &q, &k, None, c.optional(10))?;
-    about.kept = Some(kept(rows, columns, |i, j| {
+    about.kept = Some(kept(&mut w, rows, columns, |i, j| {
         let at = i + past as i64;
         j <= at && (window < 0 || at - j < window)
-    }));
+    })?);
     let (y, _) = attend(&mut w, &q, &k, &v, &about)?;
     Ok(vec![merge_heads(&mut w, &y)?, k, v])
 }
@@ -539,7 +552,7 @@ fn embed_layer_normalization(b: &mut Builder, c: &Call) -> Results {
     let words = w.op(Op::Gather { axis: 0 }, &[c.operand(2)?, ids])?;
     let at = match c.optional(8) {
         Some(given) => given.clone(),
-        None => Value::public(Tensor::I64(from_vec(&[1, rows], (0..rows as i64).collect()))),
+        None => Value::public(Tensor::I64(from_vec(&[1, rows], (0..w.b.make(&[rows])? as i64).collect()))),
     };
     let places = w.op(Op::Gather { axis: 0 }, &[c.operand(3)?, &at])?;
     let mut sum = w.add(&words, &places)?;
@@ -554,7 +567,7 @@ fn embed_layer_normalization(b: &mut Builder, c: &Call) -> Results {
             let sums = w.sum(mask, &[1])?;
             w.reshape(&sums, &[batch])?
         }
-        None => Value::integers(vec![0; batch]),
+        None => Value::integers(vec![0; w.b.make(&[batch])?]),
     };
     Ok(vec![y, lengths, sum])
 }

@@ -2,7 +2,6 @@
 
 use super::{Call, Handler, Results, axis_of, dimension, fold, size};
 use crate::graph::kernel::{View, from_vec};
-use crate::graph::shape::check_size;
 use crate::graph::{Op, Tensor};
 use crate::onnx::build::{Builder, Value};
 use crate::onnx::{public, tensor};
@@ -51,8 +50,8 @@ fn eye_like(b: &mut Builder, c: &Call) -> Results {
     };
     let &[rows, columns] = &shape[..] else { return Err("its operand is not a matrix".into()) };
     let k = c.int("k", 0);
-    let one = |at: usize| (at / columns) as i64 + k == (at % columns) as i64;
-    let ones = Tensor::Bool(from_vec(&shape, (0..rows * columns).map(one).collect()));
+    let one = |at: usize| k.checked_add((at / columns) as i64) == Some((at % columns) as i64);
+    let ones = Tensor::Bool(from_vec(&shape, (0..b.make(&[rows, columns])?).map(one).collect()));
     Ok(vec![Value::public(public::cast(&ones.view(), dtype))])
 }
 
@@ -76,11 +75,7 @@ fn one_hot(b: &mut Builder, c: &Call) -> Results {
     };
     let (outer, inner) = (size(&shape[..axis]), size(&shape[axis..]));
     let to = [&shape[..axis], &[depth], &shape[axis..]].concat();
-    check_size(&to)?;
-    if size(&to) > public::MAX_MADE {
-        return Err("it makes too many elements".into());
-    }
-    let mut hot = vec![false; size(&to)];
+    let mut hot = vec![false; b.make(&to)?];
     for (at, &id) in ids.iter().enumerate() {
         // Indices outside have no one.
         let id = if id < 0 { id.saturating_add(depth as i64) } else { id };

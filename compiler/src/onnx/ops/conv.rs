@@ -1,8 +1,9 @@
 //! Convolutions and pools: windows of a tensor side by side, each position a row times a matrix.
 
 use super::index::{every, padded_with, take};
-use super::{Call, Handler, One, Results, Writer, dimension, size};
+use super::{Call, Handler, One, Results, Writer, size, stated};
 use crate::graph::Op;
+use crate::graph::shape::MAX_ROW;
 use crate::onnx::build::{Builder, Value};
 
 pub(super) const TABLE: &[(&str, Handler)] =
@@ -27,7 +28,7 @@ impl Windows {
         let rank = sizes.len();
         let numbers = |name: &str| -> Result<Vec<usize>, String> {
             let found = c.ints(name).unwrap_or_else(|| vec![1; rank]);
-            let found = found.into_iter().map(dimension).collect::<Result<Vec<_>, _>>()?;
+            let found = found.into_iter().map(stated).collect::<Result<Vec<_>, _>>()?;
             if found.len() == rank && !found.contains(&0) { Ok(found) } else { Err(format!("its `{name}` do not fit")) }
         };
         let (strides, dilations) = (numbers("strides")?, numbers("dilations")?);
@@ -36,7 +37,7 @@ impl Windows {
         }
         let span = |i: usize| dilations[i].saturating_mul(kernel[i] - 1).saturating_add(1);
         let given = c.ints("pads").unwrap_or_else(|| vec![0; 2 * rank]);
-        let given = given.into_iter().map(dimension).collect::<Result<Vec<_>, _>>()?;
+        let given = given.into_iter().map(stated).collect::<Result<Vec<_>, _>>()?;
         let (mut pads, mut counts) = (Vec::new(), Vec::new());
         for i in 0..rank {
             let auto = c.text("auto_pad", "NOTSET")?;
@@ -60,6 +61,9 @@ impl Windows {
                     pad.1 += count * strides[i] - room;
                     count += 1;
                 }
+            }
+            if count > MAX_ROW {
+                return Err(format!("it has {count} windows along an axis, more than {MAX_ROW}"));
             }
             pads.push(pad);
             counts.push(count);
@@ -125,7 +129,7 @@ fn conv(b: &mut Builder, c: &Call) -> Results {
     let (&[n, channels, ref sizes @ ..], &[out, inner, ref kernel @ ..]) = (&x_shape[..], &w_shape[..]) else {
         return Err("its operands have no channels".into());
     };
-    let groups = dimension(c.int("group", 1))?;
+    let groups = stated(c.int("group", 1))?;
     if groups == 0 || inner * groups != channels || out % groups != 0 {
         return Err(format!("{channels} channels in {groups} groups do not fit a kernel of shape {w_shape:?}"));
     }
@@ -157,6 +161,9 @@ fn conv(b: &mut Builder, c: &Call) -> Results {
     }
     let mut y = w.concat(2, &parts)?;
     if let Some(bias) = c.optional(2) {
+        if w.shape(bias) != [out] {
+            return Err(format!("its bias has shape {:?}, not [{out}]", w.shape(bias)));
+        }
         y = w.add(&y, bias)?;
     }
     let y = w.transpose(&y, &[0, 2, 1])?;
@@ -181,7 +188,7 @@ fn patches(w: &mut Writer, x: &Value, windows: &Windows) -> One {
 fn pool(b: &Builder, c: &Call) -> Result<Windows, String> {
     let shape = b.shape(c.operand(0)?);
     let kernel = c.ints("kernel_shape").ok_or("its kernel is missing")?;
-    let kernel = kernel.into_iter().map(dimension).collect::<Result<Vec<_>, _>>()?;
+    let kernel = kernel.into_iter().map(stated).collect::<Result<Vec<_>, _>>()?;
     Windows::new(c, shape.get(2..).ok_or("its operand has no channels")?, kernel)
 }
 
@@ -232,14 +239,14 @@ fn average_pool(b: &mut Builder, c: &Call) -> Results {
     let mut w = c.write(b);
     let sums = window_sums(&mut w, &windows, x)?;
     let shape = w.shape(x);
-    let mut ones = Value::public(crate::graph::Tensor::F32(ndarray::ArrayD::ones(ndarray::IxDyn(&shape))));
+    let mut ones = w.constant(&shape, 1.0)?;
     let mut counted = windows;
     if c.int("count_include_pad", 0) != 0 {
         // Padding that was asked for counts; what a last window reaches beyond it does not.
         let asked = c.ints("pads").unwrap_or_else(|| vec![0; 2 * counted.pads.len()]);
         for (i, pads) in counted.pads.iter_mut().enumerate() {
             let rank = asked.len() / 2;
-            let after = if c.text("auto_pad", "NOTSET")? == "NOTSET" { dimension(asked[i + rank])? } else { pads.1 };
+            let after = if c.text("auto_pad", "NOTSET")? == "NOTSET" { stated(asked[i + rank])? } else { pads.1 };
             ones = padded_with(&mut w, &ones, i + 2, (pads.0, after), 1.0)?;
             *pads = (0, pads.1.saturating_sub(after));
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Call, Handler, One, Results, Writer, axis_of, dimension, fold, size};
+use super::{Call, Handler, One, Results, Writer, axes_of, axis_of, dimension, fold, size};
 use crate::graph::kernel::{View, from_vec};
 use crate::graph::{DType, Op, Tensor};
 use crate::onnx::build::{Builder, Value};
@@ -23,11 +23,14 @@ pub(super) const TABLE: &[(&str, Handler)] = &[
     ("Slice", slice),
     ("Pad", pad),
     ("Trilu", trilu),
-    ("NonZero", |b, c| fold(b, c, 1, |v| Ok(public::non_zero(&v[0])))),
+    ("NonZero", |b, c| fold(b, c, 1, |v| public::non_zero(&v[0]))),
 ];
 
 /// Pieces that one node may be cut into.
 const MAX_PIECES: usize = 1 << 12;
+
+/// How often a reduction may name one place: each time is a copy of the whole tensor.
+const MAX_LAYERS: usize = 1 << 8;
 
 fn gather(b: &mut Builder, c: &Call) -> Results {
     let (data, ids) = (c.operand(0)?, c.operand(1)?);
@@ -153,6 +156,8 @@ fn block_places(
         return Err(format!("indices of shape {ids_shape:?} do not fit {shape:?}"));
     }
     let count = size(&ids_shape[..ids_shape.len() - 1]);
+    // Indices of no elements may claim any number of blocks.
+    public::check_made(count, ids.len().max(public::MAX_MADE))?;
     let per_batch = size(&ids_shape[batch..ids_shape.len() - 1]);
     let found: Result<Vec<usize>, String> = (0..count)
         .map(|n| {
@@ -185,7 +190,12 @@ fn scatter(w: &mut Writer, data: &Value, updates: &Value, places: &[usize], bloc
     let mut data = w.reshape(data, &[rows, block])?;
     let updates = w.reshape(updates, &[count, block])?;
     let mut left: Vec<usize> = (0..count).collect();
+    let mut layers = 0;
     while !left.is_empty() {
+        layers += 1;
+        if layers > MAX_LAYERS {
+            return Err(format!("a place is named more than {MAX_LAYERS} times"));
+        }
         let mut layer: HashMap<usize, usize> = HashMap::new();
         let mut later = Vec::new();
         for n in left {
@@ -214,7 +224,7 @@ fn scatter(w: &mut Writer, data: &Value, updates: &Value, places: &[usize], bloc
                 }
             }
         };
-        let mut ids: Vec<i64> = (0..rows as i64).collect();
+        let mut ids: Vec<i64> = (0..w.b.make(&[rows])? as i64).collect();
         order.iter().enumerate().for_each(|(n, &(p, _))| ids[p] = (rows + n) as i64);
         let both = w.concat(0, &[data, new])?;
         data = take(w, &both, 0, &ids)?;
@@ -258,17 +268,23 @@ fn tensor_scatter(b: &mut Builder, c: &Call) -> Results {
     }
     let starts = match c.optional(2) {
         Some(_) => c.integers(2)?,
-        None => vec![0; shape[0]],
+        None => vec![0; shape[0].min(MAX_PIECES + 1)],
     };
+    if starts.len() > MAX_PIECES || starts.len() != shape[0] || new_shape.len() != shape.len() {
+        return Err(format!("its starts do not fit a batch of {}", shape[0]));
+    }
     let circular = c.text("mode", "linear")? == "circular";
     let mut w = c.write(b);
     let mut parts = Vec::new();
     for (n, &start) in starts.iter().enumerate() {
         let (old, new) = (w.slice(cache, 0, n, n + 1)?, w.slice(new, 0, n, n + 1)?);
         let both = w.concat(axis, &[old, new])?;
-        let mut ids: Vec<i64> = (0..shape[axis] as i64).collect();
+        let mut ids: Vec<i64> = (0..w.b.make(&shape[axis..=axis])? as i64).collect();
         for i in 0..new_shape[axis] {
             let at = start.saturating_add(i as i64);
+            if at < 0 {
+                return Err("a start is negative".into());
+            }
             let at = if circular { at.rem_euclid(shape[axis].max(1) as i64) } else { at };
             ids[place(at, shape[axis])?] = (shape[axis] + i) as i64;
         }
@@ -290,6 +306,9 @@ fn split(b: &mut Builder, c: &Call) -> Results {
     let shape = b.shape(x);
     let axis = axis_of(c.int("axis", 0), shape.len())?;
     let sizes = match c.moved("split", 1, 13)? {
+        Some(sizes) if sizes.len() != c.node.output.len() => {
+            return Err(format!("it names {} parts and has {} results", sizes.len(), c.node.output.len()));
+        }
         Some(sizes) => sizes.into_iter().map(dimension).collect::<Result<Vec<_>, _>>()?,
         None => {
             let parts = c.node.output.len();
@@ -321,6 +340,7 @@ fn slice(b: &mut Builder, c: &Call) -> Results {
     if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
         return Err("its starts, ends, axes and steps differ in number".into());
     }
+    axes_of(&axes, rank)?;
     let mut w = c.write(b);
     for (((start, end), axis), step) in starts.into_iter().zip(ends).zip(axes).zip(steps) {
         let axis = axis_of(axis, rank)?;
@@ -339,6 +359,7 @@ fn slice(b: &mut Builder, c: &Call) -> Results {
                     true => (place(start, 0, size), place(end, 0, size)),
                     false => (place(start, -1, size - 1), place(end, -1, size - 1)),
                 };
+                w.b.make(&[from.abs_diff(to).div_ceil(step.unsigned_abs()) as usize])?;
                 let inside = |i: &i64| if step > 0 { *i < to } else { *i > to };
                 let ids: Vec<i64> =
                     std::iter::successors(Some(from), |i| i.checked_add(step)).take_while(inside).collect();
@@ -363,7 +384,10 @@ fn pad(b: &mut Builder, c: &Call) -> Results {
     let rank = b.shape(&x).len();
     let pads = c.moved("pads", 1, 11)?.ok_or("its pads are missing")?;
     let axes = match if c.opset >= 18 { c.moved("axes", 3, 18)? } else { None } {
-        Some(axes) => axes.iter().map(|&a| axis_of(a, rank)).collect::<Result<Vec<_>, _>>()?,
+        Some(axes) => {
+            axes_of(&axes, rank)?;
+            axes.iter().map(|&a| axis_of(a, rank)).collect::<Result<Vec<_>, _>>()?
+        }
         None => (0..rank).collect(),
     };
     if pads.len() != 2 * axes.len() {
@@ -414,9 +438,10 @@ fn padded(w: &mut Writer, x: &Value, axis: usize, (before, after): (i64, i64), f
         }
         return w.concat(axis, &parts);
     }
-    if size == 0 || before.max(after) > public::MAX_MADE as i64 {
+    if size == 0 {
         return Err("there is nothing to fill with".into());
     }
+    w.b.make(&[(size as usize).saturating_add(before as usize).saturating_add(after as usize)])?;
     let source = |i: i64| match fill {
         Fill::Edge | Fill::Constant => i.clamp(0, size - 1),
         Fill::Wrap => i.rem_euclid(size),
@@ -448,7 +473,7 @@ fn trilu(b: &mut Builder, c: &Call) -> Results {
     }
     let shape = b.shape(x);
     let plane = &shape[shape.len().saturating_sub(2)..];
-    let ones = Tensor::F32(from_vec(plane, vec![1.0; size(plane)]));
+    let ones = Tensor::F32(from_vec(plane, vec![1.0; b.make(plane)?]));
     let kept = public::trilu(&ones.view(), k, upper)?;
     Ok(vec![c.write(b).mul(x, &Value::public(kept))?])
 }
@@ -477,15 +502,17 @@ fn reverse_sequence(b: &mut Builder, c: &Call) -> Results {
     let x = c.operand(0)?;
     let shape = b.shape(x);
     let (batch, time) = (axis_of(c.int("batch_axis", 1), shape.len())?, axis_of(c.int("time_axis", 0), shape.len())?);
-    let lengths = places(&c.integers(1)?, shape[time].saturating_add(1))?;
-    if lengths.len() != shape[batch] || batch == time {
+    let lengths = c.integers(1)?;
+    let fits = lengths.iter().all(|&n| usize::try_from(n).is_ok_and(|n| n <= shape[time]));
+    if lengths.len() != shape[batch] || lengths.len() > MAX_PIECES || batch == time || !fits {
         return Err("its lengths do not fit its batch".into());
     }
     let mut w = c.write(b);
     let mut parts = Vec::new();
     for (n, &length) in lengths.iter().enumerate() {
         let row = w.slice(x, batch, n, n + 1)?;
-        let ids: Vec<i64> = (0..shape[time] as i64).map(|i| if i < length { length - 1 - i } else { i }).collect();
+        let ids: Vec<i64> =
+            (0..w.b.make(&[shape[time]])? as i64).map(|i| if i < length { length - 1 - i } else { i }).collect();
         parts.push(take(&mut w, &row, time, &ids)?);
     }
     Ok(vec![w.concat(batch, &parts)?])

@@ -71,6 +71,9 @@ fn fused_matmul(b: &mut Builder, c: &Call) -> Results {
     Ok(vec![w.times(&y, c.float("alpha", 1.0))?])
 }
 
+/// Greatest length of an equation: letters are compared with one another.
+const MAX_EQUATION: usize = 1 << 10;
+
 /// A value whose axes have letters; an axis of an ellipsis has a number.
 struct Lettered {
     value: Value,
@@ -102,6 +105,9 @@ fn letters(term: &str, rank: Option<usize>) -> Result<Vec<Letter>, String> {
 /// From the first operand on, each is multiplied with the next; a letter that no later term has is summed over.
 fn einsum(b: &mut Builder, c: &Call) -> Results {
     let equation: String = c.text("equation", "")?.split_whitespace().collect();
+    if equation.len() > MAX_EQUATION {
+        return Err(format!("its equation has more than {MAX_EQUATION} letters"));
+    }
     let (left, right) = match equation.split_once("->") {
         Some((left, right)) => (left, Some(right)),
         None => (equation.as_str(), None),

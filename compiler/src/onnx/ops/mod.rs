@@ -164,6 +164,16 @@ fn dimension(d: i64) -> Result<usize, String> {
     usize::try_from(d).map_err(|_| format!("dimension {d} is negative"))
 }
 
+/// A size that an attribute states, such as a number of heads or a stride. None is beyond [`MAX_STATED`], so that products
+/// of two do not overflow.
+fn stated(d: i64) -> Result<usize, String> {
+    let size = dimension(d)?;
+    if size <= MAX_STATED { Ok(size) } else { Err(format!("a size of {size} is beyond {MAX_STATED}")) }
+}
+
+/// Greatest size that an attribute may state.
+const MAX_STATED: usize = 1 << 30;
+
 fn direct(b: &mut Builder, c: &Call, op: Op, operands: usize) -> Results {
     let operands = (0..operands).map(|i| c.operand(i).cloned()).collect::<Result<Vec<_>, _>>()?;
     Ok(vec![b.apply(c.origin, op, &operands)?])
@@ -270,6 +280,12 @@ impl Writer<'_> {
 
     fn expand(&mut self, x: &Value, shape: &[usize]) -> One {
         self.b.shaped(self.origin, Op::Expand, std::slice::from_ref(x), shape)
+    }
+
+    /// A public constant of one number everywhere.
+    fn constant(&mut self, shape: &[usize], value: f32) -> One {
+        self.b.make(shape)?;
+        Ok(Value::public(Tensor::F32(ndarray::ArrayD::from_elem(ndarray::IxDyn(shape), value))))
     }
 
     fn transpose(&mut self, x: &Value, perm: &[usize]) -> One {

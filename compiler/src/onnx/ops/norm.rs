@@ -49,10 +49,6 @@ fn hardmax(w: &mut Writer, x: &Value, axis: usize) -> One {
     w.op(Op::ToF32, &[&first])
 }
 
-fn constant(shape: &[usize], value: f32) -> Value {
-    Value::public(Tensor::F32(ndarray::ArrayD::from_elem(ndarray::IxDyn(shape), value)))
-}
-
 /// The last axes of a value as one, and its shape.
 fn flat(w: &mut Writer, x: &Value, axis: usize) -> Result<(Value, Vec<usize>), String> {
     let shape = w.shape(x);
@@ -112,14 +108,15 @@ pub(super) fn layer_norm_rows(w: &mut Writer, rows: &Value, gain: &Value, shift:
         operands.extend(shift);
         return w.op(op, &operands);
     }
-    let y = w.op(op, &[rows, &constant(&width, 1.0)])?;
+    let ones = w.constant(&width, 1.0)?;
+    let y = w.op(op, &[rows, &ones])?;
     let y = w.mul(&y, gain)?;
     shift.map_or(Ok(y.clone()), |shift| w.add(&y, shift))
 }
 
 /// x / sqrt(mean x² + e) · gain, as exporters of older operator sets spell it.
 pub(super) fn rms_norm(w: &mut Writer, x: &Value, gain: &Value, epsilon: f32) -> One {
-    let axis = w.shape(x).len() - 1;
+    let axis = w.shape(x).len().checked_sub(1).ok_or("its operand has no rows")?;
     let inverse = inverse_deviation(w, x, &[axis], epsilon)?;
     let y = w.mul(x, &inverse)?;
     w.mul(&y, gain)
@@ -150,7 +147,7 @@ fn skip(b: &mut Builder, c: &Call, simplified: bool) -> Results {
         true => rms_norm(&mut w, &sum, gain, epsilon)?,
         false => layer_norm_rows(&mut w, &sum, gain, c.optional(3), epsilon)?,
     };
-    if c.node.output.get(1..3).is_some_and(|names| names.iter().any(|n| !n.is_empty())) {
+    if c.node.output.iter().skip(1).take(2).any(|name| !name.is_empty()) {
         return Err("mean and deviation are read".into());
     }
     Ok(vec![y, Value::Unknown, Value::Unknown, sum])
@@ -169,7 +166,7 @@ fn group_normalization(b: &mut Builder, c: &Call) -> Results {
         return Err(format!("{groups} groups do not divide {channels} channels"));
     }
     let rows = w.reshape(x, &[n, groups, size(&shape[1..]) / groups])?;
-    let ones = constant(&[size(&shape[1..]) / groups], 1.0);
+    let ones = w.constant(&[size(&shape[1..]) / groups], 1.0)?;
     let y = w.op(Op::LayerNormalization { epsilon: c.float("epsilon", 1e-5) }, &[&rows, &ones])?;
     let parts = size(&w.shape(gain));
     let wide = [n, parts, size(&shape[1..]) / parts.max(1)];
@@ -192,7 +189,7 @@ fn instance_normalization(b: &mut Builder, c: &Call) -> Results {
     let &[n, channels, ..] = &shape[..] else { return Err("its operand has no channels".into()) };
     let width = size(&shape[2..]);
     let rows = w.reshape(x, &[n, channels, width])?;
-    let ones = constant(&[width], 1.0);
+    let ones = w.constant(&[width], 1.0)?;
     let y = w.op(Op::LayerNormalization { epsilon: c.float("epsilon", 1e-5) }, &[&rows, &ones])?;
     let y = scaled(&mut w, &y, gain, shift, &[channels, 1])?;
     Ok(vec![w.reshape(&y, &shape)?])
@@ -264,7 +261,8 @@ fn mean_variance_normalization(b: &mut Builder, c: &Call) -> Results {
     let moved = w.transpose(x, &perm)?;
     let moved_shape = w.shape(&moved);
     let rows = w.reshape(&moved, &[size(&shape) / width.max(1), width])?;
-    let y = w.op(Op::LayerNormalization { epsilon: 1e-12 }, &[&rows, &constant(&[width], 1.0)])?;
+    let ones = w.constant(&[width], 1.0)?;
+    let y = w.op(Op::LayerNormalization { epsilon: 1e-12 }, &[&rows, &ones])?;
     let y = w.reshape(&y, &moved_shape)?;
     let mut back = vec![0; perm.len()];
     perm.iter().enumerate().for_each(|(to, &from)| back[from] = to);
@@ -307,7 +305,9 @@ fn local_response(b: &mut Builder, c: &Call) -> Results {
     let channels = *w.shape(x).get(1).ok_or("its operand has no channels")?;
     let (before, after) = (window.saturating_sub(1) / 2, window / 2);
     let near = |from: usize, to: usize| from + before >= to && from <= to + after;
-    let band = (0..channels * channels).map(|at| f32::from(u8::from(near(at / channels, at % channels)))).collect();
+    let band = (0..w.b.make(&[channels, channels])?)
+        .map(|at| f32::from(u8::from(near(at / channels, at % channels))))
+        .collect();
     let band = Value::public(Tensor::F32(crate::graph::kernel::from_vec(&[channels, channels], band)));
     let squares = w.mul(x, x)?;
     let sums = along_last(&mut w, &squares, 1, |w, x| w.matmul(x, &band))?;

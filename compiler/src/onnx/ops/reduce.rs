@@ -65,7 +65,10 @@ fn known(
     float: (fn(f32, f32) -> f32, f32),
     integer: (fn(i64, i64) -> i64, i64),
 ) -> One {
-    w.b.fold(w.origin, std::slice::from_ref(x), &[], |v| public::reduce(&v[0], axes, float, integer))
+    // Nothing at all may give many neutral elements.
+    let mut shape = w.shape(x);
+    axes.iter().for_each(|&axis| shape[axis] = 1);
+    w.b.fold(w.origin, std::slice::from_ref(x), &shape, |v| public::reduce(&v[0], axes, float, integer))
 }
 
 /// Known values may be integers and truths, or nothing at all.
@@ -172,7 +175,7 @@ pub(super) fn running_sum(w: &mut Writer, x: &Value, axis: usize, exclusive: boo
         ((from, to), false) => from <= to,
         ((from, to), true) => from < to,
     };
-    let ones = (0..n * n).map(|at| f32::from(u8::from(counts(at / n, at % n)))).collect();
+    let ones = (0..w.b.make(&[n, n])?).map(|at| f32::from(u8::from(counts(at / n, at % n)))).collect();
     let ones = Value::public(Tensor::F32(from_vec(&[n, n], ones)));
     along_last(w, x, axis, |w, x| w.matmul(x, &ones))
 }

@@ -2,13 +2,15 @@
 
 use super::index::take;
 use super::reduce::along_last;
-use super::{Call, Handler, Results, axis_of, dimension};
+use super::{Call, Handler, Results, axes_of, axis_of, dimension};
 use crate::graph::Tensor;
 use crate::graph::kernel::{View, from_vec};
 use crate::onnx::build::{Builder, Value};
-use crate::onnx::public::MAX_MADE;
 
 pub(super) const TABLE: &[(&str, Handler)] = &[("Resize", resize), ("Upsample", resize)];
+
+/// Longest axis that is resized: each element of the result keeps a list of those that it is made of.
+const MAX_AXIS: usize = 1 << 16;
 
 /// How one axis changes.
 struct Axis {
@@ -21,7 +23,10 @@ fn resize(b: &mut Builder, c: &Call) -> Results {
     let mut x = c.operand(0)?.clone();
     let shape = b.shape(&x);
     let axes = match c.ints("axes") {
-        Some(axes) => axes.iter().map(|&a| axis_of(a, shape.len())).collect::<Result<Vec<_>, _>>()?,
+        Some(axes) => {
+            axes_of(&axes, shape.len())?;
+            axes.iter().map(|&a| axis_of(a, shape.len())).collect::<Result<Vec<_>, _>>()?
+        }
         None => (0..shape.len()).collect(),
     };
     let upsamples = c.node.op_type() == "Upsample";
@@ -56,9 +61,10 @@ fn resize(b: &mut Builder, c: &Call) -> Results {
         if plan.from == plan.to && plan.scale == 1.0 {
             continue;
         }
-        if plan.from == 0 || plan.to.saturating_mul(plan.from) > MAX_MADE {
+        if plan.from == 0 || plan.from.max(plan.to) > MAX_AXIS {
             return Err(format!("{} elements do not become {}", plan.from, plan.to));
         }
+        b.make(&[plan.from, plan.to])?;
         let places: Vec<Vec<(usize, f64)>> =
             (0..plan.to).map(|j| how.taps(how.place(j, plan)?, plan)).collect::<Result<_, String>>()?;
         let mut w = c.write(b);

@@ -24,8 +24,8 @@ use std::sync::Arc;
 
 use ndarray::{ArrayD, IxDyn};
 
-use super::{Options, known, rewrite, sole_reader};
-use crate::diagnostic::Diagnostic;
+use super::{Options, known, most_elements, place, rewrite, sole_reader};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::{Function, Graph, NodeId, Op, Tensor};
 use moves::{joined, layout, merged};
 use scores::{Frame, Kind, Step};
@@ -37,7 +37,14 @@ pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
         if refused.iter().any(|r| r.0 == id) {
             return Ok(false);
         }
-        let Some(found) = find(graph, id) else { return Ok(false) };
+        let found = match find(graph, id) {
+            None => return Ok(false),
+            Some(Ok(found)) => found,
+            Some(Err(why)) => {
+                refused.push((id, why));
+                return Ok(false);
+            }
+        };
         match scores::read(graph, id, found.frame, &found.steps) {
             Ok(known) => fuse(graph, id, found, known),
             Err(why) => {
@@ -91,8 +98,8 @@ struct Sinks {
     name: String,
 }
 
-/// Decides whether an attention surrounds the softmax `id`. Reads, never writes.
-fn find(graph: &Graph, id: NodeId) -> Option<Found> {
+/// Decides whether an attention surrounds the softmax `id`. Reads, never writes. An error if one does that is too large.
+fn find(graph: &Graph, id: NodeId) -> Option<Result<Found, Diagnostic>> {
     let node = graph.node(id);
     let rank = node.shape.len();
     if !matches!(node.op, Op::Softmax { axis } if axis + 1 == rank) || rank < 2 {
@@ -159,6 +166,7 @@ fn find(graph: &Graph, id: NodeId) -> Option<Found> {
     let fits = q_shape.len() >= 2
         && k_shape.len() >= 2
         && v_shape.len() >= 2
+        && result_shape.len() >= 2
         && q_shape[..q_shape.len() - 2] == *lead
         && q_shape[q_shape.len() - 2] == rows
         && k_shape[k_shape.len() - 2..] == [width, columns]
@@ -169,6 +177,14 @@ fn find(graph: &Graph, id: NodeId) -> Option<Found> {
         && factor > 0.0;
     if !fits {
         return None;
+    }
+    let greatest = [q, k, v].into_iter().map(|id| moves::greatest(graph, id)).max()?;
+    let greatest = greatest.max(all * rows * value_width).max(rows * columns);
+    let most = most_elements(graph);
+    if greatest > most {
+        let why = format!("It goes through {greatest} elements, and the weights of this model explain {most}.");
+        let report = Diagnostic::new(Code::LargeInput, "attention over inputs that are too large").at(place(graph, id));
+        return Some(Err(report.because(why).help("--dim NAME=N with a smaller sequence, or an export with one")));
     }
     let frame = match (lead, &outer[..]) {
         // One head of keys: the scores of all heads of a row stand together.
@@ -213,14 +229,14 @@ fn find(graph: &Graph, id: NodeId) -> Option<Found> {
         Some(numbers) => Some(head_sinks(graph, numbers, frame)?),
         None => None,
     };
-    Some(Found { frame, width, value_width, q, k, v, group, factor, softcap, sinks, steps, result })
+    Some(Ok(Found { frame, width, value_width, q, k, v, group, factor, softcap, sinks, steps, result }))
 }
 
 /// What a row's maximum is taken off, which changes no probability; else the value itself.
 fn without_maximum(graph: &Graph, id: NodeId) -> NodeId {
     let node = graph.node(id);
     if let (Op::Sub, [scores, maximum]) = (&node.op, &graph.operands(id)[..])
-        && matches!(&graph.node(*maximum).op, Op::ReduceMax { axes } if axes[..] == [node.shape.len() - 1])
+        && matches!(&graph.node(*maximum).op, Op::ReduceMax { axes } if axes.len() == 1 && axes[0] + 1 == node.shape.len())
         && graph.operands(*maximum)[0] == *scores
     {
         return *scores;

@@ -47,6 +47,17 @@ pub struct Layout {
     pub factor: f64,
 }
 
+/// The greatest number of elements of the values that [`layout`] goes through.
+pub fn greatest(graph: &Graph, id: NodeId) -> usize {
+    let before = |&id: &NodeId| match graph.node(id).op {
+        Op::Reshape | Op::Transpose { .. } | Op::Slice { .. } | Op::Expand => graph.operands(id).first().copied(),
+        Op::Mul | Op::Div => scale(graph, id).map(|scaled| scaled.0),
+        _ => None,
+    };
+    let chain = std::iter::successors(Some(id), before);
+    chain.map(|id| graph.node(id).shape.iter().product()).max().expect("the chain begins with the value")
+}
+
 /// Follows reshapes, transposes, slices and factors back.
 pub fn layout(graph: &Graph, id: NodeId) -> Layout {
     let node = graph.node(id);
