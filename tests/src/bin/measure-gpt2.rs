@@ -10,6 +10,7 @@ use clap::Parser;
 use serde_json::Value;
 use sscc::predict::{fit, rates::Rate, work};
 use tests::measure::pass::{Model, Passes, Sizes, Taken, Way};
+use tests::measure::generation::Subject;
 use tests::measure::peers::{self, PEERS};
 use tests::measure::table::Table;
 use tests::measure::{document, generation, place};
@@ -55,6 +56,9 @@ struct Arguments {
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..=112),
           conflicts_with_all = ["peers", "markdown", "overlap", "tokens", "fit"])]
     generate: Option<u32>,
+    /// With --generate: measure this program instead, its .ssw and tokenizer.json beside it, compiled with a prefill of 16
+    #[arg(long, value_name = "FILE.ssb", requires = "generate", conflicts_with_all = ["layers", "width", "heads", "vocabulary"])]
+    program: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -93,8 +97,11 @@ fn main() -> ExitCode {
 /// Generation alone.
 fn generate(arguments: &Arguments, tokens: u32) -> Result<(), String> {
     let (machine, binaries) = (place::describe(), build_binaries()?);
-    let sizes = arguments.sizes(arguments.layers, tokens);
-    let table = generation::measure(sizes, tokens, &arguments.links, arguments.runs, &binaries)?;
+    let subject = match &arguments.program {
+        Some(program) => Subject::Program(program),
+        None => Subject::Sizes(arguments.sizes(arguments.layers, tokens)),
+    };
+    let table = generation::measure(&subject, tokens, &arguments.links, arguments.runs, &binaries)?;
     print!("{machine}. Median of {} runs.\n\n{}", arguments.runs, table.print());
     Ok(())
 }

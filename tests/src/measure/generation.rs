@@ -19,10 +19,39 @@ const CONTEXT: u32 = 128;
 /// Slots of the prompt.
 const PREFILL: usize = 16;
 
+/// What generates.
+pub enum Subject<'a> {
+    /// A model of these sizes with random weights.
+    Sizes(Sizes),
+    /// A compiled program, its weights and tokenizer beside it, with an entry for prompts of 16 tokens.
+    Program(&'a Path),
+}
+
 /// Makes a stock and a text of `tokens` tokens from it, several times on each link; gives a table of medians.
-pub fn measure(sizes: Sizes, tokens: u32, links: &[String], runs: u16, binaries: &Path) -> Result<Table, String> {
+pub fn measure(
+    subject: &Subject,
+    tokens: u32,
+    links: &[String],
+    runs: u16,
+    binaries: &Path,
+) -> Result<Table, String> {
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-    compile(sizes, folder.path(), binaries)?;
+    let prompt = match subject {
+        Subject::Sizes(sizes) => {
+            compile(*sizes, folder.path(), binaries)?;
+            "t1 t2 t3 t4"
+        }
+        Subject::Program(program) => {
+            for (from, to) in [
+                (program.to_path_buf(), "model.ssb"),
+                (program.with_extension("ssw"), "model.ssw"),
+                (program.with_file_name("tokenizer.json"), "tokenizer.json"),
+            ] {
+                fs::copy(&from, folder.path().join(to)).map_err(|e| format!("{}: {e}", from.display()))?;
+            }
+            "The meaning of"
+        }
+    };
     let ssvm = |command: &str, link: &str| {
         let mut ssvm = Command::new(binaries.join("ssvm"));
         ssvm.arg(command).args(["model.ssb", "--timeout", "300"]).current_dir(folder.path());
@@ -47,7 +76,7 @@ pub fn measure(sizes: Sizes, tokens: u32, links: &[String], runs: u16, binaries:
             output(ssvm("prepare", link).args(["--tokens", &count]).args(at_client))?;
             let preparing = start.elapsed().as_secs_f64() / f64::from(tokens);
             let stocks = [stored(&folder.path().join("client/stock")), stored(&folder.path().join("server/stock"))];
-            let asked = ["--prompt", "t1 t2 t3 t4", "--max-tokens", &count, "--json"];
+            let asked = ["--prompt", prompt, "--max-tokens", &count, "--json"];
             let said: Value = serde_json::from_str(&output(ssvm("generate", link).args(asked).args(at_client))?)
                 .map_err(|e| format!("the report of a generation: {e}"))?;
             let seconds = said["token_seconds"].as_array().map(Vec::as_slice).unwrap_or_default();

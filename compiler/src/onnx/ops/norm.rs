@@ -210,7 +210,7 @@ fn batch_statistics(b: &mut Builder, c: &Call) -> Results {
     let moved_shape = w.shape(&moved);
     let width = size(&moved_shape[1..]);
     let rows = w.reshape(&moved, &[shape[1], width])?;
-    let ones = constant(&[width], 1.0);
+    let ones = w.constant(&[width], 1.0)?;
     let y = w.op(Op::LayerNormalization { epsilon: c.float("epsilon", 1e-5) }, &[&rows, &ones])?;
     let y = scaled(&mut w, &y, gain, shift, &[shape[1], 1])?;
     let y = w.reshape(&y, &moved_shape)?;

@@ -41,7 +41,7 @@ pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
             None => return Ok(false),
             Some(Ok(found)) => found,
             Some(Err(why)) => {
-                refused.push((id, why));
+                refused.push((id, Some(why)));
                 return Ok(false);
             }
         };
