@@ -167,7 +167,7 @@ impl Builder {
         if operands.iter().all(|v| v.view().is_some()) {
             if op == Op::MatMul {
                 // Every element is a sum; a product takes a fraction of the time of other work.
-                self.spend(size(&shape).saturating_mul(typed[0].0.last().copied().unwrap_or(1)) / 8)?;
+                self.spend(steps(&shape).saturating_mul(typed[0].0.last().copied().unwrap_or(1)) / 8)?;
             }
             return self.fold(origin, operands, &shape, |views| apply(&op, views, &shape, None));
         }
@@ -197,9 +197,10 @@ impl Builder {
         if size(shape) > read.max(self.room.made) {
             return Err(format!("a constant of shape {shape:?} is larger than all that it is made of"));
         }
-        self.spend(size(shape).max(read))?;
+        let expected = views.iter().map(|v| steps(v.shape())).fold(steps(shape), usize::max);
+        self.spend(expected)?;
         let result = f(&views)?;
-        self.spend(size(result.shape()).saturating_sub(size(shape).max(read)))?;
+        self.spend(steps(result.shape()).saturating_sub(expected))?;
         if operands.iter().all(|v| matches!(v, Value::Public(_))) {
             return Ok(Value::public(result));
         }
@@ -255,6 +256,11 @@ fn source(op: Op, shape: &[usize], dtype: DType, owner: Owner, origin: &str) -> 
 
 fn size(shape: &[usize]) -> usize {
     shape.iter().fold(1, |n, &d| n.saturating_mul(d))
+}
+
+/// What going through a tensor of a shape takes: rows of no elements take time too.
+fn steps(shape: &[usize]) -> usize {
+    shape.iter().fold(1, |n, &d| n.saturating_mul(d.max(1)))
 }
 
 /// Whether the result is operand 0 as it is.
