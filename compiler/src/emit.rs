@@ -9,14 +9,17 @@ use std::sync::Arc;
 use ir::bytecode::{self, Module};
 use ir::weights::{self, Element, Header, Tensor};
 use ir::{Program, Scale};
-use ndarray::ArrayD;
+use ndarray::{ArrayD, Axis};
 use rayon::prelude::*;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::graph;
 
-/// Elements that are encoded at a time.
-const PIECE: usize = 1 << 20;
+/// Elements that a thread encodes at a time.
+const PIECE: usize = 1 << 18;
+
+/// Pieces that are encoded at once.
+const AT_ONCE: usize = 8;
 
 /// What [`run`] cannot do.
 #[derive(Debug)]
@@ -76,19 +79,31 @@ pub fn run(
     let start = header.encode().len() as u64;
     out.seek(SeekFrom::Start(start))?;
     let mut data = Data { out, hasher: blake3::Hasher::new(), length: 0 };
-    let mut bytes = Vec::new();
     for (tensor, value) in header.tensors.iter().zip(values) {
         data.pad(tensor.offset)?;
         let unit = unit(tensor.scale);
-        let mut elements = value.iter().map(|&v| round(v, unit) as i64);
-        loop {
-            let piece: Vec<i64> = elements.by_ref().take(PIECE).collect();
-            if piece.is_empty() {
-                break;
+        let encode = |piece: &[f32]| {
+            let (integers, mut bytes): (Vec<i64>, _) =
+                (piece.iter().map(|&v| round(v, unit) as i64).collect(), Vec::new());
+            weights::encode_values(tensor.element, &integers, &mut bytes);
+            bytes
+        };
+        let mut put = |part: &[f32]| -> io::Result<()> {
+            for batch in part.chunks(PIECE * AT_ONCE) {
+                let encoded: Vec<Vec<u8>> = batch.par_chunks(PIECE).map(encode).collect();
+                encoded.iter().try_for_each(|bytes| data.put(bytes))?;
             }
-            bytes.clear();
-            weights::encode_values(tensor.element, &piece, &mut bytes);
-            data.put(&bytes)?;
+            Ok(())
+        };
+        match value.as_slice() {
+            Some(flat) => put(flat)?,
+            // A transposed weight is put in order some rows at a time.
+            None => {
+                let rows = (PIECE * AT_ONCE * value.shape()[0]).div_ceil(value.len().max(1));
+                for part in value.axis_chunks_iter(Axis(0), rows.max(1)) {
+                    put(part.as_standard_layout().as_slice().expect("in standard layout"))?;
+                }
+            }
         }
     }
     data.pad(length)?;
@@ -147,15 +162,17 @@ fn round(value: f32, unit: f64) -> f64 {
 
 /// Least and greatest integer of a tensor; none if one is no number or has more than 62 bits.
 fn range(values: &ArrayD<f32>, scale: Scale) -> Option<(i64, i64)> {
-    let (mut least, mut greatest, unit) = (0f64, 0f64, unit(scale));
-    for &value in values {
-        let rounded = round(value, unit);
-        if rounded.is_nan() {
-            return None;
-        }
-        (least, greatest) = (least.min(rounded), greatest.max(rounded));
+    // Rounding keeps the order.
+    let ends = |(least, greatest, all): (f32, f32, bool), &v: &f32| (v.min(least), v.max(greatest), all & !v.is_nan());
+    let both = |a: (f32, f32, bool), b: (f32, f32, bool)| (a.0.min(b.0), a.1.max(b.1), a.2 & b.2);
+    let (least, greatest, all_numbers) = match values.as_slice_memory_order() {
+        Some(flat) => flat.par_chunks(PIECE).map(|part| part.iter().fold((0.0, 0.0, true), ends)),
+        None => return range(&values.as_standard_layout().into_owned(), scale),
     }
-    (greatest.max(-least) < 62f64.exp2()).then_some((least as i64, greatest as i64))
+    .reduce(|| (0.0, 0.0, true), both);
+    let unit = unit(scale);
+    let (least, greatest) = (round(least, unit), round(greatest, unit));
+    (all_numbers && greatest.max(-least) < 62f64.exp2()).then_some((least as i64, greatest as i64))
 }
 
 /// Greatest public input whose elements are listed.

@@ -431,6 +431,18 @@ fn uses() -> Vec<(&'static str, Vec<u8>)> {
             )
             .encode_to_vec(),
         ),
+        (
+            "ReduceSum: of nothing, by way of many zeros",
+            model(
+                17,
+                graph(
+                    vec![input("x", DataType::Float, &[0, 1 << 20, 16])],
+                    vec![],
+                    vec![node("ReduceSum", "x", "y", vec![])],
+                ),
+            )
+            .encode_to_vec(),
+        ),
         ("EyeLike: a diagonal that overflows", folded("EyeLike", "w", vec![int("k", i64::MAX)], vec![])),
         ("Split: more parts than results", one(node("Split", "x i", "y", vec![int("axis", 1)]), &[3, 0, 0])),
         ("Slice: an axis twice", one(node("Slice", "x i i i", "y", vec![]), &[0, 0])),

@@ -125,6 +125,13 @@ pub fn floats(tensor: &Tensor) -> ArrayD<f32> {
     }
 }
 
+/// Axes in the order in which a reduction takes them one by one: those of no elements last, since what is made of nothing
+/// is greater than it.
+pub fn empty_last(axes: &[usize], shape: &[usize]) -> Vec<usize> {
+    let (empty, full): (Vec<usize>, Vec<usize>) = axes.iter().partition(|&&axis| shape[axis] == 0);
+    [full, empty].concat()
+}
+
 /// An array in standard layout from row-major elements.
 pub fn from_vec<T>(shape: &[usize], elements: Vec<T>) -> ArrayD<T> {
     ArrayD::from_shape_vec(IxDyn(shape), elements).expect("the shape has as many elements")

@@ -24,7 +24,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use ndarray::ArrayD;
+use ndarray::{ArrayD, Axis};
+use rayon::prelude::*;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::kernel::View;
@@ -404,6 +405,13 @@ pub fn is_structure(value: &ArrayD<f32>) -> bool {
 /// Greatest length of a rotary embedding's frequencies: half the width of a head.
 const MAX_FREQUENCIES: usize = 1 << 12;
 
+/// Whether a matrix is the transpose of another, some rows at a time so that both are read line by line.
+fn is_transpose(a: &ArrayD<f32>, b: &ArrayD<f32>) -> bool {
+    const ROWS: usize = 16;
+    let blocks: Vec<_> = b.axis_chunks_iter(Axis(0), ROWS).zip(a.axis_chunks_iter(Axis(1), ROWS)).collect();
+    blocks.into_par_iter().all(|(b, a)| b.axis_iter(Axis(1)).zip(a.axis_iter(Axis(0))).all(|(b, a)| a == b))
+}
+
 /// See [`Imported::tied`].
 fn tied(graph: &Graph) -> Vec<(String, String)> {
     let weights: Vec<(&String, &Arc<ArrayD<f32>>)> = graph
@@ -419,7 +427,7 @@ fn tied(graph: &Graph) -> Vec<(String, String)> {
     let mut tied = Vec::new();
     for (i, (a_name, a)) in weights.iter().enumerate() {
         for (b_name, b) in &weights[i + 1..] {
-            if a.shape() == [b.shape()[1], b.shape()[0]] && a.t().iter().eq(b.iter()) {
+            if a.shape() == [b.shape()[1], b.shape()[0]] && is_transpose(a, b) {
                 tied.push(((*a_name).clone(), (*b_name).clone()));
             }
         }

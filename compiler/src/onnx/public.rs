@@ -3,7 +3,7 @@
 
 use ndarray::{ArrayD, ArrayViewD, Axis, Dimension, IxDyn};
 
-use crate::graph::kernel::{Element, View, for_dtype, from_vec, zip};
+use crate::graph::kernel::{Element, View, empty_last, for_dtype, from_vec, zip};
 use crate::graph::{DType, Tensor};
 
 /// Greatest number of elements that an operator may make out of fewer, where neither the size of the file nor that of its
@@ -227,7 +227,7 @@ pub fn reduce(
     (integer, no_integer): (fn(i64, i64) -> i64, i64),
 ) -> Result<Tensor, String> {
     fn run<T: Element>(a: &ArrayViewD<'_, T>, axes: &[usize], f: fn(T, T) -> T, none: T) -> ArrayD<T> {
-        axes.iter().fold(a.to_owned(), |x, &axis| {
+        empty_last(axes, a.shape()).into_iter().fold(a.to_owned(), |x, axis| {
             let lanes = x.lanes(Axis(axis)).into_iter();
             let values: Vec<T> = lanes.map(|lane| lane.iter().copied().reduce(f).unwrap_or(none)).collect();
             let mut shape = x.raw_dim();

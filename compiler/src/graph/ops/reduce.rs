@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, ArrayView1, ArrayViewD, Axis};
 
 use super::{Family, stranger};
-use crate::graph::kernel::{Element, View, from_vec, standard};
+use crate::graph::kernel::{Element, View, empty_last, from_vec, standard};
 use crate::graph::shape::{Operands, Typed, axis_in};
 use crate::graph::text::{ParseError, Parser, list};
 use crate::graph::{DType, Op, Tensor};
@@ -80,12 +80,14 @@ fn rule(op: &Op, operands: Operands<'_>) -> Result<Typed, String> {
 fn kernel(op: &Op, operands: &[View<'_>]) -> Tensor {
     let float = || f32::of(&operands[0]);
     match op {
-        Op::ReduceSum { axes } => match &operands[0] {
-            View::I64(x) => Tensor::I64(axes.iter().fold(x.to_owned(), |x, &a| {
-                x.fold_axis(Axis(a), 0i64, |s, &e| s.wrapping_add(e)).insert_axis(Axis(a))
-            })),
-            _ => Tensor::F32(sum(float(), axes).mapv(|x| x as f32)),
-        },
+        Op::ReduceSum { axes } => {
+            match &operands[0] {
+                View::I64(x) => Tensor::I64(empty_last(axes, x.shape()).into_iter().fold(x.to_owned(), |x, a| {
+                    x.fold_axis(Axis(a), 0i64, |s, &e| s.wrapping_add(e)).insert_axis(Axis(a))
+                })),
+                _ => Tensor::F32(sum(float(), axes).mapv(|x| x as f32)),
+            }
+        }
         Op::ReduceMean { axes } => {
             let count: usize = axes.iter().map(|&a| operands[0].shape()[a]).product();
             Tensor::F32(sum(float(), axes).mapv(|x| (x / count as f64) as f32))
@@ -114,7 +116,8 @@ fn kernel(op: &Op, operands: &[View<'_>]) -> Tensor {
 
 /// Sum over axes, which stay as dimensions of one.
 fn sum(x: &ArrayViewD<'_, f32>, axes: &[usize]) -> ArrayD<f64> {
-    axes.iter().fold(x.mapv(f64::from), |x, &a| standard_f64(x.sum_axis(Axis(a)).insert_axis(Axis(a))))
+    let axes = empty_last(axes, x.shape());
+    axes.into_iter().fold(x.mapv(f64::from), |x, a| standard_f64(x.sum_axis(Axis(a)).insert_axis(Axis(a))))
 }
 
 fn standard_f64(x: ArrayD<f64>) -> ArrayD<f64> {
