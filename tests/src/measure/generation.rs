@@ -28,13 +28,7 @@ pub enum Subject<'a> {
 }
 
 /// Makes a stock and a text of `tokens` tokens from it, several times on each link; gives a table of medians.
-pub fn measure(
-    subject: &Subject,
-    tokens: u32,
-    links: &[String],
-    runs: u16,
-    binaries: &Path,
-) -> Result<Table, String> {
+pub fn measure(subject: &Subject, tokens: u32, links: &[String], runs: u16, binaries: &Path) -> Result<Table, String> {
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     let prompt = match subject {
         Subject::Sizes(sizes) => {
