@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use ndarray::{ArrayD, Axis};
+use ndarray::{ArrayD, Axis, Zip};
 
 use super::known;
 use crate::graph::{Graph, NodeId, Op};
@@ -18,13 +18,17 @@ use crate::graph::{Graph, NodeId, Op};
 pub fn run(graph: &mut Graph, logits: NodeId) {
     let Some(linear) = linear(graph, logits) else { return };
     let operands = graph.operands(linear);
-    let w = known::matrix(graph, operands[1]);
+    let mut w = known::floats(graph, operands[1]);
+    let tokens = w.shape()[1];
     // Without tokens there is nothing to centre.
-    let Some(means) = w.mean_axis(Axis(1)) else { return };
-    let centred = w - &means.insert_axis(Axis(1));
-    set(graph, operands[1], Arc::new(centred.mapv(|v| v as f32).into_dyn()));
+    if tokens == 0 {
+        return;
+    }
+    let means = w.fold_axis(Axis(1), 0f64, |sum, &v| sum + f64::from(v)).insert_axis(Axis(1)) / tokens as f64;
+    Zip::from(&mut w).and_broadcast(&means).for_each(|v, mean| *v = (f64::from(*v) - mean) as f32);
+    set(graph, operands[1], Arc::new(w));
     if let Some(&bias) = operands.get(2) {
-        let b = known::bias(graph, Some(&bias), centred.ncols());
+        let b = known::bias(graph, Some(&bias), tokens);
         let b = &b - b.mean().expect("a model has tokens");
         set(graph, bias, Arc::new(b.mapv(|v| v as f32).into_dyn()));
     }

@@ -9,6 +9,8 @@
 //! Keeps     Shapes; real values, up to the rounding of products of weights (formed in float64).
 //! Skips     A factor behind a layer that has another reader.
 
+use std::sync::Arc;
+
 use super::{Options, known, rewrite, sole_reader};
 use crate::diagnostic::Diagnostic;
 use crate::graph::{Graph, NodeId, Op};
@@ -147,8 +149,8 @@ fn behind(graph: &mut Graph, linear: NodeId, map: &Map) -> NodeId {
         None => format!("bias {}", map.label),
     };
     if !map.is_shift() {
-        let weight = known::matrix(graph, operands[1]) * mul;
-        operands[1] = known::add_weight(graph, &format!("{name} * {}", map.label), &weight);
+        let weight = known::times(graph, operands[1], mul.into_dyn());
+        operands[1] = known::add_value(graph, &format!("{name} * {}", map.label), Arc::new(weight));
     }
     finish(graph, linear, operands, bias, &named)
 }
@@ -157,21 +159,22 @@ fn behind(graph: &mut Graph, linear: NodeId, map: &Map) -> NodeId {
 fn before(graph: &mut Graph, linear: NodeId, operand: NodeId, map: &Map) -> NodeId {
     let mut operands = graph.operands(linear);
     operands[0] = operand;
-    let name = known::label(graph, operands[1]);
-    let weight = known::matrix(graph, operands[1]);
-    let bias = known::bias(graph, operands.get(2), weight.ncols()) + ndarray::aview1(&map.add).dot(&weight);
-    let named = match operands.get(2) {
-        Some(&bias) => format!("{} + {}", known::label(graph, bias), map.label),
-        None => format!("{} · {name}", map.label),
-    };
+    let (weight, name) = (operands[1], known::label(graph, operands[1]));
     if !map.is_shift() {
         let column = ndarray::aview1(&map.mul).insert_axis(ndarray::Axis(1));
-        operands[1] = known::add_weight(graph, &format!("{name} * {}", map.label), &(weight * column));
+        let scaled = known::times(graph, weight, column.into_dyn());
+        operands[1] = known::add_value(graph, &format!("{name} * {}", map.label), Arc::new(scaled));
     }
     if map.is_gain() {
         let origin = graph.node(linear).origin.clone();
         return graph.push(Op::Linear, &operands, &origin);
     }
+    let weight = known::matrix(graph, weight);
+    let bias = known::bias(graph, operands.get(2), weight.ncols()) + ndarray::aview1(&map.add).dot(&weight);
+    let named = match operands.get(2) {
+        Some(&bias) => format!("{} + {}", known::label(graph, bias), map.label),
+        None => format!("{} · {name}", map.label),
+    };
     finish(graph, linear, operands, bias, &named)
 }
 

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array1, Array2, ArrayD, Ix1, Ix2};
+use ndarray::{Array1, Array2, ArrayD, ArrayViewD, Ix1, Ix2, Zip};
 
-use crate::graph::{Graph, NodeId, Op, Tensor};
+use crate::graph::{Graph, NodeId, Op, Tensor, kernel};
 
 /// Whether the value is known at compile time, to the server at least.
 pub fn is_known(graph: &Graph, id: NodeId) -> bool {
@@ -69,6 +69,23 @@ pub fn split(graph: &Graph, id: NodeId) -> Option<(NodeId, NodeId, bool)> {
 /// A weight that must be a matrix.
 pub fn matrix(graph: &Graph, id: NodeId) -> Array2<f64> {
     tensor(graph, id).and_then(|a| a.into_dimensionality::<Ix2>().ok()).expect("the verifier has seen a matrix")
+}
+
+/// A known numeric tensor as its file has it. Unlike [`tensor`] it takes no more memory than the result of what is made of
+/// it, which counts where that is a table of all tokens.
+pub fn floats(graph: &Graph, id: NodeId) -> ArrayD<f32> {
+    match &graph.node(id).op {
+        Op::Weight { value, .. } => ArrayD::clone(value),
+        Op::Const(value) => kernel::floats(value),
+        _ => panic!("a known tensor"),
+    }
+}
+
+/// A known tensor times factors that broadcast to it.
+pub fn times(graph: &Graph, id: NodeId, factors: ArrayViewD<'_, f64>) -> ArrayD<f32> {
+    let mut out = floats(graph, id);
+    Zip::from(&mut out).and_broadcast(factors).for_each(|v, &factor| *v = (f64::from(*v) * factor) as f32);
+    out
 }
 
 /// A bias; zeros where there is none.
