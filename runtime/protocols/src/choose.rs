@@ -346,7 +346,7 @@ impl<'a> Chooser<'a> {
                 let top = y >> (choosing.width - 1);
                 let dealt = buffers[DIGITS][i];
                 *state = Compared {
-                    outcome: less[0] ^ (dealt & 1) ^ client * (1 ^ top),
+                    outcome: less[0] ^ (dealt & 1) ^ (client & !top & 1),
                     products: dealt >> 1,
                     masks: masks[i],
                 };
@@ -407,11 +407,11 @@ fn borrow(opened: u64, state: &Compared, client: u64) -> u64 {
     for j in 0..3 {
         let l = opened >> (3 + j) & 1;
         let all = (2 << j) - 1;
-        for set in 0..=all {
+        for (set, with_l) in shares[j].iter().enumerate().take(all + 1) {
             // The bits whose public part stands in the product.
             let rest = all & !set;
             let public = u64::from(opened as usize & rest == rest);
-            sum ^= public & (l & shares[DIGITS - 1][set] ^ shares[j][set]);
+            sum ^= public & ((l & shares[DIGITS - 1][set]) ^ with_l);
         }
     }
     sum
