@@ -329,8 +329,16 @@ impl Graph {
         self.dag.edges_directed(id, Direction::Outgoing).map(|e| e.target()).collect()
     }
 
-    /// Makes every reader and graph output of `old` use `new` instead; `old` stays until [`Graph::sweep`].
+    /// Makes every reader and graph output of `old` use `new` instead; `old` stays until [`Graph::sweep`]. Where `new` has the
+    /// same elements in another shape, it is reshaped: a known number of more axes adds axes of one in front of what it
+    /// is added to or multiplied with, and is gone from what a pass puts in the place.
     pub fn replace(&mut self, old: NodeId, new: NodeId) {
+        let (shape, origin) = (self.node(old).shape.clone(), self.node(old).origin.clone());
+        let count = |shape: &[usize]| shape.iter().product::<usize>();
+        let new = match count(&shape) == count(&self.node(new).shape) {
+            true => self.push_reshape(new, &shape, &origin),
+            false => new,
+        };
         let edges: Vec<_> =
             self.dag.edges_directed(old, Direction::Outgoing).map(|e| (e.id(), e.target(), *e.weight())).collect();
         for (edge, target, slot) in edges {
