@@ -1,7 +1,8 @@
 //! The connection to the other party, as the virtual machine sees it: messages with a step number and a known length, cut
 //! into full frames and a last one ([`ir::wire`]).
 //!
-//! Step     Index of the `round`, `send` or `reveal` that the message belongs to. Both parties run the same program, so
+//! Step     Index of the `round`, `send`, `reveal` or `choose` that the message belongs to; of a `choose`, which has several,
+//!          they come one after another. Both parties run the same program, so
 //!          both know the step and the length of the next message before it arrives.
 //! Errors   A message of another step or length, a silent peer after the deadline, a closed connection. After an error
 //!          the run is over: a party that went on could be led to use a mask twice.

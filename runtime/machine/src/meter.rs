@@ -1,7 +1,8 @@
 //! What a run really took: rounds, messages, bytes, material and seconds, by instruction. The cost model claims the same
 //! numbers beforehand; tests hold one against the other.
 //!
-//! Socket bytes count frame headers, which belong to the `round`, `send` or `reveal` whose message they carry. Material
+//! Socket bytes count frame headers, which belong to the `round`, `send`, `reveal` or `choose` whose messages they
+//! carry. Material
 //! counts packed bytes. Nothing here depends on data but the seconds.
 
 use ir::wire::message_bytes;

@@ -1,6 +1,7 @@
 //! Text generation on the client: from a prompt to text, one private token at a time.
 //!
-//! A [`Model`] yields tokens; how it runs the protocol is not known here. Around it stand the parts that a person meets:
+//! A [`Model`] yields tokens; [`PrivateModel`] is the one that runs a program with a server and a dealer, and nothing else here
+//! knows how it does. Around it stand the parts that a person meets:
 //!
 //! * [`Language`]: the model's files, foremost [`Text`], a `tokenizer.json`, and [`Detokenizer`], which turns a growing list of tokens into text piece by piece.
 //! * [`StopFinder`]: stop strings, also across tokens.
