@@ -2,8 +2,7 @@
 //! numbers beforehand; tests hold one against the other.
 //!
 //! Socket bytes count frame headers, which belong to the `round`, `send`, `reveal` or `choose` whose messages they
-//! carry. Material
-//! counts packed bytes. Nothing here depends on data but the seconds.
+//! carry. Material counts packed bytes. Nothing here depends on data but the seconds.
 
 use ir::wire::message_bytes;
 use ir::{Instr, Program, print};
