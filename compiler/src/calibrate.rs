@@ -117,8 +117,8 @@ fn look_at(graph: &Graph, sample: &BTreeMap<String, Tensor>) -> Result<HashMap<N
     graph::eval::evaluate(graph, sample, None, &mut |id, tensor| {
         let range = seen.entry(id).or_default();
         let ends = match tensor {
-            Tensor::F32(value) => ends(value),
-            other => ends(&kernel::floats(other)),
+            Tensor::F32(value) => kernel::ends(value),
+            other => kernel::ends(&kernel::floats(other)),
         };
         for end in ends.into_iter().flat_map(|(lo, hi)| [lo, hi]) {
             widen(&mut range.ends, f64::from(end));
@@ -165,27 +165,6 @@ impl NodeRange {
         self.channels.resize(self.channels.len().max(other.channels.len()), 0.0);
         self.channels.iter_mut().zip(&other.channels).for_each(|(a, b)| *a = a.max(*b));
     }
-}
-
-/// Least and greatest element, if there is any; what is not a number is passed over.
-fn ends(values: &ArrayD<f32>) -> Option<(f32, f32)> {
-    const LANES: usize = 16;
-    let (mut least, mut greatest) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
-    let mut take = |lane: usize, v: f32| {
-        least[lane] = if v < least[lane] { v } else { least[lane] };
-        greatest[lane] = if v > greatest[lane] { v } else { greatest[lane] };
-    };
-    match values.as_slice_memory_order() {
-        Some(flat) => {
-            let (chunks, rest) = flat.as_chunks::<LANES>();
-            chunks.iter().for_each(|chunk| chunk.iter().enumerate().for_each(|(lane, &v)| take(lane, v)));
-            rest.iter().for_each(|&v| take(0, v));
-        }
-        None => values.iter().for_each(|&v| take(0, v)),
-    }
-    let (lo, hi) =
-        (least.into_iter().fold(f32::INFINITY, f32::min), greatest.into_iter().fold(f32::NEG_INFINITY, f32::max));
-    (lo <= hi).then_some((lo, hi))
 }
 
 /// Makes a range hold a value.

@@ -13,7 +13,7 @@ use ndarray::{ArrayD, Axis};
 use rayon::prelude::*;
 
 use crate::diagnostic::{Code, Diagnostic};
-use crate::graph;
+use crate::graph::{self, kernel};
 
 /// Elements that a thread encodes at a time.
 const PIECE: usize = 1 << 18;
@@ -163,16 +163,11 @@ fn round(value: f32, unit: f64) -> f64 {
 /// Least and greatest integer of a tensor; none if one is no number or has more than 62 bits.
 fn range(values: &ArrayD<f32>, scale: Scale) -> Option<(i64, i64)> {
     // Rounding keeps the order.
-    let ends = |(least, greatest, all): (f32, f32, bool), &v: &f32| (v.min(least), v.max(greatest), all & !v.is_nan());
-    let both = |a: (f32, f32, bool), b: (f32, f32, bool)| (a.0.min(b.0), a.1.max(b.1), a.2 & b.2);
-    let (least, greatest, all_numbers) = match values.as_slice_memory_order() {
-        Some(flat) => flat.par_chunks(PIECE).map(|part| part.iter().fold((0.0, 0.0, true), ends)),
-        None => return range(&values.as_standard_layout().into_owned(), scale),
-    }
-    .reduce(|| (0.0, 0.0, true), both);
+    let (least, greatest) = kernel::ends(values).unwrap_or((0.0, 0.0));
     let unit = unit(scale);
-    let (least, greatest) = (round(least, unit), round(greatest, unit));
-    (all_numbers && greatest.max(-least) < 62f64.exp2()).then_some((least as i64, greatest as i64))
+    let (least, greatest) = (round(least.min(0.0), unit), round(greatest.max(0.0), unit));
+    let fits = greatest.max(-least) < 62f64.exp2() && !values.iter().any(|v| v.is_nan());
+    fits.then_some((least as i64, greatest as i64))
 }
 
 /// Greatest public input whose elements are listed.

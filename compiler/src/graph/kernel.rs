@@ -125,6 +125,27 @@ pub fn floats(tensor: &Tensor) -> ArrayD<f32> {
     }
 }
 
+/// Least and greatest element, if there is any; what is not a number is passed over.
+pub fn ends(values: &ArrayD<f32>) -> Option<(f32, f32)> {
+    const LANES: usize = 16;
+    let (mut least, mut greatest) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    let mut take = |lane: usize, v: f32| {
+        least[lane] = if v < least[lane] { v } else { least[lane] };
+        greatest[lane] = if v > greatest[lane] { v } else { greatest[lane] };
+    };
+    match values.as_slice_memory_order() {
+        Some(flat) => {
+            let (chunks, rest) = flat.as_chunks::<LANES>();
+            chunks.iter().for_each(|chunk| chunk.iter().enumerate().for_each(|(lane, &v)| take(lane, v)));
+            rest.iter().for_each(|&v| take(0, v));
+        }
+        None => values.iter().for_each(|&v| take(0, v)),
+    }
+    let (lo, hi) =
+        (least.into_iter().fold(f32::INFINITY, f32::min), greatest.into_iter().fold(f32::NEG_INFINITY, f32::max));
+    (lo <= hi).then_some((lo, hi))
+}
+
 /// Axes in the order in which a reduction takes them one by one: those of no elements last, since what is made of nothing
 /// is greater than it.
 pub fn empty_last(axes: &[usize], shape: &[usize]) -> Vec<usize> {
