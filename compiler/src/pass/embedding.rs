@@ -7,6 +7,8 @@
 //! Keeps     Shapes; real values, up to the rounding of products and sums of weights.
 //! Skips     A lookup by public ids, which the importer has folded away.
 
+use std::sync::Arc;
+
 use super::{Options, known, rewrite, sole_reader};
 use crate::diagnostic::Diagnostic;
 use crate::graph::{Graph, NodeId, Op, Owner};
@@ -21,7 +23,8 @@ pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
             Form::Scaled { embed, factor } => {
                 let (ids, table) = (graph.operands(embed)[0], graph.operands(embed)[1]);
                 let name = format!("{} * {factor}", known::label(graph, table));
-                let table = known::add_weight(graph, &name, &(known::matrix(graph, table) * factor));
+                let scaled = known::times(graph, table, ndarray::arr0(factor).view().into_dyn());
+                let table = known::add_value(graph, &name, Arc::new(scaled));
                 let origin = graph.node(embed).origin.clone();
                 graph.push(Op::Embed, &[ids, table], &origin)
             }

@@ -118,7 +118,7 @@ const SETS: [(usize, Option<usize>); PRODUCTS as usize - 1] = [
     (0b111, Some(2)),
 ];
 
-/// Products of masks by set of e, alone and with each l: of the masks' values, or a party's shares of them.
+/// A party's shares of the products of masks by set of e: with l2, l3 and l4, then alone.
 type Products = [[u64; 8]; DIGITS];
 
 /// The digit at `index` of a number, and the bits below it.
@@ -163,7 +163,7 @@ pub fn deal(choosing: &Choosing, client: Use, server: Use, to: &mut Dealing) -> 
 
 /// A party's material.
 pub struct Dealt {
-    /// What was dealt for the shuffles; the client has none of it.
+    /// What was dealt for the shuffles: what the server adds, then its new shares of numbers and places. The client has none.
     shuffles: Option<[Buffer; 3]>,
     units: [Vector; DIGITS],
     products: Vector,
@@ -207,7 +207,7 @@ pub struct Chooser<'a> {
     pairs: Vec<[u32; 2]>,
     /// The party's half of what is being opened.
     half: Buffer,
-    /// Of each comparison: the party's share of the bits, what the product terms of it are, opened.
+    /// The comparisons of this level.
     state: Vec<Compared>,
 }
 
