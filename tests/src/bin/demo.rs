@@ -127,7 +127,9 @@ fn demo(arguments: &Arguments) -> Result<(), String> {
     println!("  {checked}");
     println!();
     println!("{}", rule("who learned what (semi-honest parties, trusted dealer)"));
-    println!("  client   the text; nothing of the weights but what it tells");
+    println!(
+        "  client   the text, and how many elements left their tables; nothing of the weights but what these tell"
+    );
     println!("  server   nothing of prompt and text but their numbers of tokens ({} and {count})", prompt.len());
     println!("  dealer   neither text nor weights: it hands out randomness and receives no message of theirs");
     println!("  all      the program: architecture, sizes, calibrated ranges, and when messages are sent");
