@@ -135,6 +135,18 @@ fn instruction(program: &Program, index: usize, lift_bits: &[u8]) -> InstrCost {
             cost.client_payload_bytes = packed(x, *width);
             cost.server_payload_bytes = packed(x, *width);
         }
+        Op::Extend { x, .. } => {
+            cost.client_payload_bytes = packed(x, 1);
+            cost.server_payload_bytes = packed(x, 1);
+        }
+        Op::Exp { x, width, .. } => {
+            cost.client_payload_bytes = packed(x, *width);
+            cost.server_payload_bytes = packed(x, *width);
+        }
+        Op::Cells { x, width, .. } => {
+            cost.client_payload_bytes = 2 * packed(x, *width);
+            cost.server_payload_bytes = 2 * packed(x, *width);
+        }
         Op::Linear { x, weight } => {
             let width = program.ty(*x).width;
             cost.client_payload_bytes = packed(x, width);

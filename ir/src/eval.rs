@@ -1,8 +1,8 @@
 //! Cleartext reference: runs a program on plain integers, without shares. Tests compare the protocols with it.
 //!
-//! Every op is exact mod 2^width, with two exceptions. `down` rounds to nearest, halves up, where the protocol rounds
-//! up or down: the two differ by at most 1. `series` sees the mask 0, so it rounds other numbers than the protocol: see
-//! [`series_tolerance`].
+//! Every op is exact mod 2^width, with few exceptions. `down` rounds to nearest, halves up, where the protocol rounds
+//! up or down: the two differ by at most 1. `series`, `exp` and `cells` see the mask 0, so they round other numbers than the
+//! protocol: see [`series_tolerance`], [`crate::exp`] and [`cells_tolerance`].
 //!
 //! An opening outside its claim wraps here as the low bits do; the protocol's result is then another one, so the
 //! evaluation counts such elements.
@@ -11,6 +11,7 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
+use crate::exp::Exp;
 use crate::liveness;
 use crate::op::Op;
 use crate::product::product;
@@ -209,6 +210,19 @@ pub fn series_tolerance(table: &Table) -> i64 {
     i64::try_from(total).unwrap_or(i64::MAX)
 }
 
+/// Greatest difference, in ulps of the result, between `cells` as it is evaluated here and under any mask, which reads the
+/// line of a cell or of the next one.
+pub fn cells_tolerance(table: &Table) -> i64 {
+    let Table::Cells { cell_bits, a, b, .. } = table else { panic!("not a table of cells") };
+    let cell = 1i64 << cell_bits;
+    let difference = |j: usize| {
+        let next = (j + 1) % a.len();
+        let at = |d: i64| (a[j] + b[j] * d - a[next] - b[next] * (d - cell)).abs();
+        at(0).max(at(cell - 1))
+    };
+    (0..a.len()).map(difference).max().expect("cells")
+}
+
 fn check(program: &Program, arguments: Arguments<'_>) -> Result<(), EvalError> {
     let count = |what, expected, found| {
         if expected == found { Ok(()) } else { Err(EvalError::Count { what, expected, found }) }
@@ -264,9 +278,11 @@ impl Run<'_> {
         };
         match &instr.op {
             Op::Input { input } => self.arguments.inputs[input.index()].clone(),
-            Op::Narrow { x, .. } | Op::Point { x, .. } | Op::Reshape { x, .. } | Op::Lift { x, .. } => {
-                value(x).to_vec()
-            }
+            Op::Narrow { x, .. }
+            | Op::Point { x, .. }
+            | Op::Reshape { x, .. }
+            | Op::Lift { x, .. }
+            | Op::Extend { x, .. } => value(x).to_vec(),
             Op::Down { x, by } => {
                 // Half is at most 2^62; the sum is taken in 128 bits since the value may be near 2^63.
                 let half = 1i128 << (by - 1);
@@ -418,6 +434,19 @@ impl Run<'_> {
                     p.iter().fold(*c0, |sum, p| sum.wrapping_add(p << dealt_scale))
                 };
                 value(x).par_iter().map_init(buffers, function).collect()
+            }
+            Op::Exp { x, table, .. } => {
+                let exp = Exp::new(program.table(*table), ty(x).scale);
+                map(x, &|v| exp.unmasked(v))
+            }
+            Op::Cells { x, table, .. } => {
+                let Table::Cells { cell_bits, a, b, .. } = program.table(*table) else { unreachable!("verified") };
+                let line = |v: i64| {
+                    let (cell, d) = (v >> cell_bits, v & ((1 << cell_bits) - 1));
+                    let at = cell as usize & (a.len() - 1);
+                    a[at].wrapping_add(b[at].wrapping_mul(d))
+                };
+                map(x, &line)
             }
             Op::Spline { x, table, ends, .. } => {
                 let Table::Spline { knots, a, b, .. } = program.table(*table) else { unreachable!("verified") };

@@ -5,6 +5,7 @@
 
 use crate::choose;
 use crate::dcf::MAX_COMPONENTS;
+use crate::exp;
 use crate::fault::{Code, Fault};
 use crate::op::Op;
 use crate::program::{Program, Public, State};
@@ -238,6 +239,49 @@ fn result(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
             Type { kind: Kind::Opened { whole: *whole }, width: *width, ..x.clone() }
         }
         Op::Round {} | Op::Send {} => return Ok(None),
+        Op::Extend { x, claim, width } => {
+            let x = share(x)?;
+            if *claim < MIN_CLAIMED_WIDTH || *claim > x.width {
+                let least = MIN_CLAIMED_WIDTH;
+                return fault(
+                    Code::Width,
+                    format!("a claim of {claim} bits is not within {least} ..= {}, the operand's width", x.width),
+                );
+            }
+            if width <= claim {
+                return fault(Code::Width, format!("{claim} bits are not extended to {width}"));
+            }
+            shared(*width, x.scale, x.shape.clone())
+        }
+        Op::Exp { x, table, width } => {
+            if let Some(Op::Cache { .. }) = program.instrs.get(x.index()).map(|instr| &instr.op) {
+                return fault(
+                    Code::Kind,
+                    format!("o{} holds rows of earlier steps, whose masks are of no use here", x.0),
+                );
+            }
+            let x = opened(x)?;
+            let Table::Exp { public_scale, dealt_scale, values } =
+                get(&program.tables, table.index(), "table").map(|t| &t.table)?
+            else {
+                return fault(Code::Table, "not a table of exp");
+            };
+            if !(0..=exp::MAX_SCALE).contains(&x.scale) {
+                return fault(Code::Scale, format!("exp reads a scale of 0 ..= {}, not {}", exp::MAX_SCALE, x.scale));
+            }
+            window(x, values.len(), exp::cell_bits(x.scale))?;
+            shared(*width, i16::from(*public_scale) + i16::from(*dealt_scale), x.shape.clone())
+        }
+        Op::Cells { x, table, width } => {
+            let x = opened(x)?;
+            let Table::Cells { scale, cell_bits, a, .. } =
+                get(&program.tables, table.index(), "table").map(|t| &t.table)?
+            else {
+                return fault(Code::Table, "not a table of cells");
+            };
+            window(x, a.len(), *cell_bits)?;
+            shared(*width, *scale, x.shape.clone())
+        }
         Op::Lift { x, width } => shared(*width, claimed(opened(x)?)?.scale, opened(x)?.shape.clone()),
         Op::Square { x, width } => {
             let x = claimed(opened(x)?)?;
@@ -471,6 +515,18 @@ fn whole(ty: &Type) -> Result<&Type, Fault> {
         _ => Err(Fault::new(Code::Kind, "the operand was opened with a claim: this read needs it whole")
             .help("open it with `whole`, at the width of the result")),
     }
+}
+
+/// Checks that an opening has the bits of a table of `cells` cells of 2^`cell_bits`.
+fn window(x: &Type, cells: usize, cell_bits: u8) -> Result<(), Fault> {
+    // A table is checked by itself, but perhaps later.
+    let Some(number) = cells.checked_ilog2() else { return fault(Code::Table, "a table without cells") };
+    let needed = number + u32::from(cell_bits);
+    if needed > u32::from(x.width) {
+        let message = format!("{cells} cells of 2^{cell_bits} are {needed} bits, the opening has {}", x.width);
+        return Err(Fault::new(Code::Width, message).help(format!("open at width {needed} or more")));
+    }
+    Ok(())
 }
 
 fn shared(width: Width, scale: Scale, shape: Shape) -> Type {

@@ -11,6 +11,7 @@ pub mod choose;
 pub mod cost;
 pub mod dcf;
 pub mod eval;
+pub mod exp;
 pub mod fault;
 mod field;
 pub mod infer;

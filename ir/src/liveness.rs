@@ -11,7 +11,7 @@ pub fn last_uses(program: &Program) -> Vec<usize> {
     let mut pending = Vec::new();
     for (i, instr) in program.instrs.iter().enumerate() {
         match instr.op {
-            Op::Open { .. } | Op::Linear { .. } => pending.push(i),
+            ref op if op.exchanges() || matches!(op, Op::Linear { .. }) => pending.push(i),
             Op::Round {} | Op::Send {} => pending.drain(..).for_each(|p| last[p] = i),
             _ => {}
         }

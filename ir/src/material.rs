@@ -137,6 +137,22 @@ pub fn pieces(program: &Program, index: usize, lift_bits: &[u8]) -> Vec<Piece> {
             let Table::Series { cos, .. } = program.table(*table) else { unreachable!("verified") };
             corrections(own * 2 * cos.len() as u64, n);
         }
+        // The product of both parties' bits.
+        Op::Extend { claim, .. } => corrections(own, n - i64::from(*claim)),
+        // A unit vector; then the factor of the client's number, that of the server's, and the rest.
+        Op::Exp { table, .. } => {
+            let Table::Exp { values, .. } = program.table(*table) else { unreachable!("verified") };
+            let (words, bits) = unit(values.len());
+            corrections(own * words, bits);
+            (0..3).for_each(|_| corrections(own, n));
+        }
+        // A unit vector; then the factor of the slope, and the rest.
+        Op::Cells { table, .. } => {
+            let Table::Cells { a, .. } = program.table(*table) else { unreachable!("verified") };
+            let (words, bits) = unit(a.len());
+            corrections(own * words, bits);
+            (0..2).for_each(|_| corrections(own, n));
+        }
         // m, then m·r, then the key.
         Op::Spline { x, .. } => {
             corrections(elements(x), n);
@@ -161,6 +177,11 @@ pub fn pieces(program: &Program, index: usize, lift_bits: &[u8]) -> Vec<Piece> {
         _ => {}
     }
     out
+}
+
+/// A unit vector of `cells` bits: how many words it has, and the bits of each.
+pub fn unit(cells: usize) -> (u64, i64) {
+    ((cells as u64).div_ceil(64), cells.min(64) as i64)
 }
 
 /// Bytes of instruction `index`; see [`pieces`].

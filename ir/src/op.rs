@@ -146,6 +146,15 @@ op_table! {
     round = 0x32 Round { }
     /// The messages of the products since the last `round` or `send` go from client to server: one one-way message.
     send = 0x33 Send { }
+    /// The same value mod 2^width, from the low `claim` bits of x: claims |x| < 2^(claim-2), and width is above it. Both sides
+    /// send one masked bit an element.
+    extend = 0x34 Extend { x: Value, claim: Width, width: Width }
+    /// exp of an opening by a table of cells, of the low bits that the table and a cell have: periodic beyond. Both sides send
+    /// a number of the result's width: see [`crate::exp`].
+    exp = 0x35 Exp { x: Value, table: TableId, width: Width }
+    /// A function of an opening by a line on each of the table's cells, of the low bits that the table and a cell have:
+    /// periodic beyond. The mask decides between two neighbouring lines. Both sides send two numbers of the result's width.
+    cells = 0x36 Cells { x: Value, table: TableId, width: Width }
 
     /// The opened value at width `width` (at least 1; above or below the opening's width). Needs the spare bit. Local.
     lift = 0x40 Lift { x: Value, width: Width }
@@ -187,6 +196,11 @@ op_table! {
 }
 
 impl Op {
+    /// Whether both parties send something that the next `round` completes.
+    pub fn exchanges(&self) -> bool {
+        matches!(self, Op::Open { .. } | Op::Extend { .. } | Op::Exp { .. } | Op::Cells { .. })
+    }
+
     /// The output that a party learns by this instruction, and the party.
     pub fn declassifies(&self) -> Option<(OutputId, Party)> {
         match *self {

@@ -228,6 +228,17 @@ impl<'a> Cursor<'a> {
                 a: self.numbers(&["a"])?,
                 b: self.numbers(&["b"])?,
             },
+            "exp" => Table::Exp {
+                public_scale: self.field("{", "public_scale")?,
+                dealt_scale: self.field(",", "dealt_scale")?,
+                values: self.numbers(&["}"])?,
+            },
+            "cells" => Table::Cells {
+                scale: self.field("{", "scale")?,
+                cell_bits: self.field(",", "cell_bits")?,
+                a: self.numbers(&["}", "a"])?,
+                b: self.numbers(&["b"])?,
+            },
             "thresholds" => Table::Thresholds(self.numbers(&[])?),
             "const" => Table::Const {
                 scale: self.field("{", "scale")?,
@@ -248,7 +259,7 @@ impl<'a> Cursor<'a> {
                     })?
                 },
             }),
-            word => return self.fail(word, "`series`, `spline`, `thresholds`, `const` or `pattern`"),
+            word => return self.fail(word, "`series`, `spline`, `exp`, `cells`, `thresholds`, `const` or `pattern`"),
         };
         self.program.tables.push(NamedTable { name, table });
         Ok(())

@@ -207,6 +207,16 @@ fn table(out: &mut String, t: &NamedTable) {
             out.push_str(" b [");
             wrapped(out, b);
         }
+        Table::Exp { public_scale, dealt_scale, values } => {
+            let _ = write!(out, "exp {{public_scale={public_scale}, dealt_scale={dealt_scale}}} [");
+            wrapped(out, values);
+        }
+        Table::Cells { scale, cell_bits, a, b } => {
+            let _ = write!(out, "cells {{scale={scale}, cell_bits={cell_bits}}} a [");
+            wrapped(out, a);
+            out.push_str(" b [");
+            wrapped(out, b);
+        }
         Table::Thresholds(values) => {
             out.push_str("thresholds [");
             wrapped(out, values);
@@ -270,7 +280,7 @@ fn messages(p: &Program) -> Vec<Option<Message>> {
     let mut pending = Vec::new();
     for (i, instr) in p.instrs.iter().enumerate() {
         let message = match instr.op {
-            Op::Open { .. } | Op::Linear { .. } => {
+            ref op if op.exchanges() || matches!(op, Op::Linear { .. }) => {
                 pending.push(i);
                 continue;
             }
@@ -325,7 +335,13 @@ fn comment(p: &Program, instr: &Instr, message: Option<Message>) -> Option<Strin
     };
     let table = |id: &TableId| p.tables.get(id.index()).map(|t| &t.table);
     match &instr.op {
-        Op::Open { x, width, .. } => sized(packed(x, Some(*width))),
+        Op::Open { x, width, .. } | Op::Exp { x, width, .. } => sized(packed(x, Some(*width))),
+        Op::Extend { x, .. } => sized(packed(x, Some(1))),
+        Op::Cells { x, width, .. } => {
+            let size = p.instrs.get(x.index()).and_then(|instr| instr.ty.as_ref()?.shape.elements());
+            let size = size.filter(|n| *n <= crate::infer::MAX_ELEMENTS);
+            sized(size.map(|n| bytes(2 * packed_bytes(n, u64::from(*width)))))
+        }
         Op::Linear { x, .. } | Op::Reveal { x, .. } => sized(packed(x, None)),
         Op::Round {} | Op::Send {} => Some(when),
         Op::Choose { x, .. } => {

@@ -211,6 +211,29 @@ pub enum Table {
         /// Slopes.
         b: Vec<i64>,
     },
+    /// exp on cells of [`crate::exp::CELL_LOG2`] in size, 2^n of them: cell j, counted mod 2^n, has exp of its upper end at
+    /// [`crate::exp::FRACTION`] fractional bits. Reads the low n + CELL_LOG2 + scale(x) bits of an opening. The result has
+    /// scale `public_scale + dealt_scale`.
+    Exp {
+        /// Fractional bits of the number that a party sends.
+        public_scale: u8,
+        /// Fractional bits of the dealt factors.
+        dealt_scale: u8,
+        /// Not negative.
+        values: Vec<i64>,
+    },
+    /// `a[j] + b[j]·d` at j·2^cell_bits + d, where cell j, counted mod 2^n, reaches to both sides: |d| < 2^cell_bits. Reads the
+    /// low n + cell_bits bits of an opening; `a` is at `scale`, `b` at `scale - scale(x)`.
+    Cells {
+        /// Fractional bits of the result.
+        scale: Scale,
+        /// log2 of the distance of two cells, in units of the opening.
+        cell_bits: u8,
+        /// Values in the middle.
+        a: Vec<i64>,
+        /// Slopes.
+        b: Vec<i64>,
+    },
     /// Ascending thresholds of `ge`, integers at the opening's scale.
     Thresholds(Vec<i64>),
     /// A constant tensor of integers at `scale`.

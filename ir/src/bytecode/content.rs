@@ -105,7 +105,7 @@ struct OutputEntry {
 struct TableEntry {
     #[prost(string, tag = "1")]
     name: String,
-    #[prost(oneof = "TableKind", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "TableKind", tags = "2, 3, 4, 5, 6, 7, 8")]
     table: Option<TableKind>,
 }
 
@@ -121,6 +121,10 @@ enum TableKind {
     Const(ConstEntry),
     #[prost(message, tag = "6")]
     Pattern(PatternEntry),
+    #[prost(message, tag = "7")]
+    Exp(ExpEntry),
+    #[prost(message, tag = "8")]
+    Cells(CellsEntry),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -145,6 +149,28 @@ struct SplineEntry {
     scale: i32,
     #[prost(sint64, repeated, tag = "2")]
     knots: Vec<i64>,
+    #[prost(sint64, repeated, tag = "3")]
+    a: Vec<i64>,
+    #[prost(sint64, repeated, tag = "4")]
+    b: Vec<i64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ExpEntry {
+    #[prost(uint32, tag = "1")]
+    public_scale: u32,
+    #[prost(uint32, tag = "2")]
+    dealt_scale: u32,
+    #[prost(sint64, repeated, tag = "3")]
+    values: Vec<i64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CellsEntry {
+    #[prost(sint32, tag = "1")]
+    scale: i32,
+    #[prost(uint32, tag = "2")]
+    cell_bits: u32,
     #[prost(sint64, repeated, tag = "3")]
     a: Vec<i64>,
     #[prost(sint64, repeated, tag = "4")]
@@ -305,6 +331,12 @@ impl TableEntry {
                 sin,
             }),
             Table::Spline { scale, knots, a, b } => TableKind::Spline(SplineEntry { scale: scale.into(), knots, a, b }),
+            Table::Exp { public_scale, dealt_scale, values } => {
+                TableKind::Exp(ExpEntry { public_scale: public_scale.into(), dealt_scale: dealt_scale.into(), values })
+            }
+            Table::Cells { scale, cell_bits, a, b } => {
+                TableKind::Cells(CellsEntry { scale: scale.into(), cell_bits: cell_bits.into(), a, b })
+            }
             Table::Thresholds(values) => TableKind::Thresholds(ThresholdsEntry { values }),
             Table::Const { scale, shape, values } => {
                 TableKind::Const(ConstEntry { scale: scale.into(), shape: shape.0, values })
@@ -328,6 +360,14 @@ impl TableEntry {
                 sin: s.sin,
             },
             TableKind::Spline(s) => Table::Spline { scale: small(s.scale)?, knots: s.knots, a: s.a, b: s.b },
+            TableKind::Exp(e) => Table::Exp {
+                public_scale: small(e.public_scale)?,
+                dealt_scale: small(e.dealt_scale)?,
+                values: e.values,
+            },
+            TableKind::Cells(c) => {
+                Table::Cells { scale: small(c.scale)?, cell_bits: small(c.cell_bits)?, a: c.a, b: c.b }
+            }
             TableKind::Thresholds(t) => Table::Thresholds(t.values),
             TableKind::Const(c) => Table::Const { scale: small(c.scale)?, shape: Shape(c.shape), values: c.values },
             TableKind::Pattern(p) => {

@@ -91,6 +91,8 @@ fn table_elements(program: &Program) -> u64 {
     let elements = |t: &Table| match t {
         Table::Series { cos, sin, .. } => cos.len() + sin.len(),
         Table::Spline { knots, a, b, .. } => knots.len() + a.len() + b.len(),
+        Table::Exp { values, .. } => values.len(),
+        Table::Cells { a, b, .. } => a.len() + b.len(),
         Table::Thresholds(t) => t.len(),
         Table::Const { values, .. } => values.len(),
         Table::Pattern(p) => 2 * p.rows.len(),

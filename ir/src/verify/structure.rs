@@ -1,6 +1,6 @@
 //! Identifiers point at something, definitions precede uses, and messages arrive before they are read.
 //!
-//! An `open` completes at the next `round`, a `linear` at the next `round` or `send`; until then nothing reads them. A
+//! What both parties send for, such as an `open`, completes at the next `round`, a `linear` at the next `round` or `send`; until then nothing reads them. A
 //! mask cannot be reused, since every `open` makes its own; but a weight's mask belongs to the weight, so at most one
 //! `linear` reads a weight, and no weight is read both under its mask and by `add_weight` or `add_row`. A state is
 //! appended to once at most.
@@ -103,15 +103,21 @@ fn messages(program: &Program, faults: &mut Vec<Fault>) {
     for (i, instr) in program.instrs.iter().enumerate() {
         for v in instr.op.operands().filter(|v| v.index() < i && waits[v.index()]) {
             let message = match program.instrs[v.index()].op {
-                Op::Open { .. } => format!("opening {} is read before the `round` that completes it", v.0),
+                ref op if op.exchanges() => {
+                    format!("{} {} is read before the `round` that completes it", exchanged(op), v.0)
+                }
                 _ => format!("product {} is read before the `round` or `send` that completes it", v.0),
             };
             report(faults, program, i, Fault::new(Code::Order, message));
         }
         match instr.op {
-            Op::Open { .. } | Op::Linear { .. } => {
+            Op::Linear { .. } => {
                 waits[i] = true;
-                if matches!(instr.op, Op::Open { .. }) { &mut openings } else { &mut products }.push(i);
+                products.push(i);
+            }
+            ref op if op.exchanges() => {
+                waits[i] = true;
+                openings.push(i);
             }
             Op::Round {} => {
                 if openings.is_empty() {
@@ -134,6 +140,11 @@ fn messages(program: &Program, faults: &mut Vec<Fault>) {
     for p in openings.into_iter().chain(products) {
         report(faults, program, p, Fault::new(Code::Order, "no message completes this before the program ends"));
     }
+}
+
+/// What an instruction of both parties gives.
+fn exchanged(op: &Op) -> &'static str {
+    if matches!(op, Op::Open { .. }) { "opening" } else { "value" }
 }
 
 fn weights(program: &Program, faults: &mut Vec<Fault>) {

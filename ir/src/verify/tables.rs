@@ -1,6 +1,7 @@
 //! Every table makes sense by itself, and its arithmetic stays inside 64 bits. What depends on the reader, such as
 //! knots inside a claim, is checked where it is read ([`crate::infer()`]).
 
+use crate::exp;
 use crate::fault::{Code, Fault};
 use crate::infer::size;
 use crate::program::Program;
@@ -18,6 +19,9 @@ pub const MAX_PUBLIC_SCALE: u8 = 32;
 
 /// Most knots of a spline and thresholds of a comparison.
 pub const MAX_KNOTS: usize = 1 << 16;
+
+/// Most cells of a table: a unit vector of as many bits is dealt for every element.
+pub const MAX_CELLS: usize = 1 << 12;
 
 pub(super) fn check(program: &Program, faults: &mut Vec<Fault>) {
     for t in &program.tables {
@@ -52,6 +56,24 @@ fn table(table: &Table) -> Result<(), String> {
             }
             Ok(())
         }
+        Table::Exp { public_scale, dealt_scale, values } => {
+            cells(values.len())?;
+            in_range("public scale", usize::from(*public_scale), 0, 2 * usize::from(exp::FRACTION))?;
+            in_range("dealt scale", usize::from(*dealt_scale), 0, exp::FRACTION.into())?;
+            if let Some(value) = values.iter().find(|value| **value < 0) {
+                return Err(format!("{value} is negative"));
+            }
+            small_sum("values", values)
+        }
+        Table::Cells { cell_bits, a, b, .. } => {
+            cells(a.len())?;
+            if a.len() != b.len() {
+                return Err(format!("{} values, {} slopes", a.len(), b.len()));
+            }
+            in_range("cell bits", usize::from(*cell_bits), 1, 32)?;
+            small_sum("values", a)?;
+            small_sum("slopes", b)
+        }
         Table::Thresholds(thresholds) => {
             in_range("thresholds", thresholds.len(), 1, MAX_KNOTS)?;
             ascending("thresholds", thresholds)
@@ -74,6 +96,21 @@ fn table(table: &Table) -> Result<(), String> {
             }
             Ok(())
         }
+    }
+}
+
+/// A power of two, so that the number of a cell is some bits of a mask.
+fn cells(count: usize) -> Result<(), String> {
+    in_range("cells", count, 2, MAX_CELLS)?;
+    if count.is_power_of_two() { Ok(()) } else { Err(format!("{count} cells are no power of two")) }
+}
+
+/// A party adds up any of the numbers in 32 bits.
+fn small_sum(what: &str, values: &[i64]) -> Result<(), String> {
+    let sum = values.iter().try_fold(0u64, |sum, v| sum.checked_add(v.unsigned_abs()));
+    match sum {
+        Some(sum) if sum < 1 << 31 => Ok(()),
+        _ => Err(format!("the {what} add up to 2^31 or more")),
     }
 }
 

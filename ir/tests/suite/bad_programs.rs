@@ -28,7 +28,7 @@ fn limits_bite() {
         policy: Policy::default(),
         elements: 36,
         peak_elements: cost.peak_elements,
-        table_elements: 2 * 3 + 3 + 1 + 4 + (40 + 41 + 41) + 4 + 6,
+        table_elements: 2 * 3 + 3 + 1 + 4 + (40 + 41 + 41) + 4 + 6 + 4 + 2 * 8,
         traffic_bytes: cost.client_sent_bytes + cost.server_sent_bytes,
         material_bytes: cost.client_material_bytes + cost.server_material_bytes,
         setup_bytes: cost.setup_bytes,

@@ -59,6 +59,11 @@ pub fn every_op() -> Program {
         sin: vec![0, 1 << 22],
     };
     let wave = b.table("wave", wave);
+    let values = vec![3 << 16, 1 << 19, 9, 1 << 14];
+    let powers = b.table("powers", Table::Exp { public_scale: 12, dealt_scale: 15, values });
+    let lines =
+        Table::Cells { scale: 20, cell_bits: 9, a: vec![1, 2, -3, 4, 5, 6, 7, 8], b: vec![0, -1, 1, 0, 2, 3, 4, 5] };
+    let lines = b.table("lines", lines);
     let node = b.origin("block/0");
     let norm = b.origin("block/0/ln");
 
@@ -107,6 +112,9 @@ pub fn every_op() -> Program {
     let scores = op(Op::Sub { x: scores, y: spread });
     let scores = op(Op::Keep { x: scores, first: position, from: used, to: used, axis: 0 });
     let probabilities = op(Op::Open { x: scores, width: 30, whole: true });
+    let extended = op(Op::Extend { x: narrow, claim: 20, width: 50 }); // 50.12 [3,4]
+    let power = op(Op::Exp { x: whole, table: powers, width: 44 }); // 44.27 [3,4]
+    let line = op(Op::Cells { x: o, table: lines, width: 33 }); // 33.20 [3,4]
     op(Op::Round {});
     let mixed = op(Op::Spmm { x: probabilities, y: whole, pattern: causal }); // 30.36 [3,4]
     let smooth = op(Op::Series { x: low, table: wave, width: 30 }); // 30.27 [3,4]
@@ -129,6 +137,6 @@ pub fn every_op() -> Program {
     op(Op::Reveal { x: last, output: logits, to: Party::Client });
     op(Op::Choose { x: sign, output: place });
     let both = op(Op::Concat { xs: vec![mixed, mixed, mixed], axis: 1 });
-    let _ = (lifted, sums, product, smooth, both, chosen, cached, wide);
+    let _ = (extended, power, line, lifted, sums, product, smooth, both, chosen, cached, wide);
     b.finish()
 }

@@ -8,15 +8,18 @@ use super::values::{Slot, Values};
 use super::{Machine, Role};
 use crate::link::Link;
 use bytes::Bytes;
+use ir::exp::Exp;
 use ir::{InputId, Op, Party, Value, Weight, Width, liveness};
 use kernels::codec::dimensions;
 use kernels::ring::{self, Buffer, Tensor};
 use protocols::cache::{self, Openings};
+use protocols::cells::{self, Lines};
 use protocols::linear::{self, Sizes};
 use protocols::material::{Material, MaterialError};
 use protocols::open;
 use protocols::weights::ServerWeights;
 use protocols::{Source, reveal};
+use protocols::{exp, extend};
 use std::time::{Duration, Instant};
 
 /// The state of a run.
@@ -27,7 +30,7 @@ pub(super) struct Run<'r, 'a> {
     material: &'r mut dyn Material,
     inputs: Vec<Tensor>,
     pub(super) values: Values,
-    /// Openings and products that the next message completes, in program order.
+    /// What the next message completes, in program order.
     waiting: Vec<usize>,
     outgoing: Outgoing,
     outputs: Vec<Option<Vec<i64>>>,
@@ -91,6 +94,27 @@ impl<'r, 'a> Run<'r, 'a> {
             Op::Choose { x, output } => self.outputs[output.index()] = self.choose(i, *x)?,
             Op::Linear { x, weight } => self.linear(i, *x, *weight, frees)?,
             Op::Open { x, width, whole } => self.open(i, *x, *width, *whole)?,
+            Op::Extend { x, claim, width } => {
+                let widths = extend::Widths { claim: *claim, width: *width };
+                let waiting =
+                    self.with_source(i, |source, _, values| extend::send(source, values.share(*x), widths))?;
+                self.post(i, &[waiting.message()], 1)?;
+                self.values.put(i, Slot::Extend(waiting));
+            }
+            Op::Exp { x, table, width } => {
+                let exp = Exp::new(program.table(*table), program.ty(*x).scale);
+                let waiting =
+                    self.with_source(i, |source, _, values| exp::send(source, values.opening(*x), exp, *width))?;
+                self.post(i, &[waiting.message()], *width)?;
+                self.values.put(i, Slot::Exp(waiting));
+            }
+            Op::Cells { x, table, width } => {
+                let lines = Lines::new(program.table(*table));
+                let waiting =
+                    self.with_source(i, |source, _, values| cells::send(source, values.opening(*x), lines, *width))?;
+                self.post(i, &waiting.message(), *width)?;
+                self.values.put(i, Slot::Cells(waiting));
+            }
             _ if self.known(i) => {}
             Op::Cache { x, state, .. } => {
                 let all = program.ty(Value(i as u32));
@@ -209,6 +233,17 @@ impl<'r, 'a> Run<'r, 'a> {
         Ok(())
     }
 
+    /// Adds an instruction's packed numbers to the message in the making; the peer's are waited for.
+    fn post(&mut self, i: usize, parts: &[&[u64]], width: Width) -> Result<(), Cause> {
+        let (step, start) = (self.step_of(i), Instant::now());
+        for part in parts {
+            self.machine.report.instructions[i].sent_bytes += self.outgoing.add(self.link, step, part, width)?;
+        }
+        self.packing += start.elapsed();
+        self.waiting.push(i);
+        Ok(())
+    }
+
     /// The `round` or `send` whose message instruction `i` adds to, unless a `reveal` or `choose` is due before.
     fn step_of(&self, i: usize) -> Option<u32> {
         let later = self.machine.program.instrs[i..].iter().map(|instr| &instr.op);
@@ -260,16 +295,13 @@ impl<'r, 'a> Run<'r, 'a> {
 
     /// Bytes that the peer sends for what waits at instruction `p`.
     fn incoming_bytes(&self, p: usize) -> usize {
-        let (x, width) = self.operand(p);
-        ring::packed_len(self.machine.shape(x).iter().product(), width)
-    }
-
-    /// What a waiting instruction opens or multiplies, and the bits of an element on its way.
-    fn operand(&self, p: usize) -> (Value, Width) {
+        let packed = |x: Value, width: Width| ring::packed_len(self.machine.shape(x).iter().product(), width);
         match self.machine.program.instrs[p].op {
-            Op::Open { x, width, .. } => (x, width),
-            Op::Linear { x, .. } => (x, self.machine.program.ty(x).width),
-            _ => panic!("only an `open` or a `linear` waits"),
+            Op::Open { x, width, .. } | Op::Exp { x, width, .. } => packed(x, width),
+            Op::Extend { x, .. } => packed(x, 1),
+            Op::Cells { x, width, .. } => 2 * packed(x, width),
+            Op::Linear { x, .. } => packed(x, self.machine.program.ty(x).width),
+            _ => panic!("only what sends waits"),
         }
     }
 
@@ -283,11 +315,29 @@ impl<'r, 'a> Run<'r, 'a> {
                 self.packing += start.elapsed();
                 Slot::Opening(opening)
             }
+            (Slot::Extend(waiting), _) => {
+                let bits = self.unpacked(message, waiting.message().len(), 1)?;
+                Slot::Share(waiting.complete(self.machine.party(), &bits))
+            }
+            (Slot::Exp(waiting), _) => {
+                let numbers = self.unpacked(message, waiting.message().len(), self.width_of(p))?;
+                Slot::Share(waiting.complete(self.machine.party(), &numbers))
+            }
+            (Slot::Cells(waiting), _) => {
+                let (count, width) = (waiting.message()[0].len(), self.width_of(p));
+                let [values, slopes] = [self.unpacked(message, count, width)?, self.unpacked(message, count, width)?];
+                Slot::Share(waiting.complete([&values, &slopes]))
+            }
             (Slot::Product(product), Role::Server(weights)) => self.complete_product(p, product, weights, message)?,
-            _ => panic!("an opening waits, or a product at the server"),
+            _ => panic!("something waits, or a product at the server"),
         };
         self.values.put(p, slot);
         Ok(())
+    }
+
+    /// Bits of the result of an instruction.
+    fn width_of(&self, p: usize) -> Width {
+        self.machine.program.ty(Value(p as u32)).width
     }
 
     fn complete_product(

@@ -2,9 +2,8 @@
 
 use ir::Value;
 use kernels::ring::Tensor;
-use protocols::Opening;
-use protocols::linear;
 use protocols::open::Half;
+use protocols::{Opening, cells, exp, extend, linear};
 
 /// A value as a party holds it.
 #[derive(Default)]
@@ -18,6 +17,12 @@ pub(super) enum Slot {
     Half(Half),
     /// An opening.
     Opening(Opening),
+    /// A value that waits for the peer's bits.
+    Extend(extend::Waiting),
+    /// An exponential that waits for the peer's numbers.
+    Exp(exp::Waiting),
+    /// A function by cells that waits for the peer's numbers.
+    Cells(cells::Waiting),
     /// At the server, a product whose message is on its way.
     Product(linear::Product),
 }

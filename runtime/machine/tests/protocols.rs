@@ -298,6 +298,120 @@ fn series() {
     }
 }
 
+/// Every claim and every width, and all values of the narrow ones.
+#[test]
+fn extend() {
+    let mut rng = Rng::new(50);
+    for claim in 3..=63 {
+        for more in [1, rng.within(1, 64 - u64::from(claim)) as Width, 64 - claim] {
+            let mut t = Test::new();
+            let half = 1i64 << (claim - 2);
+            let values = match claim {
+                3..=9 => (-half..half).collect(),
+                _ => [vec![-half, half - 1, 0, -1, 1], rng.claimed(30, claim - 2)].concat(),
+            };
+            let width = rng.within(claim.into(), 64) as Width;
+            let x = t.input(&[values.len() as u32], width, 5, values);
+            let y = push(&mut t.b, Op::Extend { x, claim, width: claim + more });
+            t.round();
+            t.reveal(y);
+            t.finish().check_exact(&mut rng);
+        }
+    }
+}
+
+/// A line on each of 2^n cells, of a smooth function.
+fn cells_table(n: u32, cell_bits: u8) -> Table {
+    let (count, cell) = (1i64 << n, 1i64 << cell_bits);
+    let f = |j: i64| (20_000.0 * (std::f64::consts::TAU * j as f64 / count as f64).sin()) as i64;
+    let a: Vec<i64> = (0..count).map(f).collect();
+    let b = (0..count).map(|j| (f(j + 1) - f(j - 1)) / (2 * cell)).collect();
+    Table::Cells { scale: 9, cell_bits, a, b }
+}
+
+/// What a run gives is the line of the cell or of the next one, and nothing else, wherever the opening came from.
+#[test]
+fn cells() {
+    let mut rng = Rng::new(51);
+    for n in 1..=10u32 {
+        let cell_bits = rng.within(1, 9) as u8;
+        let mut t = Test::new();
+        let table = cells_table(n, cell_bits);
+        let bits = n as u8 + cell_bits;
+        let width = rng.within(1, 64) as Width;
+        let id = t.b.table("f", table.clone());
+        let mut outputs = Vec::new();
+        for is_whole in [true, false] {
+            let opening = (bits + rng.within(0, 4) as Width).max(3);
+            let values = rng.claimed(150, if is_whole { bits } else { opening - 2 });
+            let x = t.input(&[150], 40, 3, values);
+            outputs.push(push(&mut t.b, Op::Open { x, width: opening, whole: is_whole }));
+        }
+        t.round();
+        let ys: Vec<Value> = outputs.into_iter().map(|x| push(&mut t.b, Op::Cells { x, table: id, width })).collect();
+        t.round();
+        ys.into_iter().for_each(|y| t.reveal(y));
+        let case = t.finish();
+        let Table::Cells { a, b, .. } = &table else { unreachable!() };
+        for _ in 0..3 {
+            for (got, x) in case.simulate(&mut rng).iter().zip(&case.inputs) {
+                for (&got, &x) in got.iter().zip(x) {
+                    let (cell, d) = ((x >> cell_bits) as usize, x & ((1 << cell_bits) - 1));
+                    let line = |j: usize, d: i64| {
+                        ir::eval::signed(a[j & (a.len() - 1)].wrapping_add(b[j & (a.len() - 1)].wrapping_mul(d)), width)
+                    };
+                    let lines = [line(cell, d), line(cell.wrapping_add(1), d - (1 << cell_bits))];
+                    assert!(lines.contains(&got), "f({x}) = {got}, not of {lines:?}; {n} and {cell_bits} bits");
+                }
+            }
+        }
+    }
+}
+
+/// A table of exp up to cell `top`.
+fn exp_table(n: u32, top: i64) -> Table {
+    let count = 1i64 << n;
+    let end = |j: i64| 2.0 * (if j <= top { j + 1 } else { j + 1 - count }) as f64;
+    let values = (0..count).map(|j| (end(j).exp() * 65536.0).round() as i64).collect();
+    Table::Exp { public_scale: 14, dealt_scale: 15, values }
+}
+
+#[test]
+fn exp() {
+    let mut rng = Rng::new(52);
+    for (n, scale) in [(4u32, 10), (5, 0), (6, 12), (6, 10), (7, 6), (9, 16)] {
+        let (top, bits) = (3, n as u8 + ir::exp::cell_bits(scale));
+        let width = rng.within(40, 64) as Width;
+        let mut t = Test::new();
+        let table = t.b.table("exp", exp_table(n, top));
+        let (lowest, highest) = ((2 * (top + 2 - (1 << n))) << scale, 2 << scale);
+        let values: Vec<i64> = [lowest, highest, 0, -1, 1]
+            .into_iter()
+            .chain((0..400).map(|_| lowest + rng.within(0, (highest - lowest) as u64) as i64))
+            .collect();
+        let count = values.len() as u32;
+        let mut outputs = Vec::new();
+        for is_whole in [true, false] {
+            let opening = if is_whole { bits } else { bits + 3 };
+            let x = t.input(&[count], 50, scale, values.clone());
+            outputs.push(push(&mut t.b, Op::Open { x, width: opening, whole: is_whole }));
+        }
+        t.round();
+        let ys: Vec<Value> = outputs.into_iter().map(|x| push(&mut t.b, Op::Exp { x, table, width })).collect();
+        t.round();
+        ys.into_iter().for_each(|y| t.reveal(y));
+        let case = t.finish();
+        let reference = case.reference().outputs;
+        for outputs in [&case.simulate(&mut rng), &reference] {
+            for (got, &x) in outputs.iter().flat_map(|got| got.iter().zip(&values)) {
+                let want = (x as f64 / f64::from(scale).exp2()).exp();
+                let error = (*got as f64 / 2f64.powi(29) - want).abs();
+                assert!(error < 1.3e-4 + 4e-4 * want, "exp({x} / 2^{scale}) is off by {error}");
+            }
+        }
+    }
+}
+
 #[test]
 fn select() {
     let mut rng = Rng::new(15);
@@ -371,6 +485,7 @@ fn blocks_follow_each_other() {
     let x = t.claimed(&mut rng, &[count], 9);
     let values = rng.claimed(count as usize, 11);
     let y = t.input(&[count], 20, 7, values);
+    let narrow = y;
     let y = push(&mut t.b, Op::Open { x: y, width: 12, whole: true });
     let pairs = whole(&mut t, &mut rng, &[count, 2], 17);
     t.round();
@@ -383,7 +498,14 @@ fn blocks_follow_each_other() {
     let f = t.b.table("f", table.clone());
     let series = push(&mut t.b, Op::Series { x: y, table: f, width: 45 });
     let select = push(&mut t.b, Op::Select { d: x, y: pairs, width: 14 });
-    [ge, spline, series, select].into_iter().for_each(|y| t.reveal(y));
+    let (claim, lines) = (19, cells_table(8, 4));
+    let wide = push(&mut t.b, Op::Extend { x: narrow, claim, width: 40 });
+    let f = t.b.table("cells", lines.clone());
+    let cells = push(&mut t.b, Op::Cells { x: y, table: f, width: 30 });
+    let e = t.b.table("exp", exp_table(4, 3));
+    let exp = push(&mut t.b, Op::Exp { x: y, table: e, width: 50 });
+    t.round();
+    [ge, spline, series, select, wide, cells, exp].into_iter().for_each(|y| t.reveal(y));
     let case = t.finish();
     let (got, want) = (case.simulate(&mut rng), case.reference().outputs);
     assert_eq!(got[0], want[0]);
@@ -391,6 +513,12 @@ fn blocks_follow_each_other() {
     assert_eq!(got[3], want[3]);
     let worst = got[2].iter().zip(&want[2]).map(|(a, b)| (a - b).abs()).max().unwrap();
     assert!(worst <= series_tolerance(&table), "{worst}");
+    assert_eq!(got[4], want[4]);
+    let worst = got[5].iter().zip(&want[5]).map(|(a, b)| (a - b).abs()).max().unwrap();
+    assert!(worst <= ir::eval::cells_tolerance(&lines), "{worst}");
+    for (got, want) in got[6].iter().zip(&want[6]).filter(|(_, want)| **want < 8 << 29) {
+        assert!((got - want).abs() < (1 << 16) + want / 1000, "{got} for {want}");
+    }
 }
 
 /// `down` rounds up or down, without bias, and never further; all other local ops are exact.

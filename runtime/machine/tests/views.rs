@@ -138,6 +138,9 @@ fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], materi
             };
             match instr.op {
                 Op::Open { x, width, .. } if here => waiting.push((count(x), width)),
+                Op::Extend { x, .. } if here => waiting.push((count(x), 1)),
+                Op::Exp { x, width, .. } if here => waiting.push((count(x), width)),
+                Op::Cells { x, width, .. } if here => waiting.extend([(count(x), width); 2]),
                 Op::Linear { x, .. } if here && party == Party::Server => waiting.push((count(x), program.ty(x).width)),
                 Op::Choose { x, .. } if !early => {
                     let choosing = ir::material::choosing(program, x);

@@ -102,5 +102,5 @@ pub fn read(cache: &mut Openings, state: StateId, x: &Opening, all: &Type) -> Op
 /// The dealer's side.
 pub fn deal(cache: &mut Masks, state: StateId, x: &Mask, all: &Type) -> Mask {
     let [r] = cache.append(state, [&x.r.data], all);
-    Mask { width: x.width, r }
+    Mask { width: x.width, r, client: Vector::Zero }
 }

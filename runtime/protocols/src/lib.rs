@@ -19,9 +19,12 @@
 //! width N > n they hold it by shares of c mod 2^(N-n). An opening `whole` has no claim and no offset: o = x + r mod 2^n.
 
 pub mod cache;
+pub mod cells;
 pub mod choose;
 pub mod dcf;
 pub mod dealer;
+pub mod exp;
+pub mod extend;
 pub mod ge;
 pub mod lift;
 pub mod linear;
@@ -35,6 +38,7 @@ pub mod series;
 pub mod spline;
 pub mod square;
 pub mod step;
+mod units;
 #[cfg(test)]
 mod vectors;
 pub mod weights;
@@ -106,6 +110,8 @@ pub struct Mask {
     pub width: Width,
     /// The integers r in 0 .. 2^n.
     pub r: Tensor,
+    /// The client's share of them; of cached rows, which nobody asks for, none.
+    pub client: Vector,
 }
 
 impl Mask {

@@ -35,10 +35,11 @@ pub fn mask(own: Use, width: Width) -> Vector {
 /// The dealer's side: the mask, from both parties' shares of it.
 pub fn deal(shape: &[usize], masks: [Vector; 2], width: Width, lift_bits: Width, to: &mut Dealing) -> io::Result<Mask> {
     let full = ring::mask(width);
-    let [r0, r1] = masks.map(|mask| mask.all(shape.iter().product()));
+    let [r0, r1] = masks.each_ref().map(|mask| mask.all(shape.iter().product()));
     to.correlation(0, 0..r0.len(), lift_bits, |i| u64::from(r0[i] > full - r1[i]))?;
     let r = gather(r0.len(), |i| r0[i].wrapping_add(r1[i]) & full);
-    let mask = Mask { width, r: Tensor::new(shape.to_vec(), r) };
+    let [client, _] = masks;
+    let mask = Mask { width, r: Tensor::new(shape.to_vec(), r), client };
     to.correlation(1, 0..r0.len(), lift_bits, |i| mask.top(i))?;
     Ok(mask)
 }

@@ -12,7 +12,10 @@ use crate::matmul::Product;
 use crate::series::Terms;
 use crate::square::Over;
 use crate::step::Step;
-use crate::{Dealing, Mask, blocks, choose, ge, linear, matmul, mul, open, select, series, spline, square};
+use crate::{
+    Dealing, Mask, blocks, cells, choose, exp, extend, ge, linear, matmul, mul, open, select, series, spline, square,
+};
+use ir::exp::Exp;
 use ir::{Op, Party, Program, Table, Value, Weight, Width, liveness, material};
 use kernels::codec::dimensions;
 use kernels::prg::Seed;
@@ -58,13 +61,27 @@ pub fn deal(
                 linear::deal(client, mask, Sizes::of(program, *x, *weight), program.ty(*x).width, &mut to)?;
                 None
             }
+            Op::Extend { x, claim, width } => {
+                let count = dimensions(&program.ty(*x).shape).iter().product();
+                extend::deal(count, extend::Widths { claim: *claim, width: *width }, client, server, &mut to)?;
+                None
+            }
+            Op::Exp { x, table, width } => {
+                let exp = Exp::new(program.table(*table), program.ty(*x).scale);
+                exp::deal(opened(&masks, *x), exp, *width, client, server, &mut to)?;
+                None
+            }
+            Op::Cells { x, table, width } => {
+                let lines = cells::Lines::new(program.table(*table));
+                cells::deal(opened(&masks, *x), lines, *width, client, server, &mut to)?;
+                None
+            }
             Op::Choose { x, .. } => {
                 choose::deal(&material::choosing(program, *x), client, server, &mut to)?;
                 None
             }
             Op::Cache { x, state, .. } => {
-                let x = masks[x.index()].as_ref().expect("verified: an opening is cached");
-                Some(cache::deal(cache, *state, x, program.ty(Value(i as u32))))
+                Some(cache::deal(cache, *state, opened(&masks, *x), program.ty(Value(i as u32))))
             }
             _ => {
                 read(program, i, &masks, &mut to)?;
@@ -80,9 +97,14 @@ pub fn deal(
     Ok(())
 }
 
+/// The mask of an opening.
+fn opened(masks: &[Option<Mask>], v: Value) -> &Mask {
+    masks[v.index()].as_ref().expect("verified: a read follows its opening")
+}
+
 /// Deals what a read of an opening takes; other instructions take nothing.
 fn read(program: &Program, index: usize, masks: &[Option<Mask>], to: &mut Dealing) -> io::Result<()> {
-    let mask = |v: &Value| masks[v.index()].as_ref().expect("verified: a read follows its opening");
+    let mask = |v: &Value| opened(masks, *v);
     match &program.instrs[index].op {
         Op::Square { x, width } => square::deal(mask(x), Over::Elements, *width, to),
         Op::SumSquares { x, width } => square::deal(mask(x), Over::Rows, *width, to),

@@ -1,0 +1,138 @@
+//! `exp`: the exponential of an opened number by a table of cells, one message of N bits each way.
+//!
+//! Identity  See [`ir::exp`] for e, rho, l_p, T, E and g, and [`super::units`] for s and the readings t_p of T, P1's negative. Party p
+//!           rounds a_p = t_p·E(e_low)·g(l_p), a number of its own, and sends e_p = a_p + q_p mod 2^N. With o the other party,
+//!               exp(x) = Σ_p s·g(l_o)·a_p = e_0·[s·g(l_1)] + e_1·[s·g(l_0)] - [s·(q_0·g(l_1) + q_1·g(l_0))].
+//!           Readings of cells that are not that of x cancel, since both parties round g as the dealer does.
+//! Shapes    That of the opening. Result scale: public scale + dealt scale, width N.
+//! Dealt     In blocks of [`super::BLOCK`] elements: a unit vector, the factors of e_0 and of e_1, and the rest, N bits each. q_p
+//!           comes from the seed of p.
+//! Online    One round: N bits an element each way. Right to about 2^-(public scale) and to 2^-(dealt scale) of the result while x
+//!           stays in the window of the table; beyond, periodic.
+
+use super::{BLOCK, Dealing, Mask, Opening, Source, Use, Vector, blocks, units};
+use crate::material::MaterialError;
+use ir::exp::Exp;
+use ir::{Party, Width};
+use kernels::cpu::{Cpu, multiversion};
+use kernels::ring::{self, Buffer, Tensor};
+use rayon::prelude::*;
+use std::io;
+use units::{CHUNK, MASKS, Reversed, Units};
+
+/// The dealer's side.
+pub fn deal(x: &Mask, exp: Exp, width: Width, client: Use, server: Use, to: &mut Dealing) -> io::Result<()> {
+    let (k, low) = (exp.cell_bits, ring::mask(exp.cell_bits));
+    for block in blocks(x.r.len()) {
+        let first = block.start;
+        let mut r0 = Buffer::unset(block.len());
+        x.client.fill(first, &mut r0);
+        let r1: Buffer = r0.iter().zip(&x.r.data[block.clone()]).map(|(r0, r)| r.wrapping_sub(*r0)).collect();
+        // Of the parties' own cells: what their low bits carry is in g.
+        let place =
+            |i: usize| ((r0[i - first] >> k).wrapping_add(r1[i - first] >> k)) as usize & (exp.values.len() - 1);
+        let signs = units::deal(0, block.clone(), exp.values.len(), place, to)?;
+        let [g0, g1] = [r0, r1].map(|r| r.iter().map(|r| exp.own(r & low)).collect::<Buffer>());
+        let [q0, q1] = [client, server].map(|own| own.elements(MASKS[0], block.clone(), width));
+        to.correlation(1, block.clone(), width, |i| signs[i - first].wrapping_mul(g1[i - first]))?;
+        to.correlation(2, block.clone(), width, |i| signs[i - first].wrapping_mul(g0[i - first]))?;
+        to.correlation(3, block, width, |i| {
+            let i = i - first;
+            signs[i].wrapping_mul(q0[i].wrapping_mul(g1[i]).wrapping_add(q1[i].wrapping_mul(g0[i])))
+        })?;
+    }
+    Ok(())
+}
+
+/// What a party waits with for the peer's numbers.
+pub struct Waiting {
+    sent: Tensor,
+    /// By block: the factors of e_0 and of e_1, and the rest.
+    dealt: Vec<[Vector; 3]>,
+}
+
+/// A party's side, first part; what it sends is [`Waiting::message`].
+pub fn send(source: &mut Source, x: &Opening, exp: Exp, width: Width) -> Result<Waiting, MaterialError> {
+    let reversed = Reversed::new([exp.values]);
+    let mut sent = Tensor::unset(x.shape());
+    let (party, own, offset) = (source.party, source.own, x.offset());
+    let (k, low) = (exp.cell_bits, ring::mask(exp.cell_bits));
+    let sent_under = own.stream(MASKS[0]);
+    let mut dealt = Vec::new();
+    for block in blocks(x.len()) {
+        let units = Units::take(source, 0, block.clone(), exp.values.len())?;
+        let mut take = |piece| source.vector(piece, block.clone(), width);
+        dealt.push([take(1)?, take(2)?, take(3)?]);
+        let out = &mut sent.data[block.clone()];
+        out.par_chunks_mut(CHUNK).enumerate().for_each_init(
+            || (Vec::new(), vec![0; CHUNK], vec![0; CHUNK], vec![[0; 1]; CHUNK]),
+            |(room, places, masks, readings), (number, out)| {
+                let (from, count) = (number * CHUNK, out.len());
+                let first = block.start + from;
+                let opened = &x.opened.data[first..][..count];
+                let words = units.words(from, count, room);
+                places.iter_mut().zip(opened).for_each(|(place, o)| *place = o.wrapping_sub(offset) >> k);
+                reversed.readings(words, &places[..count], readings);
+                x.mask.fill(first, &mut masks[..count]);
+                sent_under.fill(first as u64, width, out);
+                let parts = Parts { opened, masks: &masks[..count], readings: &readings[..count], offset, low };
+                products(Cpu::get(), party, exp, parts, out);
+            },
+        );
+    }
+    Ok(Waiting { sent, dealt })
+}
+
+/// Neighbouring elements.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    opened: &'a [u64],
+    masks: &'a [u64],
+    readings: &'a [[i64; 1]],
+    offset: u64,
+    low: u64,
+}
+
+multiversion! {
+    /// Adds a_p to q_p.
+    fn products(party: Party, exp: Exp<'_>, parts: Parts<'_>, out: &mut [u64]) {
+        let Parts { offset, low, .. } = parts;
+        for (((out, &o), &r), t) in out.iter_mut().zip(parts.opened).zip(parts.masks).zip(parts.readings) {
+            let a = exp.product(t[0] as u64, exp.public(o.wrapping_sub(offset) & low), exp.own(r & low));
+            *out = out.wrapping_add(units::signed(party, a));
+        }
+    }
+}
+
+impl Waiting {
+    /// A number an element.
+    pub fn message(&self) -> &[u64] {
+        &self.sent.data
+    }
+
+    /// A party's side, second part, with the peer's numbers.
+    pub fn complete(self, party: Party, peer: &[u64]) -> Tensor {
+        let Waiting { mut sent, dealt } = self;
+        let all = sent.data.chunks_mut(BLOCK).zip(peer.chunks(BLOCK)).zip(&dealt);
+        for ((own, peer), dealt) in all {
+            own.par_chunks_mut(CHUNK).zip(peer.par_chunks(CHUNK)).enumerate().for_each_init(
+                || [const { [0; CHUNK] }; 3],
+                |parts, (number, (own, peer))| {
+                    for (part, dealt) in parts.iter_mut().zip(dealt) {
+                        dealt.fill(number * CHUNK, &mut part[..own.len()]);
+                    }
+                    let [of_client, of_server, rest] = parts;
+                    for (i, (own, &peer)) in own.iter_mut().zip(peer).enumerate() {
+                        let (e0, e1) = match party {
+                            Party::Client => (*own, peer),
+                            Party::Server => (peer, *own),
+                        };
+                        let sum = e0.wrapping_mul(of_client[i]).wrapping_add(e1.wrapping_mul(of_server[i]));
+                        *own = sum.wrapping_sub(rest[i]);
+                    }
+                },
+            );
+        }
+        sent
+    }
+}

@@ -1,0 +1,224 @@
+//! XOR shares of unit vectors, and what a party reads of a public table with its share.
+//!
+//! Identity  The unit vector e_rho at a secret place rho, shared as bits b0 ^ b1 = e_rho. As integers b0 - b1 = s·e_rho, where s
+//!           is 1 if P0 holds the odd one and -1 if P1 does. So for a public table T and a public number e, the sums of b_p[j]
+//!           over positions j times T[e - j], P1's with the opposite sign, add up to s·T[e - rho]; and the weights of b0 and b1,
+//!           P1's with the opposite sign, are shares of s.
+//! Dealt     2^n bits an element for 2^n positions. P0's bits come from its seed.
+//!
+//! The table is rotated by a public number and every position is touched: no secret is a place in memory.
+
+use super::{Dealing, Source, Use, Vector, kind};
+use crate::material::MaterialError;
+use ir::material::unit;
+use ir::{Party, Width};
+use kernels::cpu::{Cpu, multiversion};
+use kernels::ring::{self, Buffer};
+use rayon::prelude::*;
+use std::io;
+use std::ops::Range;
+
+/// Numbers that are added side by side.
+const LANES: usize = 16;
+
+/// Elements that are dealt or read at once.
+pub(super) const CHUNK: usize = 512;
+
+/// A party's streams of its own: what masks the numbers that it sends.
+pub(super) const MASKS: [u8; 2] = [kind::CORRELATION + 32, kind::CORRELATION + 33];
+
+/// Words and bits of a unit vector of `positions` entries.
+fn form(positions: usize) -> (usize, Width) {
+    let (words, bits) = unit(positions);
+    (words as usize, bits as Width)
+}
+
+/// The dealer's side, for one block: unit vectors at `place(i)` for the elements i of `block`. Gives s of each.
+pub(super) fn deal(
+    piece: u8,
+    block: Range<usize>,
+    positions: usize,
+    place: impl Fn(usize) -> usize + Sync,
+    to: &mut Dealing,
+) -> io::Result<Buffer> {
+    let (words, bits) = form(positions);
+    let mut signs = Buffer::unset(block.len());
+    let stream = to.client.stream(kind::CORRELATION + piece);
+    to.packed.resize(ring::packed_len(block.len() * words, bits), 0);
+    let packed = to.packed.par_chunks_mut(CHUNK * words * usize::from(bits) / 8);
+    signs.par_chunks_mut(CHUNK).zip(packed).enumerate().for_each_init(Vec::new, |share, (number, (signs, packed))| {
+        let first = block.start + number * CHUNK;
+        share.resize(signs.len() * words, 0);
+        stream.fill((first * words) as u64, bits, share);
+        for ((i, sign), share) in (first..).zip(signs).zip(share.chunks_exact_mut(words)) {
+            let place = place(i);
+            let mut held = 0;
+            for (word, at) in share.iter_mut().zip(0..) {
+                let one = u64::from(at == place / 64) << (place % 64);
+                held |= u64::from(*word & one != 0);
+                *word ^= one;
+            }
+            *sign = (2 * held).wrapping_sub(1);
+        }
+        ring::pack_into(share, bits, packed);
+    });
+    to.to_server.write_all(&to.packed)?;
+    Ok(signs)
+}
+
+/// What both parties' numbers of a stream of their own add up to.
+pub(super) fn masks(kind: u8, client: Use, server: Use, block: Range<usize>, width: Width) -> Buffer {
+    let (mut sum, server) = (client.elements(kind, block.clone(), width), server.elements(kind, block, width));
+    ring::zip_assign(&mut sum, &server, u64::wrapping_add);
+    sum
+}
+
+/// A party's unit vectors of a block.
+pub(super) struct Units {
+    vector: Vector,
+    positions: usize,
+}
+
+impl Units {
+    /// Takes them.
+    pub(super) fn take(
+        source: &mut Source,
+        piece: u8,
+        block: Range<usize>,
+        positions: usize,
+    ) -> Result<Units, MaterialError> {
+        let (words, bits) = form(positions);
+        Ok(Units { vector: source.vector(piece, block.start * words..block.end * words, bits)?, positions })
+    }
+
+    /// The words of elements from number `from` of the block on, as many as `count`.
+    pub(super) fn words<'a>(&self, from: usize, count: usize, room: &'a mut Vec<u64>) -> &'a [u64] {
+        let (words, _) = form(self.positions);
+        room.resize(count * words, 0);
+        self.vector.fill(from * words, room);
+        room
+    }
+}
+
+/// Tables to be read, by the negative of a place, twice over and with lanes to spare: a rotation is a slice.
+pub(super) struct Reversed<const N: usize> {
+    tables: [Vec<i32>; N],
+    positions: usize,
+}
+
+impl<const N: usize> Reversed<N> {
+    /// Of tables whose absolute values add up to less than 2^31.
+    pub(super) fn new(tables: [&[i64]; N]) -> Reversed<N> {
+        let positions = tables[0].len();
+        let reversed = |table: &[i64]| {
+            let at = |i: usize| table[i.wrapping_neg() & (positions - 1)] as i32;
+            (0..2 * positions.max(LANES)).map(at).collect()
+        };
+        Reversed { tables: tables.map(reversed), positions }
+    }
+
+    /// Readings of one element with its place, and the number of bits that are set.
+    #[inline(always)]
+    fn read(&self, words: &[u64], place: u64) -> [i64; N] {
+        let start = place.wrapping_neg() as usize & (self.positions - 1);
+        let mut sums = [[0i32; LANES]; N];
+        for (at, &word) in (start..).step_by(64).zip(words) {
+            for from in (0..self.positions.clamp(LANES, 64)).step_by(LANES) {
+                let bits = (word >> from) as u32;
+                for (sums, table) in sums.iter_mut().zip(&self.tables) {
+                    let table: &[i32; LANES] = table[at + from..][..LANES].try_into().expect("a slice of that length");
+                    for lane in 0..LANES {
+                        // All ones where the bit is set.
+                        sums[lane] += table[lane] & -((bits >> lane & 1) as i32);
+                    }
+                }
+            }
+        }
+        sums.map(|lanes| i64::from(lanes.iter().sum::<i32>()))
+    }
+}
+
+multiversion! {
+    /// Readings of neighbouring elements, the number of each table in `out`, and their weights.
+    fn readings_one(reversed: &Reversed<1>, words: &[u64], places: &[u64], out: &mut [[i64; 1]]) {
+        each(reversed, words, places, out);
+    }
+}
+
+multiversion! {
+    /// The same of two tables.
+    fn readings_two(reversed: &Reversed<2>, words: &[u64], places: &[u64], out: &mut [[i64; 2]]) {
+        each(reversed, words, places, out);
+    }
+}
+
+#[inline(always)]
+fn each<const N: usize>(reversed: &Reversed<N>, words: &[u64], places: &[u64], out: &mut [[i64; N]]) {
+    let per = words.len() / places.len();
+    for ((words, &place), out) in words.chunks_exact(per).zip(places).zip(out) {
+        *out = reversed.read(words, place);
+    }
+}
+
+impl Reversed<1> {
+    /// What a party reads with its bits at public places.
+    pub(super) fn readings(&self, words: &[u64], places: &[u64], out: &mut [[i64; 1]]) {
+        readings_one(Cpu::get(), self, words, places, out);
+    }
+}
+
+impl Reversed<2> {
+    /// What a party reads with its bits at public places.
+    pub(super) fn readings(&self, words: &[u64], places: &[u64], out: &mut [[i64; 2]]) {
+        readings_two(Cpu::get(), self, words, places, out);
+    }
+}
+
+/// A party's share of s: the weight of its bits.
+#[inline(always)]
+pub(super) fn sign(party: Party, words: &[u64]) -> u64 {
+    signed(party, words.iter().map(|word| u64::from(word.count_ones())).sum())
+}
+
+/// A party's part of a difference of P0's number and P1's.
+#[inline(always)]
+pub(super) fn signed(party: Party, v: u64) -> u64 {
+    match party {
+        Party::Client => v,
+        Party::Server => v.wrapping_neg(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every place, rotation and size; on every instruction set.
+    #[test]
+    fn readings_differ_at_the_place_alone() {
+        for bits in 1..=9 {
+            let positions = 1usize << bits;
+            let table: Vec<i64> = (0..positions as i64).map(|j| 37 * j * j - 911 * j + 5).collect();
+            let other: Vec<i64> = table.iter().map(|v| -3 * v + 1).collect();
+            let reversed = Reversed::new([&table[..], &other[..]]);
+            let (words, word_bits) = form(positions);
+            for place in 0..positions {
+                let e = (place * 7 + 3) as u64;
+                let random = |at: usize| (at as u64 + e).wrapping_mul(0x9e37_79b9_7f4a_7c15) & ring::mask(word_bits);
+                let b0: Vec<u64> = (0..words).map(random).collect();
+                let mut b1 = b0.clone();
+                b1[place / 64] ^= 1 << (place % 64);
+                let s = if b0[place / 64] >> (place % 64) & 1 == 1 { 1 } else { -1 };
+                let want = [&table, &other].map(|t| s * t[(e as usize).wrapping_sub(place) & (positions - 1)]);
+                for cpu in Cpu::available() {
+                    let [mut t0, mut t1] = [[[0; 2]]; 2];
+                    readings_two(cpu, &reversed, &b0, &[e], &mut t0);
+                    readings_two(cpu, &reversed, &b1, &[e], &mut t1);
+                    assert_eq!([t0[0][0] - t1[0][0], t0[0][1] - t1[0][1]], want, "{bits} bits, place {place}");
+                }
+                let shares = [(Party::Client, &b0), (Party::Server, &b1)].map(|(party, b)| sign(party, b));
+                assert_eq!(shares[0].wrapping_add(shares[1]) as i64, s);
+            }
+        }
+    }
+}
