@@ -9,6 +9,7 @@ use tests::processes::repository;
 const UNSAFE: &[&str] = &[
     "runtime/kernels/src/aes128.rs",
     "runtime/kernels/src/cpu.rs",
+    "runtime/kernels/src/masked.rs",
     "runtime/kernels/src/ring/matmul/few.rs",
     "runtime/kernels/src/ring/matmul/limbs.rs",
     "runtime/kernels/src/ring/matmul/packed.rs",

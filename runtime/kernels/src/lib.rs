@@ -4,5 +4,6 @@
 pub mod aes128;
 pub mod codec;
 pub mod cpu;
+pub mod masked;
 pub mod prg;
 pub mod ring;

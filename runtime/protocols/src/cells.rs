@@ -13,11 +13,13 @@
 
 use super::{BLOCK, Dealing, Mask, Opening, Source, Use, Vector, blocks, units};
 use crate::material::MaterialError;
-use ir::{Table, Width};
+use ir::{Party, Table, Width};
+use kernels::cpu::{Cpu, multiversion};
+use kernels::masked::Reversed;
 use kernels::ring::{self, Buffer, Tensor};
 use rayon::prelude::*;
 use std::io;
-use units::{CHUNK, MASKS, Reversed, Units};
+use units::{CHUNK, MASKS, Units};
 
 /// A verified table.
 #[derive(Clone, Copy)]
@@ -86,22 +88,49 @@ pub fn send(source: &mut Source, x: &Opening, lines: Lines, width: Width) -> Res
                     let opened = &x.opened.data[first..][..count];
                     let words = units.words(from, count, room);
                     places.iter_mut().zip(opened).for_each(|(place, o)| *place = o.wrapping_sub(offset) >> k);
-                    reversed.readings(words, &places[..count], readings);
+                    reversed.sums(Cpu::get(), words, &places[..count], &mut readings[..count]);
                     masks[0].fill(first as u64, width, u);
                     masks[1].fill(first as u64, width, v);
-                    let per = words.len() / count;
-                    for (i, words) in words.chunks_exact(per).enumerate() {
-                        let [value, slope] = readings[i].map(|t| t as u64);
-                        let e = opened[i].wrapping_sub(offset) & low;
-                        let line = value.wrapping_add(e.wrapping_mul(slope));
-                        u[i] = u[i].wrapping_add(units::signed(party, line));
-                        v[i] = v[i].wrapping_add(units::signed(party, slope));
-                        signs[i] = units::sign(party, words);
+                    lines_at(Cpu::get(), party, opened, (offset, low), &readings[..count], u, v);
+                    for (sign, words) in signs.iter_mut().zip(words.chunks_exact(reversed.words())) {
+                        *sign = units::sign(party, words);
                     }
                 },
             );
     }
     Ok(Waiting { sent: [u, v], signs, dealt })
+}
+
+multiversion! {
+    /// Adds the readings of neighbouring elements to their masks: the line at the public place in the cell, and its slope.
+    fn lines_at(
+        party: Party,
+        opened: &[u64],
+        place: (u64, u64),
+        readings: &[[i64; 2]],
+        u: &mut [u64],
+        v: &mut [u64],
+    ) {
+        let (offset, low) = place;
+        for (((u, v), &o), &[value, slope]) in u.iter_mut().zip(v).zip(opened).zip(readings) {
+            let e = o.wrapping_sub(offset) & low;
+            let line = (value as u64).wrapping_add(e.wrapping_mul(slope as u64));
+            *u = u.wrapping_add(units::signed(party, line));
+            *v = v.wrapping_add(units::signed(party, slope as u64));
+        }
+    }
+}
+
+multiversion! {
+    /// Results of neighbouring elements, from the peer's u, both parties' v, shares of s, and what is dealt, in place of the own u.
+    fn values(parts: [&[u64]; 4], dealt: [&[u64]; 2], u: &mut [u64]) {
+        let [peer_u, own_v, peer_v, signs] = parts.map(|part| &part[..u.len()]);
+        let [low, rest] = dealt.map(|part| &part[..u.len()]);
+        for (i, u) in u.iter_mut().enumerate() {
+            let (e_u, e_v) = (u.wrapping_add(peer_u[i]), own_v[i].wrapping_add(peer_v[i]));
+            *u = e_u.wrapping_mul(signs[i]).wrapping_sub(e_v.wrapping_mul(low[i])).wrapping_sub(rest[i]);
+        }
+    }
 }
 
 impl Waiting {
@@ -121,13 +150,9 @@ impl Waiting {
                         dealt.fill(chunk * CHUNK, &mut part[..u.len()]);
                     }
                     let first = number * BLOCK + chunk * CHUNK;
-                    let here = |all: &[u64], i: usize| all[first + i];
-                    for (i, u) in u.iter_mut().enumerate() {
-                        let e_u = u.wrapping_add(here(peer[0], i));
-                        let e_v = here(&v.data, i).wrapping_add(here(peer[1], i));
-                        let value = e_u.wrapping_mul(here(&signs, i)).wrapping_sub(e_v.wrapping_mul(parts[0][i]));
-                        *u = value.wrapping_sub(parts[1][i]);
-                    }
+                    let [peer_u, own_v, peer_v, signs] =
+                        [peer[0], &v.data, peer[1], &signs].map(|all| &all[first..][..u.len()]);
+                    values(Cpu::get(), [peer_u, own_v, peer_v, signs], parts.each_ref().map(|part| &part[..]), u);
                 },
             );
         }

@@ -15,10 +15,11 @@ use crate::material::MaterialError;
 use ir::exp::Exp;
 use ir::{Party, Width};
 use kernels::cpu::{Cpu, multiversion};
+use kernels::masked::Reversed;
 use kernels::ring::{self, Buffer, Tensor};
 use rayon::prelude::*;
 use std::io;
-use units::{CHUNK, MASKS, Reversed, Units};
+use units::{CHUNK, MASKS, Units};
 
 /// The dealer's side.
 pub fn deal(x: &Mask, exp: Exp, width: Width, client: Use, server: Use, to: &mut Dealing) -> io::Result<()> {
@@ -72,7 +73,7 @@ pub fn send(source: &mut Source, x: &Opening, exp: Exp, width: Width) -> Result<
                 let opened = &x.opened.data[first..][..count];
                 let words = units.words(from, count, room);
                 places.iter_mut().zip(opened).for_each(|(place, o)| *place = o.wrapping_sub(offset) >> k);
-                reversed.readings(words, &places[..count], readings);
+                reversed.sums(Cpu::get(), words, &places[..count], &mut readings[..count]);
                 x.mask.fill(first, &mut masks[..count]);
                 sent_under.fill(first as u64, width, out);
                 let parts = Parts { opened, masks: &masks[..count], readings: &readings[..count], offset, low };

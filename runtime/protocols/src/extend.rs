@@ -10,10 +10,12 @@
 //! Dealt     a0·a1, N - n bits an element. a_p comes from the seed of p.
 //! Online    One round: a bit an element each way. Exact within the claim, for every way to share x.
 
-use super::{Dealing, Source, Use, Vector, if_client, times_power, units};
+use super::{Dealing, Source, TASK, Use, Vector, client_bits, if_client, times_power, units};
 use crate::material::MaterialError;
 use ir::{Party, Width};
+use kernels::cpu::{Cpu, multiversion};
 use kernels::ring::{self, Buffer, Tensor};
+use rayon::prelude::*;
 use std::io;
 
 /// The private bits.
@@ -54,11 +56,32 @@ pub fn send(source: &mut Source, x: &Tensor, widths: Widths) -> Result<Waiting, 
     let bits = source.own.elements(BITS, 0..count, 1);
     let mut share = Tensor::unset(&x.shape);
     let mut sent = Buffer::unset(count);
-    for (i, &x) in x.data.iter().enumerate() {
-        share.data[i] = x.wrapping_add(offset) & full;
-        sent[i] = 1 ^ share.data[i] >> (claim - 1) ^ bits[i];
-    }
+    let chunks = share.data.par_chunks_mut(TASK).zip(sent.par_chunks_mut(TASK)).zip(bits.par_chunks(TASK));
+    chunks.zip(x.data.par_chunks(TASK)).for_each(|(((share, sent), bits), x)| {
+        for (((share, sent), bit), x) in share.iter_mut().zip(sent).zip(bits).zip(x) {
+            *share = x.wrapping_add(offset) & full;
+            *sent = 1 ^ *share >> (claim - 1) ^ bit;
+        }
+    });
     Ok(Waiting { widths, share, bits, sent, product })
+}
+
+multiversion! {
+    /// Adds what the sum of the shares passes 2^n by. Parts of neighbouring elements: own bits, the peer's, private ones, and shares
+    /// of products.
+    fn finish(party: Party, claim: Width, parts: [&[u64]; 4], share: &mut [u64]) {
+        let public = if_client(party, (1u64 << (claim - 2)).wrapping_add(times_power(1, claim)));
+        let client = client_bits(party);
+        let [own, peer, bits, products] = parts.map(|part| &part[..share.len()]);
+        for (i, share) in share.iter_mut().enumerate() {
+            // v times 1 - 2·d.
+            let flip = |v: u64, d: u64| (v ^ d.wrapping_neg()).wrapping_sub(d.wrapping_neg());
+            let both = flip(flip(products[i], own[i]), peer[i]);
+            let single = flip(peer[i] & bits[i], own[i]);
+            let wrap = both.wrapping_add(single).wrapping_add(own[i] & peer[i] & client);
+            *share = share.wrapping_add(times_power(wrap, claim)).wrapping_sub(public);
+        }
+    }
 }
 
 impl Waiting {
@@ -70,16 +93,15 @@ impl Waiting {
     /// A party's side, second part, with the peer's bits.
     pub fn complete(self, party: Party, peer: &[u64]) -> Tensor {
         let Waiting { widths: Widths { claim, .. }, mut share, bits, sent, product } = self;
-        let product = product.all(share.len());
-        let public = if_client(party, (1u64 << (claim - 2)).wrapping_add(times_power(1, claim)));
-        for (i, share) in share.data.iter_mut().enumerate() {
-            let (own, peer) = (sent[i], peer[i]);
-            let [own_sign, peer_sign] = [own, peer].map(|d| 1u64.wrapping_sub(2 * d));
-            let both = own_sign.wrapping_mul(peer_sign).wrapping_mul(product[i]);
-            let wrap =
-                both.wrapping_add((peer * bits[i]).wrapping_mul(own_sign)).wrapping_add(if_client(party, own & peer));
-            *share = share.wrapping_add(times_power(wrap, claim)).wrapping_sub(public);
-        }
+        let chunks = share.data.par_chunks_mut(TASK).zip(sent.par_chunks(TASK)).zip(bits.par_chunks(TASK));
+        chunks.zip(peer.par_chunks(TASK)).enumerate().for_each_init(
+            || vec![0; TASK],
+            |products, (number, (((share, sent), bits), peer))| {
+                let products = &mut products[..share.len()];
+                product.fill(number * TASK, products);
+                finish(Cpu::get(), party, claim, [sent, peer, bits, products], share);
+            },
+        );
         share
     }
 }

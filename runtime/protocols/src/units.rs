@@ -12,14 +12,10 @@ use super::{Dealing, Source, Use, Vector, kind};
 use crate::material::MaterialError;
 use ir::material::unit;
 use ir::{Party, Width};
-use kernels::cpu::{Cpu, multiversion};
 use kernels::ring::{self, Buffer};
 use rayon::prelude::*;
 use std::io;
 use std::ops::Range;
-
-/// Numbers that are added side by side.
-const LANES: usize = 16;
 
 /// Elements that are dealt or read at once.
 pub(super) const CHUNK: usize = 512;
@@ -100,80 +96,6 @@ impl Units {
     }
 }
 
-/// Tables to be read, by the negative of a place, twice over and with lanes to spare: a rotation is a slice.
-pub(super) struct Reversed<const N: usize> {
-    tables: [Vec<i32>; N],
-    positions: usize,
-}
-
-impl<const N: usize> Reversed<N> {
-    /// Of tables whose absolute values add up to less than 2^31.
-    pub(super) fn new(tables: [&[i64]; N]) -> Reversed<N> {
-        let positions = tables[0].len();
-        let reversed = |table: &[i64]| {
-            let at = |i: usize| table[i.wrapping_neg() & (positions - 1)] as i32;
-            (0..2 * positions.max(LANES)).map(at).collect()
-        };
-        Reversed { tables: tables.map(reversed), positions }
-    }
-
-    /// Readings of one element with its place, and the number of bits that are set.
-    #[inline(always)]
-    fn read(&self, words: &[u64], place: u64) -> [i64; N] {
-        let start = place.wrapping_neg() as usize & (self.positions - 1);
-        let mut sums = [[0i32; LANES]; N];
-        for (at, &word) in (start..).step_by(64).zip(words) {
-            for from in (0..self.positions.clamp(LANES, 64)).step_by(LANES) {
-                let bits = (word >> from) as u32;
-                for (sums, table) in sums.iter_mut().zip(&self.tables) {
-                    let table: &[i32; LANES] = table[at + from..][..LANES].try_into().expect("a slice of that length");
-                    for lane in 0..LANES {
-                        // All ones where the bit is set.
-                        sums[lane] += table[lane] & -((bits >> lane & 1) as i32);
-                    }
-                }
-            }
-        }
-        sums.map(|lanes| i64::from(lanes.iter().sum::<i32>()))
-    }
-}
-
-multiversion! {
-    /// Readings of neighbouring elements, the number of each table in `out`, and their weights.
-    fn readings_one(reversed: &Reversed<1>, words: &[u64], places: &[u64], out: &mut [[i64; 1]]) {
-        each(reversed, words, places, out);
-    }
-}
-
-multiversion! {
-    /// The same of two tables.
-    fn readings_two(reversed: &Reversed<2>, words: &[u64], places: &[u64], out: &mut [[i64; 2]]) {
-        each(reversed, words, places, out);
-    }
-}
-
-#[inline(always)]
-fn each<const N: usize>(reversed: &Reversed<N>, words: &[u64], places: &[u64], out: &mut [[i64; N]]) {
-    let per = words.len() / places.len();
-    for ((words, &place), out) in words.chunks_exact(per).zip(places).zip(out) {
-        *out = reversed.read(words, place);
-    }
-}
-
-impl Reversed<1> {
-    /// What a party reads with its bits at public places.
-    pub(super) fn readings(&self, words: &[u64], places: &[u64], out: &mut [[i64; 1]]) {
-        readings_one(Cpu::get(), self, words, places, out);
-    }
-}
-
-impl Reversed<2> {
-    /// What a party reads with its bits at public places.
-    pub(super) fn readings(&self, words: &[u64], places: &[u64], out: &mut [[i64; 2]]) {
-        readings_two(Cpu::get(), self, words, places, out);
-    }
-}
-
 /// A party's share of s: the weight of its bits.
 #[inline(always)]
 pub(super) fn sign(party: Party, words: &[u64]) -> u64 {
@@ -192,15 +114,16 @@ pub(super) fn signed(party: Party, v: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kernels::cpu::Cpu;
+    use kernels::masked::Reversed;
 
-    /// Every place, rotation and size; on every instruction set.
+    /// The identity of the head, for every place.
     #[test]
     fn readings_differ_at_the_place_alone() {
         for bits in 1..=9 {
             let positions = 1usize << bits;
             let table: Vec<i64> = (0..positions as i64).map(|j| 37 * j * j - 911 * j + 5).collect();
-            let other: Vec<i64> = table.iter().map(|v| -3 * v + 1).collect();
-            let reversed = Reversed::new([&table[..], &other[..]]);
+            let reversed = Reversed::new([&table[..]]);
             let (words, word_bits) = form(positions);
             for place in 0..positions {
                 let e = (place * 7 + 3) as u64;
@@ -209,13 +132,12 @@ mod tests {
                 let mut b1 = b0.clone();
                 b1[place / 64] ^= 1 << (place % 64);
                 let s = if b0[place / 64] >> (place % 64) & 1 == 1 { 1 } else { -1 };
-                let want = [&table, &other].map(|t| s * t[(e as usize).wrapping_sub(place) & (positions - 1)]);
-                for cpu in Cpu::available() {
-                    let [mut t0, mut t1] = [[[0; 2]]; 2];
-                    readings_two(cpu, &reversed, &b0, &[e], &mut t0);
-                    readings_two(cpu, &reversed, &b1, &[e], &mut t1);
-                    assert_eq!([t0[0][0] - t1[0][0], t0[0][1] - t1[0][1]], want, "{bits} bits, place {place}");
-                }
+                let [t0, t1] = [&b0, &b1].map(|b| {
+                    let mut sum = [[0]];
+                    reversed.sums(Cpu::get(), b, &[e], &mut sum);
+                    sum[0][0]
+                });
+                assert_eq!(t0 - t1, s * table[(e as usize).wrapping_sub(place) & (positions - 1)], "place {place}");
                 let shares = [(Party::Client, &b0), (Party::Server, &b1)].map(|(party, b)| sign(party, b));
                 assert_eq!(shares[0].wrapping_add(shares[1]) as i64, s);
             }
