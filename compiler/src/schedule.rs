@@ -17,8 +17,8 @@ const SEND: u32 = 1;
 
 fn length(op: &Op) -> u32 {
     match op {
-        Op::Open { .. } => ROUND,
         Op::Linear { .. } => SEND,
+        op if op.exchanges() => ROUND,
         _ => 0,
     }
 }
@@ -51,7 +51,7 @@ pub fn run(program: &Program) -> Program {
     loop {
         while let Some(index) = ready.pop_first() {
             match program.instrs[index].op {
-                Op::Open { .. } => openings.push(index),
+                ref op if op.exchanges() => openings.push(index),
                 Op::Linear { .. } => products.push(index),
                 Op::Reveal { .. } | Op::Choose { .. } => reveals.push(index),
                 _ => {

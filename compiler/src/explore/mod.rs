@@ -66,7 +66,7 @@ impl<'a> Picture<'a> {
                 })
             }));
             let leaves = match instr.op {
-                Op::Open { .. } | Op::Linear { .. } => {
+                ref op if op.exchanges() || matches!(op, Op::Linear { .. }) => {
                     waiting.push(index);
                     continue;
                 }

@@ -29,14 +29,14 @@ pub struct Item {
     pub origin: Origin,
     /// The graph node that is being lowered.
     pub node: NodeId,
-    /// The value could be opened and lifted if width runs out before it.
+    /// The value could be extended if width runs out before it.
     pub lift_point: Option<LiftPoint>,
 }
 
-/// A place where width may be regained: the value is opened and lifted.
+/// A place where width may be regained: the value is extended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LiftPoint {
-    /// Bits of the opening.
+    /// Bits of the claim.
     pub width: Width,
     /// It takes no round of its own: it lies off the critical path.
     pub free: bool,
@@ -457,6 +457,27 @@ impl Draft {
         shape.push(self.pattern(pattern).rows.len() as u32);
         shape.push(*self.shape(y).last().expect("a matrix"));
         self.push(Op::Spmm { x, y, pattern }, scale, shape)
+    }
+
+    /// x, |x| < bound, in as wide a ring as its readers need. Takes a round.
+    pub fn extend(&mut self, x: Value, bound: f64) -> Value {
+        let claim = self.claim_width(bound, self.scale(x));
+        let (scale, shape) = (self.scale(x), self.shape(x).to_vec());
+        self.push(Op::Extend { x, claim, width: LATER }, scale, shape)
+    }
+
+    /// exp of an opening by a table of cells. Takes a round.
+    pub fn exp(&mut self, x: Value, table: TableId) -> Value {
+        let Table::Exp { public_scale, dealt_scale, .. } = self.program.table(table) else { panic!("a table of exp") };
+        let (scale, shape) = (Scale::from(*public_scale) + Scale::from(*dealt_scale), self.shape(x).to_vec());
+        self.push(Op::Exp { x, table, width: LATER }, scale, shape)
+    }
+
+    /// A function by lines on cells. Takes a round.
+    pub fn cells(&mut self, x: Value, table: TableId) -> Value {
+        let Table::Cells { scale, .. } = self.program.table(table) else { panic!("a table of cells") };
+        let (scale, shape) = (*scale, self.shape(x).to_vec());
+        self.push(Op::Cells { x, table, width: LATER }, scale, shape)
     }
 
     /// A smooth function by its series.

@@ -80,44 +80,101 @@ pub struct Price {
     pub dealt_bits: f64,
 }
 
-/// A way to evaluate exp on [-reach, 3]: exp(x / 2^squarings) by a trigonometric series, then squarings.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct ExpVariant {
-    /// For reports.
-    pub name: &'static str,
-    /// Squarings after the series; one round each, one more for the series.
-    pub squarings: u8,
-    /// log2 of the period, in units of x / 2^squarings.
-    pub period_log2: i8,
-    /// Terms of the series.
-    pub terms: usize,
-    /// The table is right down to -reach nats.
-    pub reach: f64,
+/// A way to evaluate a gated activation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ActivationVariant {
+    /// A cosine series of as many terms: one round.
+    Series {
+        /// K.
+        terms: usize,
+    },
+    /// Lines on 2^cells_log2 cells.
+    Cells {
+        /// log2 of the number of cells.
+        cells_log2: u8,
+        /// What is read is narrow and extended afterwards: a round more for half of the bits. Else the argument is extended.
+        extends: bool,
+    },
 }
 
-/// Errors are worst cases of the quantised table on its interval, relative to exp(3) = 20.
-pub const EXP: &[ExpVariant] = &[
-    ExpVariant { name: "exp(x/4), period 32", squarings: 2, period_log2: 5, terms: 12, reach: 88.0 },
-    ExpVariant { name: "exp(x/2), period 64", squarings: 1, period_log2: 6, terms: 20, reach: 88.0 },
-    ExpVariant { name: "exp(x/4), period 64", squarings: 2, period_log2: 6, terms: 24, reach: 176.0 },
-    ExpVariant { name: "exp(x/8), period 64", squarings: 3, period_log2: 6, terms: 24, reach: 352.0 },
-];
+/// Bits of an activation that is read narrow, of what reads it, and of its argument.
+const ACTIVATION_BITS: [f64; 3] = [26.0, 50.0, 20.0];
+
+impl ActivationVariant {
+    /// Price for a number of elements.
+    pub fn price(self, elements: f64) -> Price {
+        let [narrow, wide, argument] = ACTIVATION_BITS;
+        let (rounds, opened, dealt) = match self {
+            // The opening is lifted, which takes two numbers.
+            Self::Series { terms } => (1.0, argument, 2.0 * terms as f64 * wide + 2.0 * (wide - argument)),
+            Self::Cells { cells_log2, extends } => {
+                let (cells, index) = (f64::from(cells_log2).exp2(), f64::from(cells_log2) + 8.0);
+                let (rounds, width) = if extends { (3.0, narrow) } else { (2.0, wide) };
+                (rounds, index + 2.0 * width + 1.0, cells + 2.0 * width + wide - argument)
+            }
+        };
+        Price { rounds, opened_bits: elements * opened, dealt_bits: elements * dealt }
+    }
+
+    /// The cheaper of a series and of cells.
+    pub fn pick(link: Link, terms: usize, cells_log2: u8, elements: f64) -> ActivationVariant {
+        let cells = [false, true].map(|extends| Self::Cells { cells_log2, extends });
+        let all = [Self::Series { terms }].into_iter().chain(cells);
+        all.min_by(|a, b| link.seconds(a.price(elements)).total_cmp(&link.seconds(b.price(elements)))).expect("three")
+    }
+}
+
+/// Cells of 2^cells_log2 for exp, of two nats each ([`ir::exp`]): a period of twice as many nats.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ExpVariant {
+    /// log2 of the number of cells.
+    pub cells_log2: u8,
+    /// What is read is narrow and extended afterwards, a round more for half of the bits.
+    pub extends: bool,
+}
+
+/// Numbers of cells, as powers of two. The last has 8 KB of table and a unit vector of 128 bytes an element.
+const CELLS_LOG2: std::ops::RangeInclusive<u8> = 5..=10;
+
+/// Bits of an exponential that is read narrow, and of the product with values that wide ones are read for.
+const EXP_BITS: [f64; 2] = [36.0, 56.0];
 
 impl ExpVariant {
-    /// Price for a number of scores. Widths of a typical attention: a series read at 32 bits, squares at 34 and 56.
+    /// The greatest x whose cell is the table's last one but two is below this; the table reaches as far down as the number of
+    /// cells lets it.
+    pub fn reach(&self) -> f64 {
+        // The cell of x is one of three, so three at the top and one at the bottom are not for lower numbers.
+        2.0 * (f64::from(self.cells_log2).exp2() - 5.0)
+    }
+
+    /// Price for a number of scores.
     pub fn price(&self, elements: f64) -> Price {
-        let squarings = f64::from(self.squarings);
-        Price {
-            rounds: 1.0 + squarings,
-            opened_bits: elements * (f64::from(self.period_log2) + 12.0 + 20.0 * squarings),
-            dealt_bits: elements * (2.0 * self.terms as f64 * 34.0 + 130.0 * squarings),
+        let cells = f64::from(self.cells_log2).exp2();
+        let index = f64::from(self.cells_log2) + 11.0;
+        let [narrow, wide] = EXP_BITS;
+        match self.extends {
+            false => Price {
+                rounds: 2.0,
+                opened_bits: elements * (index + wide),
+                dealt_bits: elements * (cells + 3.0 * wide),
+            },
+            true => Price {
+                rounds: 3.0,
+                opened_bits: elements * (index + narrow + 1.0),
+                dealt_bits: elements * (cells + 3.0 * narrow + 22.0),
+            },
         }
     }
 }
 
-/// The cheapest variant that reaches `span` nats below the greatest score.
-pub fn pick(link: Link, span: f64, elements: f64) -> Option<&'static ExpVariant> {
-    EXP.iter()
-        .filter(|v| v.reach >= span)
+/// The cheapest variant that reaches `span` nats below the greatest score; `narrow` says that what follows needs no wide ring.
+pub fn exp(link: Link, span: f64, elements: f64, narrow: bool) -> Option<ExpVariant> {
+    let all = CELLS_LOG2.flat_map(|cells_log2| [false, true].map(|extends| ExpVariant { cells_log2, extends }));
+    all.filter(|v| v.reach() >= span && !(narrow && v.extends))
         .min_by(|a, b| link.seconds(a.price(elements)).total_cmp(&link.seconds(b.price(elements))))
+}
+
+/// The widest table of exp, in nats.
+pub fn widest_exp() -> f64 {
+    ExpVariant { cells_log2: *CELLS_LOG2.end(), extends: false }.reach()
 }

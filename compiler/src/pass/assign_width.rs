@@ -11,7 +11,7 @@
 //! What the entries of a module keep from step to step has one width in all of them.
 //!
 //! A read whose result would need more than 64 bits cannot be had. If a value on the way from there to what demands
-//! the width may be lifted ([`Item::lift_point`]), an opening and a `lift` are put there; otherwise the overflow is
+//! the width may be lifted ([`Item::lift_point`]), an `extend` is put there; otherwise the overflow is
 //! returned, and the pipeline lowers again with smaller scales.
 
 use ir::{Instr, MAX_WIDTH, Op, Program, Scale, Type, Value, Width};
@@ -74,7 +74,7 @@ fn decide(mut draft: Draft, may_pay: &dyn Fn(NodeId) -> bool) -> Result<(Draft, 
         };
         let chain = chain(&draft, &demands, overflow);
         match lift_point(&draft, &chain, may_pay) {
-            Some(point) => insert_lift(&mut draft, point),
+            Some(point) => insert_extend(&mut draft, point),
             None => {
                 let mut nodes: Vec<NodeId> = chain.iter().map(|&i| draft.items[i].node).collect();
                 nodes.dedup();
@@ -120,6 +120,8 @@ fn need(draft: &Draft, item: &Item, own: u32) -> u32 {
         Op::Open { width: LATER, .. } => own,
         Op::Open { width, .. } => u32::from(*width),
         Op::Reveal { output, .. } => draft.output_width(*output),
+        // The claim fits the operand's ring; where no reader needs more, nothing is extended.
+        Op::Extend { claim, .. } => own.min(u32::from(*claim)),
         // The opening has the width of its own claim.
         Op::Choose { .. } => 1,
         _ => own,
@@ -162,18 +164,15 @@ fn lift_point(draft: &Draft, chain: &[usize], may_pay: &dyn Fn(NodeId) -> bool) 
     free.or_else(paid).map(|(i, _)| i)
 }
 
-/// Puts `open` and `lift` after an instruction, for all of its readers.
-fn insert_lift(draft: &mut Draft, point: usize) {
-    let width = draft.items[point].lift_point.take().expect("a lift point").width;
-    let shift = |v: Value| if v.index() > point { Value(v.0 + 2) } else { v };
+/// Puts `extend` after an instruction, for all of its readers.
+fn insert_extend(draft: &mut Draft, point: usize) {
+    let claim = draft.items[point].lift_point.take().expect("a lift point").width;
     for item in &mut draft.items[point + 1..] {
-        item.op.map_operands(|v| if v.index() == point { Value(v.0 + 2) } else { shift(v) });
+        item.op.map_operands(|v| if v.index() >= point { Value(v.0 + 1) } else { v });
     }
     let model = draft.items[point].clone();
-    let x = Value(point as u32);
-    let open = Item { op: Op::Open { x, width, whole: false }, ..model.clone() };
-    let lift = Item { op: Op::Lift { x: Value(x.0 + 1), width: LATER }, ..model };
-    draft.items.splice(point + 1..point + 1, [open, lift]);
+    let extend = Item { op: Op::Extend { x: Value(point as u32), claim, width: LATER }, ..model };
+    draft.items.insert(point + 1, extend);
 }
 
 /// Writes the program: dead instructions dropped, widths set, `narrow` put where an operand is wider than it may be.
@@ -190,6 +189,12 @@ fn finish(draft: &Draft, demands: &[u32]) -> Program {
         }
         let mut op = item.op.clone();
         op.map_operands(|v| names[v.index()].expect("an operand of a live instruction is live"));
+        if let Op::Extend { x, claim, .. } = op
+            && own <= u32::from(claim)
+        {
+            names[index] = Some(x);
+            continue;
+        }
         set_width(&mut op, own as Width);
         if let Op::Input { input } = op {
             program.inputs[input.index()].ty.width = own as Width;
@@ -197,7 +202,7 @@ fn finish(draft: &Draft, demands: &[u32]) -> Program {
         // What takes its width from its operands gets the least that is right.
         let width = match op {
             Op::Add { .. } | Op::Sub { .. } | Op::Linear { .. } | Op::Concat { .. } => own as Width,
-            Op::Up { .. } | Op::Reveal { .. } => need(draft, item, own) as Width,
+            Op::Up { .. } | Op::Reveal { .. } | Op::Extend { .. } => need(draft, item, own) as Width,
             _ => MAX_WIDTH,
         };
         op.map_operands(|v| narrow(&mut program, v, width, item));
@@ -222,7 +227,10 @@ fn append(program: &mut Program, op: Op, item: &Item) -> Value {
 
 fn set_width(op: &mut Op, own: Width) {
     match op {
-        Op::Lift { width, .. }
+        Op::Extend { width, .. }
+        | Op::Exp { width, .. }
+        | Op::Cells { width, .. }
+        | Op::Lift { width, .. }
         | Op::Square { width, .. }
         | Op::SumSquares { width, .. }
         | Op::Mul { width, .. }

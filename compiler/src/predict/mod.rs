@@ -132,7 +132,7 @@ impl Clocks {
             }
             self.payload[0] += if sent_ahead[index] { 0 } else { c.client_payload_bytes };
             self.payload[1] += c.server_payload_bytes;
-            let framed = matches!(instr.op, Op::Linear { .. } | Op::Open { .. });
+            let framed = instr.op.exchanges() || matches!(instr.op, Op::Linear { .. });
             let due = if framed { &mut self.after } else { &mut self.work };
             *due = [due[0] + client, due[1] + server];
             if matches!(instr.op, Op::Round {} | Op::Send {} | Op::Reveal { .. }) {

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `linear` at the server, `sddmm`, `spmm` | multiply-adds of 16-bit numbers, some for one of the ring |
 //! | `series` | elements · terms |
+//! | `exp`, `cells` | elements · cells |
 //! | `spline`, `ge`, `select` | walks down a comparison key, one a knot or threshold · its levels |
 //! | `choose` | numbers and comparisons |
 //! | `round`, `send`, `reveal` | bytes of the message, both ways |
@@ -58,6 +59,12 @@ pub fn work(program: &Program) -> Vec<Work> {
             Op::Series { table, .. } => {
                 let Table::Series { cos, .. } = program.table(*table) else { unreachable!("verified: a series") };
                 both(own * cos.len() as f64)
+            }
+            Op::Exp { x, table, .. } | Op::Cells { x, table, .. } => {
+                let (Table::Exp { values: a, .. } | Table::Cells { a, .. }) = program.table(*table) else {
+                    unreachable!("verified: a table of cells")
+                };
+                both(elements(*x) * a.len() as f64)
             }
             Op::Spline { x, table, .. } => {
                 let Table::Spline { knots, .. } = program.table(*table) else { unreachable!("verified: a spline") };

@@ -3,7 +3,7 @@
 //! 1 open Q, K. 2 open the scores coarsely and compare them with a threshold every second nat. 3 open, per row and
 //! threshold, how many scores reach it; which counts are not zero adds up to the row's maximum to within two nats. In
 //! the same round the scores are clipped to what the exponential's table covers: two more thresholds say which of them
-//! lie outside. 4-6 exp by a series and squarings. 7 open E, V and the row sums: E·V and 1/Σ. 8 open both and multiply.
+//! lie outside. 4-6 exp by a table of cells, extended. 7 open E, V and the row sums: E·V and 1/Σ. 8 open both and multiply.
 //! V may regain width in round 1, off the critical path.
 //!
 //! In an entry for generation the openings of K and V are kept, and what is new is looked up in all that is kept. A
@@ -49,14 +49,11 @@ const GUARD: f64 = 2.0;
 /// The least row maximum lies this far above the lower clip, so that a row keeps its twelve nats of resolution.
 const RESOLUTION: f64 = 12.0;
 
-/// The exponential's table reaches up to here.
-const TABLE_TOP: f64 = 3.0;
+/// Fractional bits of the numbers that an exponential sends.
+const PUBLIC_SCALE: u8 = 14;
 
-/// Fractional bits of the exponential's public coefficients and of its dealt cosines.
-const SERIES_SCALE: u8 = 14;
-
-/// Fractional bits of exponentials between squarings.
-const EXP_SCALE: Scale = 15;
+/// Fractional bits of the factors that are dealt for an exponential.
+const DEALT_SCALE: u8 = 15;
 
 /// Row sums are inverted from here up. A row whose maximum was calibrated is at most a step below its threshold, so its sum
 /// is above exp(-2).
@@ -128,14 +125,16 @@ pub fn lower(context: &Context, draft: &mut Draft, values: &Values, id: NodeId) 
     let margin = MAXIMUM_MARGIN * context.ranges.margin;
     let (least, greatest) = (row_max.0 - margin, row_max.1 + margin);
     let span = greatest - least + RESOLUTION + HEAD + GUARD + 2.0 * f64::from(STEP_LOG2).exp2();
-    let exp = variant::pick(context.link, span, scores).ok_or_else(|| {
+    // A step opens its exponentials narrow.
+    let narrow = matches!(context.step, Step::Decode { .. });
+    let exp = variant::exp(context.link, span, scores, narrow).ok_or_else(|| {
         let report = Diagnostic::new(Code::RowMaxima, "the row maxima of this attention spread too far")
             .at(format!("node \"{}\"", context.graph.node(id).origin))
             .because(format!(
                 "they lie between {:.0} and {:.0} nats in calibration; the widest exponential table covers {:.0}",
                 row_max.0,
                 row_max.1,
-                variant::EXP.iter().map(|v| v.reach).fold(0.0, f64::max)
+                variant::widest_exp()
             ));
         super::unfit::what_helps(report, context.ranges, 0.0)
     })?;
@@ -173,7 +172,7 @@ pub fn lower(context: &Context, draft: &mut Draft, values: &Values, id: NodeId) 
     let shifted = softmax.shift_and_clip(draft, score, &grid);
     // A slot without a token has any score beside the row's maximum; as zero it breaks no claim of the exponential.
     let shifted = softmax.keep_filled(draft, shifted);
-    let e = exponential(&context.memo, draft, shifted, exp, scales.value);
+    let e = exponential(draft, shifted, exp, scales.value);
     let e = softmax.keep_filled(draft, e);
 
     let sum = softmax.row_sum(draft, e);

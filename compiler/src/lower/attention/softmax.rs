@@ -2,11 +2,10 @@
 
 use ir::{Pattern, Scale, Table, TableId, Value};
 
+use super::super::Step;
 use super::super::draft::{Draft, LATER};
 use super::super::variant::ExpVariant;
-use super::super::{Memo, Step};
-use super::{EXP_SCALE, GUARD, HEAD, SCORE_SCALE, SERIES_SCALE, STEP_LOG2, TABLE_TOP, scores};
-use crate::tables;
+use super::{DEALT_SCALE, GUARD, HEAD, PUBLIC_SCALE, SCORE_SCALE, STEP_LOG2, scores};
 
 /// Integer nats, multiples of a step: where thresholds and clip lie.
 pub struct Grid {
@@ -135,36 +134,35 @@ impl Softmax<'_> {
     }
 }
 
-/// exp of shifted scores at `scale`: a series of exp(x / 2^squarings), then squarings, a round each.
-pub fn exponential(memo: &Memo, draft: &mut Draft, x: Value, exp: &ExpVariant, scale: Scale) -> Value {
-    let parts = f64::from(exp.squarings).exp2();
-    let x = draft.halve(x, Scale::from(exp.squarings));
-    let find = || {
-        let (lo, hi) = (-exp.reach / parts, TABLE_TOP / parts);
-        let fit = tables::fit_series(&|v: f64| v.exp(), lo, hi, exp.period_log2, exp.terms, false, SERIES_SCALE);
-        Some(tables::series_table(&fit, exp.period_log2, SERIES_SCALE, SERIES_SCALE))
-    };
-    let series = draft.table("exp", memo.series(exp.name.to_owned(), find).expect("every variant has a series"));
-    let width = exp.period_log2 as Scale + draft.scale(x);
-    let opened = draft.open_whole(x, width as u8);
-    let mut e = draft.series(opened, series);
-    for squaring in 0..exp.squarings {
-        let e_scaled = draft.down_to(e, EXP_SCALE);
-        let greatest = (TABLE_TOP / f64::from(exp.squarings - squaring).exp2()).exp();
-        let opened = draft.open_within(e_scaled, greatest);
-        e = draft.square(opened);
+/// exp of shifted scores at `scale`. Two rounds, or three where the variant extends.
+pub fn exponential(draft: &mut Draft, x: Value, exp: ExpVariant, scale: Scale) -> Value {
+    let cells = 1i64 << exp.cells_log2;
+    // The cell of what lies below HEAD, and two more.
+    let top = (HEAD / 2.0) as i64 + 2;
+    let unit = f64::from(ir::exp::FRACTION).exp2();
+    let end = |j: i64| 2.0 * (if j <= top { j + 1 } else { j + 1 - cells }) as f64;
+    let values = (0..cells).map(|j| (end(j).exp() * unit).round() as i64).collect();
+    let table = draft.table("exp", Table::Exp { public_scale: PUBLIC_SCALE, dealt_scale: DEALT_SCALE, values });
+    let width = exp.cells_log2 + ir::exp::cell_bits(draft.scale(x));
+    let opened = draft.open_whole(x, width);
+    let e = draft.exp(opened, table);
+    let e = draft.down_to(e, scale);
+    let bound = (HEAD + 0.1).exp();
+    if exp.extends {
+        return draft.extend(e, bound);
     }
-    draft.down_to(e, scale)
+    draft.may_lift(e, bound);
+    e
 }
 
 /// Where thresholds and clip lie for row maxima from `least` to `greatest`.
-pub fn grid(least: f64, greatest: f64, exp: &ExpVariant) -> Grid {
+pub fn grid(least: f64, greatest: f64, exp: ExpVariant) -> Grid {
     let step = 1i64 << STEP_LOG2;
     let base = (least / step as f64).floor() as i64 * step;
     // A step more: a score may be rounded up by as much, and what reaches the clip is no longer told apart.
     let count = ((greatest.ceil() as i64 - base) + step - 1) / step + 1;
     let high = base + count * step + HEAD as i64;
-    let low = high - (exp.reach - HEAD - GUARD) as i64;
+    let low = high - (exp.reach() - HEAD - GUARD) as i64;
     assert!(low % step == 0 && high % step == 0, "a clip lies on the grid");
     Grid { base, count, low, high }
 }
