@@ -69,7 +69,7 @@ mod tests {
                     (squares, sum, count) = (squares + error * error, sum + error, count + 1.0);
                 }
             }
-            let (rms, mean) = ((squares / count as f64).sqrt(), sum / count as f64);
+            let (rms, mean) = ((squares / count).sqrt(), sum / count);
             assert!(worst < 1.5e-3 && rms < 3e-4 && mean.abs() < 2e-5, "{worst} {rms} {mean}");
         }
     }

@@ -1,7 +1,7 @@
 //! Public tables of integers for functions that a program evaluates on secrets, made from real functions.
 //!
 //! * [`series`]: smooth functions on an interval (GELU, exp), as trigonometric series.
-//! * [`cells`]: smooth functions with a period, by lines.
+//! * [`cells()`]: smooth functions with a period, by lines.
 //! * [`spline`]: monotone positive functions over many octaves (1/sqrt(x), 1/x), piecewise linear.
 //!
 //! Tables depend on public ranges alone. They are computed in double precision here, once, and rounded to integers, which

@@ -2,7 +2,7 @@
 //!
 //! Identity  The mask is r = rho·2^k + l, the opening e = e_h·2^k + e_l. Cell j = e_h - rho has x = j·2^k + (e_l - l) exactly, with
 //!           |e_l - l| < 2^k: the mask decides between two neighbouring cells. With the readings u = F + e_l·B and v = B of the
-//!           tables of values and slopes (see [`super::units`] for them and for s),
+//!           tables of values and slopes (see `units` for them and for s),
 //!               f(x) = F_j + B_j·(e_l - l) = s·(s·u - l·s·v).
 //!           Parties open s·u under q_u and s·v under q_v, and have f(x) = e_u·[s] - e_v·[s·l] - [s·(q_u - l·q_v)].
 //! Shapes    That of the opening. Scale of the table, width N.

@@ -1,6 +1,6 @@
 //! `exp`: the exponential of an opened number by a table of cells, one message of N bits each way.
 //!
-//! Identity  See [`ir::exp`] for e, rho, l_p, T, E and g, and [`super::units`] for s and the readings t_p of T, P1's negative. Party p
+//! Identity  See [`ir::exp`] for e, rho, l_p, T, E and g, and `units` for s and the readings t_p of T, P1's negative. Party p
 //!           rounds a_p = t_p·E(e_low)·g(l_p), a number of its own, and sends e_p = a_p + q_p mod 2^N. With o the other party,
 //!               exp(x) = Σ_p s·g(l_o)·a_p = e_0·[s·g(l_1)] + e_1·[s·g(l_0)] - [s·(q_0·g(l_1) + q_1·g(l_0))].
 //!           Readings of cells that are not that of x cancel, since both parties round g as the dealer does.
