@@ -25,7 +25,7 @@ use crate::types::*;
 pub struct Evaluation {
     /// The declared outputs as signed integers at their value's scale, row-major.
     pub outputs: Vec<Vec<i64>>,
-    /// Openings with elements outside the claim, and how many.
+    /// Instructions that claim a range ([`Op::claim`]) and have elements outside of it, and how many.
     pub broken_claims: Vec<(Value, usize)>,
 }
 
@@ -278,11 +278,9 @@ impl Run<'_> {
         };
         match &instr.op {
             Op::Input { input } => self.arguments.inputs[input.index()].clone(),
-            Op::Narrow { x, .. }
-            | Op::Point { x, .. }
-            | Op::Reshape { x, .. }
-            | Op::Lift { x, .. }
-            | Op::Extend { x, .. } => value(x).to_vec(),
+            Op::Narrow { x, .. } | Op::Point { x, .. } | Op::Reshape { x, .. } | Op::Lift { x, .. } => {
+                value(x).to_vec()
+            }
             Op::Down { x, by } => {
                 // Half is at most 2^62; the sum is taken in 128 bits since the value may be near 2^63.
                 let half = 1i128 << (by - 1);
@@ -375,14 +373,15 @@ impl Run<'_> {
                 let shape = &program.weights[weight.index()].shape.0;
                 product(value(x), &self.arguments.weights.weight(weight.index()), shape[0] as usize, shape[1] as usize)
             }
-            Op::Open { x, width, whole } => {
-                let limit = 1i64 << width.saturating_sub(2);
-                let outside = value(x).iter().filter(|v| v.unsigned_abs() >= limit as u64).count();
-                let opened = value(x).to_vec();
-                if !whole && outside > 0 {
-                    self.evaluation.broken_claims.push((Value(index as u32), outside));
+            Op::Open { x, .. } | Op::Extend { x, .. } => {
+                if let Some(claim) = instr.op.claim() {
+                    let limit = 1i64 << (claim - 2);
+                    let outside = value(x).iter().filter(|v| v.unsigned_abs() >= limit as u64).count();
+                    if outside > 0 {
+                        self.evaluation.broken_claims.push((Value(index as u32), outside));
+                    }
                 }
-                opened
+                value(x).to_vec()
             }
             Op::Square { x, .. } => map(x, &|v| v.wrapping_mul(v)),
             Op::SumSquares { x, .. } => {

@@ -201,6 +201,15 @@ impl Op {
         matches!(self, Op::Open { .. } | Op::Extend { .. } | Op::Exp { .. } | Op::Cells { .. })
     }
 
+    /// The width n of the claim |x| < 2^(n-2) that the instruction makes of its operand, if it makes one.
+    pub fn claim(&self) -> Option<Width> {
+        match *self {
+            Op::Open { width, whole: false, .. } => Some(width),
+            Op::Extend { claim, .. } => Some(claim),
+            _ => None,
+        }
+    }
+
     /// The output that a party learns by this instruction, and the party.
     pub fn declassifies(&self) -> Option<(OutputId, Party)> {
         match *self {

@@ -138,8 +138,8 @@ impl<'a> Trace<'a> {
     /// Sees a value of the run.
     pub fn visit(&mut self, value: Value, x: &[i64]) {
         let instr = &self.program.instrs[value.index()];
-        if let Op::Open { width, whole: false, .. } = instr.op {
-            let limit = 1i64 << width.saturating_sub(2);
+        if let Some(claim) = instr.op.claim() {
+            let limit = 1i64 << claim.saturating_sub(2);
             let count = |beyond: &dyn Fn(i64) -> bool| x.iter().filter(|v| beyond(**v)).count() as u64;
             let tables = self.tables.get(&value).map_or(&[][..], |t| t);
             let opened = Opened {
@@ -213,14 +213,14 @@ impl<'a> Trace<'a> {
         for value in values {
             let opened = &self.openings[value];
             let instr = &self.program.instrs[value.index()];
-            let Op::Open { width, .. } = instr.op else { unreachable!("openings are kept") };
+            let claim = instr.op.claim().expect("what claims a range is kept");
             let origin = instr.origin.map_or("", |o| &self.program.origins[o.index()]);
             let unit = f64::from(self.program.ty(*value).scale).exp2();
-            let limit = f64::from(width - 2).exp2() / unit;
+            let limit = f64::from(claim - 2).exp2() / unit;
             let real = |v: i64| v as f64 / unit;
             let seen = (real(opened.least), real(opened.greatest));
             let reads = readers.get(value).map_or_else(String::new, |names| names.join(", "));
-            let claim = ("open", (-limit, limit), opened.beyond_claim);
+            let claim = (instr.op.mnemonic(), (-limit, limit), opened.beyond_claim);
             let ends = self.tables.get(value).map_or(&[][..], |t| t);
             let tables = ends.iter().zip(&opened.beyond_tables);
             let tables = tables.map(|(&(lo, hi), &beyond)| ("spline", (real(lo), real(hi)), beyond));

@@ -1,7 +1,7 @@
 //! Protocol variants and what they cost on a link.
 //!
 //! Where a graph op has several lowerings, each is a row of a table with its rounds, bits and validity, and
-//! [`pick`] takes the cheapest valid row.
+//! the cheapest valid row is taken ([`exp`], [`ActivationVariant::pick`]).
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,6 +28,11 @@ impl Link {
     pub fn seconds(&self, price: Price) -> f64 {
         price.rounds * self.rtt_seconds / 2.0
             + (price.opened_bits + price.dealt_bits * MATERIAL_WEIGHT) / self.bits_per_second
+    }
+
+    /// The variant that takes least.
+    fn cheapest<T>(&self, variants: impl Iterator<Item = T>, price: impl Fn(&T) -> Price) -> Option<T> {
+        variants.min_by(|a, b| self.seconds(price(a)).total_cmp(&self.seconds(price(b))))
     }
 }
 
@@ -120,7 +125,7 @@ impl ActivationVariant {
     pub fn pick(link: Link, terms: usize, cells_log2: u8, elements: f64) -> ActivationVariant {
         let cells = [false, true].map(|extends| Self::Cells { cells_log2, extends });
         let all = [Self::Series { terms }].into_iter().chain(cells);
-        all.min_by(|a, b| link.seconds(a.price(elements)).total_cmp(&link.seconds(b.price(elements)))).expect("three")
+        link.cheapest(all, |v| v.price(elements)).expect("three")
     }
 }
 
@@ -170,8 +175,7 @@ impl ExpVariant {
 /// The cheapest variant that reaches `span` nats below the greatest score; `narrow` says that what follows needs no wide ring.
 pub fn exp(link: Link, span: f64, elements: f64, narrow: bool) -> Option<ExpVariant> {
     let all = CELLS_LOG2.flat_map(|cells_log2| [false, true].map(|extends| ExpVariant { cells_log2, extends }));
-    all.filter(|v| v.reach() >= span && !(narrow && v.extends))
-        .min_by(|a, b| link.seconds(a.price(elements)).total_cmp(&link.seconds(b.price(elements))))
+    link.cheapest(all.filter(|v| v.reach() >= span && !(narrow && v.extends)), |v| v.price(elements))
 }
 
 /// The widest table of exp, in nats.

@@ -175,13 +175,14 @@ program @claims {
   v0 = input in0 : share<12.0>[4]
   o1 = open v0 {width=10} : opened<10.0>[4]
   o2 = open v0 {width=10, whole} : whole<10.0>[4]
+  v3 = extend v0 {claim=10, width=20} : share<20.0>[4]
 }
 "#,
     )
     .unwrap();
     let inputs = [vec![255, 256, -255, -256]];
     let got = eval(&p, Arguments { inputs: &inputs, weights: &Vec::<Vec<i64>>::new(), publics: &[] }).unwrap();
-    assert_eq!(got.broken_claims, [(Value(1), 2)]);
+    assert_eq!(got.broken_claims, [(Value(1), 2), (Value(3), 2)]);
 }
 
 #[test]

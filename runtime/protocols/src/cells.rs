@@ -4,7 +4,7 @@
 //!           |e_l - l| < 2^k: the mask decides between two neighbouring cells. With the readings u = F + e_l·B and v = B of the
 //!           tables of values and slopes (see `units` for them and for s),
 //!               f(x) = F_j + B_j·(e_l - l) = s·(s·u - l·s·v).
-//!           Parties open s·u under q_u and s·v under q_v, and have f(x) = e_u·[s] - e_v·[s·l] - [s·(q_u - l·q_v)].
+//!           Parties open s·u under q_u and s·v under q_v, and have f(x) = e_u·\[s\] - e_v·[s·l] - [s·(q_u - l·q_v)].
 //! Shapes    That of the opening. Scale of the table, width N.
 //! Dealt     In blocks of [`super::BLOCK`] elements: a unit vector; s·l and the rest, N bits each. Parties' shares of q come from
 //!           their seeds, those of s are the weights of their bits.
