@@ -145,10 +145,9 @@ const CELLS_LOG2: std::ops::RangeInclusive<u8> = 5..=10;
 const EXP_BITS: [f64; 2] = [36.0, 56.0];
 
 impl ExpVariant {
-    /// The greatest x whose cell is the table's last one but two is below this; the table reaches as far down as the number of
-    /// cells lets it.
+    /// Nats between the greatest argument and the least that the table tells apart.
     pub fn reach(&self) -> f64 {
-        // The cell of x is one of three, so three at the top and one at the bottom are not for lower numbers.
+        // An argument may be read in its own cell or in one of the next two; two more are kept free.
         2.0 * (f64::from(self.cells_log2).exp2() - 5.0)
     }
 
