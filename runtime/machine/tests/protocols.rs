@@ -307,8 +307,8 @@ fn extend() {
             let mut t = Test::new();
             let half = 1i64 << (claim - 2);
             let values = match claim {
-                3..=9 => (-half..half).collect(),
-                _ => [vec![-half, half - 1, 0, -1, 1], rng.claimed(30, claim - 2)].concat(),
+                3..=9 => (1 - half..half).collect(),
+                _ => [vec![1 - half, half - 1, 0, -1, 1], rng.claimed(30, claim - 2)].concat(),
             };
             let width = rng.within(claim.into(), 64) as Width;
             let x = t.input(&[values.len() as u32], width, 5, values);
