@@ -309,6 +309,18 @@ fn uses() -> Vec<(&'static str, Vec<u8>)> {
         ("Expand: a constant that is too large", folded("Expand", "b i", vec![], vec![i(&[1 << 30, 1 << 30, 3])])),
         ("Expand: a negative size", folded("Expand", "b i", vec![], vec![i(&[-5, 3])])),
         ("ConstantOfShape: too large", folded("ConstantOfShape", "i", vec![], vec![i(&[1 << 40, 1 << 40])])),
+        (
+            "IsInf: a large input that is assumed to be finite",
+            model(
+                20,
+                graph(
+                    vec![input("x", DataType::Float, &[3, 64, 1 << 20])],
+                    vec![],
+                    vec![node("IsInf", "x", "y", vec![])],
+                ),
+            )
+            .encode_to_vec(),
+        ),
         ("ConstantOfShape: a negative size", folded("ConstantOfShape", "i", vec![], vec![i(&[-7])])),
         ("Range: a step of 0", folded("Range", "p q p", vec![], vec![scalar("p", 0), scalar("q", 9)])),
         (

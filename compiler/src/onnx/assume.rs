@@ -13,19 +13,24 @@ use ndarray::{ArrayD, Axis, IxDyn};
 use super::build::{Builder, Value};
 use super::ops::Call;
 use super::proto::NodeProto;
+use super::public::check_made;
 use crate::graph::kernel::View;
 use crate::graph::shape::broadcast;
 use crate::graph::{DType, Graph, NodeId, Op, Tensor};
 
-/// The result of an operator, if it is assumed, and the assumption in a sentence; none where nothing need be
-/// assumed.
-pub fn result(b: &mut Builder, call: &Call, ends: &HashSet<&str>) -> Option<(Value, Option<String>)> {
+/// The result of an operator, and the assumption in a sentence, none where nothing need be assumed.
+pub type Assumed = (Value, Option<String>);
+
+/// The result of an operator, if it is assumed; an error if it takes more room than the model explains.
+pub fn result(b: &mut Builder, call: &Call, ends: &HashSet<&str>) -> Option<Result<Assumed, String>> {
     let operand = |i: usize| call.operands.get(i).and_then(Option::as_ref);
     let secret = |i: usize| match operand(i) {
         Some(Value::Secret(id)) => token_input(&b.graph, *id).map(|name| (*id, name.to_owned())),
         _ => None,
     };
-    let every = |shape: &[usize], value: bool| Value::public(Tensor::Bool(ArrayD::from_elem(IxDyn(shape), value)));
+    let every = |b: &mut Builder, shape: &[usize], value: bool, assumption| {
+        b.make(shape).map(|_| (Value::public(Tensor::Bool(ArrayD::from_elem(IxDyn(shape), value))), assumption))
+    };
     // A number that no infinite constant takes part in is finite.
     let finite = |i: usize| match operand(i) {
         Some(Value::Secret(id)) if b.graph.node(*id).dtype == DType::F32 && is_finite(&b.graph, *id) => Some(*id),
@@ -35,16 +40,22 @@ pub fn result(b: &mut Builder, call: &Call, ends: &HashSet<&str>) -> Option<(Val
         |i: usize| matches!(operand(i).and_then(Value::view), Some(View::F32(a)) if a.iter().all(|x| x.is_infinite()));
     let no_infinity = || Some(format!("no number that `{}` looks at is infinite", call.origin));
     match call.node.op_type() {
-        "IsInf" => Some((every(&b.graph.node(finite(0)?).shape, false), no_infinity())),
+        "IsInf" => {
+            let shape = b.graph.node(finite(0)?).shape.clone();
+            Some(every(b, &shape, false, no_infinity()))
+        }
         "Equal" if infinite(0) || infinite(1) => {
             let (tested, other) = if infinite(1) { (operand(0)?, operand(1)?) } else { (operand(1)?, operand(0)?) };
             let Value::Secret(id) = tested else { return None };
             let shape = broadcast(&b.graph.node(*id).shape, &b.shape(other)).ok()?;
-            let below = below_all(&b.graph, *id, &mut MOST_NODES.clone())?;
+            if let Err(why) = b.make(&shape) {
+                return Some(Err(why));
+            }
+            let below = below_all(&b.graph, *id, b.most_made(), &mut MOST_NODES.clone())?;
             let View::F32(other) = other.view()? else { return None };
             let mut equal = below.broadcast(IxDyn(&shape))?.to_owned();
             equal.zip_mut_with(&other, |equal, &x| *equal &= x < 0.0);
-            Some((Value::public(Tensor::Bool(equal)), no_infinity()))
+            Some(Ok((Value::public(Tensor::Bool(equal)), no_infinity())))
         }
         "Equal" => {
             let ((id, name), other) = match (secret(0), secret(1)) {
@@ -57,29 +68,26 @@ pub fn result(b: &mut Builder, call: &Call, ends: &HashSet<&str>) -> Option<(Val
                 _ => return None,
             };
             let shape = broadcast(&b.graph.node(id).shape, &b.shape(other)).ok()?;
-            let count: usize = shape.iter().product();
-            b.make(&shape).ok()?;
             if token < 0 {
-                return Some((every(&shape, false), None)); // No token has such a number.
+                return Some(every(b, &shape, false, None)); // No token has such a number.
             }
             let ends = call.node.output.first().is_some_and(|name| ends.contains(name.as_str()));
             if ends && let Some(&length) = shape.last() {
+                let text = format!("the last number of `{name}` is {token}, which ends a text, and no other is");
                 let last = |at: usize| at % length.max(1) + 1 == length;
-                let elements = (0..count).map(last).collect();
-                let value = Value::public(Tensor::Bool(crate::graph::kernel::from_vec(&shape, elements)));
-                return Some((
-                    value,
-                    Some(format!("the last number of `{name}` is {token}, which ends a text, and no other is")),
-                ));
+                return Some(b.make(&shape).map(|count| {
+                    let elements = (0..count).map(last).collect();
+                    (Value::public(Tensor::Bool(crate::graph::kernel::from_vec(&shape, elements))), Some(text))
+                }));
             }
-            Some((every(&shape, false), Some(format!("no number of `{name}` is {token}, which stands for padding"))))
+            let text = format!("no number of `{name}` is {token}, which stands for padding");
+            Some(every(b, &shape, false, Some(text)))
         }
         "Cast" if i32::try_from(call.int("to", 0)).is_ok_and(|to| super::tensor::dtype(to) == Ok(DType::Bool)) => {
             let (id, name) = secret(0)?;
             let text = format!("no number of `{name}` is 0, which stands for padding");
             let shape = b.graph.node(id).shape.clone();
-            b.make(&shape).ok()?;
-            Some((every(&shape, true), Some(text)))
+            Some(every(b, &shape, true, Some(text)))
         }
         "ArgMax" => {
             let (id, name) = secret(0)?;
@@ -92,9 +100,10 @@ pub fn result(b: &mut Builder, call: &Call, ends: &HashSet<&str>) -> Option<(Val
                 shape.remove(axis);
             }
             let text = format!("the greatest number of `{name}`, which ends a text, is its last");
-            b.make(&shape).ok()?;
-            let value = Value::public(Tensor::I64(ArrayD::from_elem(IxDyn(&shape), last)));
-            Some((value, Some(text)))
+            Some(b.make(&shape).map(|_| {
+                let value = Value::public(Tensor::I64(ArrayD::from_elem(IxDyn(&shape), last)));
+                (value, Some(text))
+            }))
         }
         _ => None,
     }
@@ -107,8 +116,8 @@ const HUGE: f32 = 1e30;
 const MOST_NODES: usize = 64;
 
 /// Which elements are -∞ because a public mask makes them so, in a shape that broadcasts to the value's; none where that
-/// cannot be told.
-fn below_all(graph: &Graph, id: NodeId, budget: &mut usize) -> Option<ArrayD<bool>> {
+/// cannot be told within `most` elements.
+fn below_all(graph: &Graph, id: NodeId, most: usize, budget: &mut usize) -> Option<ArrayD<bool>> {
     *budget = budget.checked_sub(1)?;
     let (node, operands) = (graph.node(id), graph.operands(id));
     if node.dtype != DType::F32 {
@@ -117,7 +126,10 @@ fn below_all(graph: &Graph, id: NodeId, budget: &mut usize) -> Option<ArrayD<boo
     if is_finite(graph, id) {
         return Some(ArrayD::from_elem(IxDyn(&[]), false));
     }
-    let wide = |x: ArrayD<bool>, shape: &[usize]| Some(x.broadcast(IxDyn(shape))?.to_owned());
+    let wide = |x: ArrayD<bool>, shape: &[usize]| {
+        check_made(shape.iter().product(), most).ok()?;
+        Some(x.broadcast(IxDyn(shape))?.to_owned())
+    };
     match (&node.op, &operands[..]) {
         (Op::Const(value), _) => match &**value {
             Tensor::F32(a) if a.iter().all(|&x| x.abs() < HUGE || x == f32::NEG_INFINITY) => {
@@ -126,22 +138,22 @@ fn below_all(graph: &Graph, id: NodeId, budget: &mut usize) -> Option<ArrayD<boo
             _ => None,
         },
         (Op::Add, &[x, y]) => {
-            let mut out = wide(below_all(graph, x, budget)?, &node.shape)?;
-            let other = wide(below_all(graph, y, budget)?, &node.shape)?;
+            let mut out = wide(below_all(graph, x, most, budget)?, &node.shape)?;
+            let other = wide(below_all(graph, y, most, budget)?, &node.shape)?;
             out.zip_mut_with(&other, |x, &y| *x |= y);
             Some(out)
         }
         (Op::ReduceMax { axes }, &[x]) => {
-            let inner = wide(below_all(graph, x, budget)?, &graph.node(x).shape)?;
+            let inner = wide(below_all(graph, x, most, budget)?, &graph.node(x).shape)?;
             Some(axes.iter().fold(inner, |x, &axis| {
                 x.map_axis(Axis(axis), |lane| lane.iter().all(|&below| below)).insert_axis(Axis(axis))
             }))
         }
         (Op::Reshape, &[x]) => {
-            let inner = wide(below_all(graph, x, budget)?, &graph.node(x).shape)?;
+            let inner = wide(below_all(graph, x, most, budget)?, &graph.node(x).shape)?;
             inner.into_shape_with_order(IxDyn(&node.shape)).ok()
         }
-        (Op::Expand, &[x]) => below_all(graph, x, budget),
+        (Op::Expand, &[x]) => below_all(graph, x, most, budget),
         _ => None,
     }
 }

@@ -101,6 +101,11 @@ impl Builder {
         Ok(size(shape))
     }
 
+    /// The most elements that an operator may make out of nothing.
+    pub fn most_made(&self) -> usize {
+        self.room.made
+    }
+
     /// Takes work off what is left.
     pub fn spend(&mut self, work: usize) -> Result<(), String> {
         let left = self.room.work.checked_sub(work);

@@ -218,10 +218,10 @@ impl<'a> Importer<'a> {
             }
             let call = Call { node, opset, origin: &origin, operands, dir: &self.model.dir };
             match assume::result(&mut self.builder, &call, &self.ends) {
-                Some((value, assumption)) => {
+                Some(assumed) => assumed.map(|(value, assumption)| {
                     self.assumed.extend(assumption);
-                    Ok(vec![value])
-                }
+                    vec![value]
+                }),
                 None => match ops::handler(&operator) {
                     None => Err(String::new()),
                     Some(handler) => handler(&mut self.builder, &call),

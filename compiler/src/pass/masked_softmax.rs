@@ -14,7 +14,7 @@ use std::sync::Arc;
 use ndarray::{ArrayD, Axis, IxDyn, Zip};
 
 use super::fuse_attention::scores::DROPS;
-use super::{Options, known, rewrite};
+use super::{Options, elements, known, most_elements, rewrite};
 use crate::diagnostic::Diagnostic;
 use crate::graph::shape::broadcast;
 use crate::graph::{Graph, NodeId, Op, Tensor};
@@ -30,16 +30,20 @@ pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
     rewrite(graph, |graph, id| {
         let Op::Softmax { axis } = graph.node(id).op else { return Ok(false) };
         let operand = graph.operands(id)[0];
-        let mut budget = MOST_NODES;
-        let (Some(kept), true) = (kept(graph, operand, &mut budget), budget > 0) else { return Ok(false) };
+        let mut budget = Budget::of(graph);
+        let (Some(mut kept), true) = (kept(graph, operand, &mut budget), budget.nodes > 0) else { return Ok(false) };
         let shape = graph.node(id).shape.clone();
-        let Some(wide) = kept.broadcast(IxDyn(&shape)) else { return Ok(false) };
-        let filled = wide.map_axis(Axis(axis), |row| row.iter().any(|&k| k)).insert_axis(Axis(axis));
-        let kept = match filled.iter().all(|&filled| filled) {
-            true => kept,
-            false if dropped(graph, id, &filled) => both_or(&wide.to_owned(), &filled.mapv(|filled| !filled)),
-            false => return Ok(false),
-        };
+        // Its own axes alone are looked at: those along which it is the same may be long.
+        while kept.ndim() < shape.len() {
+            kept.insert_axis_inplace(Axis(0));
+        }
+        let filled = kept.map_axis(Axis(axis), |row| row.iter().any(|&k| k)).insert_axis(Axis(axis));
+        if !filled.iter().all(|&filled| filled) {
+            if !dropped(graph, id, &filled, budget.elements) {
+                return Ok(false);
+            }
+            Zip::from(&mut kept).and_broadcast(&filled).for_each(|kept, &filled| *kept |= !filled);
+        }
         let origin = graph.node(id).origin.clone();
         let origin = origin.as_str();
         let x = without(graph, operand, origin);
@@ -61,7 +65,7 @@ pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
 }
 
 /// Whether whoever reads a softmax chooses other numbers in the place of rows that are not `filled`.
-fn dropped(graph: &Graph, id: NodeId, filled: &ArrayD<bool>) -> bool {
+fn dropped(graph: &Graph, id: NodeId, filled: &ArrayD<bool>, most: usize) -> bool {
     let shape = &graph.node(id).shape;
     let discards = |reader: NodeId| {
         let operands = graph.operands(reader);
@@ -71,19 +75,10 @@ fn dropped(graph: &Graph, id: NodeId, filled: &ArrayD<bool>) -> bool {
         if (yes == id) == (no == id) || graph.node(reader).shape != *shape {
             return false;
         }
-        let (Some(condition), Some(filled)) = (condition.broadcast(IxDyn(shape)), filled.broadcast(IxDyn(shape)))
-        else {
-            return false;
-        };
-        Zip::from(&condition).and(&filled).all(|&condition, &filled| filled || condition != (yes == id))
+        combined(condition, filled, most, |condition, filled| filled || condition != (yes == id))
+            .is_some_and(|kept| kept.iter().all(|&kept| kept))
     };
     graph.outputs.iter().all(|output| output.1 != id) && graph.readers(id).into_iter().all(discards)
-}
-
-fn both_or(a: &ArrayD<bool>, b: &ArrayD<bool>) -> ArrayD<bool> {
-    let mut out = a.clone();
-    Zip::from(&mut out).and_broadcast(b).for_each(|a, &b| *a |= b);
-    out
 }
 
 fn constant(graph: &mut Graph, value: Tensor, origin: &str) -> NodeId {
@@ -138,27 +133,42 @@ fn scaled(graph: &Graph, id: NodeId) -> Option<NodeId> {
     known::scalar(graph, number).filter(|&n| fits && n > 0.0 && n.is_finite()).map(|_| x)
 }
 
+/// What the search for masks before one softmax may take.
+struct Budget {
+    /// Nodes that are still looked at.
+    nodes: usize,
+    /// The most elements of what is known of one value.
+    elements: usize,
+}
+
+impl Budget {
+    fn of(graph: &Graph) -> Budget {
+        Budget { nodes: MOST_NODES, elements: most_elements(graph) }
+    }
+}
+
 /// Which elements masks leave, in a shape that broadcasts to the node's; none where no mask is found.
-fn kept(graph: &Graph, id: NodeId, budget: &mut usize) -> Option<ArrayD<bool>> {
-    *budget = budget.checked_sub(1)?;
+fn kept(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<ArrayD<bool>> {
+    budget.nodes = budget.nodes.checked_sub(1)?;
     if let Some((x, _, numbers)) = mask(graph, id) {
         let here = numbers.mapv(|x| !drops(x));
-        return Some(both(kept(graph, x, budget), here));
+        return both(kept(graph, x, budget), here, budget);
     }
     if let Some((condition, keep, x)) = choice(graph, id) {
-        return Some(both(kept(graph, x, budget), condition.mapv(|c| c == keep)));
+        return both(kept(graph, x, budget), condition.mapv(|c| c == keep), budget);
     }
     if let Some(x) = scaled(graph, id) {
         return kept(graph, x, budget);
     }
     match (&graph.node(id).op, &graph.operands(id)[..]) {
         (Op::Add, &[x, y]) => match (kept(graph, x, budget), kept(graph, y, budget)) {
-            (x, Some(y)) => Some(both(x, y)),
+            (x, Some(y)) => both(x, y, budget),
             (x, None) => x,
         },
         (Op::Reshape, &[x]) => {
             let inner = kept(graph, x, budget)?;
-            let wide = inner.broadcast(IxDyn(&graph.node(x).shape))?.to_owned();
+            let shape = &graph.node(x).shape;
+            let wide = (elements(shape) <= budget.elements).then(|| inner.broadcast(IxDyn(shape)))??.to_owned();
             wide.into_shape_with_order(IxDyn(&graph.node(id).shape)).ok()
         }
         (Op::Expand, &[x]) => kept(graph, x, budget),
@@ -166,18 +176,21 @@ fn kept(graph: &Graph, id: NodeId, budget: &mut usize) -> Option<ArrayD<bool>> {
     }
 }
 
-fn both(a: Option<ArrayD<bool>>, b: ArrayD<bool>) -> ArrayD<bool> {
-    let Some(a) = a else { return b };
-    let shape = broadcast(a.shape(), b.shape()).expect("operands of one sum");
-    let wide = |x: &ArrayD<bool>| x.broadcast(IxDyn(&shape)).expect("a shape that both broadcast to").to_owned();
-    let mut out = wide(&a);
-    Zip::from(&mut out).and(&wide(&b)).for_each(|a, &b| *a &= b);
-    out
+fn both(a: Option<ArrayD<bool>>, b: ArrayD<bool>, budget: &Budget) -> Option<ArrayD<bool>> {
+    let Some(a) = a else { return Some(b) };
+    combined(&a, &b, budget.elements, |a, b| a && b)
+}
+
+/// Element by element, with broadcasting both ways; none where that takes more than `most` elements.
+fn combined(a: &ArrayD<bool>, b: &ArrayD<bool>, most: usize, f: impl Fn(bool, bool) -> bool) -> Option<ArrayD<bool>> {
+    let shape = broadcast(a.shape(), b.shape()).ok().filter(|shape| elements(shape) <= most)?;
+    let (a, b) = (a.broadcast(IxDyn(&shape))?, b.broadcast(IxDyn(&shape))?);
+    Some(Zip::from(&a).and(&b).map_collect(|&a, &b| f(a, b)))
 }
 
 /// The node without masks: what was found by [`kept`] and nothing else is built anew.
 fn without(graph: &mut Graph, id: NodeId, origin: &str) -> NodeId {
-    if kept(graph, id, &mut MOST_NODES.clone()).is_none() {
+    if kept(graph, id, &mut Budget::of(graph)).is_none() {
         return id;
     }
     let shape = graph.node(id).shape.clone();

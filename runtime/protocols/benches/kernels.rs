@@ -1,5 +1,5 @@
 //! Speed of the kernels a core: `cargo bench -p protocols --bench kernels [-- GROUP]`, a group being products, rows, gpt2, packing,
-//! generator, comparisons, tables, openings, series or choices. Peaks are measured in the same run, by loops of one instruction.
+//! generator, comparisons, tables, openings, series, cells or choices. Peaks are measured in the same run, by loops of one instruction.
 //!
 //! `RAYON_NUM_THREADS` sets the number of threads and `SSVM_CPU` forces an instruction set. Where the kernel accounts for
 //! it (Linux), time is processor time, averaged over runs, so that other work on the machine disturbs it little; else it
@@ -10,8 +10,10 @@ use ir::dcf::Layout;
 use ir::series::Series;
 use ir::{Party, Table, Width};
 use kernels::cpu::Cpu;
+use kernels::masked::Reversed;
 use kernels::prg::{Domain, Seed};
 use kernels::ring::{self, Tensor};
+use protocols::cells::{self, Lines};
 use protocols::choose::{self, Chooser};
 use protocols::material::{Material, MaterialError};
 use protocols::open::{self, Half};
@@ -543,6 +545,58 @@ fn serieses(_: Peaks) {
     }
 }
 
+/// Lines on cells, dealt and read; and the sums alone that an element's bits select, two tables of 32 bits a bit.
+fn linear_cells(_: Peaks) {
+    let (count, width, cell_bits) = (1 << 17, 32, 8);
+    for cells_log2 in [7, 8, 9] {
+        let positions = 1usize << cells_log2;
+        let [a, b]: [Vec<i64>; 2] = [1000, 7].map(|step| (0..positions as i64).map(|j| step * j).collect());
+        let reversed = Reversed::new([&a[..], &b[..]]);
+        let words = elements(count * reversed.words());
+        let places = elements(count);
+        let mut readings = vec![[0; 2]; count];
+        let time = seconds(|| reversed.sums(Cpu::get(), &words, &places, &mut readings));
+        let per = |time: f64| time * 1e9 / count as f64;
+        let note = format!("{:.1} numbers of the tables a ns", (2 * positions) as f64 / per(time));
+        row(&format!("{positions} cells, sums"), per(time), "ns", &note);
+
+        let table = Table::Cells { cell_bits, scale: 16, a, b };
+        let lines = Lines::new(&table);
+        let opened = cells_log2 + cell_bits;
+        let seeds = [Seed::new([3; 32]), Seed::new([4; 32])];
+        let own = seeds.each_ref().map(|seed| Use { seed, step: 0, entry: 0, index: 1 });
+        let (mut nothing, mut unsent, mut bytes) = (std::io::sink(), Vec::new(), Vec::new());
+        let masks = own.map(|own| open::mask(own, opened));
+        let mask = open::deal(&[count], masks, opened, 0, &mut Dealing::new(own[0], own[1], &mut nothing, &mut unsent))
+            .expect("nothing is written");
+        let time = seconds(|| {
+            bytes.clear();
+            let mut to = Dealing::new(own[0], own[1], &mut nothing, &mut bytes);
+            cells::deal(&mask, lines, width, own[0], own[1], &mut to).expect("memory takes all");
+        });
+        row(&format!("{positions} cells, deal"), per(time), "ns", &format!("{} bytes", bytes.len() / count));
+        for (party_name, party) in PARTIES {
+            let own = own[party.index()];
+            let (half, message) = half(party, own, &Tensor::new(vec![count], elements(count)), opened);
+            let opening = half.complete(&message);
+            let send = || {
+                let mut material = Bytes(&bytes);
+                let mut source = Source::new(party, own, &mut material);
+                cells::send(&mut source, &opening, lines, width).expect("dealt")
+            };
+            let peer = elements(count);
+            let first = seconds(|| drop(black_box(send())));
+            let both = seconds(|| drop(black_box(send().complete([&peer, &peer]))));
+            row(
+                &format!("{positions} cells, {party_name}"),
+                per(both),
+                "ns",
+                &format!("{:.0} before the message", per(first)),
+            );
+        }
+    }
+}
+
 /// The choice of a token of GPT-2's vocabulary: dealing, and both parties in turn.
 fn choices(_: Peaks) {
     let (count, width) = (50_257, 16);
@@ -603,7 +657,7 @@ fn main() {
     let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
     let peaks = Peaks::measure();
     peaks.print();
-    let groups: [Group; 10] = [
+    let groups: [Group; 11] = [
         ("products", products),
         ("rows", rows),
         ("gpt2", gpt2),
@@ -613,6 +667,7 @@ fn main() {
         ("tables", tables),
         ("openings", openings),
         ("series", serieses),
+        ("cells", linear_cells),
         ("choices", choices),
     ];
     for (name, run) in groups {
