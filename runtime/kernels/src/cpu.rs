@@ -35,7 +35,7 @@ impl Cpu {
         #[allow(unused_mut)]
         let mut all = vec![Cpu::PORTABLE];
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt") {
             all.push(Cpu(Level::Avx2));
             let avx512 = is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512dq")
@@ -97,11 +97,11 @@ macro_rules! multiversion {
             fn portable $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2")]
+            #[target_feature(enable = "avx2,popcnt")]
             fn avx2 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? { portable $(::<$($g),+>)? ($($arg),*) }
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl")]
+            #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,popcnt")]
             fn avx512 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? { portable $(::<$($g),+>)? ($($arg),*) }
 
             match cpu.level() {

@@ -16,7 +16,7 @@ use crate::material::MaterialError;
 use ir::{Party, Table, Width};
 use kernels::cpu::{Cpu, multiversion};
 use kernels::masked::Reversed;
-use kernels::ring::{self, Buffer, Tensor};
+use kernels::ring::{self, Tensor};
 use rayon::prelude::*;
 use std::io;
 use units::{CHUNK, MASKS, Units};
@@ -57,8 +57,8 @@ pub fn deal(x: &Mask, lines: Lines, width: Width, client: Use, server: Use, to: 
 pub struct Waiting {
     /// Its own numbers: of values, and of slopes.
     sent: [Tensor; 2],
-    /// Its share of s.
-    signs: Buffer,
+    /// Its share of s, which is no greater than the number of cells.
+    signs: Vec<i16>,
     /// By block: s·l, and the rest.
     dealt: Vec<[Vector; 2]>,
 }
@@ -67,7 +67,7 @@ pub struct Waiting {
 pub fn send(source: &mut Source, x: &Opening, lines: Lines, width: Width) -> Result<Waiting, MaterialError> {
     let reversed = Reversed::new([lines.values, lines.slopes]);
     let [mut u, mut v] = [x, x].map(|x| Tensor::unset(x.shape()));
-    let mut signs = Buffer::unset(x.len());
+    let mut signs = vec![0; x.len()];
     let (party, own, offset) = (source.party, source.own, x.offset());
     let (k, low) = (lines.cell_bits, ring::mask(lines.cell_bits));
     let masks = MASKS.map(|kind| own.stream(kind));
@@ -75,7 +75,8 @@ pub fn send(source: &mut Source, x: &Opening, lines: Lines, width: Width) -> Res
     for block in blocks(x.len()) {
         let units = Units::take(source, 0, block.clone(), lines.values.len())?;
         dealt.push([source.vector(1, block.clone(), width)?, source.vector(2, block.clone(), width)?]);
-        let [u, v, signs] = [&mut u.data, &mut v.data, &mut signs].map(|all| &mut all[block.clone()]);
+        let [u, v] = [&mut u.data, &mut v.data].map(|all| &mut all[block.clone()]);
+        let signs = &mut signs[block.clone()];
         u.par_chunks_mut(CHUNK)
             .zip(v.par_chunks_mut(CHUNK))
             .zip(signs.par_chunks_mut(CHUNK))
@@ -92,9 +93,7 @@ pub fn send(source: &mut Source, x: &Opening, lines: Lines, width: Width) -> Res
                     masks[0].fill(first as u64, width, u);
                     masks[1].fill(first as u64, width, v);
                     lines_at(Cpu::get(), party, opened, (offset, low), &readings[..count], u, v);
-                    for (sign, words) in signs.iter_mut().zip(words.chunks_exact(reversed.words())) {
-                        *sign = units::sign(party, words);
-                    }
+                    units::signs(Cpu::get(), party, words, signs);
                 },
             );
     }
@@ -123,12 +122,13 @@ multiversion! {
 
 multiversion! {
     /// Results of neighbouring elements, from the peer's u, both parties' v, shares of s, and what is dealt, in place of the own u.
-    fn values(parts: [&[u64]; 4], dealt: [&[u64]; 2], u: &mut [u64]) {
-        let [peer_u, own_v, peer_v, signs] = parts.map(|part| &part[..u.len()]);
+    fn values(parts: [&[u64]; 3], signs: &[i16], dealt: [&[u64]; 2], u: &mut [u64]) {
+        let [peer_u, own_v, peer_v] = parts.map(|part| &part[..u.len()]);
+        let signs = &signs[..u.len()];
         let [low, rest] = dealt.map(|part| &part[..u.len()]);
         for (i, u) in u.iter_mut().enumerate() {
             let (e_u, e_v) = (u.wrapping_add(peer_u[i]), own_v[i].wrapping_add(peer_v[i]));
-            *u = e_u.wrapping_mul(signs[i]).wrapping_sub(e_v.wrapping_mul(low[i])).wrapping_sub(rest[i]);
+            *u = e_u.wrapping_mul(i64::from(signs[i]) as u64).wrapping_sub(e_v.wrapping_mul(low[i])).wrapping_sub(rest[i]);
         }
     }
 }
@@ -145,14 +145,13 @@ impl Waiting {
         for ((number, dealt), u) in (0..).zip(&dealt).zip(u.data.chunks_mut(BLOCK)) {
             u.par_chunks_mut(CHUNK).enumerate().for_each_init(
                 || [const { [0; CHUNK] }; 2],
-                |parts, (chunk, u)| {
-                    for (part, dealt) in parts.iter_mut().zip(dealt) {
+                |room, (chunk, u)| {
+                    for (part, dealt) in room.iter_mut().zip(dealt) {
                         dealt.fill(chunk * CHUNK, &mut part[..u.len()]);
                     }
                     let first = number * BLOCK + chunk * CHUNK;
-                    let [peer_u, own_v, peer_v, signs] =
-                        [peer[0], &v.data, peer[1], &signs].map(|all| &all[first..][..u.len()]);
-                    values(Cpu::get(), [peer_u, own_v, peer_v, signs], parts.each_ref().map(|part| &part[..]), u);
+                    let parts = [peer[0], &v.data, peer[1]].map(|all| &all[first..][..u.len()]);
+                    values(Cpu::get(), parts, &signs[first..], room.each_ref().map(|part| &part[..]), u);
                 },
             );
         }

@@ -12,6 +12,7 @@ use super::{Dealing, Source, Use, Vector, kind};
 use crate::material::MaterialError;
 use ir::material::unit;
 use ir::{Party, Width};
+use kernels::cpu::multiversion;
 use kernels::ring::{self, Buffer};
 use rayon::prelude::*;
 use std::io;
@@ -96,10 +97,14 @@ impl Units {
     }
 }
 
-/// A party's share of s: the weight of its bits.
-#[inline(always)]
-pub(super) fn sign(party: Party, words: &[u64]) -> u64 {
-    signed(party, words.iter().map(|word| u64::from(word.count_ones())).sum())
+multiversion! {
+    /// A party's shares of s of neighbouring elements: the weights of their bits, which are no more than [`ir::verify::tables::MAX_CELLS`].
+    pub(super) fn signs(party: Party, words: &[u64], out: &mut [i16]) {
+        let each = words.len() / out.len();
+        for (sign, words) in out.iter_mut().zip(words.chunks_exact(each)) {
+            *sign = signed(party, words.iter().map(|word| u64::from(word.count_ones())).sum()) as i16;
+        }
+    }
 }
 
 /// A party's part of a difference of P0's number and P1's.
@@ -138,8 +143,12 @@ mod tests {
                     sum[0][0]
                 });
                 assert_eq!(t0 - t1, s * table[(e as usize).wrapping_sub(place) & (positions - 1)], "place {place}");
-                let shares = [(Party::Client, &b0), (Party::Server, &b1)].map(|(party, b)| sign(party, b));
-                assert_eq!(shares[0].wrapping_add(shares[1]) as i64, s);
+                let shares = [(Party::Client, &b0), (Party::Server, &b1)].map(|(party, b)| {
+                    let mut share = [0];
+                    signs(Cpu::get(), party, b, &mut share);
+                    i64::from(share[0])
+                });
+                assert_eq!(shares[0] + shares[1], s);
             }
         }
     }
