@@ -67,6 +67,16 @@ pub const MARKER: &str = "// All below is made by `cargo measure-gpt2 --fit`.";
 mod tests {
     use super::*;
 
+    /// No op is predicted to take no time: what the measured pass lacks has a rate of its own.
+    #[test]
+    fn every_op_has_a_rate() {
+        let built_in = Speed::built_in().rates;
+        let rate = |op: &str| super::super::rates::by_name(&built_in, op);
+        let none = |op: &&str| !rate(op).is_some_and(|rate| rate.iter().any(|&seconds| seconds > 0.0));
+        let without: Vec<&str> = ir::op::OPS.iter().map(|&(op, _)| op).filter(none).collect();
+        assert!(without.is_empty(), "{without:?}");
+    }
+
     #[test]
     fn rates_are_seconds_over_units() {
         let program = ir::parse(include_str!("product.ssir")).unwrap_or_else(|e| panic!("{e}"));

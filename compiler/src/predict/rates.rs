@@ -29,19 +29,47 @@ impl Speed {
     }
 }
 
-/// Seconds per unit of an op by a table, client and server; an op that the table lacks takes no time.
+/// Seconds per unit of an op by a table, client and server. What the table lacks takes what [`OTHERS`] say, or what the
+/// op takes that is most [like](LIKE) it; no time with an empty table.
 pub(super) fn of(rates: &[Rate], op: &Op) -> [f64; 2] {
-    if matches!(op, Op::Choose { .. }) {
-        return CHOOSE;
-    }
-    // The pass has no `select`. It evaluates keys as `spline` does, at one point each, which shares less.
-    let mnemonic = if matches!(op, Op::Select { .. }) { "spline" } else { op.mnemonic() };
-    let rate = rates.iter().find(|rate| rate.op == mnemonic);
-    rate.map_or([0.0; 2], |rate| [rate.client, rate.server])
+    by_name(rates, op.mnemonic()).unwrap_or([0.0; 2])
 }
 
-/// Seconds of a number or comparison of a `choose`, which the pass has not, among 50,257; by `cargo bench -p protocols -- choices`.
-const CHOOSE: [f64; 2] = [5.2e-8, 5.2e-8];
+/// Seconds per unit of an op of this mnemonic.
+pub(super) fn by_name(rates: &[Rate], op: &str) -> Option<[f64; 2]> {
+    let found =
+        |rates: &[Rate], op: &str| rates.iter().find(|rate| rate.op == op).map(|rate| [rate.client, rate.server]);
+    if rates.is_empty() {
+        return None;
+    }
+    let like = || LIKE.iter().find(|(name, _)| *name == op).and_then(|(_, like)| found(rates, like));
+    found(rates, op).or_else(|| found(OTHERS, op)).or_else(like)
+}
+
+/// Ops that the pass of the last fit has not.
+const OTHERS: &[Rate] = &[
+    // Estimated: 0.55 times what they took in a fit on a busy Intel Xeon of 2 cores (3.0e-9, 7.1e-10 and 1.7e-10; 2026-11-28), as
+    // the other ops of that fit took 1.1 to 2.2 times what they take below.
+    Rate { op: "extend", client: 1.70e-9, server: 1.80e-9 },
+    Rate { op: "exp", client: 4.00e-10, server: 4.20e-10 },
+    Rate { op: "cells", client: 9.50e-11, server: 9.50e-11 },
+    // Numbers and comparisons among 50,257, by `cargo bench -p protocols --bench kernels -- choices`.
+    Rate { op: "choose", client: 5.20e-8, server: 5.20e-8 },
+    // By the last fit of a pass that had it: AMD EPYC, 2 cores with avx512f; 2026-11-26, commit b8ba678.
+    Rate { op: "series", client: 1.20e-9, server: 1.52e-9 },
+];
+
+/// What moves or computes as much an element as another op does. `select` evaluates keys as `spline` does, at one point
+/// each, which shares less.
+const LIKE: &[(&str, &str)] = &[
+    ("add_row", "add_weight"),
+    ("mul_row", "mul_public"),
+    ("add_band", "add_weight"),
+    ("keep", "slice"),
+    ("expand", "concat"),
+    ("cache", "concat"),
+    ("select", "spline"),
+];
 
 // All below is made by `cargo measure-gpt2 --fit`.
 /// Seconds of a message besides its bytes and its way: what a pass takes beyond work and waiting for it.
