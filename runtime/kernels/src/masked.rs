@@ -37,7 +37,7 @@ impl Digits {
         let numbers = || tables.iter().flat_map(|table| &table[..positions]);
         let count = (1..4).find(|&count| numbers().all(|&v| digit_bound(v) <= count)).unwrap_or(4);
         let line = |word: usize, table: &[i32], at: usize| {
-            let number = |i: usize| (64 * word + i < positions).then(|| digit(table[64 * word + i], at)).unwrap_or(0);
+            let number = |i: usize| if 64 * word + i < positions { digit(table[64 * word + i], at) } else { 0 };
             Line(std::array::from_fn(number))
         };
         let words = 0..positions.div_ceil(64);
