@@ -68,7 +68,9 @@ pub(super) fn take(w: &mut Writer, x: &Value, axis: usize, ids: &[i64]) -> One {
     let mut at = 0;
     while at < ids.len() {
         let step = ids.get(at + 1).map_or(1, |&next| next as i64 - ids[at] as i64);
-        let run = ids[at..].windows(2).take_while(|pair| pair[1] as i64 - pair[0] as i64 == step).count() + 1;
+        // Places that fall are taken one by one, so the length of their run is not looked for.
+        let steps = |pair: &[usize]| step >= 0 && pair[1] as i64 - pair[0] as i64 == step;
+        let run = ids[at..].windows(2).take_while(|pair| steps(pair)).count() + 1;
         let (part, length) = match step {
             1 => (w.slice(x, axis, ids[at], ids[at] + run)?, run),
             0 => {
