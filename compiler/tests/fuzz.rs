@@ -8,6 +8,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -349,33 +350,46 @@ fn spent() -> Duration {
     Duration::from_nanos(text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0))
 }
 
+/// Compiles up to the program's plan, within the limits.
+fn check(path: PathBuf, generate: bool, last: bool) {
+    let generation = Generation { max_context: Some(16), prefill: vec![], decode: vec![], reveal: Reveal::Token };
+    let length = std::fs::metadata(&path).unwrap().len() as usize;
+    let options = Options {
+        model: path,
+        dims: BTreeMap::new(),
+        bind: BTreeMap::new(),
+        logits: if last { Logits::Last } else { Logits::All },
+        calibrate: None,
+        link: Link::LAN,
+        generation: generate.then_some(generation),
+    };
+    let before = MEMORY.current_usage();
+    MEMORY.reset_peak_usage();
+    let began = spent();
+    let outcome = pipeline::front(&options, &BTreeMap::new());
+    let (time, memory) = (spent() - began, MEMORY.peak_usage().saturating_sub(before));
+    if let Err(report) = outcome {
+        assert!(report.faults().iter().all(|fault| !fault.title.is_empty()), "a refusal without words");
+    }
+    assert!(time < LIMIT, "took {time:?}");
+    assert!(memory < 2 * length + ROOM, "took {memory} bytes for {length} of file");
+}
+
+/// First what longer runs have found (`tests/found`), then models that no run has seen. One test: memory is counted for the
+/// whole process.
 #[test]
 fn changed_models() {
+    let found = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/found")).unwrap();
+    for path in found.map(|entry| entry.unwrap().path()) {
+        println!("{}", path.display());
+        check(path.clone(), false, false);
+        check(path, true, true);
+    }
     let file = File::new(&[]);
     // Made before memory is counted.
     let _ = (COLLECTION.len(), OPS.len(), WORDS.len());
     bolero::check!().with_test_time(Duration::from_secs(60)).with_type::<Case>().for_each(|case| {
-        let bytes = bytes(case);
-        std::fs::write(file.path(), &bytes).unwrap();
-        let generation = Generation { max_context: Some(16), prefill: vec![], decode: vec![], reveal: Reveal::Token };
-        let options = Options {
-            model: file.path(),
-            dims: BTreeMap::new(),
-            bind: BTreeMap::new(),
-            logits: if case.last { Logits::Last } else { Logits::All },
-            calibrate: None,
-            link: Link::LAN,
-            generation: case.generate.then_some(generation),
-        };
-        let before = MEMORY.current_usage();
-        MEMORY.reset_peak_usage();
-        let began = spent();
-        let outcome = pipeline::front(&options, &BTreeMap::new());
-        let (time, memory) = (spent() - began, MEMORY.peak_usage().saturating_sub(before));
-        if let Err(report) = outcome {
-            assert!(report.faults().iter().all(|fault| !fault.title.is_empty()), "a refusal without words");
-        }
-        assert!(time < LIMIT, "took {time:?}");
-        assert!(memory < 2 * bytes.len() + ROOM, "took {memory} bytes for {} of file", bytes.len());
+        std::fs::write(file.path(), bytes(case)).unwrap();
+        check(file.path(), case.generate, case.last);
     });
 }

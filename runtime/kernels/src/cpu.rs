@@ -18,7 +18,7 @@ pub struct Cpu(Level);
 pub enum Level {
     /// What every CPU of the target architecture has.
     Portable,
-    /// AVX2.
+    /// AVX2 and POPCNT.
     Avx2,
     /// AVX-512 F, DQ, BW and VL.
     Avx512,

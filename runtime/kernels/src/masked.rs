@@ -20,7 +20,7 @@ pub struct Reversed<const N: usize> {
 struct Line([i8; 64]);
 
 /// Tables in digits -128 to 127 of base 256, the lowest first, by 64 positions, tables and digits; the missing positions of a
-/// small table are 0. Here bits are rotated, not tables: each line is read where it lies.
+/// small table are 0. Bits are rotated to the tables here, so that each line is read where it lies.
 struct Digits {
     lines: Vec<Line>,
     /// Digits of a number.
@@ -35,7 +35,9 @@ impl Digits {
             number as i8
         };
         let numbers = || tables.iter().flat_map(|table| &table[..positions]);
-        let count = (1..4).find(|&count| numbers().all(|&v| digit_bound(v) <= count)).unwrap_or(4);
+        // Digits of either sign hold numbers up to 127·(256^c - 1)/255.
+        let greatest = |count: usize| 127 * ((1u32 << (8 * count)) - 1) / 255;
+        let count = (1..4).find(|&count| numbers().all(|v| v.unsigned_abs() <= greatest(count))).unwrap_or(4);
         let line = |word: usize, table: &[i32], at: usize| {
             let number = |i: usize| if 64 * word + i < positions { digit(table[64 * word + i], at) } else { 0 };
             Line(std::array::from_fn(number))
@@ -45,13 +47,6 @@ impl Digits {
             words.flat_map(|word| tables.iter().flat_map(move |table| (0..count).map(move |at| line(word, table, at))));
         Digits { lines: lines.collect(), count }
     }
-}
-
-/// How many digits a number takes.
-fn digit_bound(v: i32) -> usize {
-    // The greatest number of c digits is 127·(256^c - 1)/255, and the least one -128·(256^c - 1)/255.
-    let greatest = |count: u32| 127 * ((1i64 << (8 * count)) - 1) / 255;
-    (1..4).find(|&count| i64::from(v) <= greatest(count) && i64::from(v) >= -greatest(count)).unwrap_or(4) as usize
 }
 
 impl<const N: usize> Reversed<N> {

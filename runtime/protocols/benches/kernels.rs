@@ -18,7 +18,7 @@ use protocols::choose::{self, Chooser};
 use protocols::material::{Material, MaterialError};
 use protocols::open::{self, Half};
 use protocols::series::{self, Terms};
-use protocols::{BLOCK, Dealing, Source, Use, blocks, dcf, ge};
+use protocols::{BLOCK, Dealing, Mask, Source, Use, blocks, dcf, ge};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -413,6 +413,14 @@ impl Material for Bytes<'_> {
 
 const PARTIES: [(&str, Party); 2] = [("client", Party::Client), ("server", Party::Server)];
 
+/// The mask of an opening of which the dealer sends nothing.
+fn dealt_mask(own: [Use; 2], count: usize, width: Width) -> Mask {
+    let (mut client, mut server) = (std::io::sink(), std::io::sink());
+    let masks = own.map(|own| open::mask(own, width));
+    open::deal(&[count], masks, width, 0, &mut Dealing::new(own[0], own[1], &mut client, &mut server))
+        .expect("a sink takes all")
+}
+
 /// A party's half of an opening, and the bytes that it sends.
 fn half(party: Party, own: Use, x: &Tensor, width: Width) -> (Half, Vec<u8>) {
     let mut bytes = vec![0; ring::packed_len(x.len(), width)];
@@ -426,10 +434,7 @@ fn tables(_: Peaks) {
         let count = 1 << 17;
         let seeds = [Seed::new([3; 32]), Seed::new([4; 32])];
         let own = seeds.each_ref().map(|seed| Use { seed, step: 0, entry: 0, index: 1 });
-        let (mut nothing, mut unsent, mut bytes) = (std::io::sink(), std::io::sink(), Vec::new());
-        let masks = own.map(|own| open::mask(own, opened));
-        let mask = open::deal(&[count], masks, opened, 0, &mut Dealing::new(own[0], own[1], &mut nothing, &mut unsent))
-            .expect("nothing is written");
+        let (mask, mut nothing, mut bytes) = (dealt_mask(own, count, opened), std::io::sink(), Vec::new());
         let time = seconds(|| {
             bytes.clear();
             let mut to = Dealing::new(own[0], own[1], &mut nothing, &mut bytes);
@@ -489,13 +494,7 @@ fn serieses(_: Peaks) {
         let terms = Terms { period_bits, count: terms, scale: 15 };
         let seeds = [Seed::new([3; 32]), Seed::new([4; 32])];
         let own = seeds.each_ref().map(|seed| Use { seed, step: 0, entry: 0, index: 1 });
-        let mut bytes = Vec::new();
-        let masks = own.map(|own| open::mask(own, period_bits));
-        let mut nothing = std::io::sink();
-        let mut unsent = Vec::new();
-        let mask =
-            open::deal(&[count], masks, period_bits, 0, &mut Dealing::new(own[0], own[1], &mut nothing, &mut unsent))
-                .expect("memory takes all");
+        let (mask, mut nothing, mut bytes) = (dealt_mask(own, count, period_bits), std::io::sink(), Vec::new());
         let time = seconds(|| {
             bytes.clear();
             let mut to = Dealing::new(own[0], own[1], &mut nothing, &mut bytes);
@@ -565,10 +564,7 @@ fn linear_cells(_: Peaks) {
         let opened = cells_log2 + cell_bits;
         let seeds = [Seed::new([3; 32]), Seed::new([4; 32])];
         let own = seeds.each_ref().map(|seed| Use { seed, step: 0, entry: 0, index: 1 });
-        let (mut nothing, mut unsent, mut bytes) = (std::io::sink(), Vec::new(), Vec::new());
-        let masks = own.map(|own| open::mask(own, opened));
-        let mask = open::deal(&[count], masks, opened, 0, &mut Dealing::new(own[0], own[1], &mut nothing, &mut unsent))
-            .expect("nothing is written");
+        let (mask, mut nothing, mut bytes) = (dealt_mask(own, count, opened), std::io::sink(), Vec::new());
         let time = seconds(|| {
             bytes.clear();
             let mut to = Dealing::new(own[0], own[1], &mut nothing, &mut bytes);
