@@ -18,6 +18,8 @@ pub fn run(graph: &mut Graph, _: &Options) -> Result<(), Diagnostic> {
         let Some(simpler) = find(graph, id) else { return Ok(false) };
         let (shape, origin) = (graph.node(id).shape.clone(), graph.node(id).origin.clone());
         let new = match simpler {
+            // A weight that adds nothing still makes the sum shared: its readers count on that, and nobody learns of it.
+            Simpler::Operand(operand) if graph.node(operand).owner != graph.node(id).owner => return Ok(false),
             Simpler::Operand(operand) => graph.push_reshape(operand, &shape, &origin),
             Simpler::Op(op, operand) => {
                 let new = graph.push(op, &[operand], &origin);
