@@ -7,8 +7,9 @@
 use crate::ahead::ahead;
 use crate::choose;
 use crate::liveness;
-use crate::material::{self, Dealt, elements, lift_bits, masked_weights};
+use crate::material::{self, Dealt, lift_bits, masked_weights};
 use crate::op::Op;
+use crate::ops::{Place, elements};
 use crate::program::Program;
 use crate::types::*;
 use crate::wire::{message_bytes, packed_bytes};
@@ -126,49 +127,7 @@ pub fn per_instruction(program: &Program) -> Cost {
 
 fn instruction(program: &Program, index: usize, lift_bits: &[u8]) -> InstrCost {
     let instr = &program.instrs[index];
-    let packed = |v: &Value, width: Width| packed_bytes(elements(&program.ty(*v).shape), u64::from(width));
-    let last = |v: &Value| program.ty(*v).shape.0.last().map_or(1, |&d| u64::from(d));
-    let own = instr.ty.as_ref().map_or(0, |ty| elements(&ty.shape));
     let mut cost = InstrCost { dealt: material::dealt(program, index, lift_bits), ..InstrCost::default() };
-    match &instr.op {
-        Op::Open { x, width, .. } => {
-            cost.client_payload_bytes = packed(x, *width);
-            cost.server_payload_bytes = packed(x, *width);
-        }
-        Op::Extend { x, .. } => {
-            cost.client_payload_bytes = packed(x, 1);
-            cost.server_payload_bytes = packed(x, 1);
-        }
-        Op::Exp { x, width, .. } => {
-            cost.client_payload_bytes = packed(x, *width);
-            cost.server_payload_bytes = packed(x, *width);
-        }
-        Op::Cells { x, width, .. } => {
-            cost.client_payload_bytes = 2 * packed(x, *width);
-            cost.server_payload_bytes = 2 * packed(x, *width);
-        }
-        Op::Linear { x, weight } => {
-            let width = program.ty(*x).width;
-            cost.client_payload_bytes = packed(x, width);
-            cost.setup_bytes = packed_bytes(elements(&program.weights[weight.index()].shape), u64::from(width));
-            cost.macs = own.saturating_mul(last(x));
-        }
-        Op::Sddmm { x, .. } => cost.macs = own.saturating_mul(last(x)),
-        Op::Spmm { x, y, .. } => cost.macs = elements(&program.ty(*x).shape).saturating_mul(last(y)),
-        Op::Choose { x, .. } => {
-            for message in material::choosing(program, *x).messages() {
-                cost.client_payload_bytes += message.client;
-                cost.server_payload_bytes += message.server;
-            }
-        }
-        Op::Reveal { x, to, .. } => {
-            let bytes = packed(x, program.ty(*x).width);
-            match to {
-                Party::Client => cost.server_payload_bytes = bytes,
-                Party::Server => cost.client_payload_bytes = bytes,
-            }
-        }
-        _ => {}
-    }
+    instr.op.cost(Place { program, instr, lift_bits: lift_bits[index] }, &mut cost);
     cost
 }

@@ -19,6 +19,7 @@ pub mod liveness;
 pub mod material;
 pub mod noise;
 pub mod op;
+mod ops;
 pub mod parse;
 pub mod print;
 mod product;

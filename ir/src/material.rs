@@ -6,8 +6,9 @@
 //! The pieces of a key are listed as bytes, since `dcf` packs them.
 
 use crate::choose::{self, Choosing};
-use crate::dcf::{Comparison, Layout};
+use crate::dcf::Layout;
 use crate::op::Op;
+use crate::ops::{Place, elements};
 use crate::program::Program;
 use crate::types::*;
 use crate::wire::packed_bytes;
@@ -90,93 +91,27 @@ pub fn masked_weights(entries: &[Program]) -> Vec<(Weight, Width)> {
 /// The pieces of instruction `index` of a verified program; `lift_bits` is what [`lift_bits`] gives for it.
 pub fn pieces(program: &Program, index: usize, lift_bits: &[u8]) -> Vec<Piece> {
     let instr = &program.instrs[index];
-    if let Op::Choose { x, .. } = instr.op {
-        let to_server = |(elements, bits): (u64, Width)| Piece { to: Receiver::Server, elements, bits: bits.into() };
-        return choosing(program, x).pieces().into_iter().filter(|piece| piece.0 > 0).map(to_server).collect();
+    let mut pieces = Pieces(Vec::new());
+    instr.op.pieces(Place { program, instr, lift_bits: lift_bits[index] }, &mut pieces);
+    pieces.0
+}
+
+/// The pieces of an instruction, as its family lists them.
+pub(crate) struct Pieces(Vec<Piece>);
+
+impl Pieces {
+    /// Elements of `bits` bits for the server; none if there are no bits.
+    pub fn corrections(&mut self, elements: u64, bits: i64) {
+        if bits > 0 && elements > 0 {
+            self.0.push(Piece { to: Receiver::Server, elements, bits: bits as u64 });
+        }
     }
-    let Some(ty) = &instr.ty else { return Vec::new() };
-    let elements = |v: &Value| elements(&program.ty(*v).shape);
-    let width = |v: &Value| i64::from(program.ty(*v).width);
-    let (own, n) = (self::elements(&ty.shape), i64::from(ty.width));
-    let mut out = Vec::new();
-    let mut corrections = |elements: u64, bits: i64| {
-        if bits > 0 {
-            out.push(Piece { to: Receiver::Server, elements, bits: bits as u64 });
-        }
-    };
-    match &instr.op {
-        // Carry of the parties' shares of the mask, then its top bit.
-        Op::Open { .. } => {
-            let lift = i64::from(lift_bits[index]);
-            corrections(own, lift);
-            corrections(own, lift);
-        }
-        // r², then m·r.
-        Op::Square { x, .. } | Op::SumSquares { x, .. } => {
-            corrections(own, n);
-            corrections(elements(x), n - width(x) - 1);
-        }
-        // r·q, r·m', m·q, m·m'.
-        Op::Mul { x, y, .. } => {
-            corrections(own, n);
-            corrections(own, n - width(y));
-            corrections(own, n - width(x));
-            corrections(own, n - width(x) - width(y));
-        }
-        Op::Linear { .. } | Op::Sddmm { .. } => corrections(own, n),
-        // A·B, then m·B if the left operand is narrow.
-        Op::Spmm { x, y, .. } => {
-            corrections(own, n);
-            if !program.ty(*x).is_whole() {
-                let k = program.ty(*y).shape.0.last().map_or(0, |&k| u64::from(k));
-                corrections(elements(x) * k, n - width(x));
-            }
-        }
-        // Cosines and sines, 2·K for every element.
-        Op::Series { table, .. } => {
-            let Table::Series { cos, .. } = program.table(*table) else { unreachable!("verified") };
-            corrections(own * 2 * cos.len() as u64, n);
-        }
-        // The product of both parties' bits.
-        Op::Extend { claim, .. } => corrections(own, n - i64::from(*claim)),
-        // A unit vector; then the factor of the client's number, that of the server's, and the rest.
-        Op::Exp { table, .. } => {
-            let Table::Exp { values, .. } = program.table(*table) else { unreachable!("verified") };
-            let (words, bits) = unit(values.len());
-            corrections(own * words, bits);
-            (0..3).for_each(|_| corrections(own, n));
-        }
-        // A unit vector; then the factor of the slope, and the rest.
-        Op::Cells { table, .. } => {
-            let Table::Cells { a, .. } = program.table(*table) else { unreachable!("verified") };
-            let (words, bits) = unit(a.len());
-            corrections(own * words, bits);
-            (0..2).for_each(|_| corrections(own, n));
-        }
-        // m, then m·r, then the key.
-        Op::Spline { x, .. } => {
-            corrections(elements(x), n);
-            corrections(elements(x), n);
-            out.extend(key(program.ty(*x), Layout::spline(program.ty(*x).width, ty.width)));
-        }
-        // The comparison at every point; or m, then the key.
-        Op::Ge { x, .. } => match Comparison::new(program.ty(*x).width, ty.width) {
-            Comparison::Table { input_bits } => corrections(elements(x) << input_bits, n),
-            Comparison::Key(layout) => {
-                corrections(elements(x), n);
-                out.extend(key(program.ty(*x), layout));
-            }
-        },
-        // m, m·q, then the key.
-        Op::Select { d, y, .. } => {
-            corrections(elements(d), n);
-            corrections(own, n);
-            let components = program.ty(*y).shape.0.last().map_or(0, |&c| c as usize);
-            out.extend(key(program.ty(*d), Layout::select(program.ty(*d).width, components, ty.width)));
-        }
-        _ => {}
+
+    /// The words of one comparison key for each element of an opening.
+    pub fn key(&mut self, opening: &Type, layout: Layout) {
+        let pieces = layout.piece_bytes(elements(&opening.shape)).into_iter().filter(|bytes| *bytes > 0);
+        self.0.extend(pieces.map(|bytes| Piece { to: Receiver::Both, elements: bytes, bits: 8 }));
     }
-    out
 }
 
 /// A unit vector of `cells` bits: how many words it has, and the bits of each.
@@ -196,23 +131,8 @@ pub fn dealt(program: &Program, index: usize, lift_bits: &[u8]) -> Dealt {
     dealt
 }
 
-/// The words of one comparison key per element of an opening.
-fn key(opening: &Type, layout: Layout) -> Vec<Piece> {
-    layout
-        .piece_bytes(elements(&opening.shape))
-        .into_iter()
-        .filter(|bytes| *bytes > 0)
-        .map(|bytes| Piece { to: Receiver::Both, elements: bytes, bits: 8 })
-        .collect()
-}
-
 /// The sizes of a `choose` among the elements of an opening.
 pub fn choosing(program: &Program, x: Value) -> Choosing {
     let ty = program.ty(x);
     Choosing::new(elements(&ty.shape), ty.width)
-}
-
-/// Elements of a verified shape.
-pub(crate) fn elements(shape: &Shape) -> u64 {
-    shape.elements().expect("verified: shapes have fewer than 2^40 elements")
 }
