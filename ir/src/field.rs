@@ -2,8 +2,8 @@
 //! these, so a new op needs no code here and a new field type needs no code elsewhere.
 
 use crate::bytecode::{DecodeError, Reader, varint};
-use crate::parse::{Args, ParseError};
-use crate::print::Operands;
+use crate::parse::words::{Args, ParseError};
+use crate::print::fields::Operands;
 use crate::types::*;
 
 /// A field of an op: how it prints, parses, encodes and decodes, and which values it reads.

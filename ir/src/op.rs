@@ -20,8 +20,8 @@ use crate::ops::layout::Layout;
 use crate::ops::opening::Opening;
 use crate::ops::product::Products;
 use crate::ops::{Family, Place};
-use crate::parse::{Args, ParseError};
-use crate::print::Operands;
+use crate::parse::words::{Args, ParseError};
+use crate::print::fields::Operands;
 use crate::program::Program;
 use crate::types::*;
 

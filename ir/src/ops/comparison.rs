@@ -128,14 +128,11 @@ impl Family for Comparisons {
     }
 
     fn cost(at: Place<'_>, cost: &mut InstrCost) {
-        match &at.instr.op {
-            Op::Choose { x, .. } => {
-                for message in material::choosing(at.program, *x).messages() {
-                    cost.client_payload_bytes += message.client;
-                    cost.server_payload_bytes += message.server;
-                }
+        if let Op::Choose { x, .. } = at.instr.op {
+            for message in material::choosing(at.program, x).messages() {
+                cost.client_payload_bytes += message.client;
+                cost.server_payload_bytes += message.server;
             }
-            _ => {}
         }
     }
 }

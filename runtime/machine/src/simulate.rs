@@ -7,6 +7,7 @@ use ir::{Party, Program};
 use kernels::ring::Tensor;
 use protocols::cache::{Masks, Openings};
 use protocols::dealer::{self, Seeds};
+use protocols::linear;
 use protocols::material::{self, Material, MaterialError};
 use protocols::step::Step;
 use protocols::weights::{Packed, ServerWeights};
@@ -35,7 +36,7 @@ impl<'a> Session<'a> {
             entries,
             weights,
             seeds,
-            masked: Packed::mask(entries, seeds.weights, weights),
+            masked: linear::mask_weights(entries, seeds.weights, weights),
             dealer: Masks::default(),
             client: Openings::default(),
             server: Openings::default(),

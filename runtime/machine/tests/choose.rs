@@ -14,9 +14,10 @@ use machine::link::{Link, LinkError, Memory, Recording, pair};
 use machine::{Cause, Finished, Machine, VmError};
 use protocols::cache::{Masks, Openings};
 use protocols::dealer::{Seeds, deal, material_bytes};
+use protocols::linear;
 use protocols::material::queue;
 use protocols::step::Step;
-use protocols::weights::{Packed, Resident};
+use protocols::weights::Resident;
 use support::{Case, Rng, encoded, push};
 
 /// The place of the greatest of numbers that are opened at `opening` bits.
@@ -88,7 +89,7 @@ fn run<L: Link + Send>(
     let (client, server, weights) = (rng.seed(), rng.seed(), rng.seed());
     let seeds = Seeds { client: &client, server: &server, weights: &weights };
     let resident = Resident::new(std::iter::empty::<&[i64]>());
-    let masked = Packed::mask(&module.entries, seeds.weights, &resident);
+    let masked = linear::mask_weights(&module.entries, seeds.weights, &resident);
     let step = Step::first(&module.entries, 0);
     let deadline = Duration::from_secs(20);
     let (mut at_client, mut at_server) = pair_of(deadline, links);

@@ -12,6 +12,7 @@ use machine::link::{Link, LinkError};
 use machine::simulate::Session;
 use machine::{Machine, Products, products, products_len};
 use protocols::dealer::Seeds;
+use protocols::linear;
 use protocols::step::Step;
 use protocols::weights::{Packed, Resident, masked};
 use support::{Rng, check_cost, encoded};
@@ -100,7 +101,7 @@ fn products_made_beforehand_stand_in_for_the_weights() {
     let weights = weights(&mut rng, &entries);
     let resident = Resident::new(weights.iter().map(|w| &w[..]));
     let (client, masks) = (rng.seed(), rng.seed());
-    let (masked, nothing) = (Packed::mask(&entries, &masks, &resident), Packed::default());
+    let (masked, nothing) = (linear::mask_weights(&entries, &masks, &resident), Packed::default());
     let steps: Vec<Step> = (0..4)
         .map(|number| Step { entries: &entries, entry: if number == 0 { PREFILL } else { DECODE }, number })
         .collect();

@@ -13,9 +13,10 @@ use machine::Machine;
 use machine::link::{Recording, pair};
 use protocols::cache::{Masks, Openings};
 use protocols::dealer::{Seeds, deal, material_bytes};
+use protocols::linear;
 use protocols::material::{Material, MaterialError, queue};
 use protocols::step::Step;
-use protocols::weights::{Packed, Resident};
+use protocols::weights::Resident;
 use protocols::{Use, Vector, open};
 use std::time::Duration;
 use support::{Rng, encoded};
@@ -82,7 +83,7 @@ fn views(entries: &[Program], weights: &[Vec<i64>], steps: &[Arguments], forgets
     let (client_seed, server_seed, weights_seed) = (rng.seed(), rng.seed(), rng.seed());
     let seeds = Seeds { client: &client_seed, server: &server_seed, weights: &weights_seed };
     let weights = Resident::new(weights.iter().map(|w| &w[..]));
-    let masked = Packed::mask(entries, seeds.weights, &weights);
+    let masked = linear::mask_weights(entries, seeds.weights, &weights);
     let (mut at_dealer, mut at_client, mut at_server) = (Masks::default(), Openings::default(), Openings::default());
     let mut views = [View::new(), View::new()];
     for (number, (entry, inputs, publics)) in (0..).zip(steps) {

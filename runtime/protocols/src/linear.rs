@@ -10,7 +10,7 @@
 
 use super::{Dealing, Source, Use, kind};
 use crate::material::MaterialError;
-use crate::weights::Integers;
+use crate::weights::{self, Integers, ServerWeights};
 use ir::wire::FRAME_PAYLOAD;
 use ir::{Program, Value, Weight, Width};
 use kernels::codec::dimensions;
@@ -99,6 +99,18 @@ pub fn mask_weight(mask: WeightMask, values: Integers, to: &mut dyn Write) -> io
         to.write_all(&packed)?;
     }
     Ok(())
+}
+
+/// Masks all weights that the products of a module's entries read, in memory: what the server sends once per model.
+pub fn mask_weights(entries: &[Program], seed: &Seed, weights: &dyn ServerWeights) -> weights::Packed {
+    let mut packed = weights::Packed::default();
+    for (weight, width, elements) in weights::masked(entries) {
+        let mut bytes = Vec::with_capacity(ring::packed_len(elements, width));
+        mask_weight(WeightMask::new(seed, (weight, width)), weights.integers(weight), &mut bytes)
+            .and_then(|()| packed.insert(weight, width, elements, bytes).map_err(io::Error::other))
+            .expect("memory takes all bytes, and they are as many as the weight has");
+    }
+    packed
 }
 
 /// The dealer's side: A·B. Bits of B above the product's width mean nothing.

@@ -1,10 +1,8 @@
 //! Weights as the virtual machine sees them: the server's integers and the client's masked ones.
 
-use crate::linear::{self, WeightMask};
 use ir::material::masked_weights;
 use ir::{Program, Weight, Width};
 use kernels::codec::dimensions;
-use kernels::prg::Seed;
 use kernels::ring;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -128,18 +126,6 @@ impl Packed {
         }
         self.weights.insert(weight, (width, bytes));
         Ok(())
-    }
-
-    /// Masks all weights that the products of a module's entries read: what the server sends once per model.
-    pub fn mask(entries: &[Program], seed: &Seed, weights: &dyn ServerWeights) -> Packed {
-        let mut packed = Packed::default();
-        for (weight, width, elements) in masked(entries) {
-            let mut bytes = Vec::with_capacity(ring::packed_len(elements, width));
-            linear::mask_weight(WeightMask::new(seed, (weight, width)), weights.integers(weight), &mut bytes)
-                .and_then(|()| packed.insert(weight, width, elements, bytes).map_err(std::io::Error::other))
-                .expect("memory takes all bytes, and they are as many as the weight has");
-        }
-        packed
     }
 }
 

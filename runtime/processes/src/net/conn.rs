@@ -15,7 +15,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -29,6 +28,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::frame::{Frame, HEADER, Header, Kind, PAYLOAD, describe};
 use super::outgoing::{Outgoing, Outlet, unwritten, write_frames};
+use super::pulse::Pulse;
 use super::shape::{Pace, Shape};
 use super::{MAX_REASON, NetError, printable};
 
@@ -207,22 +207,6 @@ impl Listener {
     }
 }
 
-/// When bytes last moved, in milliseconds since `start`.
-pub(super) struct Pulse {
-    start: Instant,
-    last: AtomicU64,
-}
-
-impl Pulse {
-    pub(super) fn beat(&self) {
-        self.last.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
-    }
-
-    fn last(&self) -> Instant {
-        self.start + Duration::from_millis(self.last.load(Ordering::Relaxed))
-    }
-}
-
 /// A connection. Dropping it sends what is queued, then closes.
 pub struct Conn {
     net: Net,
@@ -249,7 +233,7 @@ impl Conn {
         let (queue, to_write) = mpsc::channel(QUEUE + in_flight);
         let (to_read, incoming) = mpsc::channel(options.incoming_frames);
         let (lose, lost) = watch::channel(false);
-        let pulse = Arc::new(Pulse { start: Instant::now(), last: AtomicU64::new(0) });
+        let pulse = Arc::new(Pulse::new());
         let idle = (net.timeout / 3).min(Duration::from_secs(1));
         let reader = net.handle.spawn(read_frames(read, peer, to_read, pulse.clone(), lose));
         let pace = options.shape.map(Pace::new);

@@ -10,6 +10,7 @@ mod conn;
 mod error;
 pub mod frame;
 mod outgoing;
+mod pulse;
 mod shape;
 
 pub use conn::{Conn, Listener, Net, Options};

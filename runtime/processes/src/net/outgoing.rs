@@ -12,8 +12,8 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::conn::Pulse;
 use super::frame::{Header, Kind};
+use super::pulse::Pulse;
 use super::shape::Pace;
 
 /// Frames of at most so many bytes are written by the thread that sends them, if the system takes them.

@@ -3,11 +3,14 @@
 //! One line per instruction, with the declared type and the ONNX node. Text after `;` is derived, for readers, and not
 //! parsed: rounds and bytes of messages, sizes of tables. Any program prints, also one that the verifier refuses.
 
+pub(crate) mod fields;
+
 use crate::choose::{Choosing, MAX_OPENING, ONE_WAY};
 use crate::op::Op;
 use crate::program::{Encoding, Instr, NamedTable, Program};
 use crate::types::*;
 use crate::wire::packed_bytes;
+use fields::{Operands, name, quoted, value_name};
 use std::fmt::{Display, Write};
 
 /// Column of the type of an instruction.
@@ -83,54 +86,9 @@ pub fn instr(p: &Program, index: usize, instr: &Instr) -> String {
 
 /// The text of an op.
 pub fn op(p: &Program, op: &Op) -> String {
-    let mut operands = Operands { program: p, bare: String::new(), named: String::new() };
+    let mut operands = Operands::new(p);
     op.print(&mut operands);
-    let mut out = op.mnemonic().to_owned();
-    out.push_str(&operands.bare);
-    if !operands.named.is_empty() {
-        let _ = write!(out, " {{{}}}", operands.named);
-    }
-    out
-}
-
-/// Collects the fields of an op; see [`crate::field::Field`].
-pub(crate) struct Operands<'a> {
-    program: &'a Program,
-    bare: String,
-    named: String,
-}
-
-impl Operands<'_> {
-    fn bare(&mut self, text: impl Display) {
-        let separator = if self.bare.is_empty() { " " } else { ", " };
-        let _ = write!(self.bare, "{separator}{text}");
-    }
-
-    pub(crate) fn value(&mut self, v: Value) {
-        let ty = self.program.instrs.get(v.index()).and_then(|i| i.ty.as_ref());
-        self.bare(value_name(ty, v.0));
-    }
-
-    pub(crate) fn table(&mut self, id: TableId) {
-        match self.program.tables.get(id.index()) {
-            Some(table) => self.bare(name(&table.name)),
-            None => self.bare(format_args!("@{}", id.0)),
-        }
-    }
-
-    pub(crate) fn numbered(&mut self, prefix: &str, number: u32) {
-        self.bare(format_args!("{prefix}{number}"));
-    }
-
-    pub(crate) fn named(&mut self, name: &str, value: &impl Display) {
-        self.flag(name);
-        let _ = write!(self.named, "={value}");
-    }
-
-    pub(crate) fn flag(&mut self, name: &str) {
-        let separator = if self.named.is_empty() { "" } else { ", " };
-        let _ = write!(self.named, "{separator}{name}");
-    }
+    operands.text(op.mnemonic())
 }
 
 /// A number of bytes for people: three significant digits or so, powers of ten.
@@ -145,42 +103,6 @@ pub fn bytes(n: u64) -> String {
         1_000_000..1_000_000_000 => format!("{} MB", scaled(1_000_000)),
         _ => format!("{} GB", scaled(1_000_000_000)),
     }
-}
-
-fn value_name(ty: Option<&Type>, index: u32) -> String {
-    let letter = if ty.is_some_and(|t| matches!(t.kind, Kind::Opened { .. })) { 'o' } else { 'v' };
-    format!("{letter}{index}")
-}
-
-/// `@name`, quoted where the bare name would not parse back.
-fn name(name: &str) -> String {
-    let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(is_name_char);
-    if plain { format!("@{name}") } else { format!("@{}", quoted(name)) }
-}
-
-/// Characters of a name that needs no quotes.
-pub(crate) fn is_name_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '-')
-}
-
-/// A string in quotes; control characters are escaped, so that a name cannot forge a line.
-fn quoted(text: &str) -> String {
-    let mut out = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\n' => out.push_str("\\n"),
-            c if c.is_control() || is_bidi(c) => drop(write!(out, "\\u{{{:x}}}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
-
-/// Line separators and marks that reorder text.
-fn is_bidi(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
