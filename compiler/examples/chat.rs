@@ -14,9 +14,8 @@ use std::time::Instant;
 
 use ndarray::{Array2, ArrayD, Axis};
 use ndarray_npy::NpzWriter;
-use sscc::accuracy::Exact;
 use sscc::entries::Generation;
-use sscc::exact::Model;
+use sscc::exact::{Exact, Generation};
 use sscc::graph::{self, Tensor, kernel};
 use sscc::lower::Reveal;
 use sscc::lower::variant::Link;
@@ -111,7 +110,7 @@ fn teacher_forced(model: &Path, calibration: &Path, held_out: &Path, dims: BTree
         let ids = Tensor::I64(row.insert_axis(Axis(0)).to_owned().into_dyn());
         let sample = Arrays::from([("input_ids".to_owned(), ids)]);
         let outcome = exact.run(&sample).unwrap_or_else(|e| panic!("{e}"));
-        broken += outcome.broken.iter().map(|b| b.1).sum::<usize>();
+        broken += outcome.broken_elements();
         for (node, elements) in outcome.broken.iter().take(5) {
             println!("  claim broken at {node} by {elements}");
         }
@@ -156,16 +155,16 @@ fn greedy(model: &Path, calibration: &Path, prompts: &Path, context: usize) {
         generation: Some(generation),
     };
     let compiled = compile(&options);
-    let exact = Model::of(&compiled);
+    let exact = Exact::of(&compiled);
     let (mut texts, mut equal) = (0, 0);
     for prompt in prompts.as_array().expect("a list of prompts") {
         let (ids, tokens) = (numbers(&prompt["input_ids"]), numbers(&prompt["tokens"]));
-        let (mut session, step) = exact.begin(&ids, 0, &[]).unwrap_or_else(|e| panic!("{e}"));
-        let (mut got, mut broken) = (vec![step.values[0] as i64], step.broken);
+        let (mut session, step) = Generation::begin(&exact, &ids, 0, &[]).unwrap_or_else(|e| panic!("{e}"));
+        let (mut got, mut broken) = (vec![step.values()[0] as i64], step.broken_elements());
         while got.len() < tokens.len() && got.last() == tokens.get(got.len() - 1) {
             let step = session.next(got[got.len() - 1], &[]).unwrap_or_else(|e| panic!("{e}"));
-            got.push(step.values[0] as i64);
-            broken += step.broken;
+            got.push(step.values()[0] as i64);
+            broken += step.broken_elements();
         }
         texts += 1;
         equal += usize::from(got == tokens);

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use ndarray::{ArrayD, Axis};
 use ndarray_npy::NpzWriter;
-use sscc::accuracy::Exact;
+use sscc::exact::Exact;
 use sscc::graph::{self, Tensor, kernel};
 use sscc::lower::variant::Link;
 use sscc::pass::Logits;

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use ndarray::{Array2, ArrayD, ArrayView1, Axis, s};
 use ndarray_npy::NpzWriter;
-use sscc::accuracy::Exact;
+use sscc::exact::Exact;
 use sscc::graph::{Tensor, kernel};
 use sscc::lower::variant::Link;
 use sscc::pass::Logits;

@@ -8,7 +8,7 @@ use ir::{Limits, Pattern, Program};
 use ndarray::{ArrayD, IxDyn};
 use sscc::bounds;
 use sscc::entries::{Entry, Plan};
-use sscc::exact::Model;
+use sscc::exact::{Exact, Generation};
 use sscc::graph::ops::windowed;
 use sscc::graph::{self, Bias, DType, Graph, Node, NodeId, Op, Owner, Tensor};
 use sscc::lower::draft::Draft;
@@ -157,23 +157,23 @@ fn agrees(about: About, generates: bool) {
     let want = float(&graph, &ids);
     let once = [Entry { name: "prefill.10".to_owned(), step: Step::Once, graph: graph.clone() }];
     let (entries, weights) = programs(&graph, &once);
-    let model = Model::new(&entries, weights);
-    let (_, step) = model.begin(&ids, 0, &[]).unwrap();
-    assert_eq!(step.broken, 0);
-    let error = worst(&step.values, &want);
+    let model = Exact::new(&entries, weights);
+    let (_, step) = Generation::begin(&model, &ids, 0, &[]).unwrap();
+    assert!(step.broken.is_empty());
+    let error = worst(&step.values(), &want);
     assert!(error < ERROR, "one pass is off by {error}");
     let positions = resize::positions(&graph);
     assert_eq!(positions.is_ok(), generates);
     let Ok(positions) = positions else { return };
     let plan = Plan { context: POSITIONS, prefill: vec![4], decode: vec![POSITIONS + 1] };
     let (entries, weights) = programs(&graph, &plan.entries(&graph, &positions));
-    let model = Model::new(&entries, weights);
-    let (mut generation, step) = model.begin(&ids[..3], 1, &[]).unwrap();
-    let mut error = worst(&step.values[..3 * WIDTH], &want);
+    let model = Exact::new(&entries, weights);
+    let (mut generation, step) = Generation::begin(&model, &ids[..3], 1, &[]).unwrap();
+    let mut error = worst(&step.values()[..3 * WIDTH], &want);
     for (at, &id) in ids.iter().enumerate().skip(3) {
         let step = generation.next(id, &[]).unwrap();
-        assert_eq!(step.broken, 0);
-        error = error.max(worst(&step.values, &want[at * WIDTH..]));
+        assert!(step.broken.is_empty());
+        error = error.max(worst(&step.values(), &want[at * WIDTH..]));
     }
     assert!(error < ERROR, "a generation is off by {error}");
 }

@@ -15,7 +15,7 @@ use ir::weights::{Weights, decode_values};
 use ndarray::{Array2, ArrayD, IxDyn};
 use ndarray_npy::NpzReader;
 use sscc::entries::Generation;
-use sscc::exact::{self, Model, Step};
+use sscc::exact::{Exact, Generation, Outcome};
 use sscc::graph::{self, Graph, Tensor};
 use sscc::lower::Reveal;
 use sscc::lower::variant::Link;
@@ -51,7 +51,7 @@ fn windows() -> Array2<i64> {
 }
 
 /// The exact program of a compiled model, with the weights that its file holds.
-fn program(compiled: &Compiled) -> Model<'_> {
+fn program(compiled: &Compiled) -> Exact<'_> {
     let artifacts = compiled.artifacts().unwrap();
     let module = ir::bytecode::decode(&artifacts.program).unwrap();
     assert_eq!(module.entries, compiled.schedules, "bytecode holds what was scheduled");
@@ -62,19 +62,19 @@ fn program(compiled: &Compiled) -> Model<'_> {
         decode_values(tensor.element, bytes).collect()
     };
     let weights = module.entries[0].weights.iter().map(|decl| integers(&decl.name)).collect();
-    Model::new(&compiled.schedules, weights)
+    Exact::new(&compiled.schedules, weights)
 }
 
 /// What a step gives that breaks no claim.
-fn sound(step: Step) -> Vec<f32> {
-    assert_eq!(step.broken, 0, "claims hold");
+fn sound(step: Outcome) -> Vec<f32> {
+    assert!(step.broken.is_empty(), "claims hold");
     // Calibration saw windows of 64 tokens: in a longer text a row maximum may lie above all thresholds, and is clipped.
     assert!(step.outside <= 1, "{} elements left their tables", step.outside);
-    step.values
+    step.values()
 }
 
-fn begin<'a>(model: &'a Model<'a>, prompt: &[i64], noise: &[f32]) -> (exact::Generation<'a>, Vec<f32>) {
-    let (generation, step) = model.begin(prompt, 7, noise).unwrap();
+fn begin<'a>(model: &'a Exact<'a>, prompt: &[i64], noise: &[f32]) -> (Generation<'a>, Vec<f32>) {
+    let (generation, step) = Generation::begin(model, prompt, 7, noise).unwrap();
     (generation, sound(step))
 }
 

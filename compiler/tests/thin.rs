@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::ArrayD;
 use ndarray_npy::NpzWriter;
-use sscc::accuracy::Exact;
+use sscc::exact::Exact;
 use sscc::graph::{Tensor, kernel};
 use sscc::lower::variant::Link;
 use sscc::pass::Logits;

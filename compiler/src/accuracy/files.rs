@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use ir::bytecode::Module;
 
-use super::{Exact, Float, Limit, Report, compare};
+use super::{Float, Limit, Report, compare};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::exact::Exact;
 use crate::graph::{Graph, Op, Tensor};
 use crate::pipeline::{self, Options};
 use crate::samples::{self, Arrays};

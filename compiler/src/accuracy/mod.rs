@@ -4,7 +4,6 @@
 //! the float graph runs on the same input. `sscc compile` does so for inputs that calibration did not see
 //! ([`held_back`]), `sscc accuracy` for inputs of the user's choice ([`compare`]).
 
-mod exact;
 mod files;
 mod measure;
 pub mod page;
@@ -19,7 +18,6 @@ use ir::eval::Session;
 use ir::slots::{POSITION, Slots};
 use ndarray::{ArrayD, Axis, IxDyn, Slice};
 
-pub use exact::{Exact, Outcome};
 pub use files::Files;
 pub use measure::{Errors, Measure, Point};
 pub use trace::{NodeError, RangeUse};
@@ -27,6 +25,7 @@ pub use trace::{NodeError, RangeUse};
 use crate::calibrate::widen;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::entries::{Entry, Plan};
+use crate::exact::{self, Exact, Outcome};
 use crate::graph::{self, DType, Graph, NodeId, Op, Tensor, kernel};
 use crate::layers::Layers;
 use crate::pass::resize::{self, Positions};

@@ -40,6 +40,35 @@ pub struct Report {
     pub instructions: Vec<Row>,
 }
 
+/// Where time went.
+#[derive(Clone, Copy, Serialize, Default)]
+pub struct Seconds {
+    /// Seconds computing.
+    pub compute_seconds: f64,
+    /// Seconds packing, unpacking and handing over messages.
+    pub packing_seconds: f64,
+    /// Seconds waiting for the peer.
+    pub peer_seconds: f64,
+    /// Seconds waiting for the dealer.
+    pub dealer_seconds: f64,
+}
+
+impl Seconds {
+    /// All of it.
+    pub fn total(self) -> f64 {
+        self.compute_seconds + self.packing_seconds + self.peer_seconds + self.dealer_seconds
+    }
+}
+
+impl std::ops::AddAssign for Seconds {
+    fn add_assign(&mut self, more: Seconds) {
+        self.compute_seconds += more.compute_seconds;
+        self.packing_seconds += more.packing_seconds;
+        self.peer_seconds += more.peer_seconds;
+        self.dealer_seconds += more.dealer_seconds;
+    }
+}
+
 /// One instruction's part.
 #[derive(Clone, Serialize)]
 pub struct Row {
@@ -55,14 +84,9 @@ pub struct Row {
     pub received_bytes: u64,
     /// Bytes taken from the dealer.
     pub material_bytes: u64,
-    /// Seconds computing.
-    pub compute_seconds: f64,
-    /// Seconds packing, unpacking and handing over messages.
-    pub packing_seconds: f64,
-    /// Seconds waiting for the peer.
-    pub peer_seconds: f64,
-    /// Seconds waiting for the dealer.
-    pub dealer_seconds: f64,
+    /// Where its time went.
+    #[serde(flatten)]
+    pub seconds: Seconds,
 }
 
 impl Report {
@@ -75,10 +99,7 @@ impl Report {
             sent_bytes: 0,
             received_bytes: 0,
             material_bytes: 0,
-            compute_seconds: 0.0,
-            packing_seconds: 0.0,
-            peer_seconds: 0.0,
-            dealer_seconds: 0.0,
+            seconds: Seconds::default(),
         };
         Report {
             program: program.name.clone(),
@@ -102,7 +123,7 @@ impl Report {
         let row = &mut self.instructions[index];
         row.sent_bytes += message_bytes(sent) - sent;
         row.received_bytes += message_bytes(received) - received;
-        row.peer_seconds += waited.as_secs_f64();
+        row.seconds.peer_seconds += waited.as_secs_f64();
     }
 
     /// Counts the message of instruction `index` that went ahead; one of both lengths is zero.

@@ -1,6 +1,6 @@
 //! Sums over runs, and where their time went: seconds by layer of the model and by kind of instruction.
 
-use crate::meter::{Phases, Report, Row};
+use crate::meter::{Phases, Report, Row, Seconds};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -64,10 +64,7 @@ impl Totals {
                 sum.sent_bytes += row.sent_bytes;
                 sum.received_bytes += row.received_bytes;
                 sum.material_bytes += row.material_bytes;
-                sum.compute_seconds += row.compute_seconds;
-                sum.packing_seconds += row.packing_seconds;
-                sum.peer_seconds += row.peer_seconds;
-                sum.dealer_seconds += row.dealer_seconds;
+                sum.seconds += row.seconds;
             }
         }
         totals.layers = by_layer(&totals.instructions);
@@ -86,20 +83,9 @@ impl Totals {
 pub struct Group {
     /// The layer or op.
     pub name: String,
-    /// Computing.
-    pub compute_seconds: f64,
-    /// Packing, unpacking and handing over messages.
-    pub packing_seconds: f64,
-    /// Waiting for the peer.
-    pub peer_seconds: f64,
-    /// Waiting for the dealer.
-    pub dealer_seconds: f64,
-}
-
-impl Group {
-    fn seconds(&self) -> f64 {
-        self.compute_seconds + self.packing_seconds + self.peer_seconds + self.dealer_seconds
-    }
+    /// Where they went.
+    #[serde(flatten)]
+    pub seconds: Seconds,
 }
 
 /// By layer, in program order. A `round`, which comes from no node, counts to the layer whose instruction stands before it.
@@ -129,11 +115,12 @@ pub fn tables(layers: &[Group], ops: &[Group]) -> String {
             "{title:width$} {:>10} {:>10} {:>10} {:>10}   seconds",
             "computing", "packing", "peer", "dealer"
         );
-        for g in groups.iter().filter(|g| g.seconds() >= 1e-3) {
+        for g in groups.iter().filter(|g| g.seconds.total() >= 1e-3) {
+            let s = g.seconds;
             let _ = writeln!(
                 out,
                 "{:width$} {:>10.3} {:>10.3} {:>10.3} {:>10.3}",
-                g.name, g.compute_seconds, g.packing_seconds, g.peer_seconds, g.dealer_seconds
+                g.name, s.compute_seconds, s.packing_seconds, s.peer_seconds, s.dealer_seconds
             );
         }
     }
@@ -145,15 +132,10 @@ fn group(rows: &[Row], mut name: impl FnMut(&Row) -> String) -> Vec<Group> {
     for row in rows {
         let name = name(row);
         let at = groups.iter().position(|g| g.name == name).unwrap_or_else(|| {
-            let [compute_seconds, packing_seconds, peer_seconds, dealer_seconds] = [0.0; 4];
-            groups.push(Group { name, compute_seconds, packing_seconds, peer_seconds, dealer_seconds });
+            groups.push(Group { name, seconds: Seconds::default() });
             groups.len() - 1
         });
-        let sum = &mut groups[at];
-        sum.compute_seconds += row.compute_seconds;
-        sum.packing_seconds += row.packing_seconds;
-        sum.peer_seconds += row.peer_seconds;
-        sum.dealer_seconds += row.dealer_seconds;
+        groups[at].seconds += row.seconds;
     }
     groups
 }

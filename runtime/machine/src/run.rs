@@ -97,22 +97,20 @@ impl<'r, 'a> Run<'r, 'a> {
             Op::Extend { x, claim, width } => {
                 let widths = extend::Widths { claim: *claim, width: *width };
                 let waiting =
-                    self.with_source(i, |source, _, values| extend::send(source, values.share(*x), widths))?;
-                self.post(i, &[waiting.message()], 1)?;
+                    self.post(i, |source, values, message| extend::send(source, values.share(*x), widths, message))?;
                 self.values.put(i, Slot::Extend(waiting));
             }
             Op::Exp { x, table, width } => {
                 let exp = Exp::new(program.table(*table), program.ty(*x).scale);
-                let waiting =
-                    self.with_source(i, |source, _, values| exp::send(source, values.opening(*x), exp, *width))?;
-                self.post(i, &[waiting.message()], *width)?;
+                let waiting = self
+                    .post(i, |source, values, message| exp::send(source, values.opening(*x), exp, *width, message))?;
                 self.values.put(i, Slot::Exp(waiting));
             }
             Op::Cells { x, table, width } => {
                 let lines = Lines::new(program.table(*table));
-                let waiting =
-                    self.with_source(i, |source, _, values| cells::send(source, values.opening(*x), lines, *width))?;
-                self.post(i, &waiting.message(), *width)?;
+                let waiting = self.post(i, |source, values, message| {
+                    cells::send(source, values.opening(*x), lines, *width, message)
+                })?;
                 self.values.put(i, Slot::Cells(waiting));
             }
             _ if self.known(i) => {}
@@ -142,13 +140,13 @@ impl<'r, 'a> Run<'r, 'a> {
     fn charge(&mut self, i: usize, worked: Duration) {
         let packing = std::mem::take(&mut self.packing);
         let row = &mut self.machine.report.instructions[i];
-        row.packing_seconds += packing.as_secs_f64();
-        row.compute_seconds += worked.saturating_sub(packing).as_secs_f64();
+        row.seconds.packing_seconds += packing.as_secs_f64();
+        row.seconds.compute_seconds += worked.saturating_sub(packing).as_secs_f64();
     }
 
     fn waited(&self, i: usize) -> f64 {
         let row = &self.machine.report.instructions[i];
-        row.peer_seconds + row.dealer_seconds
+        row.seconds.peer_seconds + row.seconds.dealer_seconds
     }
 
     /// Whether the party is the client, who did this ahead.
@@ -233,15 +231,22 @@ impl<'r, 'a> Run<'r, 'a> {
         Ok(())
     }
 
-    /// Adds an instruction's packed numbers to the message in the making; the peer's are waited for.
-    fn post(&mut self, i: usize, parts: &[&[u64]], width: Width) -> Result<(), Cause> {
+    /// Lets an instruction fill its part of the message in the making; the peer's is waited for.
+    fn post<T>(
+        &mut self,
+        i: usize,
+        send: impl FnOnce(&mut Source, &Values, &mut [u8]) -> Result<T, MaterialError>,
+    ) -> Result<T, Cause> {
+        let mut outgoing = std::mem::take(&mut self.outgoing);
+        let message = outgoing.space(self.incoming_bytes(i));
+        self.machine.report.instructions[i].sent_bytes += message.len() as u64;
+        let waiting = self.with_source(i, |source, _, values| send(source, values, message))?;
         let (step, start) = (self.step_of(i), Instant::now());
-        for part in parts {
-            self.machine.report.instructions[i].sent_bytes += self.outgoing.add(self.link, step, part, width)?;
-        }
+        outgoing.send_full(self.link, step)?;
+        self.outgoing = outgoing;
         self.packing += start.elapsed();
         self.waiting.push(i);
-        Ok(())
+        Ok(waiting)
     }
 
     /// The `round` or `send` whose message instruction `i` adds to, unless a `reveal` or `choose` is due before.
@@ -262,7 +267,7 @@ impl<'r, 'a> Run<'r, 'a> {
         let result = f(&mut source, self.machine, &self.values);
         let row = &mut self.machine.report.instructions[i];
         row.material_bytes += source.taken_bytes;
-        row.dealer_seconds += source.waited.as_secs_f64();
+        row.seconds.dealer_seconds += source.waited.as_secs_f64();
         result
     }
 
@@ -293,7 +298,7 @@ impl<'r, 'a> Run<'r, 'a> {
         Ok(())
     }
 
-    /// Bytes that the peer sends for what waits at instruction `p`.
+    /// Bytes that a party sends for what waits at instruction `p`.
     fn incoming_bytes(&self, p: usize) -> usize {
         let packed = |x: Value, width: Width| ring::packed_len(self.machine.shape(x).iter().product(), width);
         match self.machine.program.instrs[p].op {
@@ -316,28 +321,22 @@ impl<'r, 'a> Run<'r, 'a> {
                 Slot::Opening(opening)
             }
             (Slot::Extend(waiting), _) => {
-                let bits = self.unpacked(message, waiting.message().len(), 1)?;
-                Slot::Share(waiting.complete(self.machine.party(), &bits))
+                let peer = message.take(self.link, waiting.message_bytes())?;
+                Slot::Share(waiting.complete(self.machine.party(), &peer))
             }
             (Slot::Exp(waiting), _) => {
-                let numbers = self.unpacked(message, waiting.message().len(), self.width_of(p))?;
-                Slot::Share(waiting.complete(self.machine.party(), &numbers))
+                let peer = message.take(self.link, waiting.message_bytes())?;
+                Slot::Share(waiting.complete(self.machine.party(), &peer))
             }
             (Slot::Cells(waiting), _) => {
-                let (count, width) = (waiting.message()[0].len(), self.width_of(p));
-                let [values, slopes] = [self.unpacked(message, count, width)?, self.unpacked(message, count, width)?];
-                Slot::Share(waiting.complete([&values, &slopes]))
+                let peer = message.take(self.link, waiting.message_bytes())?;
+                Slot::Share(waiting.complete(&peer))
             }
             (Slot::Product(product), Role::Server(weights)) => self.complete_product(p, product, weights, message)?,
             _ => panic!("something waits, or a product at the server"),
         };
         self.values.put(p, slot);
         Ok(())
-    }
-
-    /// Bits of the result of an instruction.
-    fn width_of(&self, p: usize) -> Width {
-        self.machine.program.ty(Value(p as u32)).width
     }
 
     fn complete_product(

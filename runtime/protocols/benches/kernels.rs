@@ -575,14 +575,15 @@ fn linear_cells(_: Peaks) {
             let own = own[party.index()];
             let (half, message) = half(party, own, &Tensor::new(vec![count], elements(count)), opened);
             let opening = half.complete(&message);
-            let send = || {
+            let mut message = vec![0; 2 * ring::packed_len(count, width)];
+            let peer = message.clone();
+            let mut send = || {
                 let mut material = Bytes(&bytes);
                 let mut source = Source::new(party, own, &mut material);
-                cells::send(&mut source, &opening, lines, width).expect("dealt")
+                cells::send(&mut source, &opening, lines, width, &mut message).expect("dealt")
             };
-            let peer = elements(count);
             let first = seconds(|| drop(black_box(send())));
-            let both = seconds(|| drop(black_box(send().complete([&peer, &peer]))));
+            let both = seconds(|| drop(black_box(send().complete(&peer))));
             row(
                 &format!("{positions} cells, {party_name}"),
                 per(both),

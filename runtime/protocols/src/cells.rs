@@ -55,18 +55,28 @@ pub fn deal(x: &Mask, lines: Lines, width: Width, client: Use, server: Use, to: 
 
 /// What a party waits with for the peer's numbers.
 pub struct Waiting {
-    /// Its own numbers: of values, and of slopes.
-    sent: [Tensor; 2],
+    shape: Vec<usize>,
+    width: Width,
+    /// Its own numbers, as it sent them.
+    sent: Vec<u8>,
     /// Its share of s, which is no greater than the number of cells.
     signs: Vec<i16>,
     /// By block: s·l, and the rest.
     dealt: Vec<[Vector; 2]>,
 }
 
-/// A party's side, first part; what it sends is [`Waiting::message`].
-pub fn send(source: &mut Source, x: &Opening, lines: Lines, width: Width) -> Result<Waiting, MaterialError> {
+/// A party's side, first part, which fills `message`: a packed number an element of values, then of slopes.
+pub fn send(
+    source: &mut Source,
+    x: &Opening,
+    lines: Lines,
+    width: Width,
+    message: &mut [u8],
+) -> Result<Waiting, MaterialError> {
     let reversed = Reversed::new([lines.values, lines.slopes]);
-    let [mut u, mut v] = [x, x].map(|x| Tensor::unset(x.shape()));
+    let half = ring::packed_len(x.len(), width);
+    assert_eq!(message.len(), 2 * half, "length of a message");
+    let (values, slopes) = message.split_at_mut(half);
     let mut signs = vec![0; x.len()];
     let (party, own, offset) = (source.party, source.own, x.offset());
     let (k, low) = (lines.cell_bits, ring::mask(lines.cell_bits));
@@ -75,29 +85,30 @@ pub fn send(source: &mut Source, x: &Opening, lines: Lines, width: Width) -> Res
     for block in blocks(x.len()) {
         let units = Units::take(source, 0, block.clone(), lines.values.len())?;
         dealt.push([source.vector(1, block.clone(), width)?, source.vector(2, block.clone(), width)?]);
-        let [u, v] = [&mut u.data, &mut v.data].map(|all| &mut all[block.clone()]);
+        let [u, v] = [&mut *values, &mut *slopes].map(|packed| &mut packed[units::packed(&block, width)]);
         let signs = &mut signs[block.clone()];
-        u.par_chunks_mut(CHUNK)
-            .zip(v.par_chunks_mut(CHUNK))
-            .zip(signs.par_chunks_mut(CHUNK))
-            .enumerate()
-            .for_each_init(
-                || (Vec::new(), vec![0; CHUNK], vec![[0; 2]; CHUNK]),
-                |(room, places, readings), (number, ((u, v), signs))| {
-                    let (from, count) = (number * CHUNK, u.len());
-                    let first = block.start + from;
-                    let opened = &x.opened.data[first..][..count];
-                    let words = units.words(from, count, room);
-                    places.iter_mut().zip(opened).for_each(|(place, o)| *place = o.wrapping_sub(offset) >> k);
-                    reversed.sums(Cpu::get(), words, &places[..count], &mut readings[..count]);
-                    masks[0].fill(first as u64, width, u);
-                    masks[1].fill(first as u64, width, v);
-                    lines_at(Cpu::get(), party, opened, (offset, low), &readings[..count], u, v);
-                    units::signs(Cpu::get(), party, words, signs);
-                },
-            );
+        let bytes = CHUNK / 8 * usize::from(width);
+        let chunks = u.par_chunks_mut(bytes).zip(v.par_chunks_mut(bytes)).zip(signs.par_chunks_mut(CHUNK));
+        chunks.enumerate().for_each_init(
+            || (Vec::new(), [const { [0; CHUNK] }; 3], [[0; 2]; CHUNK]),
+            |(room, rooms, readings), (number, ((packed_u, packed_v), signs))| {
+                let (from, count) = (number * CHUNK, signs.len());
+                let first = block.start + from;
+                let opened = &x.opened.data[first..][..count];
+                let words = units.words(from, count, room);
+                let [places, u, v] = rooms.each_mut().map(|room| &mut room[..count]);
+                places.iter_mut().zip(opened).for_each(|(place, o)| *place = o.wrapping_sub(offset) >> k);
+                reversed.sums(Cpu::get(), words, places, &mut readings[..count]);
+                masks[0].fill(first as u64, width, u);
+                masks[1].fill(first as u64, width, v);
+                lines_at(Cpu::get(), party, opened, (offset, low), &readings[..count], u, v);
+                ring::pack_into(u, width, packed_u);
+                ring::pack_into(v, width, packed_v);
+                units::signs(Cpu::get(), party, words, signs);
+            },
+        );
     }
-    Ok(Waiting { sent: [u, v], signs, dealt })
+    Ok(Waiting { shape: x.shape().to_vec(), width, sent: message.to_vec(), signs, dealt })
 }
 
 multiversion! {
@@ -121,40 +132,47 @@ multiversion! {
 }
 
 multiversion! {
-    /// Results of neighbouring elements, from the peer's u, both parties' v, shares of s, and what is dealt, in place of the own u.
-    fn values(parts: [&[u64]; 3], signs: &[i16], dealt: [&[u64]; 2], u: &mut [u64]) {
-        let [peer_u, own_v, peer_v] = parts.map(|part| &part[..u.len()]);
-        let signs = &signs[..u.len()];
-        let [low, rest] = dealt.map(|part| &part[..u.len()]);
-        for (i, u) in u.iter_mut().enumerate() {
-            let (e_u, e_v) = (u.wrapping_add(peer_u[i]), own_v[i].wrapping_add(peer_v[i]));
-            *u = e_u.wrapping_mul(i64::from(signs[i]) as u64).wrapping_sub(e_v.wrapping_mul(low[i])).wrapping_sub(rest[i]);
+    /// Results of neighbouring elements, from both parties' u and v, own ones first, shares of s, and what is dealt.
+    fn results(numbers: [&[u64]; 4], signs: &[i16], dealt: [&[u64]; 2], out: &mut [u64]) {
+        let [own_u, own_v, peer_u, peer_v] = numbers.map(|part| &part[..out.len()]);
+        let signs = &signs[..out.len()];
+        let [low, rest] = dealt.map(|part| &part[..out.len()]);
+        for (i, out) in out.iter_mut().enumerate() {
+            let (e_u, e_v) = (own_u[i].wrapping_add(peer_u[i]), own_v[i].wrapping_add(peer_v[i]));
+            *out = e_u.wrapping_mul(i64::from(signs[i]) as u64).wrapping_sub(e_v.wrapping_mul(low[i])).wrapping_sub(rest[i]);
         }
     }
 }
 
 impl Waiting {
-    /// A number an element of values, then of slopes.
-    pub fn message(&self) -> [&[u64]; 2] {
-        self.sent.each_ref().map(|sent| &sent.data[..])
+    /// Bytes of the message, of either party.
+    pub fn message_bytes(&self) -> usize {
+        self.sent.len()
     }
 
-    /// A party's side, second part, with the peer's numbers.
-    pub fn complete(self, peer: [&[u64]; 2]) -> Tensor {
-        let Waiting { sent: [mut u, v], signs, dealt } = self;
-        for ((number, dealt), u) in (0..).zip(&dealt).zip(u.data.chunks_mut(BLOCK)) {
-            u.par_chunks_mut(CHUNK).enumerate().for_each_init(
-                || [const { [0; CHUNK] }; 2],
-                |room, (chunk, u)| {
-                    for (part, dealt) in room.iter_mut().zip(dealt) {
-                        dealt.fill(chunk * CHUNK, &mut part[..u.len()]);
+    /// A party's side, second part, with the peer's message.
+    pub fn complete(self, peer: &[u8]) -> Tensor {
+        let Waiting { shape, width, sent, signs, dealt } = self;
+        assert_eq!(peer.len(), sent.len(), "length of a message");
+        let halves = [&sent[..], peer].map(|message| message.split_at(message.len() / 2));
+        let packed = [halves[0].0, halves[0].1, halves[1].0, halves[1].1];
+        let mut out = Tensor::unset(&shape);
+        for ((number, dealt), out) in (0..).zip(&dealt).zip(out.data.chunks_mut(BLOCK)) {
+            out.par_chunks_mut(CHUNK).enumerate().for_each_init(
+                || [const { [0; CHUNK] }; 6],
+                |room, (chunk, out)| {
+                    let (from, count) = (chunk * CHUNK, out.len());
+                    let first = number * BLOCK + from;
+                    let [u, v, peer_u, peer_v, low, rest] = room.each_mut().map(|room| &mut room[..count]);
+                    for (packed, part) in packed.into_iter().zip([&mut *u, &mut *v, &mut *peer_u, &mut *peer_v]) {
+                        ring::unpack_range(packed, width, first, part);
                     }
-                    let first = number * BLOCK + chunk * CHUNK;
-                    let parts = [peer[0], &v.data, peer[1]].map(|all| &all[first..][..u.len()]);
-                    values(Cpu::get(), parts, &signs[first..], room.each_ref().map(|part| &part[..]), u);
+                    dealt[0].fill(from, low);
+                    dealt[1].fill(from, rest);
+                    results(Cpu::get(), [u, v, peer_u, peer_v], &signs[first..], [low, rest], out);
                 },
             );
         }
-        u
+        out
     }
 }

@@ -47,15 +47,24 @@ pub fn deal(x: &Mask, exp: Exp, width: Width, client: Use, server: Use, to: &mut
 
 /// What a party waits with for the peer's numbers.
 pub struct Waiting {
-    sent: Tensor,
+    shape: Vec<usize>,
+    width: Width,
+    /// Its own numbers, as it sent them.
+    sent: Vec<u8>,
     /// By block: the factors of e_0 and of e_1, and the rest.
     dealt: Vec<[Vector; 3]>,
 }
 
-/// A party's side, first part; what it sends is [`Waiting::message`].
-pub fn send(source: &mut Source, x: &Opening, exp: Exp, width: Width) -> Result<Waiting, MaterialError> {
+/// A party's side, first part, which fills `message`: a packed number an element.
+pub fn send(
+    source: &mut Source,
+    x: &Opening,
+    exp: Exp,
+    width: Width,
+    message: &mut [u8],
+) -> Result<Waiting, MaterialError> {
     let reversed = Reversed::new([exp.values]);
-    let mut sent = Tensor::unset(x.shape());
+    assert_eq!(message.len(), ring::packed_len(x.len(), width), "length of a message");
     let (party, own, offset) = (source.party, source.own, x.offset());
     let (k, low) = (exp.cell_bits, ring::mask(exp.cell_bits));
     let sent_under = own.stream(MASKS[0]);
@@ -64,24 +73,27 @@ pub fn send(source: &mut Source, x: &Opening, exp: Exp, width: Width) -> Result<
         let units = Units::take(source, 0, block.clone(), exp.values.len())?;
         let mut take = |piece| source.vector(piece, block.clone(), width);
         dealt.push([take(1)?, take(2)?, take(3)?]);
-        let out = &mut sent.data[block.clone()];
-        out.par_chunks_mut(CHUNK).enumerate().for_each_init(
-            || (Vec::new(), vec![0; CHUNK], vec![0; CHUNK], vec![[0; 1]; CHUNK]),
-            |(room, places, masks, readings), (number, out)| {
-                let (from, count) = (number * CHUNK, out.len());
+        let packed = &mut message[units::packed(&block, width)];
+        packed.par_chunks_mut(CHUNK / 8 * usize::from(width)).enumerate().for_each_init(
+            || (Vec::new(), [const { [0; CHUNK] }; 3], [[0; 1]; CHUNK]),
+            |(room, rooms, readings), (number, packed)| {
+                let from = number * CHUNK;
+                let count = CHUNK.min(block.len() - from);
                 let first = block.start + from;
                 let opened = &x.opened.data[first..][..count];
                 let words = units.words(from, count, room);
+                let [places, masks, out] = rooms.each_mut().map(|room| &mut room[..count]);
+                let readings = &mut readings[..count];
                 places.iter_mut().zip(opened).for_each(|(place, o)| *place = o.wrapping_sub(offset) >> k);
-                reversed.sums(Cpu::get(), words, &places[..count], &mut readings[..count]);
-                x.mask.fill(first, &mut masks[..count]);
+                reversed.sums(Cpu::get(), words, places, readings);
+                x.mask.fill(first, masks);
                 sent_under.fill(first as u64, width, out);
-                let parts = Parts { opened, masks: &masks[..count], readings: &readings[..count], offset, low };
-                products(Cpu::get(), party, exp, parts, out);
+                products(Cpu::get(), party, exp, Parts { opened, masks, readings, offset, low }, out);
+                ring::pack_into(out, width, packed);
             },
         );
     }
-    Ok(Waiting { sent, dealt })
+    Ok(Waiting { shape: x.shape().to_vec(), width, sent: message.to_vec(), dealt })
 }
 
 /// Neighbouring elements.
@@ -106,34 +118,38 @@ multiversion! {
 }
 
 impl Waiting {
-    /// A number an element.
-    pub fn message(&self) -> &[u64] {
-        &self.sent.data
+    /// Bytes of the message, of either party.
+    pub fn message_bytes(&self) -> usize {
+        self.sent.len()
     }
 
-    /// A party's side, second part, with the peer's numbers.
-    pub fn complete(self, party: Party, peer: &[u64]) -> Tensor {
-        let Waiting { mut sent, dealt } = self;
-        let all = sent.data.chunks_mut(BLOCK).zip(peer.chunks(BLOCK)).zip(&dealt);
-        for ((own, peer), dealt) in all {
-            own.par_chunks_mut(CHUNK).zip(peer.par_chunks(CHUNK)).enumerate().for_each_init(
-                || [const { [0; CHUNK] }; 3],
-                |parts, (number, (own, peer))| {
-                    for (part, dealt) in parts.iter_mut().zip(dealt) {
-                        dealt.fill(number * CHUNK, &mut part[..own.len()]);
+    /// A party's side, second part, with the peer's message.
+    pub fn complete(self, party: Party, peer: &[u8]) -> Tensor {
+        let Waiting { shape, width, sent, dealt } = self;
+        assert_eq!(peer.len(), sent.len(), "length of a message");
+        let messages = match party {
+            Party::Client => [&sent[..], peer],
+            Party::Server => [peer, &sent[..]],
+        };
+        let mut out = Tensor::unset(&shape);
+        for ((number, dealt), out) in (0..).zip(&dealt).zip(out.data.chunks_mut(BLOCK)) {
+            out.par_chunks_mut(CHUNK).enumerate().for_each_init(
+                || [const { [0; CHUNK] }; 5],
+                |room, (chunk, out)| {
+                    let from = chunk * CHUNK;
+                    let [e0, e1, of_client, of_server, rest] = room.each_mut().map(|room| &mut room[..out.len()]);
+                    ring::unpack_range(messages[0], width, number * BLOCK + from, e0);
+                    ring::unpack_range(messages[1], width, number * BLOCK + from, e1);
+                    for (dealt, part) in dealt.iter().zip([&mut *of_client, &mut *of_server, &mut *rest]) {
+                        dealt.fill(from, part);
                     }
-                    let [of_client, of_server, rest] = parts;
-                    for (i, (own, &peer)) in own.iter_mut().zip(peer).enumerate() {
-                        let (e0, e1) = match party {
-                            Party::Client => (*own, peer),
-                            Party::Server => (peer, *own),
-                        };
-                        let sum = e0.wrapping_mul(of_client[i]).wrapping_add(e1.wrapping_mul(of_server[i]));
-                        *own = sum.wrapping_sub(rest[i]);
+                    for (i, out) in out.iter_mut().enumerate() {
+                        let sum = e0[i].wrapping_mul(of_client[i]).wrapping_add(e1[i].wrapping_mul(of_server[i]));
+                        *out = sum.wrapping_sub(rest[i]);
                     }
                 },
             );
         }
-        sent
+        out
     }
 }

@@ -14,7 +14,8 @@ use super::{Dealing, Source, TASK, Use, Vector, client_bits, if_client, times_po
 use crate::material::MaterialError;
 use ir::{Party, Width};
 use kernels::cpu::{Cpu, multiversion};
-use kernels::ring::{self, Buffer, Tensor};
+use kernels::prg::Stream;
+use kernels::ring::{self, Tensor};
 use rayon::prelude::*;
 use std::io;
 
@@ -42,28 +43,34 @@ pub struct Waiting {
     /// The share with the offset, mod 2^n.
     share: Tensor,
     /// The private bits, and with them masked those that were sent.
-    bits: Buffer,
-    sent: Buffer,
+    bits: Box<Stream>,
+    sent: Vec<u8>,
     product: Vector,
 }
 
-/// A party's side, first part; the bits are [`Waiting::message`].
-pub fn send(source: &mut Source, x: &Tensor, widths: Widths) -> Result<Waiting, MaterialError> {
+/// A party's side, first part, which fills `message`: a packed bit an element.
+pub fn send(source: &mut Source, x: &Tensor, widths: Widths, message: &mut [u8]) -> Result<Waiting, MaterialError> {
     let Widths { claim, width } = widths;
     let (count, party) = (x.len(), source.party);
+    assert_eq!(message.len(), ring::packed_len(count, 1), "length of a message");
     let (offset, full) = (if_client(party, 1 << (claim - 2)), ring::mask(claim));
     let product = source.vector(0, 0..count, width - claim)?;
-    let bits = source.own.elements(BITS, 0..count, 1);
+    let bits = Box::new(source.own.stream(BITS));
     let mut share = Tensor::unset(&x.shape);
-    let mut sent = Buffer::unset(count);
-    let chunks = share.data.par_chunks_mut(TASK).zip(sent.par_chunks_mut(TASK)).zip(bits.par_chunks(TASK));
-    chunks.zip(x.data.par_chunks(TASK)).for_each(|(((share, sent), bits), x)| {
-        for (((share, sent), bit), x) in share.iter_mut().zip(sent).zip(bits).zip(x) {
-            *share = x.wrapping_add(offset) & full;
-            *sent = 1 ^ *share >> (claim - 1) ^ bit;
-        }
-    });
-    Ok(Waiting { widths, share, bits, sent, product })
+    let chunks = share.data.par_chunks_mut(TASK).zip(message.par_chunks_mut(TASK / 8)).zip(x.data.par_chunks(TASK));
+    chunks.enumerate().for_each_init(
+        || vec![0; TASK],
+        |room, (number, ((share, packed), x))| {
+            let bits_to_send = &mut room[..share.len()];
+            bits.fill((number * TASK) as u64, 1, bits_to_send);
+            for ((share, bit), x) in share.iter_mut().zip(&mut *bits_to_send).zip(x) {
+                *share = x.wrapping_add(offset) & full;
+                *bit ^= 1 ^ *share >> (claim - 1);
+            }
+            ring::pack_into(bits_to_send, 1, packed);
+        },
+    );
+    Ok(Waiting { widths, share, bits, sent: message.to_vec(), product })
 }
 
 multiversion! {
@@ -85,21 +92,25 @@ multiversion! {
 }
 
 impl Waiting {
-    /// One bit an element.
-    pub fn message(&self) -> &[u64] {
-        &self.sent
+    /// Bytes of the message, of either party.
+    pub fn message_bytes(&self) -> usize {
+        self.sent.len()
     }
 
-    /// A party's side, second part, with the peer's bits.
-    pub fn complete(self, party: Party, peer: &[u64]) -> Tensor {
+    /// A party's side, second part, with the peer's message.
+    pub fn complete(self, party: Party, peer: &[u8]) -> Tensor {
         let Waiting { widths: Widths { claim, .. }, mut share, bits, sent, product } = self;
-        let chunks = share.data.par_chunks_mut(TASK).zip(sent.par_chunks(TASK)).zip(bits.par_chunks(TASK));
-        chunks.zip(peer.par_chunks(TASK)).enumerate().for_each_init(
-            || vec![0; TASK],
-            |products, (number, (((share, sent), bits), peer))| {
-                let products = &mut products[..share.len()];
+        assert_eq!(peer.len(), sent.len(), "length of a message");
+        let chunks = share.data.par_chunks_mut(TASK).zip(sent.par_chunks(TASK / 8)).zip(peer.par_chunks(TASK / 8));
+        chunks.enumerate().for_each_init(
+            || std::array::from_fn(|_| vec![0; TASK]),
+            |room: &mut [Vec<u64>; 4], (number, ((share, sent), peer))| {
+                let [own, of_peer, private, products] = room.each_mut().map(|room| &mut room[..share.len()]);
+                ring::unpack_range(sent, 1, 0, own);
+                ring::unpack_range(peer, 1, 0, of_peer);
+                bits.fill((number * TASK) as u64, 1, private);
                 product.fill(number * TASK, products);
-                finish(Cpu::get(), party, claim, [sent, peer, bits, products], share);
+                finish(Cpu::get(), party, claim, [own, of_peer, private, products], share);
             },
         );
         share

@@ -97,6 +97,12 @@ impl Units {
     }
 }
 
+/// Where the elements of a block lie among packed ones. Blocks begin on a byte.
+pub(super) fn packed(block: &Range<usize>, width: Width) -> Range<usize> {
+    let start = ring::packed_len(block.start, width);
+    start..start + ring::packed_len(block.len(), width)
+}
+
 multiversion! {
     /// A party's shares of s of neighbouring elements: the weights of their bits, which are no more than [`ir::verify::tables::MAX_CELLS`].
     pub(super) fn signs(party: Party, words: &[u64], out: &mut [i16]) {

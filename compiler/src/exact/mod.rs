@@ -1,4 +1,8 @@
-//! Runs a compiled program in the clear, bit for bit as two parties would (but for the rounding of `down`).
+//! Runs a compiled program in the clear, with the integers of a private run up to the rounding of `down` and of functions.
+
+mod generation;
+
+pub use generation::Generation;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -30,6 +34,18 @@ pub struct Outcome {
     pub outside: u64,
     /// ONNX nodes whose openings left their claims, and by how many elements.
     pub broken: Vec<(String, usize)>,
+}
+
+impl Outcome {
+    /// Real values of the first output: of a step of a generation the token, or logits.
+    pub fn values(&self) -> Vec<f32> {
+        self.outputs.first().map_or_else(Vec::new, |output| output.1.iter().copied().collect())
+    }
+
+    /// How many elements of openings left their claims.
+    pub fn broken_elements(&self) -> usize {
+        self.broken.iter().map(|(_, elements)| elements).sum()
+    }
 }
 
 /// Weights of a compilation that is still in memory, encoded when they are read.
@@ -77,13 +93,18 @@ impl<'a> Exact<'a> {
     /// Of a compilation.
     pub fn of(compiled: &'a Compiled) -> Exact<'a> {
         let declared = compiled.schedules.first().map_or(&[][..], |entry| &entry.weights);
-        Exact { entries: &compiled.schedules, weights: Box::new(Encoded { declared, values: compiled.weights() }) }
+        Exact::new(&compiled.schedules, Encoded { declared, values: compiled.weights() })
+    }
+
+    /// Of entries and the weights that they declare.
+    pub fn new(entries: &'a [Program], weights: impl Weights + 'a) -> Exact<'a> {
+        Exact { entries, weights: Box::new(weights) }
     }
 
     /// Of the entries of a module and its `.ssw` file, whose header was checked against it.
     pub fn stored(entries: &'a [Program], file: ir::weights::Weights<'a>) -> Exact<'a> {
         let declared = entries.first().map_or(&[][..], |entry| &entry.weights);
-        Exact { entries, weights: Box::new(Stored { declared, file }) }
+        Exact::new(entries, Stored { declared, file })
     }
 
     /// Runs the first entry by itself; its public numbers take their last values.
@@ -129,7 +150,7 @@ impl<'a> Exact<'a> {
 }
 
 /// The last values of an entry's public numbers.
-pub(super) fn last(program: &Program) -> Vec<u32> {
+pub(crate) fn last(program: &Program) -> Vec<u32> {
     program.publics.iter().map(|public| public.bound - 1).collect()
 }
 
