@@ -15,7 +15,7 @@ use std::time::Instant;
 use ndarray::{Array2, ArrayD, Axis};
 use ndarray_npy::NpzWriter;
 use sscc::entries::Generation;
-use sscc::exact::{Exact, Generation};
+use sscc::exact::{Decoding, Exact};
 use sscc::graph::{self, Tensor, kernel};
 use sscc::lower::Reveal;
 use sscc::lower::variant::Link;
@@ -159,7 +159,7 @@ fn greedy(model: &Path, calibration: &Path, prompts: &Path, context: usize) {
     let (mut texts, mut equal) = (0, 0);
     for prompt in prompts.as_array().expect("a list of prompts") {
         let (ids, tokens) = (numbers(&prompt["input_ids"]), numbers(&prompt["tokens"]));
-        let (mut session, step) = Generation::begin(&exact, &ids, 0, &[]).unwrap_or_else(|e| panic!("{e}"));
+        let (mut session, step) = Decoding::begin(&exact, &ids, 0, &[]).unwrap_or_else(|e| panic!("{e}"));
         let (mut got, mut broken) = (vec![step.values()[0] as i64], step.broken_elements());
         while got.len() < tokens.len() && got.last() == tokens.get(got.len() - 1) {
             let step = session.next(got[got.len() - 1], &[]).unwrap_or_else(|e| panic!("{e}"));

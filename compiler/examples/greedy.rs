@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use ndarray::{Array2, Axis, Ix2, concatenate};
 use ndarray_npy::NpzWriter;
 use sscc::entries::Generation;
-use sscc::exact::{Exact, Generation};
+use sscc::exact::{Decoding, Exact};
 use sscc::graph::Tensor;
 use sscc::lower::Reveal;
 use sscc::lower::variant::Link;
@@ -74,7 +74,7 @@ fn check(model: &Path) -> (&'static str, String) {
     let (mut right, mut broken, mut first_wrong) = (0, 0, None);
     for (row, (prompt, tokens)) in prompts.outer_iter().zip(tokens.outer_iter()).enumerate() {
         let (mut generation, mut step) =
-            Generation::begin(&exact, &prompt.to_vec(), 0, &[]).expect("an entry for the prompt");
+            Decoding::begin(&exact, &prompt.to_vec(), 0, &[]).expect("an entry for the prompt");
         for (i, &token) in tokens.iter().enumerate() {
             broken += step.broken_elements();
             match step.values()[0] as i64 == token {

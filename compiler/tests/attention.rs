@@ -8,7 +8,7 @@ use ir::{Limits, Pattern, Program};
 use ndarray::{ArrayD, IxDyn};
 use sscc::bounds;
 use sscc::entries::{Entry, Plan};
-use sscc::exact::{Exact, Generation};
+use sscc::exact::{Decoding, Exact};
 use sscc::graph::ops::windowed;
 use sscc::graph::{self, Bias, DType, Graph, Node, NodeId, Op, Owner, Tensor};
 use sscc::lower::draft::Draft;
@@ -158,7 +158,7 @@ fn agrees(about: About, generates: bool) {
     let once = [Entry { name: "prefill.10".to_owned(), step: Step::Once, graph: graph.clone() }];
     let (entries, weights) = programs(&graph, &once);
     let model = Exact::new(&entries, weights);
-    let (_, step) = Generation::begin(&model, &ids, 0, &[]).unwrap();
+    let (_, step) = Decoding::begin(&model, &ids, 0, &[]).unwrap();
     assert!(step.broken.is_empty());
     let error = worst(&step.values(), &want);
     assert!(error < ERROR, "one pass is off by {error}");
@@ -168,7 +168,7 @@ fn agrees(about: About, generates: bool) {
     let plan = Plan { context: POSITIONS, prefill: vec![4], decode: vec![POSITIONS + 1] };
     let (entries, weights) = programs(&graph, &plan.entries(&graph, &positions));
     let model = Exact::new(&entries, weights);
-    let (mut generation, step) = Generation::begin(&model, &ids[..3], 1, &[]).unwrap();
+    let (mut generation, step) = Decoding::begin(&model, &ids[..3], 1, &[]).unwrap();
     let mut error = worst(&step.values()[..3 * WIDTH], &want);
     for (at, &id) in ids.iter().enumerate().skip(3) {
         let step = generation.next(id, &[]).unwrap();

@@ -15,7 +15,7 @@ use ir::weights::{Weights, decode_values};
 use ndarray::{Array2, ArrayD, IxDyn};
 use ndarray_npy::NpzReader;
 use sscc::entries::Generation;
-use sscc::exact::{Exact, Generation, Outcome};
+use sscc::exact::{Decoding, Exact, Outcome};
 use sscc::graph::{self, Graph, Tensor};
 use sscc::lower::Reveal;
 use sscc::lower::variant::Link;
@@ -59,9 +59,9 @@ fn program(compiled: &Compiled) -> Exact<'_> {
     let file = Weights::open(&artifacts.weights).unwrap();
     let integers = |name: &str| {
         let (tensor, bytes) = file.tensor(name).unwrap();
-        decode_values(tensor.element, bytes).collect()
+        decode_values(tensor.element, bytes).collect::<Vec<i64>>()
     };
-    let weights = module.entries[0].weights.iter().map(|decl| integers(&decl.name)).collect();
+    let weights: Vec<_> = module.entries[0].weights.iter().map(|decl| integers(&decl.name)).collect();
     Exact::new(&compiled.schedules, weights)
 }
 
@@ -73,8 +73,8 @@ fn sound(step: Outcome) -> Vec<f32> {
     step.values()
 }
 
-fn begin<'a>(model: &'a Exact<'a>, prompt: &[i64], noise: &[f32]) -> (Generation<'a>, Vec<f32>) {
-    let (generation, step) = Generation::begin(model, prompt, 7, noise).unwrap();
+fn begin<'a>(model: &'a Exact<'a>, prompt: &[i64], noise: &[f32]) -> (Decoding<'a>, Vec<f32>) {
+    let (generation, step) = Decoding::begin(model, prompt, 7, noise).unwrap();
     (generation, sound(step))
 }
 

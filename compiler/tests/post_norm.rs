@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::Axis;
 use ndarray_npy::NpzWriter;
-use sscc::accuracy::Exact;
+use sscc::exact::Exact;
 use sscc::graph::{Tensor, kernel};
 use sscc::lower::variant::Link;
 use sscc::pass::Logits;

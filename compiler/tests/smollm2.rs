@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use sscc::entries::Generation;
-use sscc::exact::{Exact, Generation};
+use sscc::exact::{Decoding, Exact};
 use sscc::lower::Reveal;
 use sscc::lower::variant::Link;
 use sscc::pass::Logits;
@@ -43,7 +43,7 @@ fn greedy_answers_are_those_of_float() {
     let mut equal = 0;
     for prompt in prompts.as_array().unwrap().iter().take(TEXTS) {
         let (ids, wanted) = (numbers(&prompt["input_ids"]), numbers(&prompt["tokens"]));
-        let (mut generation, mut step) = Generation::begin(&model, &ids, 0, &[]).unwrap();
+        let (mut generation, mut step) = Decoding::begin(&model, &ids, 0, &[]).unwrap();
         let mut got = Vec::new();
         loop {
             assert!(step.broken.is_empty(), "claims hold, the massive channel's among them");

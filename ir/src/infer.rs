@@ -1,4 +1,4 @@
-//! The type of an instruction's result, from its operands: what the families of [`crate::ops`] ask of kinds, widths, scales, shapes and
+//! The type of an instruction's result, from its operands: what the families of `crate::ops` ask of kinds, widths, scales, shapes and
 //! tables.
 //!
 //! Sizes stay below [`MAX_ELEMENTS`] elements and [`MAX_RANK`] dimensions, so that no later count of bits overflows.

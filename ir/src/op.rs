@@ -1,5 +1,5 @@
 //! The op table. Each row's doc comment is the manual page of that op; the enum, printer, parser, encoder and decoder
-//! all expand from the rows, and the calls of its [family](crate::ops), which says what it does and costs.
+//! all expand from the rows, and the calls of its family (`crate::ops`), which says what it does and costs.
 //!
 //! Fields print in the order of their row. Identifiers come first and print bare, separated by commas: values as `v7`,
 //! or `o7` if the value is an opening, weights as `w3`, tables as `@name`, inputs as `in0`, publics as `p0`, states as

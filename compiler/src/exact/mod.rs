@@ -1,8 +1,8 @@
 //! Runs a compiled program in the clear, with the integers of a private run up to the rounding of `down` and of functions.
 
-mod generation;
+mod decoding;
 
-pub use generation::Generation;
+pub use decoding::Decoding;
 
 use std::borrow::Cow;
 use std::sync::Arc;

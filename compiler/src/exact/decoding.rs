@@ -10,27 +10,27 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::graph::Tensor;
 
 /// A session, and what its slots hold.
-pub struct Generation<'a> {
+pub struct Decoding<'a> {
     exact: &'a Exact<'a>,
     session: Session,
     slots: Slots,
 }
 
-impl<'a> Generation<'a> {
+impl<'a> Decoding<'a> {
     /// Begins a session with a prompt, padded with `padding`, and the client's noise (none for zeros).
     pub fn begin(
         exact: &'a Exact<'a>,
         prompt: &[i64],
         padding: i64,
         noise: &[f32],
-    ) -> Result<(Generation<'a>, Outcome), Diagnostic> {
+    ) -> Result<(Decoding<'a>, Outcome), Diagnostic> {
         let (entry, size) = entry(exact, "prefill.", prompt.len() as u32)?;
         let mut ids = prompt.to_vec();
         ids.resize(size as usize, padding);
         let slots = Slots { prompt: prompt.len() as u32, prefill: size, used: size };
-        let mut generation = Generation { exact, session: Session::default(), slots };
-        let outcome = generation.step(entry, slots, &ids, noise)?;
-        Ok((generation, outcome))
+        let mut decoding = Decoding { exact, session: Session::default(), slots };
+        let outcome = decoding.step(entry, slots, &ids, noise)?;
+        Ok((decoding, outcome))
     }
 
     /// Takes one token more.
