@@ -90,14 +90,15 @@ mod tests {
         // Three messages, of half a second each.
         measured.online_seconds = super::super::work_seconds(&program, Cores::Each(1), &rates) + 1.5;
         assert!((fit(&program, &measured).message - 0.5).abs() < 1e-9);
-        let names: Vec<&str> = rates.iter().map(|rate| rate.op).collect();
-        assert_eq!(names, ["input", "down", "linear", "open", "round", "send", "square", "reveal"]);
+        let mut names: Vec<&str> = rates.iter().map(|rate| rate.op).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["down", "input", "linear", "open", "reveal", "round", "send", "square"]);
         for rate in &rates {
             // The client's `down` is done ahead.
             let expected = if rate.op == "down" { 0.0 } else { 2.0 };
             assert_eq!((rate.client, rate.server), (expected, 3.0), "{}", rate.op);
         }
-        rates.truncate(1);
+        rates.retain(|rate| rate.op == "input");
         let printed = print(&Speed { rates, message: 0.5 }, "Somewhere.");
         assert_eq!(
             printed.lines().collect::<Vec<_>>(),
