@@ -20,6 +20,7 @@ pub mod material;
 pub mod noise;
 pub mod op;
 mod ops;
+pub mod pair;
 pub mod parse;
 pub mod print;
 mod product;

@@ -211,8 +211,8 @@ impl<'r, 'a> Run<'r, 'a> {
         let mut bytes = 0;
         let half = self.with_source(i, |source, machine, values| {
             let shape = machine.shape(x);
+            let mask = source.mask(shape.iter().product(), width)?;
             let dealt = open::Dealt::take(source, shape.iter().product(), machine.lift_bits[i])?;
-            let mask = open::mask(machine.own(i), width);
             Ok(if early {
                 open::resume(shape, &sent, mask, width, whole, dealt)
             } else {
@@ -263,7 +263,8 @@ impl<'r, 'a> Run<'r, 'a> {
         i: usize,
         f: impl FnOnce(&mut Source, &Machine, &Values) -> Result<T, MaterialError>,
     ) -> Result<T, MaterialError> {
-        let mut source = Source::new(self.machine.party(), self.machine.own(i), self.material);
+        let mut source =
+            Source::new(self.machine.party(), self.machine.own(i), self.material).made_by(self.machine.maker);
         let result = f(&mut source, self.machine, &self.values);
         let row = &mut self.machine.report.instructions[i];
         row.material_bytes += source.taken_bytes;

@@ -24,6 +24,7 @@
 
 use super::{Dealing, Opening, Source, TASK, Use, Vector, gather, kind, lift};
 use crate::material::MaterialError;
+use crate::pair::{Bits, Group, Making, PairError, own as made};
 use ir::choose::{Choosing, DIGITS, Level, MASKED, PRODUCTS};
 use ir::{Party, Width};
 use kernels::prg::Stream;
@@ -161,8 +162,100 @@ pub fn deal(choosing: &Choosing, client: Use, server: Use, to: &mut Dealing) -> 
     })
 }
 
+/// Both parties' side in the dealer's place.
+///
+/// The first shuffle: with shares a' and b' of the client and d' = a'∘p - b' of the server, made by [`Making::shuffle`], the
+/// client tells a - a' and b - b', and d = d' + (a - a')∘p - (b - b'). The second: the server tells a - a', the client takes that
+/// into its d', tells how its seed's d differs, and the server's b takes the difference.
+pub(crate) fn make(choosing: &Choosing, to: &mut Making) -> Result<(), PairError> {
+    let (n, width, place) = (choosing.elements as usize, choosing.width, choosing.place);
+    let party = to.party();
+    let own_permutation = permutation(to.own(), n);
+    let through = |v: &Buffer| gather(n, |i| v[own_permutation[i] as usize]);
+    // Of the server.
+    match party {
+        Party::Client => {
+            let [a, b] = to.shuffled(n, width)?;
+            let (mut sent, mut kept) = (to.numbers(own::SENT, n, width), to.numbers(own::KEPT, n, width));
+            ring::sub_assign(&mut sent, &a);
+            ring::sub_assign(&mut kept, &b);
+            to.tell(&sent, width)?;
+            to.tell(&kept, width)?;
+        }
+        Party::Server => {
+            let mut d = to.shuffle(&own_permutation, width)?;
+            let (a, b) = (to.hear(n, width)?, to.hear(n, width)?);
+            ring::add_assign(&mut d, &through(&a));
+            ring::sub_assign(&mut d, &b);
+            to.write(&d, width)?;
+        }
+    }
+    // Of the client.
+    for (sent, added, bits) in [(own::SENT, own::ADDED, width), (own::SENT_PLACES, own::ADDED_PLACES, place)] {
+        match party {
+            Party::Client => {
+                let mut d = to.shuffle(&own_permutation, bits)?;
+                ring::add_assign(&mut d, &through(&to.hear(n, bits)?));
+                ring::sub_assign(&mut d, &to.numbers(added, n, bits));
+                to.tell(&d, bits)?;
+            }
+            Party::Server => {
+                let [a, mut b] = to.shuffled(n, bits)?;
+                let mut sent = to.numbers(sent, n, bits);
+                ring::sub_assign(&mut sent, &a);
+                to.tell(&sent, bits)?;
+                ring::add_assign(&mut b, &to.hear(n, bits)?);
+                to.write(&b, bits)?;
+            }
+        }
+    }
+
+    let compared = choosing.comparisons() as usize;
+    let bits = to.numbers(made::BITS, compared, width);
+    let [r, _] = to.number(&bits, width, width)?;
+    to.as_stream(Group::Sum, kind::MASK, 0, width, r, true)?;
+    let mut low = width - 1;
+    for index in 0..DIGITS {
+        let digit = choosing.digits[index];
+        low -= digit;
+        let units = to.units(&bits, low, digit)?;
+        to.correlation(Group::Xor, index as u8, 0, 1 << digit, units)?;
+    }
+    let masks = to.numbers(own::BITS, compared, MASKED);
+    // Products of e's by their set, then of those with each l.
+    let bit = |j: Width| -> Buffer { Bits::of(&masks, j).iter().collect() };
+    let e = [bit(0), bit(1), bit(2)];
+    let e12 = to.and(Bits::of(&e[0], 0), &e[1], 1, 1)?;
+    let word = |parts: &[&Buffer]| -> Buffer {
+        (0..compared).map(|i| parts.iter().enumerate().fold(0, |word, (at, part)| word | (part[i] & 1) << at)).collect()
+    };
+    let with_e3 = to.and(Bits::of(&e[2], 0), &word(&[&e[0], &e[1], &e12]), 1, 3)?;
+    let of = |words: &Buffer, at: Width| -> Buffer { Bits::of(words, at).iter().collect() };
+    let [e13, e23, e123] = [0, 1, 2].map(|at| of(&with_e3, at));
+    let sets = [None, Some(&e[0]), Some(&e[1]), Some(&e12), Some(&e[2]), Some(&e13), Some(&e23), Some(&e123)];
+    let mut products = word(&[]);
+    ring::zip_assign(&mut products, &bits, move |_, bits| bits >> (width - 1) & 1);
+    for l in [None, Some(0), Some(1), Some(2)] {
+        let places = (0..).zip(&SETS).filter(|(_, (_, of))| *of == l);
+        let (places, parts): (Vec<Width>, Vec<&Buffer>) =
+            places.map(|(at, &(set, _))| (at + 1, sets[set].expect("sets are not empty"))).unzip();
+        let parts = word(&parts);
+        let of_l = match l {
+            None => parts,
+            Some(l) => to.and(Bits::of(&masks, 3 + l as Width), &parts, 1, places.len() as Width)?,
+        };
+        for (from, at) in (0..).zip(places) {
+            ring::zip_assign(&mut products, &of_l, move |products, of_l| products | (of_l >> from & 1) << at);
+        }
+    }
+    to.correlation(Group::Xor, DIGITS as u8, 0, PRODUCTS, products)?;
+    Ok(())
+}
+
 /// A party's material.
 pub struct Dealt {
+    /// The party's share of the masks of the comparisons.
+    masks: Vector,
     /// What was dealt for the shuffles: what the server adds, then its new shares of numbers and places. The client has none.
     shuffles: Option<[Buffer; 3]>,
     units: [Vector; DIGITS],
@@ -180,11 +273,12 @@ impl Dealt {
                 Some([plain(choosing.width)?, plain(choosing.width)?, plain(choosing.place)?])
             }
         };
+        let masks = source.mask(compared, choosing.width)?;
         let mut units: [Vector; DIGITS] = Default::default();
         for (index, unit) in units.iter_mut().enumerate() {
             *unit = source.vector(index as u8, 0..compared, 1 << choosing.digits[index])?;
         }
-        Ok(Dealt { shuffles, units, products: source.vector(DIGITS as u8, 0..compared, PRODUCTS)? })
+        Ok(Dealt { masks, shuffles, units, products: source.vector(DIGITS as u8, 0..compared, PRODUCTS)? })
     }
 }
 
@@ -195,6 +289,7 @@ pub struct Chooser<'a> {
     own: Use<'a>,
     choosing: Choosing,
     shuffles: [Buffer; 3],
+    masks: Vector,
     units: [Vector; DIGITS],
     products: Vector,
     /// The party's shares of numbers and places, by place.
@@ -232,6 +327,7 @@ impl<'a> Chooser<'a> {
             party,
             own,
             shuffles: dealt.shuffles.unwrap_or_default(),
+            masks: dealt.masks,
             units: dealt.units,
             products: dealt.products,
             numbers,
@@ -310,7 +406,8 @@ impl<'a> Chooser<'a> {
             }
         }
         let width = self.choosing.width;
-        let mut half = self.own.elements(kind::MASK, self.range(), width);
+        let mut half = Buffer::unset(self.pairs.len());
+        self.masks.fill(self.done, &mut half);
         let (numbers, pairs) = (&self.numbers, &self.pairs);
         half.par_iter_mut().zip(pairs).with_min_len(TASK).for_each(|(half, &[first, second])| {
             let difference = numbers[first as usize].wrapping_sub(numbers[second as usize]);

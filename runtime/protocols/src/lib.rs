@@ -32,6 +32,7 @@ pub mod material;
 pub mod matmul;
 pub mod mul;
 pub mod open;
+pub mod pair;
 pub mod reveal;
 pub mod select;
 pub mod series;
@@ -424,9 +425,20 @@ impl<'a> Dealing<'a> {
     }
 }
 
-/// A party's end of one instruction: its seed and what the dealer sends it.
+/// Who made the material that a party reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Maker {
+    /// A dealer, whom both trust not to collude with the other. Masks of openings come from the parties' seeds, and products with
+    /// weights are of the masked weights W - B.
+    Dealer,
+    /// The two parties alone, see [`pair`]. The server's shares of the masks of openings are dealt, too, and there is no B.
+    Pair,
+}
+
+/// A party's end of one instruction: its seed and what is dealt to it.
 pub struct Source<'a> {
     party: Party,
+    maker: Maker,
     own: Use<'a>,
     material: &'a mut dyn Material,
     /// Bytes taken.
@@ -436,9 +448,14 @@ pub struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Starts an instruction with the party's seed.
+    /// Starts an instruction with the party's seed, of material that a dealer deals.
     pub fn new(party: Party, own: Use<'a>, material: &'a mut dyn Material) -> Source<'a> {
-        Source { party, own, material, taken_bytes: 0, waited: Duration::ZERO }
+        Source { party, maker: Maker::Dealer, own, material, taken_bytes: 0, waited: Duration::ZERO }
+    }
+
+    /// The same of material that `maker` made.
+    pub fn made_by(self, maker: Maker) -> Source<'a> {
+        Source { maker, ..self }
     }
 
     /// The party's share of elements `range` mod 2^bits of correlation number `piece`.
@@ -456,6 +473,16 @@ impl<'a> Source<'a> {
                 bits,
             },
             Party::Server => Vector::Packed { bytes: self.take(ring::packed_len(range.len(), bits))?, bits },
+        })
+    }
+
+    /// The party's share of the mask of an opening, mod 2^width.
+    pub fn mask(&mut self, count: usize, width: Width) -> Result<Vector, MaterialError> {
+        Ok(match (self.party, self.maker) {
+            (Party::Server, Maker::Pair) => {
+                Vector::Packed { bytes: self.take(ring::packed_len(count, width))?, bits: width }
+            }
+            _ => open::mask(self.own, width),
         })
     }
 
