@@ -10,6 +10,7 @@ pub mod bytecode;
 pub mod choose;
 pub mod cost;
 pub mod dcf;
+pub mod digits;
 pub mod eval;
 pub mod exp;
 pub mod fault;

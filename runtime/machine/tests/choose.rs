@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ir::bytecode::Module;
-use ir::choose::{MASKED, MAX_OPENING};
+use ir::choose::MAX_OPENING;
+use ir::digits::MASKED;
 use ir::program::{Encoding, Input, Output};
 use ir::{Builder, Kind, Op, Party, Program, Shape, Type, Width};
 use kernels::ring::unpack;

@@ -370,6 +370,30 @@ fn cells() {
     }
 }
 
+/// Comparisons by digits, of openings with and without a claim, at every width; and their bits at any width.
+#[test]
+fn compare_and_bit() {
+    let mut rng = Rng::new(53);
+    let [least, most] = ir::digits::OPENINGS;
+    for n in least..=most {
+        let mut t = Test::new();
+        let (x, y) = (t.claimed(&mut rng, &[9], n), whole(&mut t, &mut rng, &[3, 5], n));
+        t.round();
+        let reach = (1i64 << (n - 2)) - 1;
+        let mut thresholds = vec![-reach, -1, 0, 1, reach];
+        thresholds.extend((0..3).map(|_| rng.within(0, 2 * reach as u64) as i64 - reach));
+        thresholds.sort_unstable();
+        thresholds.dedup();
+        let table = t.b.table("t", Table::Thresholds(thresholds));
+        let reached = [x, y].map(|x| push(&mut t.b, Op::Compare { x, table }));
+        t.round();
+        let bits = reached.map(|x| push(&mut t.b, Op::Bit { x, width: width(&mut rng) }));
+        t.round();
+        bits.into_iter().for_each(|x| t.reveal(x));
+        t.finish().check_exact(&mut rng);
+    }
+}
+
 /// A table of exp up to cell `top`.
 fn exp_table(n: u32, top: i64) -> Table {
     let count = 1i64 << n;

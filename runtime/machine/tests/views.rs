@@ -189,7 +189,8 @@ fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], materi
             };
             match instr.op {
                 Op::Open { x, width, .. } if here => waiting.push((count(x), width)),
-                Op::Extend { x, .. } if here => waiting.push((count(x), 1)),
+                Op::Extend { x, .. } | Op::Bit { x, .. } if here => waiting.push((count(x), 1)),
+                Op::Compare { .. } if here => waiting.push((count(ir::Value(i as u32)), ir::digits::MASKED)),
                 Op::Exp { x, width, .. } if here => waiting.push((count(x), width)),
                 Op::Cells { x, width, .. } if here => waiting.extend([(count(x), width); 2]),
                 Op::Linear { x, .. } if here && party == Party::Server => waiting.push((count(x), program.ty(x).width)),
@@ -204,7 +205,7 @@ fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], materi
                         parts.push((choosing.elements, choosing.place));
                     }
                     for level in &choosing.levels {
-                        parts.extend([choosing.width, ir::choose::MASKED, 1].map(|width| (level.pairs(), width)));
+                        parts.extend([choosing.width, ir::digits::MASKED, 1].map(|width| (level.pairs(), width)));
                     }
                     if party == Party::Client {
                         parts.push((1, choosing.place));

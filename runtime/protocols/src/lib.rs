@@ -18,11 +18,14 @@
 //! k is public. The parties' seeds give shares of r mod 2^n; r as an integer is r0 + r1 - c·2^n with c the carry, so at a
 //! width N > n they hold it by shares of c mod 2^(N-n). An opening `whole` has no claim and no offset: o = x + r mod 2^n.
 
+pub mod bit;
 pub mod cache;
 pub mod cells;
 pub mod choose;
+pub mod compare;
 pub mod dcf;
 pub mod dealer;
+mod digits;
 pub mod exp;
 pub mod extend;
 pub mod ge;

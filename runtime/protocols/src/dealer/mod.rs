@@ -13,8 +13,8 @@ use crate::series::Terms;
 use crate::square::Over;
 use crate::step::Step;
 use crate::{
-    Dealing, Maker, Mask, blocks, cells, choose, exp, extend, ge, linear, matmul, mul, open, select, series, spline,
-    square,
+    Dealing, Maker, Mask, bit, blocks, cells, choose, compare, exp, extend, ge, linear, matmul, mul, open, select,
+    series, spline, square,
 };
 use ir::exp::Exp;
 use ir::{Op, Party, Program, Table, Value, Weight, Width, liveness, material};
@@ -75,6 +75,15 @@ pub fn deal(
             Op::Cells { x, table, width } => {
                 let lines = cells::Lines::new(program.table(*table));
                 cells::deal(opened(&masks, *x), lines, *width, client, server, &mut to)?;
+                None
+            }
+            Op::Compare { x, table } => {
+                let Table::Thresholds(thresholds) = program.table(*table) else { panic!("verified: thresholds") };
+                compare::deal(opened(&masks, *x), thresholds.len(), client, server, &mut to)?;
+                None
+            }
+            Op::Bit { x, width } => {
+                bit::deal(dimensions(&program.ty(*x).shape).iter().product(), *width, client, server, &mut to)?;
                 None
             }
             Op::Choose { x, .. } => {

@@ -7,7 +7,7 @@ use crate::matmul::{self, Product};
 use crate::square::{self, Over};
 use crate::step::Step;
 use crate::weights::ServerWeights;
-use crate::{blocks, cells, choose, exp, extend, ge, mul, open};
+use crate::{bit, blocks, cells, choose, compare, exp, extend, ge, mul, open};
 use ir::exp::Exp;
 use ir::{Op, Program, Table, Value, liveness, material};
 use kernels::codec::dimensions;
@@ -63,6 +63,13 @@ pub fn make(
             }
             Op::Cells { x, table, width } => {
                 cells::make(opened(x), cells::Lines::new(program.table(*table)), *width, &mut to)?;
+            }
+            Op::Compare { x, table } => {
+                let Table::Thresholds(thresholds) = program.table(*table) else { panic!("verified: thresholds") };
+                compare::make(opened(x), thresholds.len(), &mut to)?;
+            }
+            Op::Bit { x, width } => {
+                bit::make(dimensions(&program.ty(*x).shape).iter().product(), *width, &mut to)?;
             }
             Op::Choose { x, .. } => choose::make(&material::choosing(program, *x), &mut to)?,
             Op::Square { x, width } => square::make(opened(x), Over::Elements, *width, &mut to)?,
