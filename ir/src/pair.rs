@@ -10,6 +10,17 @@ use crate::program::Program;
 use crate::types::Value;
 use crate::wire::packed_bytes;
 
+/// Who makes the material that a program takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Maker {
+    /// A dealer, whom both trust not to collude with the other. Masks of openings come from the parties' seeds, and products with
+    /// weights are of the masked weights W - B.
+    #[default]
+    Dealer,
+    /// The two parties alone. The server's shares of the masks of openings are made, too, and there is no B.
+    Pair,
+}
+
 /// Whether both parties can make what an instruction of a verified program takes.
 pub fn is_made(program: &Program, op: &Op) -> bool {
     // Of rows of earlier steps the bits of masks are gone; as the right operand of a product they serve.

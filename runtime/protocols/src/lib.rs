@@ -50,6 +50,7 @@ pub mod weights;
 use crate::material::{Material, MaterialError};
 use bytes::Bytes;
 use ir::dcf::{Layout, MAX_COMPONENTS};
+pub use ir::pair::Maker;
 use ir::{Party, Width};
 use kernels::prg::{Domain, Seed, Stream};
 use kernels::ring::{self, Buffer, Tensor};
@@ -426,16 +427,6 @@ impl<'a> Dealing<'a> {
         self.to_client.write_all(&self.packed)?;
         self.to_server.write_all(&self.packed)
     }
-}
-
-/// Who made the material that a party reads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Maker {
-    /// A dealer, whom both trust not to collude with the other. Masks of openings come from the parties' seeds, and products with
-    /// weights are of the masked weights W - B.
-    Dealer,
-    /// The two parties alone, see [`pair`]. The server's shares of the masks of openings are dealt, too, and there is no B.
-    Pair,
 }
 
 /// A party's end of one instruction: its seed and what is dealt to it.
