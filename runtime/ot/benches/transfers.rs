@@ -1,0 +1,3 @@
+//! Speed of transfers a core.
+
+fn main() {}

@@ -1,0 +1,18 @@
+//! Oblivious transfer between two parties, and the correlations that are made of it. No IO.
+
+pub mod base;
+pub mod channel;
+mod error;
+
+pub use channel::{Channel, Memory, Meter};
+pub use error::Error;
+
+/// What the streams of a seed are for, in [`kernels::prg::Domain::kind`].
+mod kind {
+    /// Scalars of a base sender.
+    pub const BASE_SENDER: u8 = 1;
+    /// Scalars of a base receiver.
+    pub const BASE_RECEIVER: u8 = 2;
+    /// The points of the choices that a base receiver does not make.
+    pub const BASE_OTHER: u8 = 3;
+}
