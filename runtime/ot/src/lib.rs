@@ -2,7 +2,11 @@
 
 pub mod base;
 pub mod channel;
+pub mod cot;
 mod error;
+pub mod hash;
+pub mod iknp;
+pub mod transpose;
 
 pub use channel::{Channel, Memory, Meter};
 pub use error::Error;
@@ -15,4 +19,8 @@ mod kind {
     pub const BASE_RECEIVER: u8 = 2;
     /// The points of the choices that a base receiver does not make.
     pub const BASE_OTHER: u8 = 3;
+    /// A column of an extension.
+    pub const COLUMN: u8 = 4;
+    /// Choices of an extension.
+    pub const CHOICES: u8 = 5;
 }
