@@ -1,15 +1,26 @@
 //! Oblivious transfer between two parties, and the correlations that are made of it. No IO.
 
 pub mod base;
+mod bits;
 pub mod channel;
+pub mod convert;
+pub mod cost;
 pub mod cot;
 mod error;
 pub mod hash;
 pub mod iknp;
+mod pair;
+mod product;
+mod transfer;
 pub mod transpose;
+pub mod units;
+
+pub use bits::Bits;
 
 pub use channel::{Channel, Memory, Meter};
 pub use error::Error;
+pub use pair::{Pair, SETUP_BYTES};
+pub use transfer::{Chosen, Form, Offered};
 
 /// What the streams of a seed are for, in [`kernels::prg::Domain::kind`].
 mod kind {
@@ -23,4 +34,8 @@ mod kind {
     pub const COLUMN: u8 = 4;
     /// Choices of an extension.
     pub const CHOICES: u8 = 5;
+    /// Δ.
+    pub const DELTA: u8 = 6;
+    /// What a party adds to the key of the hash.
+    pub const CONTRIBUTION: u8 = 7;
 }

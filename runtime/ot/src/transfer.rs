@@ -1,0 +1,172 @@
+//! Correlated transfers of numbers: one party's bits times the other's numbers, as shares.
+//!
+//! Identity  With pads K_0 and K_1 of the holder's, of which the chooser has K_c for its bit c: the holder sends
+//!           m = K_0 - K_1 + d and keeps -K_0; the chooser keeps K_c + c·m. The shares add up to c·d. In the form of bits,
+//!           all sums are exclusive ors.
+//! Choices   Pads come from correlations with random choices r; the chooser sends c ⊕ r, and the holder exchanges its pads
+//!           where that is 1. One bit a choice.
+//! Reuse     A choice stands for any number of rows: every one takes pads of its own.
+//! Errors    Lengths of messages. Lengths of the arguments are the caller's affair.
+
+use crate::bits::Bits;
+use crate::error::{Error, check_length};
+use crate::hash::{Hash, Place, blocks_each};
+use kernels::ring::{self, mask};
+use std::sync::Arc;
+use zeroize::Zeroize;
+
+/// How numbers of 1 to 64 bits are shared. Only their low bits matter, and only these are set in shares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// Shares add up mod 2^width.
+    Sum(u8),
+    /// Shares are strings of so many bits whose exclusive or is the string.
+    Xor(u8),
+}
+
+impl Form {
+    /// Bits of a number.
+    pub fn width(self) -> u8 {
+        match self {
+            Form::Sum(width) | Form::Xor(width) => width,
+        }
+    }
+
+    /// The form of strings of `bits` bits, and in how many words they come: one up to 64 bits, else words of 64 bits.
+    pub fn string(bits: usize) -> (Form, usize) {
+        assert!((1..=64).contains(&bits) || bits > 0 && bits.is_multiple_of(64), "a string of whole words, or of one");
+        (Form::Xor(bits.min(64) as u8), bits.div_ceil(64))
+    }
+
+    /// Bytes of a message with so many numbers.
+    pub fn message_bytes(self, count: usize) -> usize {
+        ring::packed_len(count, self.width())
+    }
+}
+
+/// Which pads of its correlations a transfer has used: the next rows get others.
+struct Pads {
+    hash: Arc<Hash>,
+    place: Place,
+}
+
+impl Pads {
+    /// Places for rows of `len` numbers.
+    fn next(&mut self, len: usize, form: Form) -> Place {
+        let place = self.place;
+        let each = blocks_each(len, form.width()).try_into().expect("a row of pads fits in memory");
+        self.place.from = place.from.checked_add(each).expect("a choice has 2^32 blocks of pad");
+        place
+    }
+}
+
+/// Choices that the other party's strings can be chosen by.
+pub struct Chosen {
+    blocks: Vec<u128>,
+    bits: Bits,
+    pads: Pads,
+}
+
+impl Chosen {
+    /// From the chooser's blocks, the first of which has number `first`. Appends to the message to the holder.
+    pub(crate) fn new(blocks: Vec<u128>, bits: Bits, hash: Arc<Hash>, first: u64, message: &mut Vec<u8>) -> Chosen {
+        bits.pack_with(&blocks, message);
+        Chosen { blocks, bits, pads: Pads { hash, place: Place { first, from: 0 } } }
+    }
+
+    /// The chooser's shares of its bit times each number of its row, rows of `len` numbers. Takes the bytes of one
+    /// message of the holder's off the front, which are there.
+    pub fn get(&mut self, message: &mut &[u8], len: usize, form: Form) -> Vec<u64> {
+        let count = self.blocks.len() * len;
+        let bytes = message.split_off(..form.message_bytes(count)).expect("the whole message");
+        let mut share = vec![0; count];
+        let place = self.pads.next(len, form);
+        self.pads.hash.pads(&self.blocks, 0, place, len, form.width(), &mut share);
+        let (low, message) = (mask(form.width()), ring::unpack(bytes, form.width(), count));
+        let rows = share.chunks_exact_mut(len.max(1)).zip(message.chunks_exact(len.max(1)));
+        for (i, (share, message)) in rows.enumerate() {
+            let bit = self.bits.filled(i);
+            let row = share.iter_mut().zip(message);
+            match form {
+                Form::Sum(_) => row.for_each(|(x, m)| *x = x.wrapping_add(m & bit) & low),
+                Form::Xor(_) => row.for_each(|(x, m)| *x = (*x ^ m & bit) & low),
+            }
+        }
+        share
+    }
+
+    /// The choices.
+    pub fn bits(&self) -> &Bits {
+        &self.bits
+    }
+}
+
+impl Drop for Chosen {
+    fn drop(&mut self) {
+        self.blocks.zeroize();
+    }
+}
+
+/// The other side of [`Chosen`].
+pub struct Offered {
+    /// Blocks of the pads for choice 0.
+    blocks: Vec<u128>,
+    delta: u128,
+    pads: Pads,
+}
+
+impl Offered {
+    /// From the holder's blocks and the chooser's message, exactly its bytes for these choices.
+    pub(crate) fn new(
+        mut blocks: Vec<u128>,
+        delta: u128,
+        hash: Arc<Hash>,
+        first: u64,
+        message: &[u8],
+    ) -> Result<Offered, Error> {
+        check_length(message, blocks.len().div_ceil(8))?;
+        for (i, block) in blocks.iter_mut().enumerate() {
+            *block ^= delta & u128::from(message[i / 8] >> (i % 8) & 1).wrapping_neg();
+        }
+        Ok(Offered { blocks, delta, pads: Pads { hash, place: Place { first, from: 0 } } })
+    }
+
+    /// The holder's shares of the chooser's bits times `d`, a row of `len` numbers for each bit. Appends to the message.
+    pub fn give(&mut self, d: &[u64], len: usize, form: Form, message: &mut Vec<u8>) -> Vec<u64> {
+        assert_eq!(d.len(), self.blocks.len() * len, "a row for each choice");
+        let (place, low) = (self.pads.next(len, form), mask(form.width()));
+        let [mut share, mut sent] = [vec![0; d.len()], vec![0; d.len()]];
+        self.pads.hash.pads(&self.blocks, 0, place, len, form.width(), &mut share);
+        self.pads.hash.pads(&self.blocks, self.delta, place, len, form.width(), &mut sent);
+        let all = share.iter_mut().zip(&mut sent).zip(d);
+        match form {
+            Form::Sum(_) => all.for_each(|((share, sent), d)| {
+                *sent = share.wrapping_sub(*sent).wrapping_add(*d);
+                *share = share.wrapping_neg() & low;
+            }),
+            Form::Xor(_) => all.for_each(|((share, sent), d)| {
+                *sent ^= *share ^ d;
+                *share &= low;
+            }),
+        }
+        ring::pack(&sent, form.width(), message);
+        share
+    }
+
+    /// How many choices there are.
+    pub fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+}
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        self.blocks.zeroize();
+        self.delta.zeroize();
+    }
+}
