@@ -46,7 +46,7 @@ fn stream(seed: &Seed, kind: u8) -> Stream {
 
 /// The sizes of the chunks of a batch.
 fn chunks(batch: usize) -> impl Iterator<Item = usize> {
-    assert!(batch % ROWS == 0 && batch <= MOST, "a batch of this engine");
+    assert!(batch.is_multiple_of(ROWS) && batch <= MOST, "a batch of this engine");
     (0..batch).step_by(CHUNK).map(move |from| CHUNK.min(batch - from))
 }
 
@@ -170,11 +170,11 @@ impl CotReceiver for Receiver {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
 
     /// Two ends with base transfers from a trusted hand.
-    pub fn ends(number: u8) -> (Sender, Receiver) {
+    fn ends(number: u8) -> (Sender, Receiver) {
         let seed = Seed::new([number; 32]);
         let mut blocks = [0; 2 * 2 * COLUMNS + 1];
         stream(&seed, 99).fill_blocks(0, &mut blocks);

@@ -97,9 +97,15 @@ impl Pair {
         hasher.update(&session);
         contributions.iter().for_each(|part| _ = hasher.update(part));
         let keys: [u8; 32] = hasher.finalize().into();
-        let keys = keys.as_chunks::<16>().0;
+        let keys = [0, 1].map(|way| keys.as_chunks::<16>().0[way]);
+        Ok(Pair::new(party, Box::new(chooser), Box::new(holder), keys))
+    }
+
+    /// From the ends of two engines, and the keys of the hash where P0 chooses and where P1 does. The keys are public, and
+    /// of this session alone.
+    pub fn new(party: Party, chooser: Box<dyn CotReceiver>, holder: Box<dyn CotSender>, keys: [[u8; 16]; 2]) -> Pair {
         let ways = [party, other(party)].map(|chooser| Direction::new(&keys[chooser.index()]));
-        Ok(Pair { party, chooser: Box::new(chooser), holder: Box::new(holder), ways })
+        Pair { party, chooser, holder, ways }
     }
 
     /// Which party this is.

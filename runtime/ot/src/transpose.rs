@@ -35,7 +35,7 @@ multiversion! {
     /// for 64·n rows, a multiple of [`ROWS`]; bits count from the lowest one.
     pub fn transpose(columns: &[u64], out: &mut [u128]) {
         let words = out.len() / 64;
-        assert!(out.len() % ROWS == 0 && columns.len() == 128 * words, "a matrix of 128 columns");
+        assert!(out.len().is_multiple_of(ROWS) && columns.len() == 128 * words, "a matrix of 128 columns");
         for (group, out) in out.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
             let mut halves = [[[0; LANES]; 64]; 2];
             for (half, columns) in halves.iter_mut().zip(columns.chunks_exact(64 * words)) {

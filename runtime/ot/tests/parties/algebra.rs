@@ -1,9 +1,6 @@
 //! What the parties' shares add up to, at all boundaries, and what was sent for it.
 
-mod common;
-
-use common::{PARTIES, numbers, run, seed, since};
-use ir::Party;
+use crate::common::{PARTIES, PATIENCE, numbers, on, run, seed, since};
 use kernels::ring::mask;
 use ot::cost::{self, Cost};
 use ot::units::{signs, words};
@@ -28,12 +25,6 @@ fn checked<T: Send>(session: u8, cost: Cost, side: impl Fn(&mut Pair, &mut Memor
 fn added(shares: [&[u64]; 2], width: u8) -> Vec<u64> {
     assert!(shares.iter().all(|share| share.iter().all(|x| x & !mask(width) == 0)), "shares have their width");
     shares[0].iter().zip(shares[1]).map(|(a, b)| a.wrapping_add(*b) & mask(width)).collect()
-}
-
-#[test]
-fn set_up_costs_what_it_says() {
-    let sent = run(1, |_, channel| channel.meter());
-    assert!(sent.iter().all(|meter| meter.sent_bytes == SETUP_BYTES as u64 && meter.rounds == 1));
 }
 
 #[test]
@@ -207,15 +198,22 @@ fn reserving_changes_nothing() {
     assert!(plain == ahead);
 }
 
+/// A pair that sets itself up: it costs what it says, and every part of its name matters.
 #[test]
-fn sessions_and_seeds_differ() {
-    let party = |p: Party| p.index();
+fn set_up() {
     let once = |session, of: u8| {
-        common::on(Memory::pair(common::PATIENCE), |p, channel| {
-            let mut pair = Pair::iknp(channel, p, [session; 32], &seed(of + party(p) as u8)).unwrap();
+        on(Memory::pair(PATIENCE), |party, channel| {
+            let mut pair = Pair::iknp(channel, party, [session; 32], &seed(of + party.index() as u8)).unwrap();
+            let meter = channel.meter();
+            assert!(meter.sent_bytes == SETUP_BYTES as u64 && meter.rounds == 1);
             pair.correlate(channel, &[1, 0, 1, 1], &[5, 6, 7, 8], 1, Form::Sum(64)).unwrap()
         })
     };
     let all = [once(1, 1), once(2, 1), once(1, 3)];
     assert!(all[0] != all[1] && all[0] != all[2] && all[0] == once(1, 1));
+    for [[c0, h0], [c1, h1]] in all {
+        for (chosen, held) in [(c0, h1), (c1, h0)] {
+            assert_eq!(added([&chosen, &held], 64), [5, 0, 7, 8]);
+        }
+    }
 }
