@@ -35,10 +35,17 @@ impl Hash {
     fn blocks(&self, x: &[u128], shift: u128, place: Place, each: usize, heads: &mut [u128], out: &mut [u128]) {
         heads.iter_mut().zip(x).for_each(|(head, x)| *head = x ^ shift);
         self.0.encrypt(heads);
-        for ((out, head), i) in out.chunks_exact_mut(each).zip(&*heads).zip(place.first..) {
-            for (out, j) in out.iter_mut().zip(u128::from(place.from)..) {
-                *out = head ^ (j << 64 | u128::from(i));
-            }
+        let tweak =
+            |i: usize, j: usize| (u128::from(place.from) + j as u128) << 64 | u128::from(place.first + i as u64);
+        // A loop of its own for one block each, which is most of what there is.
+        if each == 1 {
+            out.iter_mut().zip(&*heads).enumerate().for_each(|(i, (out, head))| *out = head ^ tweak(i, 0));
+            self.0.encrypt(out);
+            out.iter_mut().zip(&*heads).for_each(|(out, head)| *out ^= head);
+            return;
+        }
+        for (i, (out, head)) in out.chunks_exact_mut(each).zip(&*heads).enumerate() {
+            out.iter_mut().enumerate().for_each(|(j, out)| *out = head ^ tweak(i, j));
         }
         self.0.encrypt(out);
         for (out, head) in out.chunks_exact_mut(each).zip(&*heads) {
@@ -60,10 +67,10 @@ impl Hash {
             let (heads, pads) = (&mut heads[..x.len()], &mut pads[..x.len() * each]);
             self.blocks(x, shift, place, each, heads, pads);
             match element_bytes(width) {
-                1 => cut::<1>(pads, each, len, out),
-                2 => cut::<2>(pads, each, len, out),
-                4 => cut::<4>(pads, each, len, out),
-                _ => cut::<8>(pads, each, len, out),
+                1 => cut::<1, 16>(pads, each, len, out),
+                2 => cut::<2, 8>(pads, each, len, out),
+                4 => cut::<4, 4>(pads, each, len, out),
+                _ => cut::<8, 2>(pads, each, len, out),
             }
         }
         heads.zeroize();
@@ -76,13 +83,19 @@ pub fn blocks_each(len: usize, width: u8) -> usize {
     (len * element_bytes(width)).div_ceil(16)
 }
 
-/// Rows of `len` numbers of SIZE bytes from rows of `each` blocks.
-fn cut<const SIZE: usize>(pads: &[u128], each: usize, len: usize, out: &mut [u64]) {
+/// Rows of `len` numbers of SIZE bytes, IN of them in a block, from rows of `each` blocks.
+fn cut<const SIZE: usize, const IN: usize>(pads: &[u128], each: usize, len: usize, out: &mut [u64]) {
+    if len == 1 {
+        out.iter_mut().zip(pads).for_each(|(out, pad)| *out = *pad as u64);
+        return;
+    }
+    let part = |pad: u128, i: usize| (pad >> (8 * SIZE * i)) as u64;
     for (out, pads) in out.chunks_exact_mut(len).zip(pads.chunks_exact(each)) {
-        for (out, pad) in out.chunks_mut(16 / SIZE).zip(pads) {
-            for (i, out) in out.iter_mut().enumerate() {
-                *out = (pad >> (8 * SIZE * i)) as u64;
-            }
+        let (whole, rest) = out.as_chunks_mut::<IN>();
+        let (full, last) = pads.split_at(whole.len());
+        whole.iter_mut().zip(full).for_each(|(out, pad)| *out = std::array::from_fn(|i| part(*pad, i)));
+        for (i, out) in rest.iter_mut().enumerate() {
+            *out = part(last[0], i);
         }
     }
 }

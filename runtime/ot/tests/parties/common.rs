@@ -66,8 +66,11 @@ pub fn since(before: Meter, now: Meter) -> (u64, u64) {
     (now.sent_bytes - before.sent_bytes, now.rounds - before.rounds)
 }
 
-/// All messages that either end sends.
-pub fn recorded() -> ([Memory; 2], [Arc<Mutex<Vec<Vec<u8>>>>; 2]) {
+/// Messages in order.
+pub type Log = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// Ends, and all messages that each of them will have sent.
+pub fn recorded() -> ([Memory; 2], [Log; 2]) {
     let mut ends = Memory::pair(PATIENCE);
     let logs = [(); 2].map(|()| Arc::new(Mutex::new(Vec::new())));
     for (end, log) in ends.iter_mut().zip(&logs) {
