@@ -1,6 +1,6 @@
-//! Speed of transfers a core: `cargo bench -p ot [-- GROUP]`, a group being base, blocks, hash or vectors.
+//! Speed of transfers a core: `cargo bench -p ot [-- GROUP]`, a group being base, blocks, silent, hash or vectors.
 //!
-//! `SSVM_CPU` forces an instruction set. Where the kernel accounts for it (Linux), time is processor time of all threads,
+//! `RAYON_NUM_THREADS` sets the number of threads and `SSVM_CPU` forces an instruction set. Where the kernel accounts for it (Linux), time is processor time of all threads,
 //! averaged over runs; else it is time on the clock. Both parties run on one core in turn where a row says so.
 
 use ir::Party;
@@ -10,7 +10,7 @@ use kernels::prg::{Domain, Seed};
 use ot::cot::{CotReceiver, CotSender};
 use ot::hash::{Hash, Place};
 use ot::transpose::transpose;
-use ot::{Form, Memory, Pair, base, cost, iknp};
+use ot::{Form, Memory, Pair, base, cost, iknp, silent};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -101,6 +101,42 @@ fn correlated(aes: f64) {
     row("iknp, both parties", batch as f64 / (make + answer) / 1e6, "M/s", &format!("{bytes:.2} bytes each"));
 }
 
+/// Silent extensions of the large set: both parties in turn.
+fn silent_blocks(_: f64) {
+    let sizes = silent::LARGE;
+    let (delta, t) = (blocks(1)[0] | 1, blocks(sizes.stock()));
+    let q = t.iter().map(|t| t ^ ((t & 1) * delta)).collect();
+    let [a, b] = [1, 2].map(|byte| Seed::new([byte; 32]));
+    let mut sender = silent::Sender::new(delta, q, &[6; 32], &a, sizes);
+    let mut receiver = silent::Receiver::new(t, &[6; 32], &b, sizes);
+    let mut out = [Vec::with_capacity(sizes.made()), Vec::with_capacity(sizes.made())];
+    let mut times = [0.0; 2];
+    let mut bytes = 0;
+    let runs = 3;
+    let now = || processor_seconds().unwrap_or_else(thread_seconds);
+    for run in 0..=runs {
+        out.iter_mut().for_each(Vec::clear);
+        let start = now();
+        let request = receiver.request(0);
+        let middle = now();
+        let response = sender.respond(0, &request, &mut out[0]).expect("a request");
+        let end = now();
+        receiver.complete(0, &response, &mut out[1]).expect("a response");
+        let times_of = [end - middle, now() - end + middle - start];
+        if run > 0 {
+            times.iter_mut().zip(times_of).for_each(|(sum, time)| *sum += time / f64::from(runs));
+        }
+        bytes = request.len() + response.len();
+    }
+    assert!(out[0].iter().zip(&out[1]).all(|(q, t)| q ^ t == (t & 1) * delta), "correlated");
+    let given = sizes.given() as f64;
+    for (name, time) in [("sender", times[0]), ("receiver", times[1])] {
+        row(&format!("silent, {name}"), given / time / 1e6, "M/s", &format!("{:.2} s an extension", time));
+    }
+    let note = format!("{:.3} bytes each, aim 10 M/s a party", bytes as f64 / given);
+    row("silent, both parties", given / (times[0] + times[1]) / 1e6, "M/s", &note);
+}
+
 fn hashes(aes: f64) {
     let (hash, x) = (Hash::new(&[3; 16]), blocks(1 << 14));
     for (len, width) in [(1, 64), (1, 16), (16, 64), (768, 40)] {
@@ -182,7 +218,13 @@ fn main() {
     let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
     let aes = aes();
     row("AES-128 by `encrypt`", aes / 1e9, "G blocks/s", "limit 2.8 where VAES is");
-    let groups: [Group; 4] = [("base", base_transfers), ("blocks", correlated), ("hash", hashes), ("vectors", vectors)];
+    let groups: [Group; 5] = [
+        ("base", base_transfers),
+        ("blocks", correlated),
+        ("silent", silent_blocks),
+        ("hash", hashes),
+        ("vectors", vectors),
+    ];
     for (name, run) in groups {
         if only.as_deref().is_none_or(|o| o == name) {
             run(aes);

@@ -11,6 +11,7 @@ pub mod hash;
 pub mod iknp;
 mod pair;
 mod product;
+pub mod silent;
 mod transfer;
 pub mod transpose;
 pub mod units;
@@ -38,4 +39,8 @@ mod kind {
     pub const DELTA: u8 = 6;
     /// What a party adds to the key of the hash.
     pub const CONTRIBUTION: u8 = 7;
+    /// Roots of trees.
+    pub const ROOTS: u8 = 8;
+    /// Places of noise.
+    pub const PATHS: u8 = 9;
 }

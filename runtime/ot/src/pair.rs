@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::hash::Hash;
 use crate::iknp;
 use crate::kind;
+use crate::silent;
 use crate::transfer::{Chosen, Form, Offered};
 use ir::Party;
 use kernels::prg::{Domain, Seed};
@@ -106,6 +107,25 @@ impl Pair {
     pub fn new(party: Party, chooser: Box<dyn CotReceiver>, holder: Box<dyn CotSender>, keys: [[u8; 16]; 2]) -> Pair {
         let ways = [party, other(party)].map(|chooser| Direction::new(&keys[chooser.index()]));
         Pair { party, chooser, holder, ways }
+    }
+
+    /// Replaces both engines by silent ones of these sizes, whose first stock the engines before them make. Both parties
+    /// name the same session, which no other run has; the seed is fresh and this party's own. Correlations that are left
+    /// over stay.
+    pub fn silent(
+        mut self,
+        channel: &mut dyn Channel,
+        session: [u8; 32],
+        seed: &Seed,
+        sizes: silent::Sizes,
+    ) -> Result<Pair, Error> {
+        self.reserve(channel, sizes.stock(), sizes.stock())?;
+        let name = |chooser| direction("ssvm transfers, silent engine of a direction, 1", &session, chooser);
+        let [own, theirs] = [name(self.party), name(other(self.party))];
+        let [of_chooser, of_holder] = self.ways.each_mut().map(|way| way.take(sizes.stock()).0);
+        self.chooser = Box::new(silent::Receiver::new(of_chooser, &own, seed, sizes));
+        self.holder = Box::new(silent::Sender::new(self.holder.delta(), of_holder, &theirs, seed, sizes));
+        Ok(self)
     }
 
     /// Which party this is.

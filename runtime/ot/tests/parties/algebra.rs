@@ -1,8 +1,9 @@
 //! What the parties' shares add up to, at all boundaries, and what was sent for it.
 
-use crate::common::{PARTIES, PATIENCE, numbers, on, run, seed, since};
+use crate::common::{PARTIES, PATIENCE, numbers, on, pair, run, seed, since};
 use kernels::ring::mask;
 use ot::cost::{self, Cost};
+use ot::silent::Sizes;
 use ot::units::{signs, words};
 use ot::{Form, Memory, Pair, SETUP_BYTES};
 
@@ -215,5 +216,28 @@ fn set_up() {
         for (chosen, held) in [(c0, h1), (c1, h0)] {
             assert_eq!(added([&chosen, &held], 64), [5, 0, 7, 8]);
         }
+    }
+}
+
+/// Transfers on silent correlations, over several extensions, and what these send.
+#[test]
+fn silent_engines() {
+    let sizes = Sizes { trees: 40, depth: 6, columns: 300 };
+    let bits = [60, 61].map(|p| numbers(p, 700, 64));
+    let both = on(Memory::pair(PATIENCE), |party, channel| {
+        let own = party.index();
+        let mut pair = pair(party, 8).silent(channel, [8; 32], &seed(own as u8), sizes).unwrap();
+        let before = channel.meter();
+        // The dealt engine's last batch left some.
+        let wanted = 3 * sizes.given();
+        pair.reserve(channel, [wanted, 0][own], [wanted, 0][1 - own]).unwrap();
+        let each = [sizes.request_bytes(), sizes.response_bytes()][own] as u64;
+        assert_eq!(since(before, channel.meter()).0, 3 * each);
+        pair.correlate(channel, &bits[own], &bits[own], 1, Form::Sum(33)).unwrap()
+    });
+    let [[c0, h0], [c1, h1]] = both;
+    for (chooser, shares) in [[&c0, &h1], [&c1, &h0]].into_iter().enumerate() {
+        let want = bits[chooser].iter().zip(&bits[1 - chooser]).map(|(c, d)| (c & 1) * (d & mask(33)));
+        assert_eq!(added([shares[0], shares[1]], 33), want.collect::<Vec<_>>());
     }
 }
