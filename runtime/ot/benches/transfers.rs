@@ -89,8 +89,12 @@ fn correlated(aes: f64) {
         out.clear();
         sender.respond(batch, &request, &mut out).expect("a request");
     });
-    let columns = words(batch / 64 * 128);
-    let turn = seconds(|| transpose(Cpu::get(), &columns, &mut out));
+    let columns = words(iknp::CHUNK / 64 * 128);
+    let turn = seconds(|| {
+        for rows in out.chunks_exact_mut(iknp::CHUNK) {
+            transpose(Cpu::get(), &columns, rows);
+        }
+    });
     for (name, time, blocks) in [("receiver", make, 2.0), ("sender", answer, 1.0)] {
         let rate = batch as f64 / time;
         let note = format!("{:.0} % of its AES alone", 100.0 * rate * blocks / aes);
@@ -158,7 +162,7 @@ fn both(cost: cost::Cost, side: impl Fn(&mut Pair, &mut Memory) + Sync) -> f64 {
         let seed = Seed::new([party.index() as u8; 32]);
         let mut pair = Pair::iknp(channel, party, [0; 32], &seed).expect("a pair");
         let own = party.index();
-        let runs = 4;
+        let runs = 40;
         pair.reserve(channel, runs * cost.choices[own], runs * cost.choices[1 - own]).expect("correlations");
         side(&mut pair, channel);
         ready.wait();
@@ -187,7 +191,7 @@ fn vectors(_: f64) {
         let note = format!("{:.1} choices, {bytes:.1} bytes an element", of(cost.choices));
         row(&format!("{name}, both parties"), time * 1e9 / count as f64, "ns", &note);
     };
-    let count = 1 << 16;
+    let count = 1 << 13;
     let x = words(count);
     let cost = cost::correlate([count; 2], 1, Form::Sum(32));
     let time =

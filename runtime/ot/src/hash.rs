@@ -25,6 +25,13 @@ pub struct Place {
     pub from: u32,
 }
 
+impl Place {
+    /// The place of the correlation that comes so many later.
+    pub(crate) fn after(self, count: usize) -> Place {
+        Place { first: self.first + count as u64, ..self }
+    }
+}
+
 impl Hash {
     /// Under this key, which is public.
     pub fn new(key: &[u8; 16]) -> Hash {
@@ -63,7 +70,7 @@ impl Hash {
         let rows = (BATCH / each).max(1);
         let (mut heads, mut pads) = (vec![0; rows.min(x.len())], vec![0; (rows * each).min(x.len() * each)]);
         for (number, (x, out)) in x.chunks(rows).zip(out.chunks_mut(rows * len)).enumerate() {
-            let place = Place { first: place.first + (number * rows) as u64, ..place };
+            let place = place.after(number * rows);
             let (heads, pads) = (&mut heads[..x.len()], &mut pads[..x.len() * each]);
             self.blocks(x, shift, place, each, heads, pads);
             match element_bytes(width) {

@@ -44,6 +44,14 @@ impl Form {
     }
 }
 
+/// Numbers that are in work at once: they stay in the cache.
+const CHUNK: usize = 2048;
+
+/// Rows that are in work at once. Their numbers, of whatever width, are whole bytes of a message.
+fn rows_at_once(len: usize) -> usize {
+    (CHUNK / len.max(1)).max(1).next_multiple_of(8)
+}
+
 /// Which pads of its correlations a transfer has used: the next rows get others.
 struct Pads {
     hash: Arc<Hash>,
@@ -77,19 +85,24 @@ impl Chosen {
     /// The chooser's shares of its bit times each number of its row, rows of `len` numbers. Takes the bytes of one
     /// message of the holder's off the front, which are there.
     pub fn get(&mut self, message: &mut &[u8], len: usize, form: Form) -> Vec<u64> {
-        let count = self.blocks.len() * len;
+        let (count, width, low) = (self.blocks.len() * len, form.width(), mask(form.width()));
         let bytes = message.split_off(..form.message_bytes(count)).expect("the whole message");
+        let (place, rows) = (self.pads.next(len, form), rows_at_once(len));
         let mut share = vec![0; count];
-        let place = self.pads.next(len, form);
-        self.pads.hash.pads(&self.blocks, 0, place, len, form.width(), &mut share);
-        let (low, message) = (mask(form.width()), ring::unpack(bytes, form.width(), count));
-        let rows = share.chunks_exact_mut(len.max(1)).zip(message.chunks_exact(len.max(1)));
-        for (i, (share, message)) in rows.enumerate() {
-            let bit = self.bits.filled(i);
-            let row = share.iter_mut().zip(message);
-            match form {
-                Form::Sum(_) => row.for_each(|(x, m)| *x = x.wrapping_add(m & bit) & low),
-                Form::Xor(_) => row.for_each(|(x, m)| *x = (*x ^ m & bit) & low),
+        let mut sent = vec![0; count.min(rows * len)];
+        for (from, (blocks, share)) in
+            (0..).step_by(rows).zip(self.blocks.chunks(rows).zip(share.chunks_mut(len.max(1) * rows)))
+        {
+            self.pads.hash.pads(blocks, 0, place.after(from), len, width, share);
+            let sent = &mut sent[..share.len()];
+            ring::unpack_range(bytes, width, from * len, sent);
+            for (i, (share, sent)) in share.chunks_exact_mut(len).zip(sent.chunks_exact(len)).enumerate() {
+                let bit = self.bits.filled(from + i);
+                let row = share.iter_mut().zip(sent);
+                match form {
+                    Form::Sum(_) => row.for_each(|(x, m)| *x = x.wrapping_add(m & bit) & low),
+                    Form::Xor(_) => row.for_each(|(x, m)| *x = (*x ^ m & bit) & low),
+                }
             }
         }
         share
@@ -134,22 +147,32 @@ impl Offered {
     /// The holder's shares of the chooser's bits times `d`, a row of `len` numbers for each bit. Appends to the message.
     pub fn give(&mut self, d: &[u64], len: usize, form: Form, message: &mut Vec<u8>) -> Vec<u64> {
         assert_eq!(d.len(), self.blocks.len() * len, "a row for each choice");
-        let (place, low) = (self.pads.next(len, form), mask(form.width()));
-        let [mut share, mut sent] = [vec![0; d.len()], vec![0; d.len()]];
-        self.pads.hash.pads(&self.blocks, 0, place, len, form.width(), &mut share);
-        self.pads.hash.pads(&self.blocks, self.delta, place, len, form.width(), &mut sent);
-        let all = share.iter_mut().zip(&mut sent).zip(d);
-        match form {
-            Form::Sum(_) => all.for_each(|((share, sent), d)| {
-                *sent = share.wrapping_sub(*sent).wrapping_add(*d);
-                *share = share.wrapping_neg() & low;
-            }),
-            Form::Xor(_) => all.for_each(|((share, sent), d)| {
-                *sent ^= *share ^ d;
-                *share &= low;
-            }),
+        let (width, low) = (form.width(), mask(form.width()));
+        let (place, rows) = (self.pads.next(len, form), rows_at_once(len));
+        let mut share = vec![0; d.len()];
+        let mut sent = vec![0; d.len().min(rows * len)];
+        let start = message.len();
+        message.resize(start + form.message_bytes(d.len()), 0);
+        let mut rest = &mut message[start..];
+        let chunks = d.chunks(len.max(1) * rows).zip(share.chunks_mut(len.max(1) * rows));
+        for (from, (blocks, (d, share))) in (0..).step_by(rows).zip(self.blocks.chunks(rows).zip(chunks)) {
+            let (place, sent) = (place.after(from), &mut sent[..d.len()]);
+            self.pads.hash.pads(blocks, 0, place, len, width, share);
+            self.pads.hash.pads(blocks, self.delta, place, len, width, sent);
+            let all = share.iter_mut().zip(&mut *sent).zip(d);
+            match form {
+                Form::Sum(_) => all.for_each(|((share, sent), d)| {
+                    *sent = share.wrapping_sub(*sent).wrapping_add(*d);
+                    *share = share.wrapping_neg() & low;
+                }),
+                Form::Xor(_) => all.for_each(|((share, sent), d)| {
+                    *sent ^= *share ^ d;
+                    *share &= low;
+                }),
+            }
+            let bytes = rest.split_off_mut(..form.message_bytes(d.len())).expect("room for the whole message");
+            ring::pack_into(sent, width, bytes);
         }
-        ring::pack(&sent, form.width(), message);
         share
     }
 
