@@ -43,6 +43,14 @@ pub fn correlate(choices: [usize; 2], len: usize, form: Form) -> Cost {
     cost
 }
 
+/// Of [`crate::Pair::transfer`] with so many bits of P0's and of P1's.
+pub fn transfer(choices: [usize; 2], len: usize, width: u8) -> Cost {
+    let mut cost = Cost::default();
+    cost.choose([1, 1], choices);
+    cost.give([Form::Xor(width); 2].into_iter(), choices.map(|count| count * len));
+    cost
+}
+
 /// Of [`crate::Pair::products`] with so many x of P0's and of P1's.
 pub fn products(counts: [usize; 2], x_bits: u8, len: usize, width: u8) -> Cost {
     let forms = product::forms(x_bits, width);

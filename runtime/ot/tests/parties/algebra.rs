@@ -63,6 +63,25 @@ fn bits_times_numbers() {
 }
 
 #[test]
+fn one_of_two_strings() {
+    for (session, (count, len, width)) in [(0, 1, 8), (1, 1, 1), (65, 3, 64), (1000, 2, 33)].into_iter().enumerate() {
+        let counts = [count, count + 3];
+        let bits = [1, 2].map(|p| numbers(p, counts[usize::from(p) - 1], 64));
+        let strings = [3, 4].map(|p| [0, 10].map(|which| numbers(p + which, counts[usize::from(4 - p)] * len, 64)));
+        let got = checked(session as u8, cost::transfer(counts, len, width), |pair, channel| {
+            let own = pair.party().index();
+            pair.transfer(channel, &bits[own], strings[own].each_ref().map(|s| &s[..]), len, width).unwrap()
+        });
+        for (chooser, got) in got.iter().enumerate() {
+            for (i, got) in got.iter().enumerate() {
+                let choice = (bits[chooser][i / len] & 1) as usize;
+                assert_eq!(*got, strings[1 - chooser][choice][i] & mask(width), "{count} rows of {len}");
+            }
+        }
+    }
+}
+
+#[test]
 fn products_of_private_numbers() {
     for (session, (count, len, x_bits, width)) in [
         (0, 1, 8, 8),
