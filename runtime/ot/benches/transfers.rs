@@ -117,7 +117,7 @@ fn silent_blocks(_: f64) {
     let mut times = [0.0; 2];
     let mut bytes = 0;
     let runs = 3;
-    let now = || processor_seconds().unwrap_or_else(thread_seconds);
+    let now = || processor_seconds().unwrap_or_else(clock);
     for run in 0..=runs {
         out.iter_mut().for_each(Vec::clear);
         let start = now();
@@ -156,7 +156,7 @@ fn hashes(aes: f64) {
 
 /// Both parties, each on a thread: core-seconds of both for one run, without making the correlations.
 fn both(cost: cost::Cost, side: impl Fn(&mut Pair, &mut Memory) + Sync) -> f64 {
-    let ready = std::sync::Barrier::new(2);
+    let [begin, end] = [(); 2].map(|()| std::sync::Barrier::new(2));
     let [mut a, mut b] = Memory::pair(Duration::from_secs(60));
     let run = |party: Party, channel: &mut Memory| {
         let seed = Seed::new([party.index() as u8; 32]);
@@ -165,23 +165,22 @@ fn both(cost: cost::Cost, side: impl Fn(&mut Pair, &mut Memory) + Sync) -> f64 {
         let runs = 40;
         pair.reserve(channel, runs * cost.choices[own], runs * cost.choices[1 - own]).expect("correlations");
         side(&mut pair, channel);
-        ready.wait();
-        let start = thread_seconds();
+        begin.wait();
+        let start = processor_seconds().unwrap_or_else(clock);
         (1..runs).for_each(|_| side(&mut pair, channel));
-        (thread_seconds() - start) / (runs - 1) as f64
+        end.wait();
+        (processor_seconds().unwrap_or_else(clock) - start) / (runs - 1) as f64
     };
     std::thread::scope(|scope| {
-        let server = scope.spawn(|| run(Party::Server, &mut b));
-        run(Party::Client, &mut a) + server.join().expect("the server")
+        scope.spawn(|| run(Party::Server, &mut b));
+        run(Party::Client, &mut a)
     })
 }
 
-/// Processor seconds of this thread, or seconds on the clock where they are not known.
-fn thread_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let nanoseconds = text.and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
+/// Seconds on the clock.
+fn clock() -> f64 {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    nanoseconds.map_or_else(|| START.get_or_init(Instant::now).elapsed().as_secs_f64(), |n| n as f64 / 1e9)
+    START.get_or_init(Instant::now).elapsed().as_secs_f64()
 }
 
 fn vectors(_: f64) {

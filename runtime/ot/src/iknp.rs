@@ -17,6 +17,7 @@
 use crate::cot::{CotReceiver, CotSender};
 use crate::error::{Error, check_length};
 use crate::kind;
+use crate::spread::spread;
 use crate::transpose::{ROWS, transpose};
 use kernels::cpu::Cpu;
 use kernels::prg::{Domain, Seed, Stream};
@@ -45,10 +46,14 @@ fn stream(seed: &Seed, kind: u8) -> Stream {
     seed.stream(Domain { step: 0, entry: 0, index: 0, kind })
 }
 
-/// The sizes of the chunks of a batch.
-fn chunks(batch: usize) -> impl Iterator<Item = usize> {
+/// Checks a batch.
+fn check(batch: usize) {
     assert!(batch.is_multiple_of(ROWS) && batch <= MOST, "a batch of this engine");
-    (0..batch).step_by(CHUNK).map(move |from| CHUNK.min(batch - from))
+}
+
+/// Numbers of the chunks' first words.
+fn first_words(word: u64) -> impl Iterator<Item = u64> {
+    (word..).step_by(CHUNK / 64)
 }
 
 /// The sender's end.
@@ -81,28 +86,27 @@ impl CotSender for Sender {
         request_bytes(batch)
     }
 
-    fn respond(&mut self, batch: usize, mut request: &[u8], out: &mut Vec<u128>) -> Result<Vec<u8>, Error> {
+    fn respond(&mut self, batch: usize, request: &[u8], out: &mut Vec<u128>) -> Result<Vec<u8>, Error> {
+        check(batch);
         check_length(request, request_bytes(batch))?;
-        let mut matrix = Zeroizing::new(Vec::new());
-        for rows in chunks(batch) {
-            let words = rows / 64;
-            let (message, rest) = request.split_at(request_bytes(rows));
-            matrix.resize(128 * words, 0);
-            matrix.truncate(128 * words);
-            matrix[..words].fill(0);
-            let columns = matrix[words..].chunks_exact_mut(words).zip(message.chunks_exact(8 * words));
+        let from = out.len();
+        out.resize(from + batch, 0);
+        let tasks = out[from..].chunks_mut(CHUNK).zip(request.chunks(request_bytes(CHUNK)));
+        spread(first_words(self.word).zip(tasks), |(word, (out, request))| {
+            let words = out.len() / 64;
+            // Column 0 stays zero.
+            let mut matrix = Zeroizing::new(vec![0; 128 * words]);
+            let columns = matrix[words..].chunks_exact_mut(words).zip(request.chunks_exact(8 * words));
             for ((j, stream), (column, masks)) in (1..).zip(&self.columns).zip(columns) {
-                stream.fill(self.word, 64, column);
+                stream.fill(word, 64, column);
                 let bit = ((*self.delta >> j) as u64 & 1).wrapping_neg();
                 for (x, mask) in column.iter_mut().zip(masks.as_chunks::<8>().0) {
                     *x ^= u64::from_le_bytes(*mask) & bit;
                 }
             }
-            let from = out.len();
-            out.resize(from + rows, 0);
-            transpose(Cpu::get(), &matrix, &mut out[from..]);
-            (self.word, request) = (self.word + words as u64, rest);
-        }
+            transpose(Cpu::get(), &matrix, out);
+        });
+        self.word += batch as u64 / 64;
         Ok(Vec::new())
     }
 }
@@ -131,34 +135,29 @@ impl CotReceiver for Receiver {
     }
 
     fn request(&mut self, batch: usize) -> Vec<u8> {
+        check(batch);
         let mut message = vec![0; request_bytes(batch)];
-        let (mut matrix, mut other) = (Zeroizing::new(Vec::new()), Vec::new());
-        let mut rest = &mut message[..];
-        self.made.reserve(batch);
-        for rows in chunks(batch) {
-            let words = rows / 64;
-            matrix.resize(128 * words, 0);
-            matrix.truncate(128 * words);
-            other.resize(words, 0);
-            other.truncate(words);
+        let mut made = std::mem::take(&mut self.made);
+        made.resize(batch, 0);
+        let tasks = made.chunks_mut(CHUNK).zip(message.chunks_mut(request_bytes(CHUNK)));
+        spread(first_words(self.word).zip(tasks), |(word, (made, message))| {
+            let words = made.len() / 64;
+            let [mut matrix, mut other] = [128 * words, words].map(|len| Zeroizing::new(vec![0; len]));
             let (choices, columns) = matrix.split_at_mut(words);
-            self.choices.fill(self.word, 64, choices);
-            let sent = rest.split_off_mut(..request_bytes(rows)).expect("room for the whole request");
-            let columns = columns.chunks_exact_mut(words).zip(sent.chunks_exact_mut(8 * words));
+            self.choices.fill(word, 64, choices);
+            let columns = columns.chunks_exact_mut(words).zip(message.chunks_exact_mut(8 * words));
             for (streams, (column, sent)) in self.columns.iter().zip(columns) {
-                streams[0].fill(self.word, 64, column);
-                streams[1].fill(self.word, 64, &mut other);
-                let words = column.iter().zip(&other).zip(&*choices);
+                streams[0].fill(word, 64, column);
+                streams[1].fill(word, 64, &mut other);
+                let words = column.iter().zip(&*other).zip(&*choices);
                 for (sent, ((a, b), c)) in sent.as_chunks_mut::<8>().0.iter_mut().zip(words) {
                     *sent = (a ^ b ^ c).to_le_bytes();
                 }
             }
-            let from = self.made.len();
-            self.made.resize(from + rows, 0);
-            transpose(Cpu::get(), &matrix, &mut self.made[from..]);
-            self.word += words as u64;
-        }
-        other.zeroize();
+            transpose(Cpu::get(), &matrix, made);
+        });
+        self.made = made;
+        self.word += batch as u64 / 64;
         message
     }
 

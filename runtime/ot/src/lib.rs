@@ -12,6 +12,7 @@ pub mod iknp;
 mod pair;
 mod product;
 pub mod silent;
+mod spread;
 mod transfer;
 pub mod transpose;
 pub mod units;

@@ -12,6 +12,7 @@
 use crate::bits::Bits;
 use crate::error::{Error, check_length};
 use crate::hash::{Hash, Place, blocks_each};
+use crate::spread::spread;
 use kernels::ring::{self, mask};
 use std::sync::Arc;
 use zeroize::Zeroize;
@@ -90,20 +91,18 @@ impl Chosen {
         let bytes = message.split_off(..form.message_bytes(count)).expect("the whole message");
         let (place, rows) = (self.pads.next(len, form), rows_at_once(len));
         let mut share = vec![0; count];
-        let mut sent = vec![0; count.min(rows * len)];
-        for (from, (blocks, share)) in
-            (0..).step_by(rows).zip(self.blocks.chunks(rows).zip(share.chunks_mut(len.max(1) * rows)))
-        {
+        let tasks = self.blocks.chunks(rows).zip(share.chunks_mut(len.max(1) * rows));
+        spread((0..).step_by(rows).zip(tasks), |(from, (blocks, share))| {
             self.pads.hash.pads(blocks, 0, place.after(from), len, width, share);
-            let sent = &mut sent[..share.len()];
-            ring::unpack_range(bytes, width, from * len, sent);
-            self.keep_chosen(from, len, sent);
+            let mut sent = vec![0; share.len()];
+            ring::unpack_range(bytes, width, from * len, &mut sent);
+            self.keep_chosen(from, len, &mut sent);
             let all = share.iter_mut().zip(sent);
             match form {
-                Form::Sum(_) => all.for_each(|(x, m)| *x = x.wrapping_add(*m) & low),
-                Form::Xor(_) => all.for_each(|(x, m)| *x = (*x ^ *m) & low),
+                Form::Sum(_) => all.for_each(|(x, m)| *x = x.wrapping_add(m) & low),
+                Form::Xor(_) => all.for_each(|(x, m)| *x = (*x ^ m) & low),
             }
-        }
+        });
         share
     }
 
@@ -180,16 +179,16 @@ impl Offered {
         let (width, low) = (form.width(), mask(form.width()));
         let (place, rows) = (self.pads.next(len, form), rows_at_once(len));
         let mut share = vec![0; d.len()];
-        let mut sent = vec![0; d.len().min(rows * len)];
         let start = message.len();
         message.resize(start + form.message_bytes(d.len()), 0);
-        let mut rest = &mut message[start..];
-        let chunks = d.chunks(len.max(1) * rows).zip(share.chunks_mut(len.max(1) * rows));
-        for (from, (blocks, (d, share))) in (0..).step_by(rows).zip(self.blocks.chunks(rows).zip(chunks)) {
-            let (place, sent) = (place.after(from), &mut sent[..d.len()]);
+        let numbers = len.max(1) * rows;
+        let parts = d.chunks(numbers).zip(share.chunks_mut(numbers));
+        let tasks = self.blocks.chunks(rows).zip(parts.zip(message[start..].chunks_mut(form.message_bytes(numbers))));
+        spread((0..).step_by(rows).zip(tasks), |(from, (blocks, ((d, share), bytes)))| {
+            let (place, mut sent) = (place.after(from), vec![0; d.len()]);
             self.pads.hash.pads(blocks, 0, place, len, width, share);
-            self.pads.hash.pads(blocks, self.delta, place, len, width, sent);
-            let all = share.iter_mut().zip(&mut *sent).zip(d);
+            self.pads.hash.pads(blocks, self.delta, place, len, width, &mut sent);
+            let all = share.iter_mut().zip(&mut sent).zip(d);
             match form {
                 Form::Sum(_) => all.for_each(|((share, sent), d)| {
                     *sent = share.wrapping_sub(*sent).wrapping_add(*d);
@@ -200,9 +199,8 @@ impl Offered {
                     *share &= low;
                 }),
             }
-            let bytes = rest.split_off_mut(..form.message_bytes(d.len())).expect("room for the whole message");
-            ring::pack_into(sent, width, bytes);
-        }
+            ring::pack_into(&sent, width, bytes);
+        });
         share
     }
 
