@@ -220,7 +220,7 @@ fn main() {
     println!("instruction set {}; a core's speed:", Cpu::get().name());
     let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
     let aes = aes();
-    row("AES-128 by `encrypt`", aes / 1e9, "G blocks/s", "limit 2.8 where VAES is");
+    row("AES-128 by `encrypt`", aes / 1e9, "G blocks/s", "limit 2.8 on Zen 5");
     let groups: [Group; 5] = [
         ("base", base_transfers),
         ("blocks", correlated),

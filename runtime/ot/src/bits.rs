@@ -1,5 +1,6 @@
 //! Bits of numbers, packed.
 
+use kernels::cpu::{Cpu, multiversion};
 use zeroize::ZeroizeOnDrop;
 
 /// A vector of secret bits, 64 in a word. No `Debug`, and wiped when dropped.
@@ -32,12 +33,27 @@ impl Bits {
         (self.words[i / 64] >> (i % 64) & 1).wrapping_neg()
     }
 
+    /// Clears numbers whose bit is 0, from bit `from` on, which begins a word.
+    pub(crate) fn keep(&self, from: usize, numbers: &mut [u64]) {
+        assert!(from.is_multiple_of(64) && from + numbers.len() <= self.len, "bits from a whole word on");
+        keep(Cpu::get(), &self.words[from / 64..], numbers);
+    }
+
     /// Appends the bits packed into bytes, each changed by the low bit of a block.
     pub(crate) fn pack_with(&self, blocks: &[u128], out: &mut Vec<u8>) {
         assert_eq!(blocks.len(), self.len, "a block for each bit");
         for (word, blocks) in self.words.iter().zip(blocks.chunks(64)) {
             let random = blocks.iter().rev().fold(0, |word, block| word << 1 | (*block as u64 & 1));
             out.extend_from_slice(&(word ^ random).to_le_bytes()[..blocks.len().div_ceil(8)]);
+        }
+    }
+}
+
+multiversion! {
+    /// Clears numbers whose bit is 0.
+    fn keep(words: &[u64], numbers: &mut [u64]) {
+        for (word, numbers) in words.iter().zip(numbers.chunks_mut(64)) {
+            numbers.iter_mut().zip(0..).for_each(|(x, i): (&mut u64, u64)| *x &= (word >> (i % 64) & 1).wrapping_neg());
         }
     }
 }
@@ -55,6 +71,16 @@ mod tests {
                 let bits = Bits::of(&values, place);
                 let plain: Vec<u64> = values.iter().map(|v| v >> place & 1).collect();
                 assert!((0..len).all(|i| bits.filled(i) & 1 == plain[i] && bits.filled(i) >> 63 == plain[i]));
+                for cpu in Cpu::available() {
+                    let mut kept = values.clone();
+                    keep(cpu, &bits.words, &mut kept);
+                    assert!((0..len).all(|i| kept[i] == values[i] * plain[i]), "{}", cpu.name());
+                }
+                for from in (0..=len).step_by(64) {
+                    let mut kept = values[from..].to_vec();
+                    bits.keep(from, &mut kept);
+                    assert!((from..len).all(|i| kept[i - from] == values[i] * plain[i]));
+                }
                 let blocks: Vec<u128> = test_elements(6, len).into_iter().map(u128::from).collect();
                 let changed: Vec<u64> = plain.iter().zip(&blocks).map(|(p, b)| p ^ (*b as u64 & 1)).collect();
                 let (mut got, mut want) = (Vec::new(), Vec::new());

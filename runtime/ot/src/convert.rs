@@ -3,6 +3,8 @@
 //! Identity  b0 ⊕ b1 = b0 + b1 - 2·b0·b1: P0 chooses by its bit, P1 holds its own, mod 2^(w-1). A number is the sum of its
 //!           bits at their places, the bit at place t mod 2^(w-t).
 //! Errors    None: exact.
+//!
+//! The lowest bit of a share is that of the party's share of the number: it is as random as that is.
 
 use crate::bits::Bits;
 use crate::channel::{Channel, exchange};

@@ -1,9 +1,12 @@
 //! What operations of a pair send: bytes, choices and rounds. Tests hold them against the meter, to the byte.
 //!
-//! Correlations are counted as choices; what an engine sends to make them is apart ([`crate::cot`]).
+//! Correlations are counted as choices; what an engine sends to make them is apart: [`iknp`], and for a silent engine
+//! [`Sizes::request_bytes`] from the chooser and [`Sizes::response_bytes`] from the holder for every [`Sizes::given`].
 
+#[cfg(doc)]
+use crate::silent::Sizes;
 use crate::transfer::Form;
-use crate::{convert, product};
+use crate::{convert, iknp as engine, product};
 
 /// Of one operation, by party: P0's first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -33,6 +36,17 @@ impl Cost {
             self.sent_bytes[1 - chooser] += forms.clone().map(|form| form.message_bytes(count)).sum::<usize>();
         }
     }
+}
+
+/// Bytes that the choosing party sends by IKNP to make so many correlations, none being left over.
+pub fn iknp(mut choices: usize) -> usize {
+    let mut bytes = 0;
+    while choices > 0 {
+        let rows = engine::batch(choices);
+        bytes += engine::request_bytes(rows);
+        choices = choices.saturating_sub(rows);
+    }
+    bytes
 }
 
 /// Of [`crate::Pair::correlate`] with so many bits of P0's and of P1's.

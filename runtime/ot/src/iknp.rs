@@ -33,12 +33,13 @@ pub const CHUNK: usize = 15 * ROWS;
 /// Most rows of an extension: a request of some four megabytes.
 const MOST: usize = 1 << 18;
 
-fn batch(wanted: usize) -> usize {
+/// Rows of the next extension where so many are wanted.
+pub fn batch(wanted: usize) -> usize {
     wanted.clamp(1, MOST).next_multiple_of(ROWS)
 }
 
-/// Bytes of a request for so many rows.
-fn request_bytes(rows: usize) -> usize {
+/// Bytes of a request for so many rows, a multiple of [`ROWS`].
+pub fn request_bytes(rows: usize) -> usize {
     COLUMNS * rows / 8
 }
 

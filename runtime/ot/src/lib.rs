@@ -1,4 +1,11 @@
 //! Oblivious transfer between two parties, and the correlations that are made of it. No IO.
+//!
+//! [`base`] makes the first transfers by public keys. An engine behind the traits of [`cot`], [`iknp`] or [`silent`], makes
+//! many correlated blocks of them. [`hash`] turns blocks into pads, and a [`Pair`], a party's ends of both directions,
+//! uses pads for transfers over vectors: products, numbers from bits, unit vectors. [`cost`] tells what is sent.
+//!
+//! Both parties are trusted to follow the protocol (semi-honest); what a party that does not could learn stands with each
+//! engine. After an error a pair is thrown away, and what it made with it: the two ends may disagree on what is used up.
 
 pub mod base;
 mod bits;

@@ -109,7 +109,7 @@ impl Chosen {
     /// Clears rows whose choice is 0; the first row belongs to choice `from`.
     fn keep_chosen(&self, from: usize, len: usize, rows: &mut [u64]) {
         if len == 1 {
-            return rows.iter_mut().enumerate().for_each(|(i, x)| *x &= self.bits.filled(from + i));
+            return self.bits.keep(from, rows);
         }
         for (i, row) in rows.chunks_exact_mut(len).enumerate() {
             let bit = self.bits.filled(from + i);

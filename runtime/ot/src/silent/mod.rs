@@ -10,8 +10,9 @@
 //!
 //! Cost      The receiver sends h·t bits, the sender (2h + 1)·t blocks: 0.056 bytes a correlation with [`LARGE`].
 //! Stock     At first from another engine: 607 k correlations with [`LARGE`].
-//! Assumed   Learning parity with regular noise at these sizes, with this code; AES-128 under public keys as random
-//!           permutations, for the trees and for the hash.
+//! Assumed   Learning parity with regular noise at these sizes, with this code: the paper's estimate of 128 bits, which is
+//!           not recomputed here. Attacks on regular noise have become better since (Briaud and Øygarden, EUROCRYPT 2023).
+//!           AES-128 under public keys as random permutations, for the trees and for the hash.
 //! Absent    The consistency check of the paper's active protocol: both parties have to follow it. A sender that deviates
 //!           could learn places of the noise, and from these choices.
 
@@ -253,7 +254,7 @@ impl CotReceiver for Receiver {
                 // The right sum where the path enters the left half.
                 left ^ (left ^ right) & u128::from(!path >> level & 1).wrapping_neg() ^ pad
             }));
-            // Only the sender can have set the low bit of Δ: whatever it sends, a correlation's choice is the receiver's.
+            // The low bit is 1 if the sender follows the protocol. Whatever it sends, choices are the receiver's.
             let total = u128::from_le_bytes(last[0]) | 1;
             common.trees.follow(path, &sums, total, leaves);
             common.encode(tree, columns, leaves);

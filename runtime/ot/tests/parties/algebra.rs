@@ -218,6 +218,19 @@ fn reserving_changes_nothing() {
     assert!(plain == ahead);
 }
 
+#[test]
+fn correlations_cost_what_they_say() {
+    for (own, theirs) in [(0, 0), (1, 0), (512, 513), (1 << 18, 3), ((1 << 19) + 1, 40_000)] {
+        let choices = [own, theirs];
+        let sent = run(1, |pair, channel| {
+            let own = pair.party().index();
+            pair.reserve(channel, choices[own], choices[1 - own]).unwrap();
+            channel.meter().sent_bytes
+        });
+        assert_eq!(sent, choices.map(|count| cost::iknp(count) as u64), "{choices:?}");
+    }
+}
+
 /// A pair that sets itself up: it costs what it says, and every part of its name matters.
 #[test]
 fn set_up() {

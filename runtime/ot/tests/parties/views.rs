@@ -2,6 +2,7 @@
 
 use crate::common::{PATIENCE, deviate, numbers, on, pair, recorded, run, seed};
 use kernels::ring::{mask, unpack};
+use ot::silent::Sizes;
 use ot::{Error, Form, Memory, Pair};
 
 /// Numbers in a test of a view.
@@ -96,27 +97,71 @@ fn the_test_sees_faults() {
     assert!(deviates(&open, form)[0] > LIMIT);
 }
 
-/// The messages of a step of unit vectors, for places that are all alike.
+type Operation = fn(&mut Pair, &mut Memory, &[u64]) -> Result<Vec<u64>, Error>;
+
+/// All messages of every operation, and what it gives, for numbers that are all alike. They are shared by
+/// exclusive or, or private to both.
 #[test]
-fn messages_of_unit_vectors_are_uniform() {
-    for place in [0, 37, 63] {
-        let (ends, logs) = recorded();
-        let count = 20_000;
-        let shares = numbers(70, count, 6);
-        let vectors = on(ends, |party, channel| {
-            let mut pair = pair(party, 60 + place as u8);
-            let own: Vec<u64> = shares.iter().map(|s| if party.index() == 0 { *s } else { s ^ place }).collect();
-            pair.index(channel, &own, 6).unwrap()
-        });
-        for log in logs {
-            for message in &*log.lock().unwrap() {
+fn messages_and_shares_are_uniform() {
+    let operations: [(&str, u8, bool, Operation); 6] = [
+        ("units", 64, true, |pair, channel, x| pair.units(channel, x, 6)),
+        ("index", 6, true, |pair, channel, x| Ok(pair.index(channel, x, 6)?.1)),
+        ("number", 24, true, |pair, channel, x| pair.number(channel, x, 16, 24)),
+        ("products", 32, false, |pair, channel, x| Ok(pair.products(channel, x, 8, x, 1, 32)?.concat())),
+        ("flip", 40, true, |pair, channel, x| {
+            // Shares of the values are uniform.
+            let own = numbers(80 + pair.party().index() as u8, x.len(), 40);
+            pair.flip(channel, x, &own, 1, 40)
+        }),
+        ("and", 16, false, |pair, channel, x| pair.and(channel, x, 16)),
+    ];
+    let count = 20_000;
+    for (session, (name, width, shared, operation)) in (60..).zip(operations) {
+        for value in [0, u64::MAX, 37] {
+            let (ends, logs) = recorded();
+            let shares = on(ends, |party, channel| {
+                let mut pair = pair(party, session ^ value as u8);
+                let random = if shared { numbers(79, count, 64) } else { vec![0; count] };
+                let other = if party.index() == 0 && shared { 0 } else { value };
+                let own: Vec<u64> = random.into_iter().map(|r| r ^ other).collect();
+                operation(&mut pair, channel, &own).unwrap()
+            });
+            for message in logs.iter().flat_map(|log| log.lock().unwrap().clone()) {
                 let bytes: Vec<u64> = message.iter().map(|b| u64::from(*b)).collect();
                 let z = deviate(&bytes, 8);
-                assert!(z < LIMIT, "{z}");
+                assert!(z < LIMIT, "{name} of {value}: {z}");
+            }
+            for share in &shares {
+                let z = worst(share, width);
+                assert!(z < LIMIT, "{name} of {value}, shares: {z}");
             }
         }
-        for (vectors, numbers) in &vectors {
-            assert!(worst(vectors, 64) < LIMIT && worst(numbers, 6) < LIMIT);
+    }
+}
+
+/// What silent engines send, but for the low bit of each tree's last block, which is always 1.
+#[test]
+fn silent_messages_are_uniform() {
+    let sizes = Sizes { trees: 1000, depth: 7, columns: 5000 };
+    let (ends, logs) = recorded();
+    on(ends, |party, channel| {
+        let mut pair = pair(party, 90).silent(channel, [1; 32], &seed(party.index() as u8), sizes).unwrap();
+        pair.reserve(channel, sizes.given(), sizes.given()).unwrap();
+    });
+    for log in logs {
+        let log = log.lock().unwrap();
+        let [.., request, response] = &log[..] else { panic!("two messages of the silent engine at least") };
+        assert_eq!((request.len(), response.len()), (sizes.request_bytes(), sizes.response_bytes()));
+        let mut response = response.clone();
+        for tree in response.chunks_mut(16 * (2 * sizes.depth + 1)) {
+            let low = 16 * 2 * sizes.depth;
+            assert_eq!(tree[low] & 1, 1);
+            // A bit that takes its place.
+            tree[low] ^= tree[0] & 1;
+        }
+        for message in [request, &response] {
+            let z = deviate(&message.iter().map(|b| u64::from(*b)).collect::<Vec<_>>(), 8);
+            assert!(z < LIMIT, "{z}");
         }
     }
 }
