@@ -21,6 +21,16 @@ pub enum Maker {
     Pair,
 }
 
+impl Maker {
+    /// Whom the privacy of a run rests on besides the two parties: what outputs, reports and logs are stamped with.
+    pub fn trust(self) -> &'static str {
+        match self {
+            Maker::Dealer => "trusted dealer",
+            Maker::Pair => "no third party",
+        }
+    }
+}
+
 /// Whether both parties can make what an instruction of a verified program takes.
 pub fn is_made(program: &Program, op: &Op) -> bool {
     // Of rows of earlier steps the bits of masks are gone; as the right operand of a product they serve.

@@ -94,6 +94,10 @@ impl Model for Toy {
         &self.limits
     }
 
+    fn trust(&self) -> &'static str {
+        "no third party"
+    }
+
     fn begin(&self, prompt: &[u32], noise: Noise, cancel: &Cancel) -> Result<Box<dyn Session>, GenerateError> {
         let last = *prompt.last().expect("a prompt");
         if last == fault(Misfortune::NoServer) {

@@ -156,7 +156,7 @@ impl<'a> Machine<'a> {
             products: None,
             values: Values::new(program.instrs.len()),
             early: vec![Bytes::new(); program.instrs.len()],
-            report: Report::new(program, party),
+            report: Report::new(program, party, maker),
         })
     }
 

@@ -4,6 +4,7 @@
 //! Socket bytes count frame headers, which belong to the `round`, `send`, `reveal` or `choose` whose messages they
 //! carry. Material counts packed bytes. Nothing here depends on data but the seconds.
 
+use ir::pair::Maker;
 use ir::wire::message_bytes;
 use ir::{Instr, Program, print};
 use serde::Serialize;
@@ -91,7 +92,7 @@ pub struct Row {
 
 impl Report {
     /// An empty report.
-    pub(crate) fn new(program: &Program, party: ir::Party) -> Report {
+    pub(crate) fn new(program: &Program, party: ir::Party, maker: Maker) -> Report {
         let row = |(index, instr): (usize, &Instr)| Row {
             op: instr.op.mnemonic(),
             text: print::instr(program, index, instr),
@@ -104,7 +105,7 @@ impl Report {
         Report {
             program: program.name.clone(),
             party: party.to_string(),
-            preprocessing: "trusted dealer",
+            preprocessing: maker.trust(),
             rounds: 0,
             one_way_messages: 0,
             sent_bytes: 0,

@@ -5,7 +5,7 @@ mod support;
 use ir::eval::{Arguments, eval};
 use ir::{Party, parse};
 use machine::simulate::Session;
-use ot::Memory;
+use ot::{Memory, Pair};
 use protocols::cache::Masks;
 use protocols::pair::{Engine, PairError, make};
 use protocols::step::Step;
@@ -13,13 +13,14 @@ use protocols::weights::Resident;
 use std::time::Duration;
 use support::{Rng, encoded};
 
-/// Both ends of an engine.
-fn engines(rng: &mut Rng) -> [Engine<Memory>; 2] {
-    let [client, server] = Memory::pair(Duration::from_secs(60));
+/// Both ends of the transfers, and the ways between them.
+fn transfers(rng: &mut Rng) -> [(Pair, Memory); 2] {
+    let [mut client, mut server] = Memory::pair(Duration::from_secs(60));
     let seeds = [rng.seed(), rng.seed()];
     std::thread::scope(|scope| {
-        let server = scope.spawn(|| Engine::new(server, Party::Server, [7; 32], &seeds[1]).unwrap());
-        [Engine::new(client, Party::Client, [7; 32], &seeds[0]).unwrap(), server.join().unwrap()]
+        let of_server = scope.spawn(|| (Pair::iknp(&mut server, Party::Server, [7; 32], &seeds[1]).unwrap(), server));
+        let of_client = Pair::iknp(&mut client, Party::Client, [7; 32], &seeds[0]).unwrap();
+        [(of_client, client), of_server.join().unwrap()]
     })
 }
 
@@ -31,7 +32,9 @@ fn runs_as_the_reference_does() {
         program.inputs.iter().map(|i| rng.claimed(i.ty.shape.elements().unwrap() as usize, 5)).collect();
     let weights = vec![vec![3, -5, 7, 1, 0, 2, -1, 4]];
     let resident = Resident::new(weights.iter().map(|w| &w[..]));
-    let [mut client, mut server] = engines(&mut rng);
+    let [(mut of_client, mut to_server), (mut of_server, mut to_client)] = transfers(&mut rng);
+    let mut client = Engine::new(&mut of_client, &mut to_server);
+    let mut server = Engine::new(&mut of_server, &mut to_client);
     let seeds = [rng.seed(), rng.seed()];
     let entries = std::slice::from_ref(&program);
     let mut session = Session::of_pair(entries, &resident, seeds.each_ref(), [&mut client, &mut server]);
@@ -62,8 +65,9 @@ fn a_peer_that_fails_is_an_error() {
             number += 1;
         }));
         let (client_seed, server_seed) = (rng.seed(), rng.seed());
-        let run = |party, channel: Memory, seed| -> Result<(), PairError> {
-            let mut engine = Engine::new(channel, party, [1; 32], seed)?;
+        let run = |party, mut channel: Memory, seed| -> Result<(), PairError> {
+            let mut pair = Pair::iknp(&mut channel, party, [1; 32], seed)?;
+            let mut engine = Engine::new(&mut pair, &mut channel);
             let weights = (party == Party::Server).then_some(&resident as &dyn protocols::weights::ServerWeights);
             make(Step::first(entries, 0), seed, weights, &mut Masks::default(), &mut engine, &mut Vec::new())
         };

@@ -8,8 +8,9 @@ use ir::cost::setup_bytes;
 use ir::{Party, Program};
 use ndarray::ArrayD;
 
-use super::material::{AHEAD, Dealing, Dealt, Delivery, Office};
+use super::material::{AHEAD, Dealing, Dealt, Delivery, Office, Source, Turn};
 use super::online::run;
+use super::pair::{self, ASIDE};
 use super::progress::Progress;
 use super::stock::{Part, Stock};
 use super::stream::receive;
@@ -21,8 +22,10 @@ use crate::net::frame::Kind;
 use crate::net::{Conn, Net, Options};
 use crate::setup::{Cache, Masked, Model, layout};
 use kernels::prg::Seed;
-use machine::Machine;
 use machine::meter::Phases;
+use machine::{Machine, VmError};
+use protocols::Maker;
+use protocols::step::Step;
 
 /// What the client needs besides its input.
 pub struct Client {
@@ -34,8 +37,8 @@ pub struct Client {
     pub ledger: Ledger,
     /// Where the server listens.
     pub server: SocketAddr,
-    /// Where the dealer listens.
-    pub dealer: SocketAddr,
+    /// Where the dealer listens; without one both parties make their material.
+    pub dealer: Option<SocketAddr>,
     /// When material is dealt.
     pub dealing: Dealing,
     /// Of the connection to the server.
@@ -64,7 +67,8 @@ pub(super) struct Ask<'a> {
 pub(super) struct Opened {
     pub(super) session: Session,
     pub(super) seed: Seed,
-    pub(super) masked: Arc<Masked>,
+    /// Unless both parties make their material.
+    pub(super) masked: Option<Arc<Masked>>,
     pub(super) delivery: Delivery,
     /// Steps that the stock lasts for, if there is one.
     pub(super) steps: Option<u64>,
@@ -72,6 +76,19 @@ pub(super) struct Opened {
     pub(super) products: Option<Part>,
     pub(super) setup_bytes: u64,
     pub(super) phases: Phases,
+}
+
+/// The client's machine of a step: without masked weights, on material that both parties made.
+pub(super) fn machine<'a>(
+    step: Step<'a>,
+    seed: &'a Seed,
+    publics: &'a [u32],
+    masked: Option<&'a Masked>,
+) -> Result<Machine<'a>, VmError> {
+    match masked {
+        Some(masked) => Machine::client(step, seed, publics, masked),
+        None => Machine::client_of_pair(step, seed, publics),
+    }
 }
 
 /// What a run gave and took.
@@ -120,8 +137,8 @@ impl Client {
             self.open(net, conn, &mut watch, ask)?;
         let step = self.loaded.first_step(program);
         delivery.ask(step.number, step.entry)?;
-        delivery.turn(step.number, step.entry, bytes, conn)?;
-        let machine = Machine::client(step, &seed, &input.publics, &*masked)?;
+        delivery.turn(Turn { step, bytes, weights: None, kept: None }, conn)?;
+        let machine = machine(step, &seed, &input.publics, masked.as_deref())?;
         let finished = run(conn, delivery, self.dealing, machine, inputs, &mut watch, &mut phases)?;
         conn.send_frame(Kind::Done, 0, Bytes::new())?;
         let record = Record::new(session, phases, setup_bytes, conn, finished.report);
@@ -132,6 +149,7 @@ impl Client {
     /// Everything before the first step: handshake, masked weights, and the dealer.
     pub(super) fn open(&self, net: &Net, conn: &mut Conn, watch: &mut Watch, ask: Ask<'_>) -> Result<Opened, RunError> {
         let Ask { program, publics, purpose, frames, held, offer } = ask;
+        let maker = self.maker();
         let mut phases = Phases::default();
         let ours = Hello {
             entry: program.name.clone(),
@@ -142,18 +160,21 @@ impl Client {
         let theirs = greet(conn, &ours, &[Role::Party(Party::Server)])?;
         let entries = &self.loaded.module.entries;
         let most = |program: &Program| ir::cost::cost(program).server_sent_bytes;
-        conn.trust(match purpose {
+        let online = match purpose {
             Purpose::Run(_) => most(program),
             Purpose::Generate | Purpose::Prepare => entries.iter().map(most).max().unwrap_or(0),
-        });
+        };
+        conn.trust(if maker == Maker::Pair { online.max(ASIDE) } else { online });
         phases.handshake_seconds = watch.lap();
 
         let model = Model { hash: &self.loaded.hash, commitment: &theirs.commitment, entries };
         let kept = match held {
+            _ if maker == Maker::Pair => None,
             Some(masked) => Some(masked),
             None => self.cache.load(model)?.map(Arc::new),
         };
-        let begin = Begin { holds_setup: kept.is_some(), purpose };
+        let holds_setup = kept.is_some() || maker == Maker::Pair;
+        let begin = Begin { holds_setup, maker, purpose };
         conn.send_frame(Kind::Begin, 0, begin.encode())?;
         let mut stock = None;
         if !matches!(purpose, Purpose::Run(_)) {
@@ -167,10 +188,10 @@ impl Client {
                 }
             }
         }
-        let setup_bytes = if kept.is_some() { 0 } else { setup_bytes(entries) };
-        let masked = match kept {
-            Some(masked) => masked,
-            None => Arc::new(self.set_up(conn, model)?),
+        let setup_bytes = if holds_setup { 0 } else { setup_bytes(entries) };
+        let masked = match holds_setup {
+            true => kept,
+            false => Some(Arc::new(self.set_up(conn, model)?)),
         };
         phases.setup_seconds = watch.lap();
 
@@ -183,15 +204,25 @@ impl Client {
         if purpose != Purpose::Prepare {
             self.ledger.burn(Party::Client, &session)?;
         }
-        let hello = Hello { session, ..ours };
-        let office = Office { net: net.clone(), dealer: self.dealer, hello, seeds: vec![seed.clone()], frames };
+        let source = match self.dealer {
+            None => Source::Pair(pair::Maker::new(Party::Client, &self.loaded.hash, session, seed.clone())),
+            Some(dealer) => {
+                let hello = Hello { session, ..ours };
+                Source::Dealer(Office { net: net.clone(), dealer, hello, seeds: vec![seed.clone()], frames })
+            }
+        };
         let steps = stock.as_ref().map(|stock| stock.entries.len() as u64);
-        let delivery = Delivery::begin(office, stock, conn)?;
+        let delivery = Delivery::begin(source, stock, conn)?;
         phases.dealing_seconds = watch.lap();
         Ok(Opened { session, seed, masked, delivery, steps, products, setup_bytes, phases })
     }
 
-    /// Material that was dealt beforehand.
+    /// Who makes the material of its sessions.
+    pub fn maker(&self) -> Maker {
+        if self.dealer.is_some() { Maker::Dealer } else { Maker::Pair }
+    }
+
+    /// Material that was made beforehand.
     pub fn stocks(&self) -> Stocks {
         Stocks::new(self.ledger.directory(), Party::Client, self.loaded.hash)
     }

@@ -15,6 +15,7 @@ use crate::weights_file::WeightsFileError;
 use kernels::codec::CodecError;
 use machine::VmError;
 use protocols::cache::SessionError;
+use protocols::pair::PairError;
 use protocols::weights::WeightsError;
 
 /// See the module head. Texts name the place and hold no secret.
@@ -67,6 +68,12 @@ pub enum RunError {
     Busy { sessions: usize, seconds: f64 },
     #[error("the operating system gives no randomness: {0}")]
     Random(getrandom::Error),
+    #[error("setting up transfers with the peer")]
+    Transfers(#[source] ot::Error),
+    #[error(transparent)]
+    Making(#[from] PairError),
+    #[error("program {}: two parties cannot make the material of `{op}` in entry `{entry}`", path.display())]
+    Unmade { path: PathBuf, entry: String, op: &'static str },
 }
 
 impl From<HandshakeError> for RunError {
@@ -104,6 +111,12 @@ impl RunError {
                 "compile the model with `sscc compile MODEL.onnx --generate`".to_owned()
             }
             RunError::Busy { .. } => "ask again later, or a server with a greater `--sessions`".to_owned(),
+            RunError::Transfers(_) | RunError::Making(_) => {
+                "run again: what was made is dropped on both sides".to_owned()
+            }
+            RunError::Unmade { .. } => {
+                "`sscc compile --material pair`, or a dealer on both sides: `--dealer ADDRESS`".to_owned()
+            }
             RunError::Random(_) => "a system with a random number generator".to_owned(),
         }
     }
@@ -114,6 +127,7 @@ impl RunError {
             RunError::Net(e) => e.to_string(),
             RunError::Mismatch(e) => e.to_string(),
             RunError::Step { .. } | RunError::Busy { .. } => self.to_string(),
+            RunError::Transfers(_) | RunError::Making(_) => "what it received was no part of the making".to_owned(),
             RunError::Ledger(LedgerError::Replayed { .. }) => "the session was burnt before".to_owned(),
             RunError::Vm(_) => "the program could not be run to its end".to_owned(),
             _ => "trouble with its own files or system".to_owned(),

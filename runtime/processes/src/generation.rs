@@ -22,7 +22,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::client::{Ask, Client, Opened};
+use super::client::{Ask, Client, Opened, machine};
+use super::material::Turn;
 use super::online::{Threads, step};
 use super::{Due, GO_ON, Loaded, Plan, Purpose, RunError, Watch, trace};
 use crate::handshake::Role;
@@ -226,7 +227,7 @@ impl Job {
         let mut opened = client.open(&self.net, conn, &mut Watch::start(), ask)?;
         drop(guard);
         let material = opened.steps.map(|_| tokens);
-        *masked.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened.masked.clone());
+        masked.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&opened.masked);
         let done = self.one_by_one(conn, &mut opened, (schedule, material), asked, answers);
         opened.delivery.end(&done);
         done
@@ -243,12 +244,12 @@ impl Job {
         let (plan, entries) = (&self.shared.plan, &self.shared.client.loaded.module.entries);
         let Opened { seed, masked, delivery, steps, products, .. } = opened;
         let steps = steps.unwrap_or(0);
-        let (seed, masked) = (&*seed, &**masked);
+        let (seed, masked) = (&*seed, masked.as_deref());
         let mut prepare = |number: usize| -> Result<(Machine<'_>, Ahead), RunError> {
             let due = &schedule[number];
             let step = step::Step { entries, entry: due.entry, number: number as u32 };
-            let (mut machine, mut ahead) = (Machine::client(step, seed, &due.publics, masked)?, Ahead::default());
-            if let Some(products) = products.as_mut().filter(|_| (number as u64) < steps) {
+            let (mut machine, mut ahead) = (machine(step, seed, &due.publics, masked)?, Ahead::default());
+            if let Some(products) = products.as_mut().filter(|_| masked.is_some() && (number as u64) < steps) {
                 let packed = products.read(products_len(step.program()))?;
                 machine =
                     machine.with_products(Products::new(step.program(), packed).expect("as many bytes as asked for"));
@@ -270,7 +271,9 @@ impl Job {
             let Some(due) = schedule.get(number) else { return Err(self.beyond()) };
             let (start, before) = (Instant::now(), (conn.sent_bytes(), conn.received_bytes()));
             conn.send_frame(Kind::Next, 0, Bytes::from_static(&[GO_ON]))?;
-            delivery.turn(number as u32, due.entry, plan.material_bytes(due.entry, Party::Client), conn)?;
+            let this = step::Step { entries, entry: due.entry, number: number as u32 };
+            let bytes = plan.material_bytes(due.entry, Party::Client);
+            delivery.turn(Turn { step: this, bytes, weights: None, kept: Some(&cache) }, conn)?;
             let next = schedule.get(number + 1);
             if let Some(next) = next {
                 delivery.ask(number as u32 + 1, next.entry)?;

@@ -113,6 +113,8 @@ pub enum Mismatch {
     Publics { what: String },
     #[error("session mismatch: {what}")]
     Session { what: &'static str },
+    #[error("material mismatch: {what}")]
+    Maker { what: &'static str },
 }
 
 impl Mismatch {
@@ -128,6 +130,7 @@ impl Mismatch {
             Mismatch::Entry { .. } => "an entry that the program has",
             Mismatch::Publics { .. } => "public inputs within the program's bounds",
             Mismatch::Session { .. } => "run again: every run gets a new session",
+            Mismatch::Maker { .. } => "`--dealer` on both sides, or on neither",
         }
     }
 }

@@ -56,6 +56,7 @@ mod accept;
 mod error;
 mod material;
 mod online;
+mod pair;
 mod parts;
 mod plan;
 mod prepare;

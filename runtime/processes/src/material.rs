@@ -14,13 +14,17 @@ use memmap2::MmapMut;
 use tokio::sync::watch;
 
 use super::RunError;
+use super::pair::Maker;
 use super::progress::Progress;
 use super::stock::Part;
 use crate::handshake::{Hello, Mismatch, Role, greet};
 use crate::net::frame::{Kind, PAYLOAD};
 use crate::net::{Conn, Net, NetError, Options};
 use kernels::prg::Seed;
+use protocols::cache::Openings;
 use protocols::material::{Material, MaterialError};
+use protocols::pair::Weights;
+use protocols::step::Step;
 
 /// Frames of the material of a run that wait at a party.
 pub(super) const AHEAD: usize = 256;
@@ -41,6 +45,25 @@ pub(super) fn frames(program: &Program, bytes: u64) -> usize {
 
 fn length(bytes: u64) -> usize {
     usize::try_from(bytes).expect("the verifier bounds the material's size")
+}
+
+/// Where a session's material comes from.
+pub(super) enum Source {
+    /// A dealer.
+    Dealer(Office),
+    /// Both parties.
+    Pair(Maker),
+}
+
+/// What a step begins with.
+pub(super) struct Turn<'a> {
+    pub(super) step: Step<'a>,
+    /// Bytes that a dealer would deal.
+    pub(super) bytes: u64,
+    /// The server's weights, which it puts into what both make.
+    pub(super) weights: Weights<'a>,
+    /// What the session keeps.
+    pub(super) kept: Option<&'a Openings>,
 }
 
 /// How to reach the dealer for a session.
@@ -86,10 +109,10 @@ pub(super) struct Dealt {
     pub(super) material: Part,
 }
 
-/// A session's material on its way, from a stock as far as that lasts, else from the dealer. Chunks are dropped as they are
-/// used up.
+/// A session's material on its way, from a stock as far as that lasts, else from the dealer, or as both parties make it. Chunks are
+/// dropped as they are used up.
 pub(super) struct Delivery {
-    office: Office,
+    source: Source,
     stock: Option<Dealt>,
     /// None while a stock lasts.
     conn: Option<Conn>,
@@ -107,13 +130,13 @@ pub(super) struct Delivery {
 
 impl Delivery {
     /// With a stock, or from the dealer, to whom it connects. Waits end when the connection to the other party is lost.
-    pub(super) fn begin(office: Office, stock: Option<Dealt>, peer: &mut Conn) -> Result<Delivery, RunError> {
-        let conn = match stock {
-            Some(_) => None,
-            None => Some(office.visit(peer)?),
+    pub(super) fn begin(source: Source, stock: Option<Dealt>, peer: &mut Conn) -> Result<Delivery, RunError> {
+        let conn = match (&stock, &source) {
+            (None, Source::Dealer(office)) => Some(office.visit(peer)?),
+            _ => None,
         };
         let (lost, chunks) = (peer.lost(), VecDeque::new());
-        Ok(Delivery { office, stock, conn, step: 0, chunks, left: 0, coming: 0, total: 0, lost, fault: None })
+        Ok(Delivery { source, stock, conn, step: 0, chunks, left: 0, coming: 0, total: 0, lost, fault: None })
     }
 
     /// Asks for a step, whose material comes after that of the steps before. The dealer waits until both have asked. A stock
@@ -125,14 +148,28 @@ impl Delivery {
         }
     }
 
-    /// Goes on to a step that was asked for, which takes `bytes`; the step before has taken its own.
-    pub(super) fn turn(&mut self, step: u32, entry: u32, bytes: u64, peer: &mut Conn) -> Result<(), RunError> {
+    /// Goes on to a step that was asked for; the step before has taken its own. Both parties make it now, if they do.
+    pub(super) fn turn(&mut self, turn: Turn, peer: &mut Conn) -> Result<(), RunError> {
         assert!(self.left == 0 && self.chunks.is_empty(), "a step takes what the program implies");
+        let (step, entry) = (turn.step.number, turn.step.entry);
+        let bytes = match self.source {
+            Source::Dealer(_) => turn.bytes,
+            Source::Pair(ref maker) => maker.bytes(turn.step.program()),
+        };
         let total = length(bytes);
         (self.step, self.left, self.coming, self.total) = (step, total, total, total);
+        let kept = self.stock.as_ref().map(|stock| stock.entries.get(step as usize).copied());
+        if let (None | Some(None), Source::Pair(maker)) = (kept, &mut self.source) {
+            self.stock = None;
+            let made = maker.step(turn.step, turn.weights, turn.kept, peer)?;
+            assert_eq!(made.len(), total, "what is made is what the program implies");
+            self.coming = 0;
+            self.chunks.extend((total > 0).then(|| Bytes::from(made)));
+            return Ok(());
+        }
         let Some(stock) = &mut self.stock else { return Ok(()) };
-        match stock.entries.get(step as usize) {
-            Some(&kept) if kept == entry => {
+        match kept.flatten() {
+            Some(kept) if kept == entry => {
                 let kept = stock.material.read(total)?;
                 self.coming = 0;
                 self.chunks.extend((total > 0).then_some(kept));
@@ -140,7 +177,8 @@ impl Delivery {
             Some(_) => return Err(Mismatch::Session { what: "the stock was dealt for other entries" }.into()),
             None => {
                 // The dealer makes the masks of what is cached once more.
-                let mut conn = self.office.visit(peer)?;
+                let Source::Dealer(office) = &self.source else { unreachable!("made above") };
+                let mut conn = office.visit(peer)?;
                 for (step, &entry) in (0..).zip(&stock.entries) {
                     ask(&mut conn, step, entry, false)?;
                 }

@@ -13,6 +13,7 @@ use crate::net::Conn;
 use kernels::prg::Seed;
 use machine::meter::{Phases, Report};
 use machine::profile::Totals;
+use protocols::Maker;
 
 /// Where seeds and session identifiers come from.
 pub trait Entropy: Send + Sync {
@@ -52,8 +53,10 @@ pub(super) enum Purpose {
 /// What the client tells the server before its first step, one byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Begin {
-    /// The client holds the masked weights.
+    /// The client holds the masked weights, or needs none.
     pub(super) holds_setup: bool,
+    /// Who makes the material.
+    pub(super) maker: Maker,
     /// What the session is for.
     pub(super) purpose: Purpose,
 }
@@ -64,12 +67,14 @@ const PURPOSES: [Purpose; 4] =
 impl Begin {
     pub(super) fn encode(self) -> Bytes {
         let purpose = PURPOSES.iter().position(|p| *p == self.purpose).expect("all are listed");
-        Bytes::from(vec![u8::from(self.holds_setup) | (purpose as u8) << 1])
+        let pair = u8::from(self.maker == Maker::Pair);
+        Bytes::from(vec![u8::from(self.holds_setup) | pair << 1 | (purpose as u8) << 2])
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Begin> {
         let [choices] = bytes else { return None };
-        Some(Begin { holds_setup: choices & 1 != 0, purpose: *PURPOSES.get(usize::from(choices >> 1))? })
+        let maker = if choices & 2 == 0 { Maker::Dealer } else { Maker::Pair };
+        Some(Begin { holds_setup: choices & 1 != 0, maker, purpose: *PURPOSES.get(usize::from(choices >> 2))? })
     }
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use ir::Party;
 
 use super::client::{Ask, Client, Opened};
-use super::material::Delivery;
+use super::material::{Delivery, Turn};
 use super::progress::Progress;
 use super::stock::Making;
 use super::{GO_ON, Plan, Purpose, RunError, Watch};
@@ -27,16 +27,11 @@ pub struct Made {
     pub products_bytes: u64,
 }
 
-/// Has one step dealt and keeps it.
-pub(super) fn keep(
-    delivery: &mut Delivery,
-    making: &mut Making,
-    (number, entry): (u32, u32),
-    bytes: u64,
-    peer: &mut Conn,
-) -> Result<(), RunError> {
+/// Has one step dealt, or makes it, and keeps it.
+pub(super) fn keep(delivery: &mut Delivery, making: &mut Making, turn: Turn, peer: &mut Conn) -> Result<(), RunError> {
+    let Step { number, entry, .. } = turn.step;
     delivery.ask(number, entry)?;
-    delivery.turn(number, entry, bytes, peer)?;
+    delivery.turn(turn, peer)?;
     making.step(entry);
     delivery.drain(|chunk| Ok(making.material(chunk)?))
 }
@@ -82,24 +77,35 @@ impl Client {
         let mut keeping = || -> Result<Made, RunError> {
             let stocks = self.stocks();
             let mut making = stocks.make()?;
-            let bytes = |entry: u32| plan.material_bytes(entry, Party::Client);
+            let bytes = |entry: u32| match masked {
+                Some(_) => plan.material_bytes(entry, Party::Client),
+                None => 0,
+            };
             let step = |(number, &entry): (u32, &u32)| Step { entries: &module.entries, entry, number };
             let steps: Vec<Step> = (0..).zip(entries).map(step).collect();
-            let packed = |step: &Step| products_len(step.program()) as u64;
+            let packed = |step: &Step| if masked.is_some() { products_len(step.program()) as u64 } else { 0 };
             let made = Made {
                 material_bytes: entries.iter().map(|&entry| bytes(entry)).sum(),
                 products_bytes: steps.iter().map(packed).sum(),
             };
-            let progress = Progress::bytes("stock", made.material_bytes + made.products_bytes);
+            let progress = match masked {
+                Some(_) => Progress::bytes("stock", made.material_bytes + made.products_bytes),
+                None => Progress::tokens("stock", entries.len() as u64),
+            };
             let (mut batch, mut size) = (0, 0);
             for (i, &step) in steps.iter().enumerate() {
-                let Step { entry, number, .. } = step;
+                let entry = step.entry;
                 conn.send_frame(Kind::Next, 0, Bytes::from_static(&[GO_ON]))?;
-                keep(&mut delivery, &mut making, (number, entry), bytes(entry), conn)?;
+                let turn = Turn { step, bytes: bytes(entry), weights: None, kept: None };
+                keep(&mut delivery, &mut making, turn, conn)?;
+                let Some(masked) = &masked else {
+                    progress.add(1);
+                    continue;
+                };
                 progress.add(bytes(entry) as usize);
                 size += packed(&step);
                 if size >= BATCH || i + 1 == steps.len() {
-                    products(&steps[batch..=i], &seed, &*masked)?.iter().try_for_each(|step| making.products(step))?;
+                    products(&steps[batch..=i], &seed, &**masked)?.iter().try_for_each(|step| making.products(step))?;
                     progress.add(size as usize);
                     (batch, size) = (i + 1, 0);
                 }

@@ -61,6 +61,17 @@ impl Loaded {
         Ok(Loaded { path: path.to_owned(), module, hash: bytecode::hash(file) })
     }
 
+    /// Whether two parties can make the material of all entries.
+    pub fn can_be_made(&self) -> Result<(), RunError> {
+        for entry in &self.module.entries {
+            if let Some(index) = ir::pair::unmade(entry) {
+                let (path, op) = (self.path.clone(), entry.instrs[index].op.mnemonic());
+                return Err(RunError::Unmade { path, entry: entry.name.clone(), op });
+            }
+        }
+        Ok(())
+    }
+
     /// An entry of this program as the first step of a session.
     pub fn first_step(&self, program: &Program) -> Step<'_> {
         let index = self.module.entries.iter().position(|e| e.name == program.name);

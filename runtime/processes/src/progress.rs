@@ -17,9 +17,18 @@ impl Progress {
         Progress(ProgressBar::with_draw_target(Some(total), target).with_style(style).with_message(what))
     }
 
-    /// Counts bytes.
-    pub(super) fn add(&self, bytes: usize) {
-        self.0.inc(bytes as u64);
+    /// For making material of so many tokens: at what rate, and how long it will take.
+    pub(super) fn tokens(what: &'static str, total: u64) -> Progress {
+        let shown = std::io::stderr().is_terminal() && total > 0;
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let style = ProgressStyle::with_template("{msg:9} {bar:30} {pos}/{len} tokens, {per_sec}, {eta} left")
+            .expect("a well-formed template");
+        Progress(ProgressBar::with_draw_target(Some(total), target).with_style(style).with_message(what))
+    }
+
+    /// Counts bytes, or tokens.
+    pub(super) fn add(&self, done: usize) {
+        self.0.inc(done as u64);
     }
 }
 

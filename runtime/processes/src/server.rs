@@ -10,8 +10,9 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use super::material::{AHEAD, Dealt, Delivery, Office};
+use super::material::{AHEAD, Dealt, Delivery, Office, Source, Turn};
 use super::online::{Threads, over, run, step};
+use super::pair::{self, ASIDE};
 use super::plan::{Due, Plan};
 use super::prepare::keep;
 use super::stock::Stock;
@@ -27,9 +28,10 @@ use crate::net::{Conn, Listener, Net, NetError};
 use crate::setup::layout;
 use crate::weights_file::{EntryWeights, WeightsFile};
 use kernels::prg::Seed;
-use machine::Machine;
 use machine::meter::Phases;
 use machine::profile::Totals;
+use machine::{Machine, VmError};
+use protocols::Maker;
 use protocols::cache::Openings;
 use protocols::linear::{WeightMask, mask_weight};
 use protocols::step::Step;
@@ -48,14 +50,21 @@ pub struct Server {
     pub key: MasterKey,
     /// Burnt sessions.
     pub ledger: Ledger,
-    /// Where the dealer listens.
-    pub dealer: SocketAddr,
+    /// Where the dealer listens; without one both parties make their material.
+    pub dealer: Option<SocketAddr>,
     /// Where seeds and sessions come from.
     pub entropy: Box<dyn Entropy>,
     /// Generations at one time; more wait, and are refused when none ends within the timeout. Runs go one by one.
     pub sessions: usize,
     /// Where to write what the last run took.
     pub report: Option<PathBuf>,
+}
+
+impl Server {
+    /// Who makes the material of its sessions.
+    pub fn maker(&self) -> Maker {
+        if self.dealer.is_some() { Maker::Dealer } else { Maker::Pair }
+    }
 }
 
 /// The server's report.
@@ -93,12 +102,12 @@ impl Desk {
         match self.session(&mut conn, session) {
             Ok(Served::Run(record)) => {
                 let seconds = record.phases.online_seconds;
-                tracing::info!(%session, online_seconds = seconds, "session served (trusted dealer)");
+                tracing::info!(%session, online_seconds = seconds, "session served ({})", self.server.maker().trust());
                 conn.close();
                 self.report(*record);
             }
             Ok(Served::Steps { steps }) => {
-                tracing::info!(%session, steps, "session served (trusted dealer)");
+                tracing::info!(%session, steps, "session served ({})", self.server.maker().trust());
                 conn.close();
             }
             Err(error) => {
@@ -113,7 +122,7 @@ impl Desk {
         let Some(path) = &self.server.report else { return };
         let program = hex(&self.server.loaded.hash);
         let totals = Totals::of([(&session.online, session.phases, session.setup_bytes)]);
-        let report = ServerReport { preprocessing: "trusted dealer", program, totals, session };
+        let report = ServerReport { preprocessing: self.server.maker().trust(), program, totals, session };
         if let Err(error) = write_json(path, &report) {
             tracing::warn!("report: {}", chain(&error));
         }
@@ -131,15 +140,24 @@ impl Desk {
             expected: "a begin with known choices".to_owned(),
             got: "something else".to_owned(),
         })?;
+        let maker = self.server.maker();
+        if begin.maker != maker {
+            let what = match maker {
+                Maker::Dealer => "this server takes material from a dealer, the client makes it with the server",
+                Maker::Pair => "this server makes material with its clients, the client takes it from a dealer",
+            };
+            return Err(Mismatch::Maker { what }.into());
+        }
         let plan = match begin.purpose {
             Purpose::Run(_) => None,
             Purpose::Generate | Purpose::Prepare => Some(self.generation(step.entry, &theirs.publics)?),
         };
         let most = |program: &Program| ir::cost::cost(program).client_sent_bytes;
-        conn.trust(match begin.purpose {
+        let online = match begin.purpose {
             Purpose::Run(_) => most(program),
             Purpose::Generate | Purpose::Prepare => entries.iter().map(most).max().unwrap_or(0),
-        });
+        };
+        conn.trust(if maker == Maker::Pair { online.max(ASIDE) } else { online });
         phases.handshake_seconds = watch.lap();
 
         let _permit = self.permit(conn, plan.is_some())?;
@@ -176,22 +194,25 @@ impl Desk {
             (_, Some((plan, _))) => plan.frames(&loaded.module, step.entry, Party::Server),
             (_, None) => unreachable!("a generation has a plan"),
         };
-        let office = Office {
-            net: self.net.clone(),
-            dealer: *dealer,
-            hello: Hello { entry: program.name.clone(), session, ..ours },
-            seeds: vec![seed.clone(), mask_seed.clone()],
-            frames,
+        let source = match *dealer {
+            None => Source::Pair(pair::Maker::new(Party::Server, &loaded.hash, session, seed.clone())),
+            Some(dealer) => Source::Dealer(Office {
+                net: self.net.clone(),
+                dealer,
+                hello: Hello { entry: program.name.clone(), session, ..ours },
+                seeds: vec![seed.clone(), mask_seed.clone()],
+                frames,
+            }),
         };
-        let mut delivery = Delivery::begin(office, stock, conn)?;
+        let mut delivery = Delivery::begin(source, stock, conn)?;
         phases.dealing_seconds = watch.lap();
 
         let dealing = match (begin.purpose, plan) {
             (Purpose::Run(dealing), _) => dealing,
             (purpose, Some((plan, prompt))) => {
-                let steps = Steps { loaded, plan, prompt };
+                let steps = Steps { loaded, plan, prompt, maker };
                 let done = match purpose {
-                    Purpose::Prepare => self.keep(conn, &mut delivery, steps, (session, &seed)),
+                    Purpose::Prepare => self.keep(conn, &mut delivery, steps, (session, &seed), &weights),
                     _ => generate(conn, &mut delivery, steps, &seed, &weights),
                 };
                 delivery.end(&done);
@@ -200,8 +221,8 @@ impl Desk {
             (_, None) => unreachable!("a generation has a plan"),
         };
         delivery.ask(step.number, step.entry)?;
-        delivery.turn(step.number, step.entry, bytes, conn)?;
-        let machine = Machine::server(step, &seed, &theirs.publics, &weights)?;
+        delivery.turn(Turn { step, bytes, weights: Some(&weights), kept: None }, conn)?;
+        let machine = machine(maker, step, &seed, &theirs.publics, &weights)?;
         let finished = run(conn, delivery, dealing, machine, Vec::new(), &mut watch, &mut phases)?;
         conn.receive_small(Kind::Done, 0)?;
         let setup_bytes = if begin.holds_setup { 0 } else { setup_bytes(entries) };
@@ -221,8 +242,9 @@ impl Desk {
         &self,
         conn: &mut Conn,
         delivery: &mut Delivery,
-        Steps { plan, loaded, prompt }: Steps<'_>,
+        Steps { plan, loaded, prompt, .. }: Steps<'_>,
         (session, seed): (Session, &Seed),
+        weights: &EntryWeights<'_>,
     ) -> Result<u32, RunError> {
         let first = plan.due(&loaded.module, prompt, 0).and_then(|due| plan.size(due.entry));
         let size = first.expect("the session began with a prefill");
@@ -233,7 +255,9 @@ impl Desk {
             let Some(entry) = plan.entry(size, number) else {
                 return Err(Mismatch::Session { what: "a step beyond the last slot was asked for" }.into());
             };
-            keep(delivery, &mut making, (number, entry), plan.material_bytes(entry, Party::Server), conn)?;
+            let step = Step { entries: &loaded.module.entries, entry, number };
+            let bytes = plan.material_bytes(entry, Party::Server);
+            keep(delivery, &mut making, Turn { step, bytes, weights: Some(weights), kept: None }, conn)?;
             number += 1;
         }
         // The client keeps its part when this one is safe, so that it never names a stock that was not made.
@@ -272,13 +296,14 @@ struct Steps<'a> {
     loaded: &'a Loaded,
     plan: &'a Plan,
     prompt: usize,
+    maker: Maker,
 }
 
 /// Runs steps as long as the client asks for them; gives their number.
 fn generate(
     conn: &mut Conn,
     delivery: &mut Delivery,
-    Steps { loaded, plan, prompt }: Steps<'_>,
+    Steps { loaded, plan, prompt, maker }: Steps<'_>,
     seed: &Seed,
     weights: &EntryWeights<'_>,
 ) -> Result<u32, RunError> {
@@ -295,17 +320,18 @@ fn generate(
         let ready = match &due {
             Some(Due { entry, publics }) => {
                 let step = Step { entries, entry: *entry, number };
-                Some((*entry, Machine::server(step, seed, publics, weights)?))
+                Some((step, machine(maker, step, seed, publics, weights)?))
             }
             None => None,
         };
         if !goes_on(conn)? {
             return Ok(number);
         }
-        let Some((entry, mut machine)) = ready else {
+        let Some((this, mut machine)) = ready else {
             return Err(Mismatch::Session { what: "a step beyond the context was asked for" }.into());
         };
-        delivery.turn(number, entry, plan.material_bytes(entry, Party::Server), conn)?;
+        let bytes = plan.material_bytes(this.entry, Party::Server);
+        delivery.turn(Turn { step: this, bytes, weights: Some(weights), kept: Some(&cache) }, conn)?;
         // Dealt while this one runs.
         let next = plan.due(&loaded.module, prompt, number + 1);
         if let Some(next) = &next {
@@ -316,6 +342,20 @@ fn generate(
         due = next;
     }
     unreachable!("a context has an end")
+}
+
+/// The server's machine of a step.
+fn machine<'a>(
+    maker: Maker,
+    step: Step<'a>,
+    seed: &'a Seed,
+    publics: &'a [u32],
+    weights: &'a EntryWeights<'_>,
+) -> Result<Machine<'a>, VmError> {
+    match maker {
+        Maker::Dealer => Machine::server(step, seed, publics, weights),
+        Maker::Pair => Machine::server_of_pair(step, seed, publics, weights),
+    }
 }
 
 /// Whether the client wants the step that is due. While it looks at what it has, it shows that it is alive.

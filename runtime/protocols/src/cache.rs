@@ -93,6 +93,17 @@ impl<const PARTS: usize> Cache<PARTS> {
     }
 }
 
+impl Openings {
+    /// The party's shares of the masks of what the session keeps, for making the material of its next step.
+    pub fn masks(&self) -> Masks {
+        Cache {
+            states: self.states.iter().map(|[_, mask]| [mask.clone()]).collect(),
+            next: self.next,
+            running: self.running,
+        }
+    }
+}
+
 /// A party's side; `all` is the type of the result.
 pub fn read(cache: &mut Openings, state: StateId, x: &Opening, all: &Type) -> Opening {
     let [opened, mask] = cache.append(state, [&x.opened.data, &x.mask.all(x.len())], all);

@@ -174,18 +174,18 @@ impl Prepared {
                 out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CommandError::Output)?;
             }
             if let Some(line) = &shown {
-                line.0.set_message(summary(generation.totals()));
+                line.0.set_message(summary(model.trust(), generation.totals()));
             }
             if let Some(finish) = advance.finish {
                 break finish;
             }
         };
         let totals = generation.totals();
-        let end = if self.json { report(&all, finish, totals) } else { "\n".to_owned() };
+        let end = if self.json { report(&all, finish, totals, model.trust()) } else { "\n".to_owned() };
         out.write_all(end.as_bytes()).and_then(|()| out.flush()).map_err(CommandError::Output)?;
         if let Some(line) = shown {
             line.0.finish_and_clear();
-            eprintln!("{}", summary(totals));
+            eprintln!("{}", summary(model.trust(), totals));
         }
         if let Some(warning) = warning(totals.outside) {
             eprintln!("{warning}");
@@ -213,7 +213,7 @@ impl Drop for Line {
 }
 
 /// Figures of a generation, in a line.
-fn summary(totals: &Totals) -> String {
+fn summary(trust: &str, totals: &Totals) -> String {
     let tokens = totals.tokens.max(1);
     let bytes = (totals.sent_bytes + totals.received_bytes) / tokens as u64;
     let rate = totals.tokens as f64 / totals.seconds.max(1e-9);
@@ -221,11 +221,11 @@ fn summary(totals: &Totals) -> String {
         Some(tokens) => format!(", material for {tokens} more"),
         None => String::new(),
     };
-    format!("trusted dealer; {} tokens, {rate:.2} tokens/s, {}/token{left}", totals.tokens, DecimalBytes(bytes))
+    format!("{trust}; {} tokens, {rate:.2} tokens/s, {}/token{left}", totals.tokens, DecimalBytes(bytes))
 }
 
 /// What `--json` writes.
-fn report(text: &str, finish: Finish, totals: &Totals) -> String {
+fn report(text: &str, finish: Finish, totals: &Totals, trust: &str) -> String {
     let report = json!({
         "text": text,
         "finish_reason": finish.name(),
@@ -237,7 +237,7 @@ fn report(text: &str, finish: Finish, totals: &Totals) -> String {
         "received_bytes": totals.received_bytes,
         "material_tokens": totals.material_tokens,
         "outside": totals.outside,
-        "preprocessing": "trusted dealer",
+        "preprocessing": trust,
     });
     format!("{report}\n")
 }
@@ -268,8 +268,11 @@ mod tests {
             material_tokens: Some(7),
             outside: 0,
         };
-        assert_eq!(summary(&totals), "trusted dealer; 4 tokens, 2.00 tokens/s, 2.00 MB/token, material for 7 more");
+        assert_eq!(
+            summary("no third party", &totals),
+            "no third party; 4 tokens, 2.00 tokens/s, 2.00 MB/token, material for 7 more"
+        );
         totals = Totals::default();
-        assert_eq!(summary(&totals), "trusted dealer; 0 tokens, 0.00 tokens/s, 0 B/token");
+        assert_eq!(summary("trusted dealer", &totals), "trusted dealer; 0 tokens, 0.00 tokens/s, 0 B/token");
     }
 }

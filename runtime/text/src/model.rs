@@ -72,6 +72,9 @@ pub trait Model: Send + Sync + 'static {
     /// What it accepts.
     fn limits(&self) -> &Limits;
 
+    /// Whom its privacy rests on besides the two parties; see [`ir::pair::Maker::trust`].
+    fn trust(&self) -> &'static str;
+
     /// Starts on a prompt that [`Limits`] allow: token ids below the vocabulary, at least one.
     ///
     /// The session asks `noise` for each token's noise, and gives up with [`GenerateError::Cancelled`] soon after

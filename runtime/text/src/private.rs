@@ -1,4 +1,4 @@
-//! The model of a program that runs with a server and a dealer.
+//! The model of a program that runs with a server, and with a dealer where there is one.
 
 use std::time::Duration;
 
@@ -11,15 +11,17 @@ use tokio::runtime::Handle;
 
 use super::{Cancel, Companions, GenerateError, Limits, Model, Noise, Session};
 
-/// A model that runs as a client of a server and a dealer.
+/// A model that runs as a client of a server, and of a dealer where there is one.
 pub struct PrivateModel {
     generator: Generator,
     limits: Limits,
+    trust: &'static str,
 }
 
 impl PrivateModel {
     /// See [`Generator::new`].
     pub fn new(client: Client, handle: Handle, timeout: Duration) -> Result<PrivateModel, RunError> {
+        let trust = client.maker().trust();
         let generator = Generator::new(client, handle, timeout)?;
         let plan = generator.plan();
         let limits = Limits {
@@ -31,13 +33,17 @@ impl PrivateModel {
             temperature: if plan.noise() { TEMPERATURE_BOUND } else { 0.0 },
             companions: Companions::of(&generator.loaded().module.metadata),
         };
-        Ok(PrivateModel { generator, limits })
+        Ok(PrivateModel { generator, limits, trust })
     }
 }
 
 impl Model for PrivateModel {
     fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    fn trust(&self) -> &'static str {
+        self.trust
     }
 
     fn begin(&self, prompt: &[u32], noise: Noise, cancel: &Cancel) -> Result<Box<dyn Session>, GenerateError> {

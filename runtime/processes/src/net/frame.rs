@@ -60,6 +60,8 @@ frame_kinds! {
     Error = 10, "error";
     /// To the dealer: the step to deal next. To the server: run the step that is due, or end the session.
     Next = 11, "next";
+    /// Transfers of two parties who make their material.
+    Making = 12, "making";
 }
 
 /// A frame's header.
@@ -128,8 +130,8 @@ mod tests {
 
     #[test]
     fn headers_round_trip_and_garbage_is_refused() {
-        for code in 1..=11 {
-            let kind = Kind::from_code(code).expect("kinds are numbered from 1 to 11");
+        for code in 1..=12 {
+            let kind = Kind::from_code(code).expect("kinds are numbered from 1 to 12");
             let header = Header { kind, step: 7 + code, length: PAYLOAD as u32 };
             assert_eq!(Header::decode(&header.encode()), Ok(header));
         }
@@ -140,7 +142,7 @@ mod tests {
             Header::decode(&bytes)
         };
         assert!(broken(0, b'X').is_err());
-        assert!(broken(4, 0).is_err() && broken(4, 12).is_err() && broken(7, 1).is_err());
+        assert!(broken(4, 0).is_err() && broken(4, 13).is_err() && broken(7, 1).is_err());
         assert!(broken(15, 0x80).is_err());
         assert!(broken(14, 0x11).is_err());
     }

@@ -2,27 +2,19 @@
 
 use super::{Bits, Group, PairError, Transfers};
 use ir::{Party, Width};
-use kernels::prg::Seed;
 use kernels::ring::{self, Buffer};
 use ot::{Channel, Form, Pair};
 
 /// One party's end.
-pub struct Engine<C> {
-    pair: Pair,
-    channel: C,
+pub struct Engine<'a> {
+    pair: &'a mut Pair,
+    channel: &'a mut (dyn Channel + Send),
 }
 
-impl<C: Channel> Engine<C> {
-    /// Sets both ends up. Both parties name the same session, which no other run has; `seed` is fresh, the party's own, and of no
-    /// other use.
-    pub fn new(mut channel: C, party: Party, session: [u8; 32], seed: &Seed) -> Result<Engine<C>, PairError> {
-        let pair = Pair::iknp(&mut channel, party, session, seed)?;
-        Ok(Engine { pair, channel })
-    }
-
-    /// The way to the peer.
-    pub fn channel(&self) -> &C {
-        &self.channel
+impl<'a> Engine<'a> {
+    /// Of transfers that were set up, over the way to the peer that they were set up on.
+    pub fn new(pair: &'a mut Pair, channel: &'a mut (dyn Channel + Send)) -> Engine<'a> {
+        Engine { pair, channel }
     }
 }
 
@@ -32,7 +24,7 @@ impl From<ot::Error> for PairError {
     }
 }
 
-impl<C: Channel> Transfers for Engine<C> {
+impl Transfers for Engine<'_> {
     fn party(&self) -> Party {
         self.pair.party()
     }
@@ -50,7 +42,7 @@ impl<C: Channel> Transfers for Engine<C> {
             Group::Xor => Form::Xor(width),
         };
         let bits: Vec<u64> = choices.iter().collect();
-        Ok(self.pair.correlate(&mut self.channel, &bits, held, row, form)?.map(Buffer::from))
+        Ok(self.pair.correlate(self.channel, &bits, held, row, form)?.map(Buffer::from))
     }
 
     fn tell(&mut self, numbers: &[u64], width: Width) -> Result<(), PairError> {

@@ -1,7 +1,7 @@
 //! The client's commands for text: `ssvm generate`, `ssvm serve` and `ssvm prepare`.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,12 +9,15 @@ use clap::Args;
 use indicatif::DecimalBytes;
 use serde::Serialize;
 
-use super::{CliError, NetOptions, cache_directory, resolve, run_error, say, state_directory, with_net, write_report};
+use super::{
+    CliError, NetOptions, cache_directory, dealer_address, open, resolve, run_error, say, state_directory, with_net,
+    write_report,
+};
 use processes::client::Client;
 use processes::ledger::Ledger;
 use processes::net::{self, Net, Shape, addr};
 use processes::setup::Cache;
-use processes::{Dealing, Loaded, Os, Plan, RunError};
+use processes::{Dealing, Os, Plan, RunError};
 use text::PrivateModel;
 use text::command::GenerateOptions;
 use text::serve::{ServeOptions, TokenSource, bind};
@@ -72,9 +75,10 @@ struct ClientOptions {
     /// Where the server listens.
     #[arg(long, value_name = "ADDR", default_value = addr::SERVER)]
     connect: String,
-    /// Where the dealer listens.
-    #[arg(long, value_name = "ADDR", default_value = addr::DEALER)]
-    dealer: String,
+    /// Take material from a dealer, who listens here [127.0.0.1:7702 if no address is given]; without this option both parties make
+    /// it themselves.
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = addr::DEALER)]
+    dealer: Option<String>,
     /// Where to keep masked weights [default: `ssvm` in the user's cache directory].
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
@@ -91,17 +95,19 @@ struct ClientOptions {
 
 impl ClientOptions {
     /// A model that asks these processes.
-    fn model(&self, loaded: Loaded, net: &Net) -> Result<PrivateModel, CliError> {
-        Ok(PrivateModel::new(self.client(loaded)?, net.handle().clone(), net.timeout())?)
+    fn model(&self, program: &Path, net: &Net) -> Result<PrivateModel, CliError> {
+        Ok(PrivateModel::new(self.client(program)?, net.handle().clone(), net.timeout())?)
     }
 
     /// A client of these processes.
-    fn client(&self, loaded: Loaded) -> Result<Client, CliError> {
+    fn client(&self, program: &Path) -> Result<Client, CliError> {
+        let dealer = dealer_address(self.dealer.as_deref(), &self.net)?;
+        let loaded = open(program, dealer)?;
         Ok(Client {
             cache: Cache::open(&cache_directory(self.cache.as_deref())?).map_err(run_error)?,
             ledger: Ledger::open(&state_directory(self.state.as_deref())?).map_err(run_error)?,
             server: resolve(&self.connect, &self.net)?,
-            dealer: resolve(&self.dealer, &self.net)?,
+            dealer,
             dealing: Dealing::Overlapped,
             options: net::Options { shape: self.shape, ..net::Options::default() },
             entropy: Box::new(Os),
@@ -120,9 +126,8 @@ struct Report {
 
 /// Continues a text.
 pub(super) fn generate(options: &Options) -> Result<(), CliError> {
-    let loaded = Loaded::open(&options.program)?;
     with_net(&options.client.net, |net| {
-        let model = options.client.model(loaded, net)?;
+        let model = options.client.model(&options.program, net)?;
         let prepared = options.generate.prepare(&options.program, model.limits())?;
         let (cancel, stopped) = (Cancel::default(), net.clone());
         let cancelled = cancel.clone();
@@ -131,13 +136,13 @@ pub(super) fn generate(options: &Options) -> Result<(), CliError> {
             cancelled.cancel();
         });
         let totals = prepared.run(&model, &cancel)?;
-        write_report(options.report.as_deref(), &Report { preprocessing: "trusted dealer", totals })
+        write_report(options.report.as_deref(), &Report { preprocessing: model.trust(), totals })
     })
 }
 
 /// Makes stocks.
 pub(super) fn prepare(options: &PrepareOptions) -> Result<(), CliError> {
-    let client = options.client.client(Loaded::open(&options.program)?)?;
+    let client = options.client.client(&options.program)?;
     let plan = Plan::of(&client.loaded.module)
         .map_err(|what| RunError::NotForGeneration { path: options.program.clone(), what })?;
     with_net(&options.client.net, |net| {
@@ -159,10 +164,10 @@ pub(super) fn prepare(options: &PrepareOptions) -> Result<(), CliError> {
 /// Serves the endpoint.
 pub(super) fn serve(options: &ServerOptions) -> Result<(), CliError> {
     let address = options.serve.address()?;
-    let loaded = Loaded::open(&options.program)?;
     let state = state_directory(options.client.state.as_deref())?;
     with_net(&options.client.net, |net| {
-        let model = Arc::new(options.client.model(loaded, net)?);
+        let model = Arc::new(options.client.model(&options.program, net)?);
+        let trust = model.trust();
         let (endpoint, token) = options.serve.endpoint(&options.program, &state, model, net.stop())?;
         let listener = net.handle().block_on(bind(address))?;
         let address = listener.local_addr().unwrap_or(address);
@@ -170,7 +175,7 @@ pub(super) fn serve(options: &ServerOptions) -> Result<(), CliError> {
             TokenSource::File(path) => format!("bearer token in {}", path.display()),
             TokenSource::Environment => "bearer token from the variable SSVM_TOKEN".to_owned(),
         };
-        say(&format!("listening on {address}\nserving http://{address}/v1 with a trusted dealer; {token}\n"));
+        say(&format!("listening on {address}\nserving http://{address}/v1 with {trust}; {token}\n"));
         net.handle().block_on(text::serve::serve(listener, endpoint));
         Ok(())
     })

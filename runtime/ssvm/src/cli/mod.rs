@@ -30,6 +30,7 @@ use processes::server::Server;
 use processes::setup::Cache;
 use processes::weights_file::WeightsFile;
 use processes::{self, Dealing, Entropy, Loaded, Os, Record, RunError, chain};
+use protocols::Maker;
 use protocols::dealer::Seeds;
 use text::command::CommandError;
 use text::serve::ServeError;
@@ -37,7 +38,7 @@ use text::serve::ServeError;
 /// Generations at one time, unless told otherwise.
 const SESSIONS: NonZeroUsize = NonZeroUsize::new(2).expect("two");
 
-/// Two-party inference on secret-shared values, with a trusted dealer.
+/// Two-party inference on secret-shared values, with no third party or with a trusted dealer.
 #[derive(Parser)]
 #[command(name = "ssvm", version)]
 struct Cli {
@@ -92,9 +93,10 @@ struct RunOptions {
     /// 0: client, 1: server.
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=1))]
     party: u8,
-    /// Where the dealer listens.
-    #[arg(long, value_name = "ADDR", default_value = addr::DEALER)]
-    dealer: String,
+    /// Take material from a dealer, who listens here [127.0.0.1:7702 if no address is given]; without this option both parties make
+    /// it themselves.
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = addr::DEALER)]
+    dealer: Option<String>,
     /// Server: where to listen; port 0 picks a free port [default: 127.0.0.1:7701].
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
@@ -264,8 +266,8 @@ fn run(options: &RunOptions) -> Result<(), CliError> {
 
 fn server(options: &RunOptions) -> Result<(), CliError> {
     let address = resolve(options.listen.as_deref().unwrap_or(addr::SERVER), &options.net)?;
-    let dealer = resolve(&options.dealer, &options.net)?;
-    let loaded = Loaded::open(&options.program)?;
+    let dealer = dealer_address(options.dealer.as_deref(), &options.net)?;
+    let loaded = open(&options.program, dealer)?;
     let path = weights_path(&options.program, options.weights.as_deref());
     let weights = WeightsFile::open(&path, &loaded.module, loaded.hash).map_err(run_error)?;
     let server = Server {
@@ -281,7 +283,9 @@ fn server(options: &RunOptions) -> Result<(), CliError> {
     with_net(&options.net, |net| {
         let shaped = Options { shape: options.shape, ..Options::default() };
         let listener = net.listen(address).map_err(run_error)?.with(shaped);
-        say(&format!("listening on {}\nserving, with a trusted dealer at {dealer}\n", listener.address()));
+        let source =
+            dealer.map_or_else(|| "no third party".to_owned(), |dealer| format!("a trusted dealer at {dealer}"));
+        say(&format!("listening on {}\nserving, with {source}\n", listener.address()));
         processes::server::serve(net, &listener, server);
         Ok(())
     })
@@ -301,12 +305,12 @@ struct ClientReport {
 
 fn client(options: &RunOptions) -> Result<(), CliError> {
     let server = resolve(options.connect.as_deref().unwrap_or(addr::SERVER), &options.net)?;
-    let dealer = resolve(&options.dealer, &options.net)?;
+    let dealer = dealer_address(options.dealer.as_deref(), &options.net)?;
     let input = options.input.as_deref().ok_or_else(|| CliError::Usage {
         what: "the client has nothing to ask".to_owned(),
         hint: "`--input FILE.npz`",
     })?;
-    let loaded = Loaded::open(&options.program)?;
+    let loaded = open(&options.program, dealer)?;
     let arrays = npz::read(input).map_err(run_error)?;
     let client = Client {
         cache: Cache::open(&cache_directory(options.cache.as_deref())?).map_err(run_error)?,
@@ -338,7 +342,8 @@ fn client(options: &RunOptions) -> Result<(), CliError> {
     if options.profile {
         say(&totals.profile());
     }
-    let report = ClientReport { preprocessing: "trusted dealer", program: hash, outside, totals, runs: records };
+    let preprocessing = client.maker().trust();
+    let report = ClientReport { preprocessing, program: hash, outside, totals, runs: records };
     write_report(options.report.as_deref(), &report)
 }
 
@@ -387,8 +392,22 @@ fn simulated(options: &SimulateOptions) -> Result<(), CliError> {
     let phases =
         |r: &Report| Phases { prepare_seconds: r.setup_seconds, online_seconds: r.online_seconds, ..Phases::default() };
     let totals = Totals::of(runs.iter().map(|r| (&r.client, phases(&r.client), 0)));
-    let report = SimulationReport { preprocessing: "trusted dealer", program: hash, outside, totals, runs };
+    let report = SimulationReport { preprocessing: Maker::Dealer.trust(), program: hash, outside, totals, runs };
     write_report(options.report.as_deref(), &report)
+}
+
+/// A program that can run without a dealer, if there is none.
+fn open(program: &Path, dealer: Option<SocketAddr>) -> Result<Loaded, CliError> {
+    let loaded = Loaded::open(program)?;
+    if dealer.is_none() {
+        loaded.can_be_made()?;
+    }
+    Ok(loaded)
+}
+
+/// Where the dealer listens, if there is one.
+fn dealer_address(given: Option<&str>, options: &NetOptions) -> Result<Option<SocketAddr>, CliError> {
+    given.map(|address| resolve(address, options)).transpose()
 }
 
 fn resolve(address: &str, options: &NetOptions) -> Result<SocketAddr, CliError> {
@@ -532,7 +551,8 @@ fn describe(name: &str, array: &ArrayD<f32>, labels: &[String]) -> String {
 fn summary(reports: &[&Report], online_seconds: f64) -> String {
     let sum = |of: fn(&Report) -> u64| reports.iter().map(|r| of(r)).sum::<u64>();
     format!(
-        "trusted dealer; {} run(s), online {online_seconds:.3} s, {} rounds, sent {}, received {}, material {}\n",
+        "{}; {} run(s), online {online_seconds:.3} s, {} rounds, sent {}, received {}, material {}\n",
+        reports.first().map_or("nothing ran", |report| report.preprocessing),
         reports.len(),
         sum(|r| r.rounds),
         indicatif::DecimalBytes(sum(|r| r.sent_bytes)),

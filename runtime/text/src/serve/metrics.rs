@@ -65,7 +65,7 @@ impl Metrics {
         registry.register_with_unit("token", "Wall time of a token", Unit::Seconds, seconds);
         registry.register_with_unit("sent", "Sent to the parties", Unit::Bytes, metrics.sent_bytes.clone());
         registry.register_with_unit("received", "Received from them", Unit::Bytes, metrics.received_bytes.clone());
-        let help = "Tokens for which a trusted dealer's material is left; -1 if it is dealt on demand";
+        let help = "Tokens for which material is left; -1 if it is dealt or made on demand";
         registry.register("material_tokens", help, metrics.material_tokens.clone());
         metrics.material_tokens.set(-1);
         let help = "Elements that left their calibrated ranges; answers with such may be wrong";

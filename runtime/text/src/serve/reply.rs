@@ -9,9 +9,6 @@ use super::request::Way;
 use super::unix_time;
 use crate::{Finish, Totals};
 
-/// Says, in each answer, what preprocessing it rests on.
-const FINGERPRINT: &str = concat!("ssvm-", env!("CARGO_PKG_VERSION"), " (trusted dealer)");
-
 /// The field of an answer that says how many elements left their calibrated ranges; above zero, the text may be wrong.
 const OUTSIDE: &str = "outside";
 
@@ -21,11 +18,13 @@ pub(super) struct Reply {
     id: String,
     created: u64,
     model: String,
+    /// Says, in each answer, whom its privacy rests on.
+    fingerprint: String,
 }
 
 impl Reply {
     /// A new answer, with an id of its own.
-    pub(super) fn new(way: Way, model: &str) -> Result<Reply, getrandom::Error> {
+    pub(super) fn new(way: Way, model: &str, trust: &str) -> Result<Reply, getrandom::Error> {
         let mut random = [0; 12];
         getrandom::fill(&mut random)?;
         let prefix = match way {
@@ -33,7 +32,8 @@ impl Reply {
             Way::Chat => "chatcmpl",
         };
         let id = format!("{prefix}-{}", processes::handshake::hex(&random));
-        Ok(Reply { way, id, created: unix_time(), model: model.to_owned() })
+        let fingerprint = format!("ssvm-{} ({trust})", env!("CARGO_PKG_VERSION"));
+        Ok(Reply { way, id, created: unix_time(), model: model.to_owned(), fingerprint })
     }
 
     /// An answer as a whole.
@@ -111,7 +111,7 @@ impl Reply {
             "object": object,
             "created": self.created,
             "model": self.model,
-            "system_fingerprint": FINGERPRINT,
+            "system_fingerprint": self.fingerprint,
             "choices": choices,
         })
     }

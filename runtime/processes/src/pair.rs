@@ -1,0 +1,107 @@
+//! The two parties in the dealer's place: material of one step after another, made over the connection between them.
+//!
+//! Keys       of the transfers come from the operating system, once a session; their names from the session and the program.
+//! When       A step's material is made when the step begins, unless a stock has it. Whoever continues a stock goes on from the
+//!            masks of what its session keeps.
+//! Messages   are frames of a kind of their own with the step's number; their lengths follow from the program.
+//! Errors     What was made of a step that failed is dropped by both sides, with the session.
+
+use ir::{Party, Program};
+use ot::{Channel, Pair};
+
+use super::RunError;
+use crate::handshake::Session;
+use crate::net::frame::Kind;
+use crate::net::{Conn, NetError};
+use kernels::prg::Seed;
+use protocols::cache::{Masks, Openings};
+use protocols::dealer::material_bytes;
+use protocols::pair::{Engine, Weights, make};
+use protocols::step::Step;
+
+/// Bytes that the peer may send while this side sends as well: more than the greatest message of what is made at once.
+pub(super) const ASIDE: u64 = 1 << 30;
+
+/// A party's end of a session's making.
+pub(super) struct Maker {
+    party: Party,
+    /// Tells this session's transfers from all others.
+    name: [u8; 32],
+    seed: Seed,
+    transfers: Option<Pair>,
+    masks: Option<Masks>,
+}
+
+impl Maker {
+    /// Of a session of a program; `seed` is the party's of the session.
+    pub(super) fn new(party: Party, program: &[u8; 32], session: Session, seed: Seed) -> Maker {
+        let mut hasher = blake3::Hasher::new_derive_key("ssvm making, name of a session, 1");
+        hasher.update(program).update(&session.0);
+        Maker { party, name: hasher.finalize().into(), seed, transfers: None, masks: None }
+    }
+
+    /// Bytes of material that a step of a program takes here.
+    pub(super) fn bytes(&self, program: &Program) -> u64 {
+        material_bytes(program, ir::pair::Maker::Pair, self.party)
+    }
+
+    /// Makes the material of a step: what the server keeps, nothing at the client. `kept` is what the session keeps, if a stock was
+    /// used before.
+    pub(super) fn step(
+        &mut self,
+        step: Step,
+        weights: Weights,
+        kept: Option<&Openings>,
+        peer: &mut Conn,
+    ) -> Result<Vec<u8>, RunError> {
+        let mut way = Way { conn: peer, step: step.number, fault: None };
+        let masks = self.masks.get_or_insert_with(|| kept.map_or_else(Masks::default, Openings::masks));
+        let mut made = Vec::new();
+        let mut work = || {
+            let transfers = match &mut self.transfers {
+                Some(transfers) => transfers,
+                empty => {
+                    let seed = Seed::random().map_err(RunError::Random)?;
+                    empty.insert(Pair::iknp(&mut way, self.party, self.name, &seed).map_err(RunError::Transfers)?)
+                }
+            };
+            let mut engine = Engine::new(transfers, &mut way);
+            make(step, &self.seed, weights, masks, &mut engine, &mut made).map_err(RunError::Making)
+        };
+        let done = work();
+        match way.fault {
+            Some(fault) => Err(fault.into()),
+            None => done.map(|()| made),
+        }
+    }
+}
+
+/// The way to the peer while a step's material is made.
+struct Way<'a> {
+    conn: &'a mut Conn,
+    step: u32,
+    /// The fault that ended it, in full; the transfers know it only in short.
+    fault: Option<NetError>,
+}
+
+impl Way<'_> {
+    fn kept<T>(&mut self, done: Result<T, NetError>) -> Result<T, ot::Error> {
+        done.map_err(|fault| {
+            let short = ot::Error::Channel(fault.to_string().into());
+            self.fault = Some(fault);
+            short
+        })
+    }
+}
+
+impl Channel for Way<'_> {
+    fn send(&mut self, bytes: Vec<u8>) -> Result<(), ot::Error> {
+        let sent = self.conn.send(Kind::Making, self.step, bytes.into());
+        self.kept(sent)
+    }
+
+    fn receive(&mut self, length: usize) -> Result<Vec<u8>, ot::Error> {
+        let received = self.conn.receive(Kind::Making, self.step, length);
+        self.kept(received)
+    }
+}
