@@ -140,8 +140,11 @@ impl Layout {
 /// Greatest width of a table's values: a word at any bit of a byte has all of one.
 const MAX_TABLE_WIDTH: u8 = 56;
 
+/// Bits of a point of a small table.
+const SMALL_TABLE: u8 = 8;
+
 /// How a `ge` is dealt: by what is smaller, where a table counts for two thirds of its size, since reading it takes a
-/// fraction of the time that it takes to evaluate a key.
+/// fraction of the time that it takes to evaluate a key. A small table always: two parties can make it, and no key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Comparison {
     /// Shares of the comparison at each of 2^`input_bits` points: a correlation, which the server alone receives.
@@ -159,7 +162,7 @@ impl Comparison {
         let layout = Layout::ge(opening, width);
         let keys = u128::from(2 * layout.key_bits() + u64::from(width));
         let table = u128::from(width) << layout.input_bits;
-        if width <= MAX_TABLE_WIDTH && 2 * table <= 3 * keys {
+        if width <= MAX_TABLE_WIDTH && (2 * table <= 3 * keys || layout.input_bits <= SMALL_TABLE) {
             Comparison::Table { input_bits: layout.input_bits }
         } else {
             Comparison::Key(layout)

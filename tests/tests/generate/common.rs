@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ir::pair::Maker;
 use kernels::codec::dimensions;
 use kernels::prg::Seed;
 use kernels::ring::Tensor;
@@ -31,11 +32,17 @@ use tokio::sync::watch;
 
 /// A folder with `model.ssb`, `model.ssw` and `tokenizer.json` of the shipped model: prompts of up to 8 tokens, and a
 /// context of 64.
-pub static MODEL: LazyLock<TempDir> = LazyLock::new(|| {
+pub static MODEL: LazyLock<TempDir> = LazyLock::new(|| compiled(Maker::Dealer));
+
+/// The same, compiled so that two parties can make its material.
+pub static PAIR: LazyLock<TempDir> = LazyLock::new(|| compiled(Maker::Pair));
+
+fn compiled(maker: Maker) -> TempDir {
     let from = repository().join("models/tiny-shakespeare");
     let calibration = Some(from.join("calibration.npz"));
     let mut options = private::generation(&from.join("model.onnx"), calibration, &[4, 8], &[16, 72]);
     options.generation.as_mut().unwrap().max_context = Some(64);
+    options.maker = maker;
     let compiled = pipeline::compile(&options).unwrap_or_else(|e| panic!("{e}"));
     let artifacts = compiled.artifacts().unwrap_or_else(|e| panic!("{e}"));
     let folder = tempfile::tempdir().unwrap();
@@ -45,7 +52,7 @@ pub static MODEL: LazyLock<TempDir> = LazyLock::new(|| {
         std::fs::copy(from.join(name), folder.path().join(name)).unwrap();
     }
     folder
-});
+}
 
 pub fn file(name: &str) -> PathBuf {
     MODEL.path().join(name)
@@ -80,14 +87,20 @@ pub struct World {
     pub net: Net,
     threads: Vec<JoinHandle<()>>,
     pub folder: TempDir,
+    model: &'static Path,
 }
 
 impl World {
     pub fn new(timeout: Duration) -> World {
+        World::of(MODEL.path(), timeout)
+    }
+
+    /// With the files of another folder.
+    pub fn of(model: &'static Path, timeout: Duration) -> World {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (stop, stopped) = watch::channel(false);
         let net = Net::new(runtime.handle().clone(), timeout, stopped);
-        World { runtime: Some(runtime), stop, net, threads: Vec::new(), folder: tempfile::tempdir().unwrap() }
+        World { runtime: Some(runtime), stop, net, threads: Vec::new(), folder: tempfile::tempdir().unwrap(), model }
     }
 
     pub fn dealer(&mut self) -> SocketAddr {
@@ -97,14 +110,19 @@ impl World {
         address
     }
 
-    pub fn server(&mut self, dealer: SocketAddr, sessions: usize) -> SocketAddr {
+    pub fn loaded(&self) -> Loaded {
+        Loaded::open(&self.model.join("model.ssb")).unwrap()
+    }
+
+    pub fn server(&mut self, dealer: impl Into<Option<SocketAddr>>, sessions: usize) -> SocketAddr {
         let listener = self.net.listen(([127, 0, 0, 1], 0).into()).unwrap();
-        let (address, net, loaded) = (listener.address(), self.net.clone(), loaded());
+        let (address, net, loaded) = (listener.address(), self.net.clone(), self.loaded());
+        let weights = self.model.join("model.ssw");
         let server = Server {
-            weights: WeightsFile::open(&file("model.ssw"), &loaded.module, loaded.hash).unwrap(),
-            key: MasterKey::beside(&file("model.ssw")).unwrap(),
+            weights: WeightsFile::open(&weights, &loaded.module, loaded.hash).unwrap(),
+            key: MasterKey::beside(&weights).unwrap(),
             ledger: Ledger::open(&self.folder.path().join("server")).unwrap(),
-            dealer: Some(dealer),
+            dealer: dealer.into(),
             entropy: Box::new(Fixed(SERVER)),
             sessions,
             report: None,
@@ -115,19 +133,19 @@ impl World {
     }
 
     /// A generator whose sessions have the seed `mark`.
-    pub fn client(&self, server: SocketAddr, dealer: SocketAddr, mark: u8) -> PrivateModel {
+    pub fn client(&self, server: SocketAddr, dealer: impl Into<Option<SocketAddr>>, mark: u8) -> PrivateModel {
         let client = self.party(server, dealer, mark);
         PrivateModel::new(client, self.net.handle().clone(), self.net.timeout()).unwrap()
     }
 
     /// What is behind it.
-    pub fn party(&self, server: SocketAddr, dealer: SocketAddr, mark: u8) -> Client {
+    pub fn party(&self, server: SocketAddr, dealer: impl Into<Option<SocketAddr>>, mark: u8) -> Client {
         Client {
-            loaded: loaded(),
+            loaded: self.loaded(),
             cache: Cache::open(&self.folder.path().join("cache")).unwrap(),
             ledger: Ledger::open(&self.folder.path().join("client")).unwrap(),
             server,
-            dealer: Some(dealer),
+            dealer: dealer.into(),
             dealing: Dealing::Overlapped,
             options: Options::default(),
             entropy: Box::new(Fixed(mark)),

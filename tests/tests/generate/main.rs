@@ -1,6 +1,7 @@
 //! Private generation over sockets: parties and dealer in threads, whose seeds a test can foresee, and as processes that die.
 
 mod common;
+mod pair;
 #[cfg(unix)]
 mod processes;
 mod sessions;
