@@ -1,0 +1,3 @@
+//! x
+mod ntt;
+mod ring;
