@@ -228,7 +228,9 @@ mod tests {
             values.extend([0, 1, prime.p - 1, prime.p, 2 * prime.p, 4 * prime.p - 1]);
             let mut quotients = vec![0; values.len()];
             prepare(Cpu::get(), &mut values, prime.p, &mut quotients);
-            assert!(values.iter().zip(&quotients).all(|(x, q)| *x < prime.p && Factor::new(*x, prime.p).quotient == *q));
+            assert!(
+                values.iter().zip(&quotients).all(|(x, q)| *x < prime.p && Factor::new(*x, prime.p).quotient == *q)
+            );
         }
     }
 
