@@ -29,7 +29,7 @@ const DEPTH_BLOCK: usize = 8;
 const TURNED: usize = 32;
 
 /// Most terms of a product.
-const TERMS: usize = 3;
+const TERMS: usize = 6;
 
 /// On the border of a cache line.
 #[derive(Clone, Copy)]
