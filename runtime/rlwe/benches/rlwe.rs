@@ -15,7 +15,7 @@ use std::time::Instant;
 const ROWS: usize = 4096;
 
 /// Columns of W that are answered at once, a multiple of what the product's tiles have.
-const TILE: usize = 96;
+const TILE: usize = 384;
 
 /// Columns of A in a message.
 const CHUNK: usize = 64;
