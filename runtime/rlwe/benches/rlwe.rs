@@ -1,5 +1,4 @@
-//! Speed of a batch: `cargo bench -p rlwe`. Both parties in one process, without a link, 4096 rows, results of 47 bits, weights of
-//! 12 bits. `RAYON_NUM_THREADS` sets the number of threads and `SSVM_CPU` forces an instruction set.
+//! Speed of a batch: `cargo bench -p rlwe`. Both parties in one process, without a link, results of 47 bits, weights of 12 bits. `RAYON_NUM_THREADS` sets the number of threads and `SSVM_CPU` forces an instruction set.
 //!
 //! Where the kernel accounts for it (Linux), time is processor time of all threads, so that other work on the machine disturbs it
 //! little; else it is time on the clock by all threads.
@@ -11,10 +10,10 @@ use rlwe::{Client, Plan, Server, norm_squared};
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Rows of a batch: one secret.
-const ROWS: usize = 4096;
+/// Degree of the ring.
+const N: usize = 4096;
 
-/// Columns of W that are answered at once, a multiple of what the product's tiles have.
+/// Columns of W that are answered at once: as ciphertexts are cut into limbs for each answer, a few hundred.
 const TILE: usize = 384;
 
 /// Columns of A in a message.
@@ -54,12 +53,12 @@ fn elements(count: usize) -> Vec<u64> {
     out
 }
 
-/// A batch with weights [depth, columns].
-fn batch(depth: usize, columns: usize) {
-    let plan = Plan::new(ROWS, depth, 47, norm_squared(depth, 1 << 11)).expect("a plan");
+/// A batch [rows, depth] x [depth, columns].
+fn batch(rows: usize, depth: usize, columns: usize) {
+    let plan = Plan::new(rows, depth, 47, norm_squared(depth, 1 << 11)).expect("a plan");
     let weights: Vec<[u8; 2]> =
         elements(depth * columns).iter().map(|x| (((x >> 13) % 4095) as i16 - 2047).to_le_bytes()).collect();
-    let a = Tensor::new(vec![ROWS, depth], elements(ROWS * depth));
+    let a = Tensor::new(vec![rows, depth], elements(rows * depth));
     let mut client = Client::new(plan).expect("randomness");
     let (key_seconds, (key, mut server)) = timed(|| {
         let key = client.key();
@@ -75,8 +74,8 @@ fn batch(depth: usize, columns: usize) {
         receive += timed(|| server.receive(&bytes).expect("columns")).0;
         up += bytes.len();
     }
-    let ciphertexts = elements(2 * ROWS * depth);
-    let mut sums = vec![0; 2 * ROWS * TILE];
+    let ciphertexts = elements((N + rows) * depth);
+    let mut sums = vec![0; (N + rows) * TILE];
     let mut most = 0;
     for from in (0..columns).step_by(TILE) {
         let tile: Vec<[u8; 2]> =
@@ -84,14 +83,14 @@ fn batch(depth: usize, columns: usize) {
         let count = tile.len() / depth;
         let (seconds, (message, share)) = timed(|| server.answer(&tile, count));
         answer += seconds;
-        let sums = &mut sums[..2 * ROWS * count];
-        product += timed(|| ring::matmul(&ciphertexts, &tile, 2 * ROWS, depth, count, 64, sums)).0;
+        let sums = &mut sums[..(N + rows) * count];
+        product += timed(|| ring::matmul(&ciphertexts, &tile, (N + rows), depth, count, 64, sums)).0;
         let (seconds, other) = timed(|| client.decrypt(&message, count).expect("an answer"));
         decrypt += seconds;
         down += message.len();
         if from == 0 {
-            let mut exact = vec![0; ROWS * count];
-            ring::matmul(&a.data, &tile, ROWS, depth, count, 64, &mut exact);
+            let mut exact = vec![0; rows * count];
+            ring::matmul(&a.data, &tile, rows, depth, count, 64, &mut exact);
             for ((x, y), z) in share.data.iter().zip(&*other.data).zip(&exact) {
                 let error = (x.wrapping_add(*y).wrapping_sub(*z) << 17) as i64 >> 17;
                 most = most.max(error.unsigned_abs());
@@ -99,9 +98,9 @@ fn batch(depth: usize, columns: usize) {
         }
     }
     let per = |seconds: f64, count: usize| seconds / count as f64 * 1e6;
-    let work = (2 * ROWS * depth * columns) as f64;
-    println!("[{ROWS}, {depth}] x [{depth}, {columns}], 47 bits: off by {most} at most, bound {}", plan.error_bound());
-    row("  key, made and read", key_seconds * 1e6, "us", "");
+    let work = ((N + rows) * depth * columns) as f64;
+    println!("[{rows}, {depth}] x [{depth}, {columns}], 47 bits: off by {most} at most, bound {}", plan.error_bound());
+    row("  key, made and read", key_seconds * 1e3, "ms", "");
     row("  encrypt", per(encrypt, depth), "us", "a ciphertext");
     row("  receive", per(receive, depth), "us", "a ciphertext");
     row("  product", work / product / 1e9, "G MAC/s", "a matmul of the same shape, alone");
@@ -109,8 +108,8 @@ fn batch(depth: usize, columns: usize) {
     row("  decrypt", per(decrypt, columns), "us", "a column");
     let total = encrypt + receive + answer + decrypt;
     let note = format!("{:.0} % of it the product", 100.0 * product / total);
-    row("  all, both parties", total * PROMPT as f64 / ROWS as f64 * 1e3, "ms", &format!("for {PROMPT} rows, {note}"));
-    let share = PROMPT as f64 / ROWS as f64 / 1e6;
+    row("  all, both parties", total * PROMPT as f64 / rows as f64 * 1e3, "ms", &format!("for {PROMPT} rows, {note}"));
+    let share = PROMPT as f64 / rows as f64 / 1e6;
     row("  up", up as f64 * share, "MB", &format!("for {PROMPT} rows"));
     row("  down", down as f64 * share, "MB", &format!("for {PROMPT} rows"));
     assert_eq!(up, plan.key_bytes() + plan.upload_bytes(depth));
@@ -119,6 +118,9 @@ fn batch(depth: usize, columns: usize) {
 
 fn main() {
     println!("{} instructions, {} threads, core time", Cpu::get().name(), rayon::current_num_threads());
-    batch(768, 768);
-    batch(768, 3072);
+    batch(N, 768, 768);
+    batch(N, 768, 3072);
+    batch(N, 3072, 768);
+    batch(4 * N, 768, 768);
+    batch(N / 4, 768, 768);
 }

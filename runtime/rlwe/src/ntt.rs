@@ -51,28 +51,45 @@ pub fn fold(x: u64, m: u64) -> u64 {
     x.min(x.wrapping_sub(m))
 }
 
-/// What transforms modulo a prime multiply by, in one direction.
+type Row = [u64; SIDE];
+
+/// What seven factors of three levels of steps are: one for the first level, two for the second, four for the third. A factor and
+/// its quotient, or a row of each.
+type Seven<T> = [[T; 2]; 7];
+
+/// What transforms modulo a prime multiply by, in one direction. For the first three levels, then for each of eight blocks in the
+/// other three.
 struct Twiddles {
-    /// Of the steps between rows, by Longa and Naehrig's index m + i for m below [`SIDE`].
-    rows: Vec<Factor>,
-    /// Of the steps within rows, values and quotients: for m = SIDE·c, rows c - 1 .. 2·c - 1 of [`SIDE`] elements.
-    columns: [Vec<u64>; 2],
+    /// Of the steps between rows.
+    rows: Vec<Seven<u64>>,
+    /// Of the steps within rows, which are between rows of the transposed square.
+    columns: Vec<Seven<Row>>,
 }
 
 impl Twiddles {
     /// Of the powers of `root`, a root of X^4096 + 1.
     fn new(root: u64, p: u64) -> Twiddles {
-        let power = |i: usize| power(root, (i as u32).reverse_bits() as u64 >> (32 - N.ilog2()), p);
-        let rows = (0..SIDE).map(|i| Factor::new(power(i), p)).collect();
-        let mut columns = [const { Vec::new() }; 2];
-        for c in [1, 2, 4, 8, 16, 32] {
-            for r in 0..c {
-                for i in 0..SIDE {
-                    let factor = Factor::new(power(SIDE * c + i * c + r), p);
-                    columns[0].push(factor.value);
-                    columns[1].push(factor.quotient);
-                }
-            }
+        // By Longa and Naehrig's index: block i of the level with m blocks has number m + i.
+        let factor = |number: usize| {
+            let Factor { value, quotient } =
+                Factor::new(power(root, u64::from((number as u32).reverse_bits() >> (32 - N.ilog2())), p), p);
+            [value, quotient]
+        };
+        let (mut rows, mut columns) = (Vec::new(), Vec::new());
+        for (blocks, block) in [(1, 0)].into_iter().chain((0..8).map(|block| (8, block))) {
+            let place = |k: usize| {
+                let level = (k + 1).ilog2();
+                (blocks << level, (block << level) + k + 1 - (1 << level))
+            };
+            rows.push(std::array::from_fn(|k| {
+                let (m, i) = place(k);
+                factor(m + i)
+            }));
+            columns.push(std::array::from_fn(|k| {
+                let (m, i) = place(k);
+                let row: [_; SIDE] = std::array::from_fn(|column| factor(SIDE * m + column * m + i));
+                [row.map(|factor| factor[0]), row.map(|factor| factor[1])]
+            }));
         }
         Twiddles { rows, columns }
     }
@@ -117,13 +134,6 @@ impl Prime {
     }
 }
 
-/// The rows `first` and `first + distance` of SIDE elements.
-#[inline(always)]
-fn two_rows(x: &mut [u64], first: usize, distance: usize) -> (&mut [u64], &mut [u64]) {
-    let (low, high) = x.split_at_mut((first + distance) * SIDE);
-    (&mut low[first * SIDE..(first + 1) * SIDE], &mut high[..SIDE])
-}
-
 #[inline(always)]
 fn transpose(x: &[u64], out: &mut [u64]) {
     const TILE: usize = 8;
@@ -139,18 +149,89 @@ fn transpose(x: &[u64], out: &mut [u64]) {
     }
 }
 
-/// Sum and difference of x and y·factor: below 4p if x is.
-#[inline(always)]
-fn forward_step(x: &mut u64, y: &mut u64, value: u64, quotient: u64, p: u64) {
-    let (sum, product) = (fold(*x, 2 * p), mul_mod(*y, value, quotient, p));
-    (*x, *y) = (sum + product, (sum + 2 * p).wrapping_sub(product));
+/// A step of two elements, and the order of levels. No closures here: the compiler would not put them into the loops.
+trait Direction {
+    /// Pairs of blocks of a level, and their distance, among eight elements.
+    const LEVELS: [[usize; 2]; 3];
+
+    fn step(x: &mut u64, y: &mut u64, factor: [u64; 2], p: u64);
 }
 
-/// Sum, and difference times factor, of elements below 2p: below 2p.
+struct Forward;
+
+impl Direction for Forward {
+    const LEVELS: [[usize; 2]; 3] = [[1, 4], [2, 2], [4, 1]];
+
+    /// Sum and difference of x and y·factor: below 4p if x is.
+    #[inline(always)]
+    fn step(x: &mut u64, y: &mut u64, [value, quotient]: [u64; 2], p: u64) {
+        let (sum, product) = (fold(*x, 2 * p), mul_mod(*y, value, quotient, p));
+        (*x, *y) = (sum + product, (sum + 2 * p).wrapping_sub(product));
+    }
+}
+
+struct Inverse;
+
+impl Direction for Inverse {
+    const LEVELS: [[usize; 2]; 3] = [[4, 1], [2, 2], [1, 4]];
+
+    /// Sum, and difference times factor, of elements below 2p: below 2p.
+    #[inline(always)]
+    fn step(x: &mut u64, y: &mut u64, [value, quotient]: [u64; 2], p: u64) {
+        let (sum, difference) = (fold(*x + *y, 2 * p), (*x + 2 * p).wrapping_sub(*y));
+        (*x, *y) = (sum, mul_mod(difference, value, quotient, p));
+    }
+}
+
+trait Factors {
+    /// Number k, and its quotient, at a place of a row.
+    fn at(&self, k: usize, place: usize) -> [u64; 2];
+}
+
+impl Factors for Seven<u64> {
+    #[inline(always)]
+    fn at(&self, k: usize, _: usize) -> [u64; 2] {
+        self[k]
+    }
+}
+
+impl Factors for Seven<Row> {
+    #[inline(always)]
+    fn at(&self, k: usize, place: usize) -> [u64; 2] {
+        [self[k][0][place], self[k][1][place]]
+    }
+}
+
+/// Three levels of steps at each place of eight rows, which are arguments of their own, so that the compiler knows that they do
+/// not overlap.
 #[inline(always)]
-fn inverse_step(x: &mut u64, y: &mut u64, value: u64, quotient: u64, p: u64) {
-    let (sum, difference) = (fold(*x + *y, 2 * p), (*x + 2 * p).wrapping_sub(*y));
-    (*x, *y) = (sum, mul_mod(difference, value, quotient, p));
+#[rustfmt::skip]
+#[allow(clippy::too_many_arguments)]
+fn on_rows<D: Direction, F: Factors>(
+    a: &mut Row, b: &mut Row, c: &mut Row, d: &mut Row, e: &mut Row, f: &mut Row, g: &mut Row, h: &mut Row,
+    factors: &F, p: u64,
+) {
+    for i in 0..SIDE {
+        let mut x = [a[i], b[i], c[i], d[i], e[i], f[i], g[i], h[i]];
+        for [pairs, distance] in D::LEVELS {
+            for pair in 0..pairs {
+                for low in 2 * pair * distance..(2 * pair + 1) * distance {
+                    let (mut y, mut z) = (x[low], x[low + distance]);
+                    D::step(&mut y, &mut z, factors.at(pairs - 1 + pair, i), p);
+                    (x[low], x[low + distance]) = (y, z);
+                }
+            }
+        }
+        [a[i], b[i], c[i], d[i], e[i], f[i], g[i], h[i]] = x;
+    }
+}
+
+/// [`on_rows`] on the rows `first`, `first + distance`, ..
+#[inline(always)]
+fn on_eight<D: Direction, F: Factors>(x: &mut [u64], first: usize, distance: usize, factors: &F, p: u64) {
+    let rows = x.as_chunks_mut().0.get_disjoint_mut([0, 1, 2, 3, 4, 5, 6, 7].map(|k| first + k * distance));
+    let [a, b, c, d, e, f, g, h] = rows.expect("eight of 64 rows");
+    on_rows::<D, F>(a, b, c, d, e, f, g, h, factors, p);
 }
 
 multiversion! {
@@ -158,32 +239,18 @@ multiversion! {
     pub fn forward(prime: &Prime, x: &mut [u64], out: &mut [u64]) {
         let (p, twiddles) = (prime.p, &prime.forward);
         let (x, out) = (&mut x[..N], &mut out[..N]);
-        let mut m = 1;
-        while m < SIDE {
-            let t = N / (2 * m);
-            for (block, factor) in x.chunks_exact_mut(2 * t).zip(&twiddles.rows[m..2 * m]) {
-                let (low, high) = block.split_at_mut(t);
-                for (x, y) in low.iter_mut().zip(high) {
-                    forward_step(x, y, factor.value, factor.quotient, p);
-                }
-            }
-            m *= 2;
+        for first in 0..8 {
+            on_eight::<Forward, _>(x, first, 8, &twiddles.rows[0], p);
+        }
+        for block in 0..8 {
+            on_eight::<Forward, _>(x, 8 * block, 1, &twiddles.rows[1 + block], p);
         }
         transpose(x, out);
-        let mut c = 1;
-        while c < SIDE {
-            let t = SIDE / (2 * c);
-            for r in 0..c {
-                let at = (c - 1 + r) * SIDE;
-                let [values, quotients] = twiddles.columns.each_ref().map(|column| &column[at..at + SIDE]);
-                for row in 2 * r * t..(2 * r + 1) * t {
-                    let (low, high) = two_rows(out, row, t);
-                    for i in 0..SIDE {
-                        forward_step(&mut low[i], &mut high[i], values[i], quotients[i], p);
-                    }
-                }
-            }
-            c *= 2;
+        for first in 0..8 {
+            on_eight::<Forward, _>(out, first, 8, &twiddles.columns[0], p);
+        }
+        for block in 0..8 {
+            on_eight::<Forward, _>(out, 8 * block, 1, &twiddles.columns[1 + block], p);
         }
     }
 }
@@ -193,32 +260,18 @@ multiversion! {
     pub fn inverse(prime: &Prime, x: &mut [u64], out: &mut [u64]) {
         let (p, twiddles) = (prime.p, &prime.inverse);
         let (x, out) = (&mut x[..N], &mut out[..N]);
-        let mut c = SIDE / 2;
-        while c > 0 {
-            let t = SIDE / (2 * c);
-            for r in 0..c {
-                let at = (c - 1 + r) * SIDE;
-                let [values, quotients] = twiddles.columns.each_ref().map(|column| &column[at..at + SIDE]);
-                for row in 2 * r * t..(2 * r + 1) * t {
-                    let (low, high) = two_rows(x, row, t);
-                    for i in 0..SIDE {
-                        inverse_step(&mut low[i], &mut high[i], values[i], quotients[i], p);
-                    }
-                }
-            }
-            c /= 2;
+        for block in 0..8 {
+            on_eight::<Inverse, _>(x, 8 * block, 1, &twiddles.columns[1 + block], p);
+        }
+        for first in 0..8 {
+            on_eight::<Inverse, _>(x, first, 8, &twiddles.columns[0], p);
         }
         transpose(x, out);
-        let mut m = SIDE / 2;
-        while m > 0 {
-            let t = N / (2 * m);
-            for (block, factor) in out.chunks_exact_mut(2 * t).zip(&twiddles.rows[m..2 * m]) {
-                let (low, high) = block.split_at_mut(t);
-                for (x, y) in low.iter_mut().zip(high) {
-                    inverse_step(x, y, factor.value, factor.quotient, p);
-                }
-            }
-            m /= 2;
+        for block in 0..8 {
+            on_eight::<Inverse, _>(out, 8 * block, 1, &twiddles.rows[1 + block], p);
+        }
+        for first in 0..8 {
+            on_eight::<Inverse, _>(out, first, 8, &twiddles.rows[0], p);
         }
     }
 }

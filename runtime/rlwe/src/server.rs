@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Columns that are received at once: their first halves are made together.
-const CHUNK: usize = 32;
+const CHUNK: usize = 64;
 
 /// Coefficients that are moved together: a cache line.
 const LINE: usize = 8;

@@ -107,7 +107,7 @@ fn cells_of_all_sizes() {
     let values: [i32; 3] = [-(1 << 20), 1 << 20, 12345];
     let (mut client, mut server) = parties(plan, 2);
     upload(&a, &[depth], &mut client, &mut server);
-    let mut check = |(message, share): (Vec<u8>, Tensor), w: &[[u8; 8]]| {
+    let check = |(message, share): (Vec<u8>, Tensor), w: &[[u8; 8]]| {
         let other = client.decrypt(&message, 1).unwrap();
         let errors = errors(plan, &a, w, 1, [&share, &other]);
         assert!(errors.iter().all(|e| e.unsigned_abs() <= plan.error_bound()));
