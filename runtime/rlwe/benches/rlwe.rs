@@ -84,7 +84,7 @@ fn batch(rows: usize, depth: usize, columns: usize) {
         let (seconds, (message, share)) = timed(|| server.answer(&tile, count));
         answer += seconds;
         let sums = &mut sums[..(N + rows) * count];
-        product += timed(|| ring::matmul(&ciphertexts, &tile, (N + rows), depth, count, 64, sums)).0;
+        product += timed(|| ring::matmul(&ciphertexts, &tile, N + rows, depth, count, 64, sums)).0;
         let (seconds, other) = timed(|| client.decrypt(&message, count).expect("an answer"));
         decrypt += seconds;
         down += message.len();

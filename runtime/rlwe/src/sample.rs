@@ -10,7 +10,7 @@ multiversion! {
     pub fn ternary(x: &mut [u64]) {
         for x in x.iter_mut() {
             // The high word of 3·x.
-            let carry = (*x & 0xffff_ffff) * 3 >> 32;
+            let carry = ((*x & 0xffff_ffff) * 3) >> 32;
             *x = (((*x >> 32) * 3 + carry) >> 32).wrapping_sub(1);
         }
     }

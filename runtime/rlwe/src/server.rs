@@ -17,6 +17,9 @@ const CHUNK: usize = 64;
 /// Coefficients that are moved together: a cache line.
 const LINE: usize = 8;
 
+/// Coefficients whose products are turned together, while they are in the second-level cache.
+const BLOCK: usize = 512;
+
 /// The server of one batch.
 pub struct Server {
     plan: Plan,
@@ -41,12 +44,14 @@ struct Work {
     transformed: Transformed,
     random: Vec<u64>,
     product: Vec<u64>,
+    /// Of a ciphertext.
+    halves: Vec<u64>,
 }
 
 impl Work {
     fn new() -> Work {
         let (scratch, transformed) = (Scratch::new(), Transformed::new());
-        Work { scratch, transformed, random: vec![0; N], product: vec![0; N] }
+        Work { scratch, transformed, random: vec![0; N], product: vec![0; N], halves: Vec::new() }
     }
 }
 
@@ -109,7 +114,7 @@ impl Server {
     /// columns, in any order: both parties know which they are. Panics before all of the client's columns are there, and if a
     /// column's sum of squares is more than the plan's.
     pub fn answer<B: Cell>(&mut self, weights: &[B], columns: usize) -> (Vec<u8>, Tensor) {
-        let (plan, height) = (self.plan, N + self.plan.rows());
+        let plan = self.plan;
         assert_eq!(self.received, plan.depth(), "columns of the client's matrix");
         assert_eq!(weights.len(), plan.depth() * columns, "weights of {columns} columns");
         let mut norms = vec![0u128; columns];
@@ -120,26 +125,33 @@ impl Server {
                 .for_each(|(norm, w)| *norm += u128::from((w.widen() as i64).unsigned_abs()).pow(2));
         }
         assert!(norms.iter().all(|norm| *norm <= plan.norm_squared().into()), "a column of weights is beyond the plan");
-        let mut sums = Tensor::unset(&[height, columns]);
-        ring::matmul(&self.ciphertexts, weights, height, plan.depth(), columns, 64, &mut sums.data);
-        let mut sums = sums.transpose(&[1, 0]);
+        // By blocks of coefficients: [columns, coefficients].
+        let products = self.ciphertexts.par_chunks(BLOCK * plan.depth()).map(|coefficients| {
+            let height = coefficients.len() / plan.depth();
+            let mut sums = Tensor::unset(&[height, columns]);
+            ring::matmul(coefficients, weights, height, plan.depth(), columns, 64, &mut sums.data);
+            sums.transpose(&[1, 0])
+        });
+        let products: Vec<Tensor> = products.collect();
         let first = self.answered;
         self.answered += columns as u64;
         let (mut message, mut share) = (vec![0; plan.answer_bytes(columns)], Tensor::unset(&[columns, plan.rows()]));
         let places =
             message.par_chunks_exact_mut(plan.column_bytes()).zip(share.data.par_chunks_exact_mut(plan.rows()));
-        let tasks = sums.data.par_chunks_exact_mut(height).zip(places).enumerate();
-        tasks.for_each_init(Work::new, |work, (i, (sums, (message, share)))| {
-            self.hide(first + i as u64, sums, work, message, share);
+        places.enumerate().for_each_init(Work::new, |work, (i, (message, share))| {
+            let parts = products.iter().map(|part| &part.data[i * part.shape[1]..(i + 1) * part.shape[1]]);
+            work.halves.clear();
+            parts.for_each(|part| work.halves.extend_from_slice(part));
+            self.hide(first + i as u64, work, message, share);
         });
         (message, share.transpose(&[1, 0]))
     }
 
-    /// Makes a message of the two halves `sums` of a ciphertext, under randomness number `number`.
-    fn hide(&self, number: u64, sums: &mut [u64], work: &mut Work, message: &mut [u8], share: &mut [u64]) {
-        let Work { scratch, transformed, random, product } = work;
+    /// Makes a message of the ciphertext in `work`, under randomness number `number`.
+    fn hide(&self, number: u64, work: &mut Work, message: &mut [u8], share: &mut [u64]) {
+        let Work { scratch, transformed, random, product, halves } = work;
         let ([a, b], shift, low) = (self.plan.dropped(), self.plan.shift(), mask(self.plan.width()));
-        let (first, second) = sums.split_at_mut(N);
+        let (first, second) = halves.split_at_mut(N);
         self.ternary.fill(number * N as u64, 64, random);
         sample::ternary(Cpu::get(), random);
         transformed.set_small(random, scratch);
