@@ -1,4 +1,5 @@
-//! Speed of a batch: `cargo bench -p rlwe`. Both parties in one process, without a link, results of 47 bits, weights of 12 bits. `RAYON_NUM_THREADS` sets the number of threads and `SSVM_CPU` forces an instruction set.
+//! Speed of a batch: `cargo bench -p rlwe`. Both parties in one process, without a link, results of 47 bits, weights of 12 bits.
+//! `RAYON_NUM_THREADS` sets the number of threads and `SSVM_CPU` forces an instruction set.
 //!
 //! Where the kernel accounts for it (Linux), time is processor time of all threads, so that other work on the machine disturbs it
 //! little; else it is time on the clock by all threads.

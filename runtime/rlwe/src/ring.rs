@@ -260,9 +260,12 @@ mod tests {
                     ntt::inverse(cpu, prime, &mut x.to_vec(), &mut back);
                     reduce(cpu, x, prime.p, &mut low);
                 }
-                let mut joined = vec![0; N];
+                let (mut joined, mut product, mut small) = (vec![0; N], vec![0; N], vec![0; N]);
                 join(cpu, &x[..N], &back, &x[N..], &mut joined);
-                (there, back, low, joined)
+                multiply_elements(cpu, &low, &x[..N], &x[N..], prime.p, &mut product);
+                reduce_small(cpu, &x[..N], prime.p, &mut small);
+                prepare(cpu, &mut low, prime.p, &mut x[..N].to_vec());
+                (there, back, low, joined, product, small)
             };
             let want = run(Cpu::PORTABLE);
             assert!(Cpu::available().into_iter().all(|cpu| run(cpu) == want));

@@ -73,6 +73,25 @@ fn shares_of_products() {
     }
 }
 
+/// A digest of words, of bytes that are not.
+fn digest(bytes: &[u8]) -> u64 {
+    let words = bytes.chunks(8).map(|chunk| chunk.iter().rfold(0, |word, byte| word << 8 | u64::from(*byte)));
+    words.fold(0, |sum: u64, word| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
+}
+
+#[test]
+fn known_messages() {
+    // Made by this code; a change of these values is a change of the protocol.
+    let plan = Plan::new(N + 3, 2, 47, norm_squared(2, 100)).unwrap();
+    let (mut client, mut server) = parties(plan, 11);
+    let upload = client.encrypt(&matrix(12, N + 3, 2));
+    server.receive(&upload).unwrap();
+    let (answer, _) = server.answer(&weights(13, 2, 100), 1);
+    assert_eq!([&client.key(), &upload, &answer].map(|bytes| digest(bytes)), KNOWN);
+}
+
+const KNOWN: [u64; 3] = [18123324801508819895, 3183431829194607141, 4902278146028321384];
+
 #[test]
 fn shares_do_not_depend_on_the_split() {
     let (rows, depth, columns) = (700, 80, 6);
