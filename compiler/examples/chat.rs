@@ -101,6 +101,7 @@ fn teacher_forced(model: &Path, calibration: &Path, held_out: &Path, dims: BTree
         logits: Logits::All,
         calibrate,
         link: Link::LAN,
+        maker: ir::pair::Maker::Dealer,
         generation: None,
     };
     let compiled = compile(&options);
@@ -152,6 +153,7 @@ fn greedy(model: &Path, calibration: &Path, prompts: &Path, context: usize) {
         logits: Logits::Last,
         calibrate: Some(calibration.to_owned()),
         link: Link::LAN,
+        maker: ir::pair::Maker::Dealer,
         generation: Some(generation),
     };
     let compiled = compile(&options);

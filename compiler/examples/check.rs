@@ -48,6 +48,7 @@ fn check(model: &Path) -> (&'static str, String) {
         logits: Logits::All,
         calibrate: (!calibration.is_empty()).then(|| path.clone()),
         link: Link::LAN,
+        maker: ir::pair::Maker::Dealer,
         generation: None,
     };
     let compiled = match pipeline::compile(&options) {

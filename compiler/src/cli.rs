@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use ir::bytecode::Module;
+use ir::pair::Maker;
 
 use crate::accuracy::{Files, Limit};
 use crate::diagnostic::{Code, Diagnostic};
@@ -139,6 +140,9 @@ struct Compile {
     /// The link that protocols are chosen for: loopback, lan, wan or RTT,RATE as in 0.5ms,1gbit
     #[arg(long, default_value = "lan")]
     link: Link,
+    /// Who will make the material: a dealer, or the pair of parties alone, which takes more rounds
+    #[arg(long, value_enum, default_value_t = MakerArg::Dealer)]
+    material: MakerArg,
     /// Greatest error on inputs that calibration did not see, as a part of the output's spread; inf for any
     #[arg(long, value_name = "PART", default_value_t = 0.05, value_parser = parse_part)]
     max_error: f64,
@@ -206,6 +210,14 @@ enum LogitsArg {
     Last,
     /// Every position
     All,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum MakerArg {
+    /// A dealer, whom both parties trust not to collude with the other
+    Dealer,
+    /// The two parties alone
+    Pair,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -361,6 +373,10 @@ fn options(arguments: &Compile) -> Result<Options, Diagnostic> {
         },
         calibrate: arguments.calibrate.clone(),
         link: arguments.link,
+        maker: match arguments.material {
+            MakerArg::Dealer => Maker::Dealer,
+            MakerArg::Pair => Maker::Pair,
+        },
         generation: arguments.generation.wanted(),
     })
 }

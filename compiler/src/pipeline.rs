@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ir::bytecode::Module;
+use ir::pair::Maker;
 use ir::verify::Limits;
 use ir::{Program, Scale};
 use ndarray::ArrayD;
@@ -39,6 +40,8 @@ pub struct Options {
     pub calibrate: Option<PathBuf>,
     /// Prices protocol variants.
     pub link: Link,
+    /// Who will make the material.
+    pub maker: Maker,
     /// Entries for generation instead of one for a run by itself.
     pub generation: Option<Generation>,
 }
@@ -191,7 +194,7 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
         Some((plan, positions)) => plan.entries(&fused, positions),
         None => vec![Entry { name: name.clone(), step: Step::Once, graph: fused.clone() }],
     };
-    let (lowered, rungs) = lower_and_fit(&entries, &ranges, options.link, reveal)?;
+    let (lowered, rungs) = lower_and_fit(&entries, &ranges, options, reveal)?;
     let mut drafts = Vec::new();
     let mut programs = Vec::new();
     for (entry, (program, draft)) in entries.iter().zip(lowered) {
@@ -201,6 +204,9 @@ pub fn compile(options: &Options) -> Result<Compiled, Diagnostic> {
     check(&programs, "lowering");
     let schedules: Vec<Program> = programs.iter().map(schedule::run).collect();
     check(&schedules, "scheduling");
+    if options.maker == Maker::Pair {
+        schedules.iter().try_for_each(made)?;
+    }
 
     let one_of_many = generation.is_none().then(|| one_of_many(&fused)).flatten();
     let plan = generation.map(|(plan, _)| plan);
@@ -325,9 +331,10 @@ fn everywhere(
 fn lower_and_fit(
     entries: &[Entry],
     ranges: &Ranges,
-    link: Link,
+    options: &Options,
     reveal: Reveal,
 ) -> Result<(Vec<(Program, Draft)>, Rungs), Diagnostic> {
+    let Options { link, maker, .. } = *options;
     let mut rungs = Rungs::default();
     let mut may_pay: HashSet<NodeId> = HashSet::new();
     let memo = Rc::<Memo>::default();
@@ -336,7 +343,7 @@ fn lower_and_fit(
         for entry in entries {
             let memo = memo.clone();
             let context =
-                Context { step: entry.step, reveal, memo, ..Context::new(&entry.graph, ranges, &rungs, link) };
+                Context { step: entry.step, reveal, memo, maker, ..Context::new(&entry.graph, ranges, &rungs, link) };
             let draft = lower::run(&context, drafts.last().map_or_else(Draft::default, Draft::beside))?;
             if let Some(&(origin, bound, scale)) = draft.unfit.first() {
                 let name = &draft.program.origins[origin.index()];
@@ -372,6 +379,20 @@ fn lower_and_fit(
             return Err(lower::unfit::too_wide(graph, ranges, &overflow));
         }
     }
+}
+
+/// Refuses a program whose material two parties cannot make.
+fn made(program: &Program) -> Result<(), Diagnostic> {
+    let Some(index) = ir::pair::unmade(program) else { return Ok(()) };
+    let instr = &program.instrs[index];
+    let count = program.instrs.iter().filter(|instr| !ir::pair::is_made(program, &instr.op)).count();
+    let title = format!("two parties cannot make the material of `{}`", instr.op.mnemonic());
+    let mut report = Diagnostic::new(Code::Unmade, title);
+    if let Some(origin) = instr.origin {
+        report = report.at(format!("node \"{}\"", program.origins[origin.index()]));
+    }
+    let reads = if count == 1 { "read" } else { "reads" };
+    Err(report.because(format!("the program would take {count} such {reads}")).help("--material dealer"))
 }
 
 /// Entries that do not verify are the compiler's own mistake.

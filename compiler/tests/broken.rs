@@ -35,6 +35,7 @@ fn attempt(path: &Path, whole: bool) -> Result<Result<(), Diagnostic>, String> {
         logits: Logits::All,
         calibrate: None,
         link: Link::LAN,
+        maker: ir::pair::Maker::Dealer,
         generation: None,
     };
     let (start, began) = (spent(), Instant::now());

@@ -361,6 +361,7 @@ fn check(path: PathBuf, generate: bool, last: bool) {
         logits: if last { Logits::Last } else { Logits::All },
         calibrate: None,
         link: Link::LAN,
+        maker: ir::pair::Maker::Dealer,
         generation: generate.then_some(generation),
     };
     let before = MEMORY.current_usage();

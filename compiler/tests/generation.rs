@@ -34,6 +34,7 @@ fn compile(file: &str, context: usize, prefill: &[usize], decode: &[usize], reve
         logits: Logits::Last,
         calibrate: file.starts_with("tiny-shakespeare").then_some(calibration),
         link: Link::LAN,
+        maker: ir::pair::Maker::Dealer,
         generation: Some(Generation {
             max_context: Some(context),
             prefill: prefill.to_vec(),

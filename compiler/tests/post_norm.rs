@@ -44,6 +44,7 @@ fn compile(name: &str) -> (Compiled, Arrays, Vec<Arrays>) {
         logits: Logits::All,
         calibrate: Some(path.clone()),
         link: Link::LAN,
+        maker: ir::pair::Maker::Dealer,
         generation: None,
     };
     let compiled = pipeline::compile(&options).unwrap_or_else(|fault| panic!("{name}: {fault}"));

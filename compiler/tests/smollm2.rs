@@ -26,6 +26,7 @@ fn greedy_answers_are_those_of_float() {
         logits: Logits::Last,
         calibrate: Some(folder.join("calibration.npz")),
         link: Link::LAN,
+        maker: ir::pair::Maker::Dealer,
         generation: Some(Generation {
             max_context: Some(256),
             prefill: vec![128],

@@ -42,6 +42,7 @@ fn compile(model: &str, arrays: &[(&str, &ArrayD<i64>)]) -> Option<Compiled> {
         logits: Logits::All,
         calibrate: Some(calibration),
         link: Link::LAN,
+        maker: ir::pair::Maker::Dealer,
         generation: None,
         bind: BTreeMap::new(),
     };

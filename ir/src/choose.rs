@@ -5,8 +5,9 @@
 //! open, group by group. In an order that nobody knows the outcomes are those of a random ranking, whatever the numbers
 //! (sorting in secure computation: Hamada, Kikuchi, Ikarashi, Chida and Takahashi, ICISC 2012, section 4).
 //!
-//! A comparison is of two numbers whose difference fits n bits with a sign. Its n - 1 low bits are read as [`DIGITS`] digits.
+//! A comparison is of two numbers whose difference fits n bits with a sign, by its digits: see [`crate::digits`].
 
+use crate::digits::{DIGITS, MASKED, PRODUCTS, digits};
 use crate::types::Width;
 use crate::wire::packed_bytes;
 
@@ -14,22 +15,11 @@ use crate::wire::packed_bytes;
 /// broken, lies within 3/4 of 2^n0, so that differences lie within 2^(n0 + 1).
 pub const LIFT: Width = 2;
 
-/// Digits of a comparison.
-pub const DIGITS: usize = 4;
-
 /// Greatest digit: a unit vector of 2^6 entries is a word.
 const MAX_DIGIT: Width = 6;
 
 /// Greatest width of the opening.
 pub const MAX_OPENING: Width = MAX_DIGIT * DIGITS as Width + 1 - LIFT;
-
-/// Bits that both parties open between two rounds of a comparison: whether the first three digits are equal, and whether the
-/// last three are less.
-pub const MASKED: Width = 6;
-
-/// Dealt bits of a comparison beside its unit vectors: the top bit of the mask, and the products of two and more masks of the
-/// bits above that the borrow is a sum of.
-pub const PRODUCTS: Width = 16;
 
 /// Sizes of a `choose`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -109,10 +99,8 @@ impl Choosing {
     pub fn new(elements: u64, opening: Width) -> Choosing {
         assert!(elements > 0 && (3..=MAX_OPENING).contains(&opening), "verified: {elements} numbers of {opening} bits");
         let width = opening + LIFT;
-        let (each, more) = ((width - 1) / DIGITS as Width, (width - 1) % DIGITS as Width);
-        let digits = std::array::from_fn(|i| each + Width::from((i as Width) < more));
         let place = (u64::BITS - (elements - 1).leading_zeros()).max(1) as Width;
-        Choosing { elements, width, place, digits, levels: levels(elements) }
+        Choosing { elements, width, place, digits: digits(width), levels: levels(elements) }
     }
 
     /// Comparisons of all levels.

@@ -233,6 +233,11 @@ op_table! {
         /// 1{d >= 0}·y mod 2^width: d [..] opened, right while |d| < 2^(n-1); y [.., c] opened whole, no narrower than the
         /// result. The scale is that of y. Local.
         select = 0x49 Select { d: Value, y: Value, width: Width }
+        /// 1{x >= t} for each threshold t, in a new last axis, mod 2: the low bits of shares of width 1. As `ge` right while
+        /// |x - t| < 2^(n-1), by the digits of the mask ([`crate::digits`]). Both sides send some bits.
+        compare = 0x37 Compare { x: Value, table: TableId }
+        /// The low bit of each element, as an integer (scale 0) mod 2^width. Both sides send a masked bit.
+        bit = 0x38 Bit { x: Value, width: Width }
         /// The client learns the place of the greatest element of x, counted from 0; of several, of any. Needs the spare bit, so
         /// that the numbers are bounded whatever they are. Messages of its own: see [`crate::choose`].
         choose = 0x51 Choose { x: Value, output: OutputId }
@@ -242,7 +247,15 @@ op_table! {
 impl Op {
     /// Whether both parties send something that the next `round` completes.
     pub fn exchanges(&self) -> bool {
-        matches!(self, Op::Open { .. } | Op::Extend { .. } | Op::Exp { .. } | Op::Cells { .. })
+        matches!(
+            self,
+            Op::Open { .. }
+                | Op::Extend { .. }
+                | Op::Exp { .. }
+                | Op::Cells { .. }
+                | Op::Compare { .. }
+                | Op::Bit { .. }
+        )
     }
 
     /// The width n of the claim |x| < 2^(n-2) that the instruction makes of its operand, if it makes one.

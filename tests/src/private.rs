@@ -42,6 +42,7 @@ pub fn options(model: &Path, calibrate: Option<PathBuf>) -> Options {
         logits: Logits::Last,
         calibrate,
         link: Link::LAN,
+        maker: ir::pair::Maker::Dealer,
         generation: None,
     }
 }

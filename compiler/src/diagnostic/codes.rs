@@ -129,6 +129,8 @@ codes! {
     LargeWeight = "0503";
     /// an integer input is not token ids
     SecretIntegers = "0504";
+    /// two parties cannot make the material of an operation
+    Unmade = "0505";
 
     // Generation.
     /// the model cannot generate token by token

@@ -7,6 +7,7 @@
 //! The number of terms, and with it the material, grows with the interval, and in trained models few channels need a
 //! wide one. So channels are lowered by groups of equal period, which `pass::group_channels` has made contiguous.
 
+use ir::pair::Maker;
 use ir::{Scale, Table, Value};
 
 use super::Context;
@@ -41,6 +42,9 @@ const CELLS_PER_UNIT_LOG2: i8 = 4;
 
 /// Most cells, as a power of two: periods beyond take a series.
 const MOST_CELLS_LOG2: u8 = 9;
+
+/// The same where two parties make the unit vectors.
+const MOST_MADE_LOG2: u8 = 12;
 
 /// Fractional bits of what cells give.
 const CELLS_SCALE: Scale = 19;
@@ -129,9 +133,14 @@ fn lower_group(
     let Table::Series { cos, .. } = &table else { unreachable!("a series") };
     let elements = draft.shape(x).iter().copied().map(f64::from).product();
     let cells_log2 = (period_log2 + CELLS_PER_UNIT_LOG2) as u8;
-    if cells_log2 <= MOST_CELLS_LOG2
+    let (most, terms) = match context.maker {
+        Maker::Dealer => (MOST_CELLS_LOG2, Some(cos.len())),
+        // Nobody makes a series.
+        Maker::Pair => (MOST_MADE_LOG2, None),
+    };
+    if cells_log2 <= most
         && let ActivationVariant::Cells { extends, .. } =
-            ActivationVariant::pick(context.link, cos.len(), cells_log2, elements)
+            ActivationVariant::pick(context.link, terms, cells_log2, elements)
     {
         return Ok(by_cells(context, draft, x, id, f, (period_log2, bound), extends));
     }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use ir::pair::Maker;
 use ir::program::{Input, NamedTable, Output, Program, Public, State, WeightDecl};
 use ir::{
     MAX_WIDTH, Op, Origin, OutputId, Party, PublicId, Scale, Shape, StateId, Table, TableId, Value, Weight, Width,
@@ -12,6 +13,9 @@ use ir::{
 use ndarray::ArrayD;
 
 use crate::graph::NodeId;
+
+/// Bits of an opening whose comparison at every point is worth making.
+const MADE_TABLE: Width = 9;
 
 /// Stands for a width that `assign_width` decides.
 pub const LATER: Width = 0;
@@ -45,6 +49,8 @@ pub struct LiftPoint {
 /// See the module head.
 #[derive(Default)]
 pub struct Draft {
+    /// Who will make the material: reads are those that it can be made for.
+    pub maker: Maker,
     /// Everything but instructions: inputs, publics, weights, tables, outputs, origins.
     pub program: Program,
     /// Instructions.
@@ -489,14 +495,90 @@ impl Draft {
 
     /// A piecewise linear function, right wherever x is.
     pub fn spline_everywhere(&mut self, x: Value, table: TableId) -> Value {
+        if self.maker == Maker::Pair {
+            return self.lines(x, table).0;
+        }
         let shape = self.shape(x).to_vec();
         self.push_spline(x, table, shape, false)
+    }
+
+    /// A piecewise linear function by comparisons with its knots, and those as whole numbers in a new last axis: what two parties
+    /// can make the material of. Three rounds. The integers are those of a spline: with h_k = 1{x >= knot k} the sums of the
+    /// steps of offset and slope, a and b, are local, and b·x is a product.
+    fn lines(&mut self, x: Value, table: TableId) -> (Value, Value) {
+        let Table::Spline { scale, knots, a, b } = self.program.table(table) else { panic!("a spline") };
+        let (scale, knots, a, b) = (*scale, knots.clone(), a.clone(), b.clone());
+        let shape = self.shape(x).to_vec();
+        let (axis, slope_scale) = (shape.len() as u32, scale - self.scale(x));
+        let (reached, columns) = self.reached(x, knots);
+        let count = *self.shape(reached).last().expect("thresholds");
+        let mut sum = |steps: &[i64], scale: Scale, name: &str| {
+            let mut values = vec![0i64; count as usize];
+            for (pair, &column) in steps.windows(2).zip(&columns) {
+                values[column] = values[column].wrapping_add(pair[1].wrapping_sub(pair[0]));
+            }
+            let steps_of = self.table(name, Table::Const { scale, shape: Shape(vec![count]), values });
+            let terms = self.mul_public(reached, steps_of);
+            let sum = self.sum(terms, axis);
+            let sum = self.reshape(sum, &shape);
+            let first = self.constant(name, steps[0], scale);
+            self.add_public(sum, first)
+        };
+        let offset = sum(&a, scale, "offsets");
+        if b.iter().all(|b| *b == 0) {
+            return (offset, reached);
+        }
+        let slope = sum(&b, slope_scale, "slopes");
+        let steepest = b.iter().map(|b| b.unsigned_abs()).max().unwrap_or(0) as f64 + 1.0;
+        let slope = self.open_within(slope, steepest * f64::from(-slope_scale).exp2());
+        let product = self.mul(x, slope);
+        (self.add(offset, product), reached)
+    }
+
+    /// 1{x >= t} for each threshold as whole numbers, in a new last axis, by the digits of the opening x; and where along it each
+    /// threshold stands. Two rounds.
+    fn reached(&mut self, x: Value, mut thresholds: Vec<i64>) -> (Value, Vec<usize>) {
+        let [least, most] = ir::digits::OPENINGS;
+        let Op::Open { x: secret, width, whole } = &mut self.items[x.index()].op else { panic!("an opening") };
+        // A claim, or a difference, that fits fewer bits fits more.
+        *width = (*width).max(least);
+        let (secret, width, whole) = (*secret, *width, *whole);
+        let mut x = x;
+        if width > most {
+            // Knots on the integers of a coarser copy: what lies between is taken for the line beside it.
+            let by = width - most;
+            let coarse = self.down_to(secret, self.scale(x) - Scale::from(by));
+            x = self.push(Op::Open { x: coarse, width: most, whole }, self.scale(coarse), self.shape(coarse).to_vec());
+            thresholds.iter_mut().for_each(|t| *t >>= by);
+        }
+        let mut different = thresholds.clone();
+        different.dedup();
+        let columns = thresholds.iter().map(|t| different.partition_point(|d| d < t)).collect();
+        let count = different.len() as u32;
+        let table = self.table("knots", Table::Thresholds(different));
+        let shape = [self.shape(x), &[count]].concat();
+        let reached = self.push(Op::Compare { x, table }, 0, shape.clone());
+        (self.push(Op::Bit { x: reached, width: LATER }, 0, shape), columns)
     }
 
     /// A piecewise linear function that is calibrated from its first knot to its last: elements outside are counted.
     pub fn spline(&mut self, x: Value, table: TableId) -> Value {
         let shape = self.shape(x).to_vec();
         let axis = shape.len() as u32;
+        if self.maker == Maker::Pair {
+            let (value, reached) = self.lines(x, table);
+            let last = *self.shape(reached).last().expect("knots");
+            let [first, last] = [0, last - 1].map(|i| {
+                let part = self.slice(reached, axis, i, i + 1);
+                self.reshape(part, &shape)
+            });
+            // 1 - the first + the last.
+            let outside = self.sub(last, first);
+            let one = self.constant("one of all", 1, 0);
+            let outside = self.add_public(outside, one);
+            self.watch(outside);
+            return value;
+        }
         let both = self.push_spline(x, table, [&shape[..], &[2]].concat(), true);
         let [value, outside] = [0, 1].map(|i| {
             let part = self.slice(both, axis, i, i + 1);
@@ -529,6 +611,11 @@ impl Draft {
     /// Comparison bits with every threshold, in a new last axis.
     pub fn ge(&mut self, x: Value, table: TableId) -> Value {
         let Table::Thresholds(thresholds) = self.program.table(table) else { panic!("thresholds") };
+        let Op::Open { width, .. } = self.items[x.index()].op else { panic!("an opening") };
+        if self.maker == Maker::Pair && width > MADE_TABLE {
+            let thresholds = thresholds.clone();
+            return self.reached(x, thresholds).0;
+        }
         let count = thresholds.len() as u32;
         let mut shape = self.shape(x).to_vec();
         shape.push(count);
@@ -537,6 +624,11 @@ impl Draft {
 
     /// 1{d >= 0}·y: d `[..]` opened to compare with 0, y `[.., c]` opened whole.
     pub fn select(&mut self, d: Value, y: Value) -> Value {
+        if self.maker == Maker::Pair {
+            let (bits, _) = self.reached(d, vec![0]);
+            let bits = self.open_within(bits, 1.0);
+            return self.mul(y, bits);
+        }
         let (scale, shape) = (self.scale(y), self.shape(y).to_vec());
         self.push(Op::Select { d, y, width: LATER }, scale, shape)
     }

@@ -27,6 +27,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ir::pair::Maker;
 use ir::program::{Encoding, Input, Output, Public};
 use ir::{Kind, MAX_WIDTH, Party, Scale, Shape, Table, Type, Value};
 use ndarray::ArrayD;
@@ -148,6 +149,8 @@ pub struct Context<'a> {
     pub residual: Scale,
     /// Prices protocol variants.
     pub link: Link,
+    /// Who will make the material.
+    pub maker: Maker,
     /// Which entry is made.
     pub step: Step,
     /// What it reveals.
@@ -180,10 +183,11 @@ impl Memo {
 }
 
 impl<'a> Context<'a> {
-    /// For a run by itself that reveals the graph's outputs.
+    /// For a run by itself that reveals the graph's outputs, on dealt material.
     pub fn new(graph: &'a Graph, ranges: &'a Ranges, rungs: &'a Rungs, link: Link) -> Context<'a> {
         let residual = norm::residual_scale(graph, ranges);
-        Context { graph, ranges, rungs, residual, link, step: Step::Once, reveal: Reveal::Outputs, memo: Rc::default() }
+        let (maker, step, reveal, memo) = (Maker::Dealer, Step::Once, Reveal::Outputs, Rc::default());
+        Context { graph, ranges, rungs, residual, link, maker, step, reveal, memo }
     }
 
     /// The scales that a node works with.
@@ -243,6 +247,7 @@ pub type Values = HashMap<NodeId, Value>;
 pub fn run(context: &Context, mut draft: Draft) -> Result<Draft, Diagnostic> {
     let graph = context.graph;
     let mut values = Values::new();
+    draft.maker = context.maker;
     // Inputs come first: what follows may need a share of zeros, which is made from one.
     let (inputs, others): (Vec<NodeId>, Vec<NodeId>) =
         graph.order().into_iter().partition(|&id| matches!(graph.node(id).op, Op::Input { .. }));

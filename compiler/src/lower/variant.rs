@@ -121,11 +121,11 @@ impl ActivationVariant {
         Price { rounds, opened_bits: elements * opened, dealt_bits: elements * dealt }
     }
 
-    /// The cheaper of a series and of cells.
-    pub fn pick(link: Link, terms: usize, cells_log2: u8, elements: f64) -> ActivationVariant {
+    /// The cheapest of a series, if it has so many terms, and of cells.
+    pub fn pick(link: Link, terms: Option<usize>, cells_log2: u8, elements: f64) -> ActivationVariant {
         let cells = [false, true].map(|extends| Self::Cells { cells_log2, extends });
-        let all = [Self::Series { terms }].into_iter().chain(cells);
-        link.cheapest(all, |v| v.price(elements)).expect("three")
+        let all = terms.map(|terms| Self::Series { terms }).into_iter().chain(cells);
+        link.cheapest(all, |v| v.price(elements)).expect("two at least")
     }
 }
 

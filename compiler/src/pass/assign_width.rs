@@ -122,8 +122,8 @@ fn need(draft: &Draft, item: &Item, own: u32) -> u32 {
         Op::Reveal { output, .. } => draft.output_width(*output),
         // The claim fits the operand's ring; where no reader needs more, nothing is extended.
         Op::Extend { claim, .. } => own.min(u32::from(*claim)),
-        // The opening has the width of its own claim.
-        Op::Choose { .. } => 1,
+        // The opening has the width of its own claim; of a share the low bit is read.
+        Op::Choose { .. } | Op::Compare { .. } | Op::Bit { .. } => 1,
         _ => own,
     }
 }
@@ -228,6 +228,7 @@ fn append(program: &mut Program, op: Op, item: &Item) -> Value {
 fn set_width(op: &mut Op, own: Width) {
     match op {
         Op::Extend { width, .. }
+        | Op::Bit { width, .. }
         | Op::Exp { width, .. }
         | Op::Cells { width, .. }
         | Op::Lift { width, .. }

@@ -53,6 +53,9 @@ const OTHERS: &[Rate] = &[
     Rate { op: "extend", client: 1.70e-9, server: 1.80e-9 },
     Rate { op: "exp", client: 4.00e-10, server: 4.20e-10 },
     Rate { op: "cells", client: 9.50e-11, server: 9.50e-11 },
+    // Estimated: the comparisons of a `choose` without its shuffles, and what `extend` takes.
+    Rate { op: "compare", client: 3.00e-8, server: 3.00e-8 },
+    Rate { op: "bit", client: 1.70e-9, server: 1.80e-9 },
     // Numbers and comparisons among 50,257, by `cargo bench -p protocols --bench kernels -- choices`.
     Rate { op: "choose", client: 5.20e-8, server: 5.20e-8 },
     // By the last fit of a pass that had it: AMD EPYC, 2 cores with avx512f; 2026-11-26, commit b8ba678.

@@ -4,6 +4,7 @@ use super::{Family, Place};
 use crate::choose;
 use crate::cost::InstrCost;
 use crate::dcf::{Comparison, Layout};
+use crate::digits::{MASKED, OPENINGS, PRODUCTS, digits};
 use crate::eval::{Operands, signed};
 use crate::fault::{Code, Fault};
 use crate::infer::*;
@@ -11,6 +12,7 @@ use crate::material::{self, Pieces};
 use crate::op::Op;
 use crate::program::Program;
 use crate::types::*;
+use crate::wire::packed_bytes;
 use rayon::prelude::*;
 
 /// The family.
@@ -20,7 +22,8 @@ impl Family for Comparisons {
     fn infer(program: &Program, op: &Op) -> Result<Option<Type>, Fault> {
         let opened = |v: &Value| opened(program, *v);
         let ty = match op {
-            Op::Ge { x, table, width } => {
+            Op::Ge { x, table, .. } | Op::Compare { x, table } => {
+                let cached = matches!(program.instrs.get(x.index()).map(|instr| &instr.op), Some(Op::Cache { .. }));
                 let x = opened(x)?;
                 let Table::Thresholds(thresholds) = get(&program.tables, table.index(), "table").map(|t| &t.table)?
                 else {
@@ -41,8 +44,21 @@ impl Family for Comparisons {
                     )
                     .help("open at a greater width"));
                 }
-                shared(*width, 0, append(&x.shape.0, &[thresholds.len() as u32]))
+                let width = match op {
+                    Op::Ge { width, .. } => *width,
+                    _ if cached => {
+                        return fault(Code::Kind, "compares rows of earlier steps, whose masks are of no use here");
+                    }
+                    _ if !(OPENINGS[0]..=OPENINGS[1]).contains(&x.width) => {
+                        let [least, most] = OPENINGS;
+                        let message = format!("{} bits are compared by digits, not {least} ..= {most}", x.width);
+                        return Err(Fault::new(Code::Width, message).help("take a lower scale"));
+                    }
+                    _ => 1,
+                };
+                shared(width, 0, append(&x.shape.0, &[thresholds.len() as u32]))
             }
+            Op::Bit { x, width } => shared(*width, 0, share(program, *x)?.shape.clone()),
             Op::Select { d, y, width } => {
                 let (d, y) = (opened(d)?, whole(opened(y)?)?);
                 if d.width < 2 {
@@ -86,12 +102,13 @@ impl Family for Comparisons {
 
     fn eval(run: &Operands<'_>, op: &Op) -> Vec<i64> {
         match op {
-            Op::Ge { x, table, .. } => {
+            Op::Ge { x, table, .. } | Op::Compare { x, table } => {
                 let Table::Thresholds(thresholds) = run.program.table(*table) else { unreachable!("verified") };
                 let n = run.ty(x).width;
                 let reaches = |v: &i64, t: &i64| i64::from(signed(v.wrapping_sub(*t), n) >= 0);
                 run.value(x).par_iter().flat_map_iter(|v| thresholds.iter().map(move |t| reaches(v, t))).collect()
             }
+            Op::Bit { x, .. } => run.map(x, |v| v & 1),
             Op::Select { d, y, .. } => {
                 let components = run.value(y).len() / run.value(d).len();
                 let chosen =
@@ -113,6 +130,16 @@ impl Family for Comparisons {
                     out.key(at.ty(x), layout);
                 }
             },
+            // Unit vectors at the digits, then the products of masks.
+            Op::Compare { x, .. } => {
+                for digit in digits(at.ty(x).width) {
+                    let (words, bits) = material::unit(1 << digit);
+                    out.corrections(at.elements(x) * words, bits);
+                }
+                out.corrections(own, PRODUCTS.into());
+            }
+            // The masking bit as an integer.
+            Op::Bit { .. } => out.corrections(own, n),
             // m, m·q, then the key.
             Op::Select { d, y, width } => {
                 out.corrections(at.elements(d), n);
@@ -128,11 +155,17 @@ impl Family for Comparisons {
     }
 
     fn cost(at: Place<'_>, cost: &mut InstrCost) {
-        if let Op::Choose { x, .. } = at.instr.op {
-            for message in material::choosing(at.program, x).messages() {
-                cost.client_payload_bytes += message.client;
-                cost.server_payload_bytes += message.server;
+        let mut both = |bytes: u64| (cost.client_payload_bytes, cost.server_payload_bytes) = (bytes, bytes);
+        match at.instr.op {
+            Op::Compare { .. } => both(packed_bytes(at.own().0, MASKED.into())),
+            Op::Bit { .. } => both(packed_bytes(at.own().0, 1)),
+            Op::Choose { x, .. } => {
+                for message in material::choosing(at.program, x).messages() {
+                    cost.client_payload_bytes += message.client;
+                    cost.server_payload_bytes += message.server;
+                }
             }
+            _ => {}
         }
     }
 }

@@ -6,6 +6,7 @@
 pub(crate) mod fields;
 
 use crate::choose::{Choosing, MAX_OPENING, ONE_WAY};
+use crate::digits::MASKED;
 use crate::op::Op;
 use crate::program::{Encoding, Instr, NamedTable, Program};
 use crate::types::*;
@@ -258,7 +259,12 @@ fn comment(p: &Program, instr: &Instr, message: Option<Message>) -> Option<Strin
     let table = |id: &TableId| p.tables.get(id.index()).map(|t| &t.table);
     match &instr.op {
         Op::Open { x, width, .. } | Op::Exp { x, width, .. } => sized(packed(x, Some(*width))),
-        Op::Extend { x, .. } => sized(packed(x, Some(1))),
+        Op::Extend { x, .. } | Op::Bit { x, .. } => sized(packed(x, Some(1))),
+        Op::Compare { .. } => {
+            let elements = instr.ty.as_ref().and_then(|ty| ty.shape.elements());
+            let elements = elements.filter(|n| *n <= crate::infer::MAX_ELEMENTS);
+            sized(elements.map(|n| bytes(packed_bytes(n, MASKED.into()))))
+        }
         Op::Cells { x, width, .. } => {
             let size = p.instrs.get(x.index()).and_then(|instr| instr.ty.as_ref()?.shape.elements());
             let size = size.filter(|n| *n <= crate::infer::MAX_ELEMENTS);

@@ -114,7 +114,10 @@ pub fn every_op() -> Program {
     let probabilities = op(Op::Open { x: scores, width: 30, whole: true });
     let extended = op(Op::Extend { x: narrow, claim: 20, width: 50 }); // 50.12 [3,4]
     let power = op(Op::Exp { x: whole, table: powers, width: 44 }); // 44.27 [3,4]
+    let reached = op(Op::Compare { x: o, table: steps }); // 1.0 [3,4,3]
     let line = op(Op::Cells { x: o, table: lines, width: 33 }); // 33.20 [3,4]
+    op(Op::Round {});
+    let reached = op(Op::Bit { x: reached, width: 20 }); // 20.0 [3,4,3]
     op(Op::Round {});
     let mixed = op(Op::Spmm { x: probabilities, y: whole, pattern: causal }); // 30.36 [3,4]
     let smooth = op(Op::Series { x: low, table: wave, width: 30 }); // 30.27 [3,4]
@@ -137,6 +140,6 @@ pub fn every_op() -> Program {
     op(Op::Reveal { x: last, output: logits, to: Party::Client });
     op(Op::Choose { x: sign, output: place });
     let both = op(Op::Concat { xs: vec![mixed, mixed, mixed], axis: 1 });
-    let _ = (extended, power, line, lifted, sums, product, smooth, both, chosen, cached, wide);
+    let _ = (reached, extended, power, line, lifted, sums, product, smooth, both, chosen, cached, wide);
     b.finish()
 }

@@ -43,6 +43,23 @@ impl Aes128 {
         self.wide.as_ref()
     }
 
+    /// Encrypts blocks in place, each as a little-endian integer.
+    pub fn encrypt(&self, blocks: &mut [u128]) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(keys) = &self.wide {
+            // SAFETY: `wide` is set only where the features were detected.
+            #[allow(unsafe_code)]
+            return unsafe { wide::encrypt_all(keys, blocks) };
+        }
+        let mut buffer = [[0; 16]; 64];
+        for blocks in blocks.chunks_mut(buffer.len()) {
+            let buffer = &mut buffer[..blocks.len()];
+            blocks.iter().zip(&mut *buffer).for_each(|(x, bytes)| *bytes = x.to_le_bytes());
+            self.portable.encrypt_blocks(Array::cast_slice_from_core_mut(buffer));
+            blocks.iter_mut().zip(&*buffer).for_each(|(x, bytes)| *x = u128::from_le_bytes(*bytes));
+        }
+    }
+
     /// Blocks `first ..` of counter mode: the encrypted little-endian counter.
     pub fn counter(&self, first: u128, out: &mut [Block]) {
         #[cfg(target_arch = "x86_64")]
@@ -176,6 +193,38 @@ pub mod wide {
             *x = _mm512_aesenclast_epi128(*x, keys[10]);
         }
         x
+    }
+
+    /// See [`super::Aes128::encrypt`].
+    #[target_feature(enable = "vaes,avx512f")]
+    pub(super) fn encrypt_all(keys: &[Block; 11], blocks: &mut [u128]) {
+        let keys = broadcast(keys);
+        for blocks in blocks.chunks_mut(4 * VECTORS) {
+            let mut buffer = [0; 4 * VECTORS];
+            let whole = blocks.len() == buffer.len();
+            if !whole {
+                buffer[..blocks.len()].copy_from_slice(blocks);
+            }
+            let at = if whole { blocks.as_mut_ptr() } else { buffer.as_mut_ptr() };
+            let mut x = [_mm512_setzero_si512(); VECTORS];
+            for (i, x) in x.iter_mut().enumerate() {
+                // SAFETY: `at` points to 4 · VECTORS blocks, and the load needs no alignment.
+                #[allow(unsafe_code)]
+                unsafe {
+                    *x = _mm512_loadu_si512(at.add(4 * i).cast());
+                }
+            }
+            for (i, x) in encrypt(&keys, x).into_iter().enumerate() {
+                // SAFETY: as for the load.
+                #[allow(unsafe_code)]
+                unsafe {
+                    _mm512_storeu_si512(at.add(4 * i).cast(), x);
+                }
+            }
+            if !whole {
+                blocks.copy_from_slice(&buffer[..blocks.len()]);
+            }
+        }
     }
 
     /// See [`super::Aes128::counter`].
@@ -471,6 +520,17 @@ mod tests {
                         }
                     }
                 }
+                let mut got: Vec<u128> = (0..n as u128).map(|i| i * 0x1234_5678_9abc_def3 << 31).collect();
+                let want: Vec<u128> = got
+                    .iter()
+                    .map(|x| {
+                        let mut block = Array::from(x.to_le_bytes());
+                        portable.portable.encrypt_block(&mut block);
+                        u128::from_le_bytes(block.into())
+                    })
+                    .collect();
+                cipher.encrypt(&mut got);
+                assert_eq!(got, want, "{}, {n} blocks", cpu.name());
                 let (low, high) = (test_elements(1, n), test_elements(2, n));
                 for tweak in [0, 1, 77] {
                     let [mut got_low, mut got_high] = [vec![0; n], vec![0; n]];

@@ -34,7 +34,7 @@ impl Run<'_, '_> {
         for &level in &choosing.levels {
             let pairs = level.pairs() as usize;
             let peer = self.swap(i, chooser.differences(level), width, pairs)?;
-            let peer = self.swap(i, chooser.bits(&peer), ir::choose::MASKED, pairs)?;
+            let peer = self.swap(i, chooser.bits(&peer), ir::digits::MASKED, pairs)?;
             let peer = self.swap(i, chooser.outcomes(&peer), 1, pairs)?;
             if !chooser.decide(&peer, level) {
                 return Err(Cause::Ranking);

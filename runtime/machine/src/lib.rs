@@ -36,11 +36,11 @@ use ir::{Party, Pattern, Program, PublicId, Table, TableId, Value, material, pri
 use kernels::codec::dimensions;
 use kernels::prg::Seed;
 use kernels::ring::{Buffer, Tensor};
-use protocols::Use;
 use protocols::cache::Openings;
 use protocols::material::Material;
 use protocols::step::Step;
 use protocols::weights::{MaskedWeights, ServerWeights};
+use protocols::{Maker, Use};
 use run::Run;
 use std::time::Instant;
 use values::Values;
@@ -48,7 +48,8 @@ use values::Values;
 /// What a party has of the weights.
 #[derive(Clone, Copy)]
 enum Role<'a> {
-    Client(&'a dyn MaskedWeights),
+    /// Without masked weights, what the pair made stands in their place.
+    Client(Option<&'a dyn MaskedWeights>),
     Server(&'a dyn ServerWeights),
 }
 
@@ -56,6 +57,7 @@ enum Role<'a> {
 pub struct Machine<'a> {
     step: Step<'a>,
     program: &'a Program,
+    maker: Maker,
     role: Role<'a>,
     seed: &'a Seed,
     publics: &'a [u32],
@@ -80,14 +82,19 @@ pub struct Finished {
 }
 
 impl<'a> Machine<'a> {
-    /// The client. `seed` is its seed of the session.
+    /// The client whose material a dealer deals. `seed` is its seed of the session.
     pub fn client(
         step: Step<'a>,
         seed: &'a Seed,
         publics: &'a [u32],
         weights: &'a dyn MaskedWeights,
     ) -> Result<Machine<'a>, VmError> {
-        Machine::new(step, seed, publics, Role::Client(weights))
+        Machine::new(step, seed, publics, Maker::Dealer, Role::Client(Some(weights)))
+    }
+
+    /// The client whose material both parties made. `seed` is its seed of the session.
+    pub fn client_of_pair(step: Step<'a>, seed: &'a Seed, publics: &'a [u32]) -> Result<Machine<'a>, VmError> {
+        Machine::new(step, seed, publics, Maker::Pair, Role::Client(None))
     }
 
     /// Takes the client's products with weights from those made beforehand for this step under this seed.
@@ -95,17 +102,33 @@ impl<'a> Machine<'a> {
         Machine { products: Some(products), ..self }
     }
 
-    /// The server. `seed` is its seed of the session.
+    /// The server whose material a dealer deals. `seed` is its seed of the session.
     pub fn server(
         step: Step<'a>,
         seed: &'a Seed,
         publics: &'a [u32],
         weights: &'a dyn ServerWeights,
     ) -> Result<Machine<'a>, VmError> {
-        Machine::new(step, seed, publics, Role::Server(weights))
+        Machine::new(step, seed, publics, Maker::Dealer, Role::Server(weights))
     }
 
-    fn new(step: Step<'a>, seed: &'a Seed, publics: &'a [u32], role: Role<'a>) -> Result<Machine<'a>, VmError> {
+    /// The server whose material both parties made. `seed` is its seed of the session.
+    pub fn server_of_pair(
+        step: Step<'a>,
+        seed: &'a Seed,
+        publics: &'a [u32],
+        weights: &'a dyn ServerWeights,
+    ) -> Result<Machine<'a>, VmError> {
+        Machine::new(step, seed, publics, Maker::Pair, Role::Server(weights))
+    }
+
+    fn new(
+        step: Step<'a>,
+        seed: &'a Seed,
+        publics: &'a [u32],
+        maker: Maker,
+        role: Role<'a>,
+    ) -> Result<Machine<'a>, VmError> {
         let program = step.program();
         assert!(program.scheduled, "only a scheduled program says when messages leave");
         if publics.len() != program.publics.len() {
@@ -123,6 +146,7 @@ impl<'a> Machine<'a> {
         Ok(Machine {
             step,
             program,
+            maker,
             role,
             seed,
             publics,
@@ -204,6 +228,11 @@ impl<'a> Machine<'a> {
         let Table::Const { shape, values, .. } = self.program.table(table) else { panic!("verified: a constant") };
         let d = shape.0[1] as usize;
         Tensor::new(vec![d], values[row * d..(row + 1) * d].iter().map(|&v| v as u64).collect::<Buffer>())
+    }
+
+    /// Who made its material.
+    fn maker(&self) -> Maker {
+        self.maker
     }
 
     fn party(&self) -> Party {

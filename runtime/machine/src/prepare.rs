@@ -48,7 +48,7 @@ impl Machine<'_> {
     /// Does one instruction ahead. `packed` is the message in the making, `parts` says where in it which part lies.
     fn client_ahead(
         &mut self,
-        weights: &dyn MaskedWeights,
+        weights: Option<&dyn MaskedWeights>,
         i: usize,
         values: &mut Values,
         packed: &mut Vec<u8>,
@@ -67,7 +67,10 @@ impl Machine<'_> {
                 }
                 let product = match &mut self.products {
                     Some(products) => products.take(sizes.rows * sizes.m, width),
-                    None => linear::prepare(&[Factor { client: own, sizes, width }], weights.masked(weight)?).remove(0),
+                    None => {
+                        let masked = weights.map(|weights| weights.masked(weight)).transpose()?;
+                        linear::prepare(&[Factor { client: own, sizes, width }], masked).remove(0)
+                    }
                 };
                 values.put(i, Slot::Share(Tensor::new(self.shape(Value(i as u32)), product)));
             }

@@ -72,7 +72,7 @@ pub fn products(steps: &[Step<'_>], seed: &Seed, weights: &dyn MaskedWeights) ->
             Factor { client, sizes: place.sizes, width: place.width }
         };
         let factors: Vec<Factor> = uses.iter().map(factor).collect();
-        let shares = linear::prepare(&factors, weights.masked(weight)?);
+        let shares = linear::prepare(&factors, Some(weights.masked(weight)?));
         for ((number, place), share) in uses.into_iter().zip(shares) {
             ring::pack_into(&share, place.width, &mut packed[number][place.bytes]);
         }

@@ -9,7 +9,7 @@ use super::{Machine, Role};
 use crate::link::Link;
 use bytes::Bytes;
 use ir::exp::Exp;
-use ir::{InputId, Op, Party, Value, Weight, Width, liveness};
+use ir::{InputId, Op, Party, Table, Value, Weight, Width, liveness};
 use kernels::codec::dimensions;
 use kernels::ring::{self, Buffer, Tensor};
 use protocols::cache::{self, Openings};
@@ -19,7 +19,7 @@ use protocols::material::{Material, MaterialError};
 use protocols::open;
 use protocols::weights::ServerWeights;
 use protocols::{Source, reveal};
-use protocols::{exp, extend};
+use protocols::{bit, compare, exp, extend};
 use std::time::{Duration, Instant};
 
 /// The state of a run.
@@ -112,6 +112,18 @@ impl<'r, 'a> Run<'r, 'a> {
                     cells::send(source, values.opening(*x), lines, *width, message)
                 })?;
                 self.values.put(i, Slot::Cells(waiting));
+            }
+            Op::Compare { x, table } => {
+                let Table::Thresholds(thresholds) = program.table(*table) else { panic!("verified: thresholds") };
+                let waiting = self.post(i, |source, values, message| {
+                    compare::send(source, values.opening(*x), thresholds, message)
+                })?;
+                self.values.put(i, Slot::Compare(waiting));
+            }
+            Op::Bit { x, width } => {
+                let waiting =
+                    self.post(i, |source, values, message| bit::send(source, values.share(*x), *width, message))?;
+                self.values.put(i, Slot::Bit(waiting));
             }
             _ if self.known(i) => {}
             Op::Cache { x, state, .. } => {
@@ -211,8 +223,8 @@ impl<'r, 'a> Run<'r, 'a> {
         let mut bytes = 0;
         let half = self.with_source(i, |source, machine, values| {
             let shape = machine.shape(x);
+            let mask = source.mask(shape.iter().product(), width)?;
             let dealt = open::Dealt::take(source, shape.iter().product(), machine.lift_bits[i])?;
-            let mask = open::mask(machine.own(i), width);
             Ok(if early {
                 open::resume(shape, &sent, mask, width, whole, dealt)
             } else {
@@ -263,7 +275,8 @@ impl<'r, 'a> Run<'r, 'a> {
         i: usize,
         f: impl FnOnce(&mut Source, &Machine, &Values) -> Result<T, MaterialError>,
     ) -> Result<T, MaterialError> {
-        let mut source = Source::new(self.machine.party(), self.machine.own(i), self.material);
+        let mut source =
+            Source::new(self.machine.party(), self.machine.own(i), self.material).made_by(self.machine.maker);
         let result = f(&mut source, self.machine, &self.values);
         let row = &mut self.machine.report.instructions[i];
         row.material_bytes += source.taken_bytes;
@@ -303,7 +316,8 @@ impl<'r, 'a> Run<'r, 'a> {
         let packed = |x: Value, width: Width| ring::packed_len(self.machine.shape(x).iter().product(), width);
         match self.machine.program.instrs[p].op {
             Op::Open { x, width, .. } | Op::Exp { x, width, .. } => packed(x, width),
-            Op::Extend { x, .. } => packed(x, 1),
+            Op::Extend { x, .. } | Op::Bit { x, .. } => packed(x, 1),
+            Op::Compare { .. } => packed(Value(p as u32), ir::digits::MASKED),
             Op::Cells { x, width, .. } => 2 * packed(x, width),
             Op::Linear { x, .. } => packed(x, self.machine.program.ty(x).width),
             _ => panic!("only what sends waits"),
@@ -323,6 +337,14 @@ impl<'r, 'a> Run<'r, 'a> {
             (Slot::Extend(waiting), _) => {
                 let peer = message.take(self.link, waiting.message_bytes())?;
                 Slot::Share(waiting.complete(self.machine.party(), &peer))
+            }
+            (Slot::Compare(waiting), _) => {
+                let peer = message.take(self.link, waiting.message_bytes())?;
+                Slot::Share(waiting.complete(&peer))
+            }
+            (Slot::Bit(waiting), _) => {
+                let peer = message.take(self.link, waiting.message_bytes())?;
+                Slot::Share(waiting.complete(&peer))
             }
             (Slot::Exp(waiting), _) => {
                 let peer = message.take(self.link, waiting.message_bytes())?;

@@ -3,7 +3,7 @@
 use ir::Value;
 use kernels::ring::Tensor;
 use protocols::open::Half;
-use protocols::{Opening, cells, exp, extend, linear};
+use protocols::{Opening, bit, cells, compare, exp, extend, linear};
 
 /// A value as a party holds it.
 #[derive(Default)]
@@ -23,6 +23,10 @@ pub(super) enum Slot {
     Exp(exp::Waiting),
     /// A function by cells that waits for the peer's numbers.
     Cells(cells::Waiting),
+    /// Comparisons that wait for the peer's bits.
+    Compare(compare::Waiting),
+    /// Bits that wait for the peer's.
+    Bit(bit::Waiting),
     /// At the server, a product whose message is on its way.
     Product(linear::Product),
 }

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ir::bytecode::Module;
-use ir::choose::{MASKED, MAX_OPENING};
+use ir::choose::MAX_OPENING;
+use ir::digits::MASKED;
 use ir::program::{Encoding, Input, Output};
 use ir::{Builder, Kind, Op, Party, Program, Shape, Type, Width};
 use kernels::ring::unpack;
 use machine::link::{Link, LinkError, Memory, Recording, pair};
 use machine::{Cause, Finished, Machine, VmError};
+use protocols::Maker;
 use protocols::cache::{Masks, Openings};
 use protocols::dealer::{Seeds, deal, material_bytes};
 use protocols::linear;
@@ -46,8 +48,9 @@ fn the_greatest_wins() {
         for opening in [3, 4, 5, 9, 16, 17, MAX_OPENING] {
             let values = rng.claimed(count, opening - 2);
             let case = case(opening, values.clone());
-            let got = case.simulate(&mut rng);
-            assert_eq!(values.get(got[0][0] as usize), values.iter().max(), "{count} numbers of {opening} bits");
+            for got in case.simulations(&mut rng) {
+                assert_eq!(values.get(got[0][0] as usize), values.iter().max(), "{count} numbers of {opening} bits");
+            }
             let first = values.iter().position(|v| Some(v) == values.iter().max());
             assert_eq!(case.reference().outputs, [[first.unwrap() as i64]]);
         }
@@ -62,7 +65,7 @@ fn the_ends_of_a_claim() {
         let end = (1i64 << (opening - 2)) - 1;
         for _ in 0..10 {
             let values = vec![-end, end, 0, -end, end - 1, 1 - end];
-            assert_eq!(case(opening, values).simulate(&mut rng), [[1]], "{opening} bits");
+            assert_eq!(case(opening, values).simulations(&mut rng), [[[1]], [[1]]], "{opening} bits");
         }
     }
 }
@@ -94,7 +97,7 @@ fn run<L: Link + Send>(
     let deadline = Duration::from_secs(20);
     let (mut at_client, mut at_server) = pair_of(deadline, links);
     let [(mut feed_client, mut of_client), (mut feed_server, mut of_server)] =
-        [Party::Client, Party::Server].map(|p| queue(material_bytes(program, p), deadline));
+        [Party::Client, Party::Server].map(|p| queue(material_bytes(program, Maker::Dealer, p), deadline));
     let results = std::thread::scope(|scope| {
         scope.spawn(move || deal(step, seeds, &mut Masks::default(), &mut feed_client, &mut feed_server));
         let server = scope.spawn(|| {

@@ -354,7 +354,9 @@ fn cells() {
         let case = t.finish();
         let Table::Cells { a, b, .. } = &table else { unreachable!() };
         for _ in 0..3 {
-            for (got, x) in case.simulate(&mut rng).iter().zip(&case.inputs) {
+            let all = case.simulations(&mut rng);
+            assert_eq!(all.len(), 2, "cells can be made");
+            for (got, x) in all.iter().flat_map(|outputs| outputs.iter().zip(&case.inputs)) {
                 for (&got, &x) in got.iter().zip(x) {
                     let (cell, d) = ((x >> cell_bits) as usize, x & ((1 << cell_bits) - 1));
                     let line = |j: usize, d: i64| {
@@ -365,6 +367,30 @@ fn cells() {
                 }
             }
         }
+    }
+}
+
+/// Comparisons by digits, of openings with and without a claim, at every width; and their bits at any width.
+#[test]
+fn compare_and_bit() {
+    let mut rng = Rng::new(53);
+    let [least, most] = ir::digits::OPENINGS;
+    for n in least..=most {
+        let mut t = Test::new();
+        let (x, y) = (t.claimed(&mut rng, &[9], n), whole(&mut t, &mut rng, &[3, 5], n));
+        t.round();
+        let reach = (1i64 << (n - 2)) - 1;
+        let mut thresholds = vec![-reach, -1, 0, 1, reach];
+        thresholds.extend((0..3).map(|_| rng.within(0, 2 * reach as u64) as i64 - reach));
+        thresholds.sort_unstable();
+        thresholds.dedup();
+        let table = t.b.table("t", Table::Thresholds(thresholds));
+        let reached = [x, y].map(|x| push(&mut t.b, Op::Compare { x, table }));
+        t.round();
+        let bits = reached.map(|x| push(&mut t.b, Op::Bit { x, width: width(&mut rng) }));
+        t.round();
+        bits.into_iter().for_each(|x| t.reveal(x));
+        t.finish().check_exact(&mut rng);
     }
 }
 
@@ -402,7 +428,9 @@ fn exp() {
         ys.into_iter().for_each(|y| t.reveal(y));
         let case = t.finish();
         let reference = case.reference().outputs;
-        for outputs in [&case.simulate(&mut rng), &reference] {
+        let all = case.simulations(&mut rng);
+        assert_eq!(all.len(), 2, "exp can be made");
+        for outputs in all.iter().chain([&reference]) {
             for (got, &x) in outputs.iter().flat_map(|got| got.iter().zip(&values)) {
                 let want = (x as f64 / f64::from(scale).exp2()).exp();
                 let error = (*got as f64 / 2f64.powi(29) - want).abs();

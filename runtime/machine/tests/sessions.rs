@@ -9,13 +9,14 @@ use ir::verify::Limits;
 use ir::{Program, cost, parse, verify_module};
 use kernels::ring::packed_len;
 use machine::link::{Link, LinkError};
-use machine::simulate::Session;
+use machine::simulate::{Engine, Session};
 use machine::{Machine, Products, products, products_len};
+use protocols::Maker;
 use protocols::dealer::Seeds;
 use protocols::linear;
 use protocols::step::Step;
 use protocols::weights::{Packed, Resident, masked};
-use support::{Rng, check_cost, encoded};
+use support::{Rng, check_cost, encoded, ideal};
 
 const PREFILL: u32 = 0;
 const DECODE: u32 = 1;
@@ -55,6 +56,9 @@ fn steps_give_what_the_reference_gives() {
         let (client, server, masks) = (rng.seed(), rng.seed(), rng.seed());
         let seeds = Seeds { client: &client, server: &server, weights: &masks };
         let mut session = Session::new(&entries, &resident, seeds);
+        let [mut of_client, mut of_server] = ideal::ideal(&mut rng);
+        let engines: [Engine; 2] = [&mut of_client, &mut of_server];
+        let mut without_dealer = Session::of_pair(&entries, &resident, [&client, &server], engines);
         let mut reference = eval::Session::default();
         for step in 0..=8 {
             let (entry, rows, publics) = match step {
@@ -65,7 +69,11 @@ fn steps_give_what_the_reference_gives() {
             let arguments = Arguments { inputs: &inputs, weights: &weights, publics: &publics };
             let want = reference.step(program, arguments).unwrap();
             let finished = session.step(entry, encoded(program, &inputs), &publics).unwrap_or_else(|e| panic!("{e}"));
-            check_cost(program, &finished);
+            check_cost(program, Maker::Dealer, &finished);
+            let made =
+                without_dealer.step(entry, encoded(program, &inputs), &publics).unwrap_or_else(|e| panic!("{e}"));
+            check_cost(program, Maker::Pair, &made);
+            assert_eq!(made[0].outputs[0].as_ref(), Some(&want.outputs[0]), "step {step}, made by both");
             assert_eq!(finished[0].outputs[0].as_ref(), Some(&want.outputs[0]), "step {step} after {length} rows");
         }
         // The ninth decode has no slot, and asking for it costs nothing.

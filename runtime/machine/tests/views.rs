@@ -15,11 +15,12 @@ use protocols::cache::{Masks, Openings};
 use protocols::dealer::{Seeds, deal, material_bytes};
 use protocols::linear;
 use protocols::material::{Material, MaterialError, queue};
+use protocols::pair::make;
 use protocols::step::Step;
 use protocols::weights::Resident;
-use protocols::{Use, Vector, open};
+use protocols::{Maker, Use, Vector, open};
 use std::time::Duration;
-use support::{Rng, encoded};
+use support::{Rng, encoded, ideal};
 
 /// Runs of each test. A feature that does not vary then deviates by 16 standard deviations.
 const RUNS: usize = 256;
@@ -29,6 +30,9 @@ const LIMIT: f64 = 7.0;
 
 /// Bytes of comparison keys are held against this many before them: two levels.
 const KEY_REACH: usize = 32;
+
+/// Longer views are compared within the same reach throughout.
+const MANY: usize = 2000;
 
 /// A view as elements with their widths; the same widths in every run.
 type View = Vec<(u64, u8)>;
@@ -51,8 +55,9 @@ fn deviation(views: &[View]) -> f64 {
     for (i, &width) in widths.iter().enumerate() {
         feature(width, &|view| view[i].0);
         feature(width - 1, &|view| view[i].0 ^ view[i].0 >> 1);
-        // Bytes of keys are too many for all pairs.
-        let first = if width > 8 { 0 } else { i.saturating_sub(KEY_REACH) };
+        // Bytes of keys are too many for all pairs, and so is what parties see who make their material.
+        let near = width <= 8 || widths.len() > MANY;
+        let first = if near { i.saturating_sub(KEY_REACH) } else { 0 };
         for j in (first..i).filter(|&j| widths[j] == width) {
             feature(width, &|view| view[i].0.wrapping_sub(view[j].0));
         }
@@ -95,7 +100,8 @@ fn views(entries: &[Program], weights: &[Vec<i64>], steps: &[Arguments], forgets
         let deadline = Duration::from_secs(60);
         let (client_link, server_link) = pair(deadline);
         let (mut client_link, mut server_link) = (Recording::new(client_link), Recording::new(server_link));
-        let [client, server] = [Party::Client, Party::Server].map(|p| queue(material_bytes(program, p), deadline));
+        let [client, server] =
+            [Party::Client, Party::Server].map(|p| queue(material_bytes(program, Maker::Dealer, p), deadline));
         let (mut feed_client, material) = client;
         let mut client_material = Kept { material, bytes: Vec::new() };
         let (mut feed_server, material) = server;
@@ -112,14 +118,58 @@ fn views(entries: &[Program], weights: &[Vec<i64>], steps: &[Arguments], forgets
             let inputs = encoded(program, inputs);
             client.run(&mut at_client, inputs, &mut client_link, &mut client_material).unwrap();
         });
-        views[0].extend(elements(program, Party::Client, &client_link.received, &client_material.bytes));
-        views[1].extend(elements(program, Party::Server, &server_link.received, &server_material.bytes));
+        views[0].extend(elements(program, Party::Client, &client_link.received, Some(&client_material.bytes)));
+        views[1].extend(elements(program, Party::Server, &server_link.received, Some(&server_material.bytes)));
     }
     views
 }
 
-/// Takes messages and material apart.
-fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], material: &[u8]) -> View {
+/// Runs a session whose parties make their material once, and gives their views: what they see while they make it, and
+/// the messages of the runs. `fault` changes what a party's engine gives it.
+fn views_of_pair(
+    entries: &[Program],
+    weights: &[Vec<i64>],
+    steps: &[Arguments],
+    fault: Option<ideal::Fault>,
+    rng: &mut Rng,
+) -> [View; 2] {
+    let (client_seed, server_seed) = (rng.seed(), rng.seed());
+    let weights = Resident::new(weights.iter().map(|w| &w[..]));
+    let mut masks: [Masks; 2] = Default::default();
+    let (mut at_client, mut at_server) = (Openings::default(), Openings::default());
+    let mut engines = ideal::ideal(rng);
+    engines.iter_mut().for_each(|engine| engine.fault = fault);
+    let mut views = [View::new(), View::new()];
+    for (number, (entry, inputs, publics)) in (0..).zip(steps) {
+        let step = Step { entries, entry: *entry, number };
+        let (program, deadline) = (step.program(), Duration::from_secs(60));
+        let (client_link, server_link) = pair(deadline);
+        let (mut client_link, mut server_link) = (Recording::new(client_link), Recording::new(server_link));
+        let (_, mut nothing) = queue(0, deadline);
+        let (mut feed, mut material) = queue(ir::pair::server_bytes(program), deadline);
+        let ([client_engine, server_engine], [client_masks, server_masks]) = (&mut engines, &mut masks);
+        std::thread::scope(|scope| {
+            scope.spawn(|| make(step, &client_seed, None, client_masks, client_engine, &mut Vec::new()).unwrap());
+            scope.spawn(|| make(step, &server_seed, Some(&weights), server_masks, server_engine, &mut feed).unwrap());
+            scope.spawn(|| {
+                let server = Machine::server_of_pair(step, &server_seed, publics, &weights).unwrap();
+                server.run(&mut at_server, Vec::new(), &mut server_link, &mut material).unwrap();
+            });
+            let mut client = Machine::client_of_pair(step, &client_seed, publics).unwrap();
+            client.prepare(&mut client_link).unwrap();
+            client.run(&mut at_client, encoded(program, inputs), &mut client_link, &mut nothing).unwrap();
+        });
+        let links = [(Party::Client, &client_link), (Party::Server, &server_link)];
+        for ((view, engine), (party, link)) in views.iter_mut().zip(&mut engines).zip(links) {
+            view.append(&mut engine.seen);
+            view.extend(elements(program, party, &link.received, None));
+        }
+    }
+    views
+}
+
+/// Takes messages and, where there is some, dealt material apart.
+fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], material: Option<&[u8]>) -> View {
     let mut view = View::new();
     let take = |view: &mut View, bytes: &mut &[u8], count: u64, width: u8| {
         let (part, rest) = bytes.split_at((count * u64::from(width)).div_ceil(8) as usize);
@@ -139,7 +189,8 @@ fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], materi
             };
             match instr.op {
                 Op::Open { x, width, .. } if here => waiting.push((count(x), width)),
-                Op::Extend { x, .. } if here => waiting.push((count(x), 1)),
+                Op::Extend { x, .. } | Op::Bit { x, .. } if here => waiting.push((count(x), 1)),
+                Op::Compare { .. } if here => waiting.push((count(ir::Value(i as u32)), ir::digits::MASKED)),
                 Op::Exp { x, width, .. } if here => waiting.push((count(x), width)),
                 Op::Cells { x, width, .. } if here => waiting.extend([(count(x), width); 2]),
                 Op::Linear { x, .. } if here && party == Party::Server => waiting.push((count(x), program.ty(x).width)),
@@ -154,7 +205,7 @@ fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], materi
                         parts.push((choosing.elements, choosing.place));
                     }
                     for level in &choosing.levels {
-                        parts.extend([choosing.width, ir::choose::MASKED, 1].map(|width| (level.pairs(), width)));
+                        parts.extend([choosing.width, ir::digits::MASKED, 1].map(|width| (level.pairs(), width)));
                     }
                     if party == Party::Client {
                         parts.push((1, choosing.place));
@@ -175,7 +226,8 @@ fn elements(program: &Program, party: Party, messages: &[(u32, Vec<u8>)], materi
     }
     // Only the client is told the outputs.
     assert!(party == Party::Client || messages.next().is_none());
-    let (mut rest, lift_bits) = (material, lift_bits(program));
+    let Some(mut rest) = material else { return view };
+    let lift_bits = lift_bits(program);
     for i in 0..program.instrs.len() {
         for piece in pieces(program, i, &lift_bits) {
             if piece.to == Receiver::Server && party == Party::Client {
@@ -211,6 +263,20 @@ fn check_uniform(entries: &[Program], steps: &[Arguments], rng: &mut Rng) {
     }
 }
 
+/// How far the views of parties who make their material deviate over many runs, half as many since they are long: what does not
+/// vary deviates by 11.
+fn deviations_of_pair(
+    entries: &[Program],
+    steps: &[Arguments],
+    fault: Option<ideal::Fault>,
+    rng: &mut Rng,
+) -> [f64; 2] {
+    let weights: Vec<_> = entries[0].weights.iter().map(|w| vec![3; w.shape.elements().unwrap() as usize]).collect();
+    let runs = (0..RUNS / 2).map(|_| views_of_pair(entries, &weights, steps, fault, rng).into());
+    let (client, server): (Vec<View>, Vec<View>) = runs.unzip();
+    [client, server].map(|views| deviation(&views))
+}
+
 /// The same value for every element of a program's inputs.
 fn constant(program: &Program, value: i64) -> Vec<Vec<i64>> {
     program.inputs.iter().map(|i| vec![value; i.ty.shape.elements().unwrap() as usize]).collect()
@@ -223,6 +289,31 @@ fn views_are_uniform() {
     for value in [0, 1, -100] {
         let steps = [(0, constant(&program, value), Vec::new())];
         check_uniform(std::slice::from_ref(&program), &steps, &mut Rng::new(20 + value as u64));
+    }
+}
+
+/// What parties see while they make their material, and then in the run, is uniform together.
+#[test]
+fn views_of_parties_without_a_dealer_are_uniform() {
+    let program = parse(include_str!("programs/every_made.ssir")).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(ir::pair::unmade(&program), None);
+    let steps = [(0, constant(&program, -20), Vec::new())];
+    let worst = deviations_of_pair(std::slice::from_ref(&program), &steps, None, &mut Rng::new(27));
+    assert!(worst.iter().all(|worst| *worst < LIMIT), "views deviate by {worst:?} standard deviations");
+}
+
+/// Steps that make material one after another, over what was cached; and engines whose shares are not.
+#[test]
+fn views_of_a_session_without_a_dealer_are_uniform() {
+    let sources = [include_str!("programs/prefill.ssir"), include_str!("programs/decode.ssir")];
+    let entries = sources.map(|s| parse(s).unwrap_or_else(|e| panic!("{e}")));
+    let [prompt, row] = [0, 1].map(|entry| constant(&entries[entry], 1));
+    let steps = [(0, prompt, vec![1]), (1, row, vec![2, 4, 5, 2])];
+    let worst = deviations_of_pair(&entries, &steps, None, &mut Rng::new(28));
+    assert!(worst.iter().all(|worst| *worst < LIMIT), "views deviate by {worst:?} standard deviations");
+    for fault in [ideal::Fault::Bare, ideal::Fault::Repeats] {
+        let worst = deviations_of_pair(&entries, &steps, Some(fault), &mut Rng::new(29));
+        assert!(worst.iter().any(|worst| *worst > LIMIT), "{fault:?} deviates by {worst:?} only");
     }
 }
 

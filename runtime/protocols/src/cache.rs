@@ -45,7 +45,7 @@ pub struct Cache<const PARTS: usize> {
 /// A party's part: what was opened, and its share of the mask.
 pub type Openings = Cache<2>;
 
-/// The dealer's part: the masks.
+/// The dealer's part: the masks. Or that of a party in its place: its shares of them.
 pub type Masks = Cache<1>;
 
 impl<const PARTS: usize> Default for Cache<PARTS> {
@@ -97,6 +97,12 @@ impl<const PARTS: usize> Cache<PARTS> {
 pub fn read(cache: &mut Openings, state: StateId, x: &Opening, all: &Type) -> Opening {
     let [opened, mask] = cache.append(state, [&x.opened.data, &x.mask.all(x.len())], all);
     Opening { width: x.width, whole: x.whole, opened, mask: Vector::Kept(mask.data), dealt: open::Dealt::default() }
+}
+
+/// A party's side in the dealer's place: its shares of the masks.
+pub(crate) fn make(cache: &mut Masks, state: StateId, mask: &[u64], all: &Type) -> Tensor {
+    let [mask] = cache.append(state, [mask], all);
+    mask
 }
 
 /// The dealer's side.

@@ -9,11 +9,8 @@
 //!               (x_s + (x_c - a))∘p + d  +  b  =  x∘p.
 //!           In the second shuffle d comes from the client's seed and b is dealt, so that all of P0's is from its seed. Places
 //!           go along; the server's permutation is its share of them, so they take part in the second shuffle alone.
-//! Compare   x = v_i - v_j, y = x + r mod 2^n opened. msb(x) = msb(y) ^ msb(r) ^ 1{y_low < r_low}. Digit by digit, the most
-//!           significant first, with shares of r's digits as unit vectors, e_k = 1{y's digit k = r's} and l_k = 1{y's digit k < r's}
-//!           are XORs of a party's own bits, and the borrow is l1 ^ e1·l2 ^ e1·e2·l3 ^ e1·e2·e3·l4. Bits e1 to e3 and l2 to l4 are
-//!           opened under masks, the shares of whose products are dealt. The outcome is opened: 1 lets the earlier place go
-//!           on. Equal numbers: the earlier place, which the shuffles make random.
+//! Compare   x = v_i - v_j, y = x + r mod 2^n opened; then the bits of [`super::digits`] are opened under masks, and then the outcome:
+//!           1 lets the earlier place go on. Equal numbers: the earlier place, which the shuffles make random.
 //! Why safe  In an order that nobody knows, outcomes are those of a uniformly random ranking, for any numbers. The place that
 //!           wins is public and independent of the token; the server's share of the token's index goes to the client.
 //! Shapes    Numbers of any shape, flattened.
@@ -23,8 +20,11 @@
 //! A permutation is applied by looking up memory at places that its owner alone knows; it is drawn for one step and used once.
 
 use super::{Dealing, Opening, Source, TASK, Use, Vector, gather, kind, lift};
+use crate::digits::{self, Comparing};
 use crate::material::MaterialError;
-use ir::choose::{Choosing, DIGITS, Level, MASKED, PRODUCTS};
+use crate::pair::{Bits, Group, Making, PairError, own as made};
+use ir::choose::{Choosing, Level};
+use ir::digits::{DIGITS, MASKED, PRODUCTS};
 use ir::{Party, Width};
 use kernels::prg::Stream;
 use kernels::ring::{self, Buffer};
@@ -99,34 +99,6 @@ impl Numbers {
     }
 }
 
-/// The product of masks that [`PRODUCTS`] bit `i` holds: a set of e1, e2, e3 (bits 0 to 2), and which l comes with it.
-const SETS: [(usize, Option<usize>); PRODUCTS as usize - 1] = [
-    (0b011, None),
-    (0b101, None),
-    (0b110, None),
-    (0b111, None),
-    (0b001, Some(0)),
-    (0b001, Some(1)),
-    (0b010, Some(1)),
-    (0b011, Some(1)),
-    (0b001, Some(2)),
-    (0b010, Some(2)),
-    (0b011, Some(2)),
-    (0b100, Some(2)),
-    (0b101, Some(2)),
-    (0b110, Some(2)),
-    (0b111, Some(2)),
-];
-
-/// A party's shares of the products of masks by set of e: with l2, l3 and l4, then alone.
-type Products = [[u64; 8]; DIGITS];
-
-/// The digit at `index` of a number, and the bits below it.
-fn digit(choosing: &Choosing, y: u64, index: usize) -> u64 {
-    let below: Width = choosing.digits[index + 1..].iter().sum();
-    (y >> below) & ring::mask(choosing.digits[index])
-}
-
 /// The dealer's side.
 pub fn deal(choosing: &Choosing, client: Use, server: Use, to: &mut Dealing) -> io::Result<()> {
     let (n, width) = (choosing.elements as usize, choosing.width);
@@ -148,21 +120,76 @@ pub fn deal(choosing: &Choosing, client: Use, server: Use, to: &mut Dealing) -> 
     let r = both(kind::MASK, width, u64::wrapping_add);
     let masks = both(own::BITS, MASKED, |c, s| c ^ s);
     for index in 0..DIGITS {
-        to.bits(index as u8, compared, 1 << choosing.digits[index], |i| 1 << digit(choosing, r[i], index))?;
+        to.bits(index as u8, compared, 1 << choosing.digits[index], |i| {
+            1 << digits::digit(&choosing.digits, r[i], index)
+        })?;
     }
-    to.bits(DIGITS as u8, compared, PRODUCTS, |i| {
-        let bit = |j: usize| masks[i] >> j & 1;
-        let product = |&(set, l): &(usize, Option<usize>)| {
-            let of_e = (0..3).filter(|j| set >> j & 1 == 1).map(bit).product::<u64>();
-            l.map_or(of_e, |l| of_e & bit(3 + l))
-        };
-        let products = SETS.iter().enumerate().fold(0, |word, (at, set)| word | product(set) << (at + 1));
-        r[i] >> (width - 1) | products
-    })
+    to.bits(DIGITS as u8, compared, PRODUCTS, |i| digits::dealt(r[i] >> (width - 1), masks[i]))
+}
+
+/// Both parties' side in the dealer's place.
+///
+/// The first shuffle: with shares a' and b' of the client and d' = a'∘p - b' of the server, made by [`Making::shuffle`], the
+/// client tells a - a' and b - b', and d = d' + (a - a')∘p - (b - b'). The second: the server tells a - a', the client takes that
+/// into its d', tells how its seed's d differs, and the server's b takes the difference.
+pub(crate) fn make(choosing: &Choosing, to: &mut Making) -> Result<(), PairError> {
+    let (n, width, place) = (choosing.elements as usize, choosing.width, choosing.place);
+    let party = to.party();
+    let own_permutation = permutation(to.own(), n);
+    let through = |v: &Buffer| gather(n, |i| v[own_permutation[i] as usize]);
+    // Of the server.
+    match party {
+        Party::Client => {
+            let [a, b] = to.shuffled(n, width)?;
+            let (mut sent, mut kept) = (to.numbers(own::SENT, n, width), to.numbers(own::KEPT, n, width));
+            ring::sub_assign(&mut sent, &a);
+            ring::sub_assign(&mut kept, &b);
+            to.tell(&sent, width)?;
+            to.tell(&kept, width)?;
+        }
+        Party::Server => {
+            let mut d = to.shuffle(&own_permutation, width)?;
+            let (a, b) = (to.hear(n, width)?, to.hear(n, width)?);
+            ring::add_assign(&mut d, &through(&a));
+            ring::sub_assign(&mut d, &b);
+            to.write(&d, width)?;
+        }
+    }
+    // Of the client.
+    for (sent, added, bits) in [(own::SENT, own::ADDED, width), (own::SENT_PLACES, own::ADDED_PLACES, place)] {
+        match party {
+            Party::Client => {
+                let mut d = to.shuffle(&own_permutation, bits)?;
+                ring::add_assign(&mut d, &through(&to.hear(n, bits)?));
+                ring::sub_assign(&mut d, &to.numbers(added, n, bits));
+                to.tell(&d, bits)?;
+            }
+            Party::Server => {
+                let [a, mut b] = to.shuffled(n, bits)?;
+                let mut sent = to.numbers(sent, n, bits);
+                ring::sub_assign(&mut sent, &a);
+                to.tell(&sent, bits)?;
+                ring::add_assign(&mut b, &to.hear(n, bits)?);
+                to.write(&b, bits)?;
+            }
+        }
+    }
+
+    let compared = choosing.comparisons() as usize;
+    let bits = to.numbers(made::BITS, compared, width);
+    let [r, _] = to.number(&bits, width, width)?;
+    to.as_stream(Group::Sum, kind::MASK, 0, width, r, true)?;
+    digits::make_units(&bits, &choosing.digits, to)?;
+    let tops = Bits::of(&bits, width - 1).iter().collect();
+    let products = digits::make(tops, &to.numbers(own::BITS, compared, MASKED), to)?;
+    to.correlation(Group::Xor, DIGITS as u8, 0, PRODUCTS, products)?;
+    Ok(())
 }
 
 /// A party's material.
 pub struct Dealt {
+    /// The party's share of the masks of the comparisons.
+    masks: Vector,
     /// What was dealt for the shuffles: what the server adds, then its new shares of numbers and places. The client has none.
     shuffles: Option<[Buffer; 3]>,
     units: [Vector; DIGITS],
@@ -180,11 +207,12 @@ impl Dealt {
                 Some([plain(choosing.width)?, plain(choosing.width)?, plain(choosing.place)?])
             }
         };
+        let masks = source.mask(compared, choosing.width)?;
         let mut units: [Vector; DIGITS] = Default::default();
         for (index, unit) in units.iter_mut().enumerate() {
             *unit = source.vector(index as u8, 0..compared, 1 << choosing.digits[index])?;
         }
-        Ok(Dealt { shuffles, units, products: source.vector(DIGITS as u8, 0..compared, PRODUCTS)? })
+        Ok(Dealt { masks, shuffles, units, products: source.vector(DIGITS as u8, 0..compared, PRODUCTS)? })
     }
 }
 
@@ -195,6 +223,7 @@ pub struct Chooser<'a> {
     own: Use<'a>,
     choosing: Choosing,
     shuffles: [Buffer; 3],
+    masks: Vector,
     units: [Vector; DIGITS],
     products: Vector,
     /// The party's shares of numbers and places, by place.
@@ -208,18 +237,7 @@ pub struct Chooser<'a> {
     /// The party's half of what is being opened.
     half: Buffer,
     /// The comparisons of this level.
-    state: Vec<Compared>,
-}
-
-/// A comparison under way.
-#[derive(Clone, Copy)]
-struct Compared {
-    /// The party's share of 1 ^ msb(y) ^ msb(r) ^ l1, the public part at the client.
-    outcome: u64,
-    /// Products of the masks of its bits.
-    products: u64,
-    /// The masks.
-    masks: u64,
+    state: Vec<Comparing>,
 }
 
 impl<'a> Chooser<'a> {
@@ -232,6 +250,7 @@ impl<'a> Chooser<'a> {
             party,
             own,
             shuffles: dealt.shuffles.unwrap_or_default(),
+            masks: dealt.masks,
             units: dealt.units,
             products: dealt.products,
             numbers,
@@ -310,7 +329,8 @@ impl<'a> Chooser<'a> {
             }
         }
         let width = self.choosing.width;
-        let mut half = self.own.elements(kind::MASK, self.range(), width);
+        let mut half = Buffer::unset(self.pairs.len());
+        self.masks.fill(self.done, &mut half);
         let (numbers, pairs) = (&self.numbers, &self.pairs);
         half.par_iter_mut().zip(pairs).with_min_len(TASK).for_each(|(half, &[first, second])| {
             let difference = numbers[first as usize].wrapping_sub(numbers[second as usize]);
@@ -324,7 +344,7 @@ impl<'a> Chooser<'a> {
     pub fn bits(&mut self, peer: &[u64]) -> &[u64] {
         let (range, choosing, client) = (self.range(), &self.choosing, u64::from(self.party == Party::Client));
         let masks = self.own.elements(own::BITS, range.clone(), MASKED);
-        self.state.resize(range.len(), Compared { outcome: 0, products: 0, masks: 0 });
+        self.state.resize(range.len(), Comparing::default());
         let (units, products) = (&self.units, &self.products);
         let chunks = self.half.par_chunks_mut(TASK).zip(self.state.par_chunks_mut(TASK));
         let chunks = chunks.zip(peer.par_chunks(TASK)).zip(masks.par_chunks(TASK)).enumerate();
@@ -336,22 +356,10 @@ impl<'a> Chooser<'a> {
             }
             for (i, ((half, state), peer)) in half.iter_mut().zip(state).zip(peer).enumerate() {
                 let y = half.wrapping_add(*peer) & ring::mask(choosing.width);
-                let (mut equal, mut less) = ([0; DIGITS], [0; DIGITS]);
-                for index in 0..DIGITS {
-                    let (unit, digit) = (buffers[index][i], digit(choosing, y, index));
-                    equal[index] = unit >> digit & 1;
-                    // All entries above the digit.
-                    less[index] = u64::from((unit >> digit >> 1).count_ones() & 1);
-                }
-                let top = y >> (choosing.width - 1);
-                let dealt = buffers[DIGITS][i];
-                *state = Compared {
-                    outcome: less[0] ^ (dealt & 1) ^ (client & !top & 1),
-                    products: dealt >> 1,
-                    masks: masks[i],
-                };
-                let bits = [equal[0], equal[1], equal[2], less[1], less[2], less[3]];
-                *half = bits.iter().enumerate().fold(masks[i], |word, (at, bit)| word ^ bit << at);
+                let digits = std::array::from_fn(|index| digits::digit(&choosing.digits, y, index));
+                let unit = |index: usize| std::slice::from_ref(&buffers[index][i]);
+                let above = y >> (choosing.width - 1) == 1;
+                (*state, *half) = Comparing::begin(digits, above, unit, buffers[DIGITS][i], masks[i], client);
             }
         });
         &self.half
@@ -361,7 +369,7 @@ impl<'a> Chooser<'a> {
     pub fn outcomes(&mut self, peer: &[u64]) -> &[u64] {
         let client = u64::from(self.party == Party::Client);
         let all = self.half.par_iter_mut().zip(&self.state).zip(peer).with_min_len(TASK);
-        all.for_each(|((half, state), peer)| *half = state.outcome ^ borrow(*half ^ peer, state, client));
+        all.for_each(|((half, state), peer)| *half = state.outcome(*half ^ peer, client));
         &self.half
     }
 
@@ -388,31 +396,4 @@ impl<'a> Chooser<'a> {
     pub fn index(&self, peer: u64) -> i64 {
         (self.winner().wrapping_add(peer) & ring::mask(self.choosing.place)) as i64
     }
-}
-
-/// A party's share of e1·l2 ^ e1·e2·l3 ^ e1·e2·e3·l4, the `opened` bits being under masks.
-#[inline(always)]
-fn borrow(opened: u64, state: &Compared, client: u64) -> u64 {
-    let mask = |j: usize| state.masks >> j & 1;
-    let mut shares: Products = [[0; 8]; DIGITS];
-    shares[DIGITS - 1][0] = client;
-    for j in 0..3 {
-        shares[DIGITS - 1][1 << j] = mask(j);
-        shares[j][0] = mask(3 + j);
-    }
-    for (at, (set, l)) in SETS.iter().enumerate() {
-        shares[l.unwrap_or(DIGITS - 1)][*set] = state.products >> at & 1;
-    }
-    let mut sum = 0;
-    for j in 0..3 {
-        let l = opened >> (3 + j) & 1;
-        let all = (2 << j) - 1;
-        for (set, with_l) in shares[j].iter().enumerate().take(all + 1) {
-            // The bits whose public part stands in the product.
-            let rest = all & !set;
-            let public = u64::from(opened as usize & rest == rest);
-            sum ^= public & ((l & shares[DIGITS - 1][set]) ^ with_l);
-        }
-    }
-    sum
 }

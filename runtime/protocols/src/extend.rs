@@ -12,6 +12,7 @@
 
 use super::{Dealing, Source, TASK, Use, Vector, client_bits, if_client, times_power, units};
 use crate::material::MaterialError;
+use crate::pair::{Group, Making, PairError};
 use ir::{Party, Width};
 use kernels::cpu::{Cpu, multiversion};
 use kernels::prg::Stream;
@@ -35,6 +36,14 @@ pub struct Widths {
 pub fn deal(count: usize, widths: Widths, client: Use, server: Use, to: &mut Dealing) -> io::Result<()> {
     let [a0, a1] = [client, server].map(|own| own.elements(BITS, 0..count, 1));
     to.correlation(0, 0..count, widths.width - widths.claim, |i| a0[i] & a1[i])
+}
+
+/// Both parties' side in the dealer's place.
+pub(crate) fn make(count: usize, widths: Widths, to: &mut Making) -> Result<(), PairError> {
+    let bits = widths.width - widths.claim;
+    let products = to.both(&to.numbers(BITS, count, 1), bits)?;
+    to.correlation(Group::Sum, 0, 0, bits, products)?;
+    Ok(())
 }
 
 /// A value whose peer's bits are on their way.

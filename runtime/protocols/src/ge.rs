@@ -11,6 +11,7 @@
 
 use super::{Dealing, Keys, Mask, Opening, Source, TASK, Vector, gather, if_client};
 use crate::material::MaterialError;
+use crate::pair::{Bits, Group, Making, PairError, Shares};
 use ir::dcf::Comparison;
 use ir::{Party, Width};
 use kernels::cpu::{Cpu, multiversion};
@@ -40,6 +41,37 @@ pub fn deal(x: &Mask, block: Range<usize>, width: Width, to: &mut Dealing) -> io
             to.keys(layout, block, &alphas, &[sign])
         }
     }
+}
+
+/// Both parties' side in the dealer's place, for one block, of what is dealt as a table. With the unit vector e at r_low, the
+/// entries of (1 - 2m)·e behind y sum to (1 - 2m)·1{y < r_low}. Of a shared e, b0 - b1 = s·e with s = s0·s1, each factor known to
+/// one party, who flips its own bits; the other's flip takes a transfer of the whole vector.
+pub(crate) fn make(x: &Shares, block: Range<usize>, width: Width, to: &mut Making) -> Result<(), PairError> {
+    let Comparison::Table { input_bits } = Comparison::new(x.width, width) else { panic!("checked: a table") };
+    let (size, words) = (1usize << input_bits, (1usize << input_bits).div_ceil(64));
+    let bits = &x.bits[block.clone()];
+    let vectors = to.units(bits, 0, input_bits)?;
+    let mut flips = to.odd(&vectors, words);
+    let top = Bits::of(bits, input_bits);
+    flips.iter_mut().zip(top.iter()).for_each(|(flip, top)| *flip ^= top);
+    let negative = to.party() == Party::Server;
+    let mut signed = Buffer::unset(block.len() * size);
+    for ((vector, flip), out) in vectors.chunks_exact(words).zip(flips.iter()).zip(signed.chunks_exact_mut(size)) {
+        for (at, out) in out.iter_mut().enumerate() {
+            let bit = vector[at / 64] >> (at % 64) & 1;
+            *out = if negative ^ (*flip == 1) { bit.wrapping_neg() } else { bit };
+        }
+    }
+    let mut table = to.flip_private(&flips, &signed, size, width)?;
+    let top = to.bit(top, width)?;
+    for (table, top) in table.chunks_exact_mut(size).zip(top.iter()) {
+        let mut behind = *top;
+        for entry in table.iter_mut().rev() {
+            behind = behind.wrapping_add(std::mem::replace(entry, behind));
+        }
+    }
+    to.correlation(Group::Sum, 0, block.start * size, width, table)?;
+    Ok(())
 }
 
 /// A party's material for a block.

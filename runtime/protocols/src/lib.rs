@@ -18,11 +18,14 @@
 //! k is public. The parties' seeds give shares of r mod 2^n; r as an integer is r0 + r1 - c·2^n with c the carry, so at a
 //! width N > n they hold it by shares of c mod 2^(N-n). An opening `whole` has no claim and no offset: o = x + r mod 2^n.
 
+pub mod bit;
 pub mod cache;
 pub mod cells;
 pub mod choose;
+pub mod compare;
 pub mod dcf;
 pub mod dealer;
+mod digits;
 pub mod exp;
 pub mod extend;
 pub mod ge;
@@ -32,6 +35,7 @@ pub mod material;
 pub mod matmul;
 pub mod mul;
 pub mod open;
+pub mod pair;
 pub mod reveal;
 pub mod select;
 pub mod series;
@@ -46,6 +50,7 @@ pub mod weights;
 use crate::material::{Material, MaterialError};
 use bytes::Bytes;
 use ir::dcf::{Layout, MAX_COMPONENTS};
+pub use ir::pair::Maker;
 use ir::{Party, Width};
 use kernels::prg::{Domain, Seed, Stream};
 use kernels::ring::{self, Buffer, Tensor};
@@ -424,9 +429,10 @@ impl<'a> Dealing<'a> {
     }
 }
 
-/// A party's end of one instruction: its seed and what the dealer sends it.
+/// A party's end of one instruction: its seed and what is dealt to it.
 pub struct Source<'a> {
     party: Party,
+    maker: Maker,
     own: Use<'a>,
     material: &'a mut dyn Material,
     /// Bytes taken.
@@ -436,9 +442,14 @@ pub struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Starts an instruction with the party's seed.
+    /// Starts an instruction with the party's seed, of material that a dealer deals.
     pub fn new(party: Party, own: Use<'a>, material: &'a mut dyn Material) -> Source<'a> {
-        Source { party, own, material, taken_bytes: 0, waited: Duration::ZERO }
+        Source { party, maker: Maker::Dealer, own, material, taken_bytes: 0, waited: Duration::ZERO }
+    }
+
+    /// The same of material that `maker` made.
+    pub fn made_by(self, maker: Maker) -> Source<'a> {
+        Source { maker, ..self }
     }
 
     /// The party's share of elements `range` mod 2^bits of correlation number `piece`.
@@ -456,6 +467,16 @@ impl<'a> Source<'a> {
                 bits,
             },
             Party::Server => Vector::Packed { bytes: self.take(ring::packed_len(range.len(), bits))?, bits },
+        })
+    }
+
+    /// The party's share of the mask of an opening, mod 2^width.
+    pub fn mask(&mut self, count: usize, width: Width) -> Result<Vector, MaterialError> {
+        Ok(match (self.party, self.maker) {
+            (Party::Server, Maker::Pair) => {
+                Vector::Packed { bytes: self.take(ring::packed_len(count, width))?, bits: width }
+            }
+            _ => open::mask(self.own, width),
         })
     }
 

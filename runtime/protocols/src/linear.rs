@@ -10,9 +10,10 @@
 
 use super::{Dealing, Source, Use, kind};
 use crate::material::MaterialError;
+use crate::pair::{Bits, Group, Making, PairError};
 use crate::weights::{self, Integers, ServerWeights};
 use ir::wire::FRAME_PAYLOAD;
-use ir::{Program, Value, Weight, Width};
+use ir::{Party, Program, Value, Weight, Width};
 use kernels::codec::dimensions;
 use kernels::prg::{Seed, Stream};
 use kernels::ring::{self, Buffer, Packed};
@@ -122,6 +123,61 @@ pub fn deal(client: Use, mask: WeightMask, sizes: Sizes, width: Width, to: &mut 
     to.vector(0, 0, width, &product)
 }
 
+/// Numbers that one exchange of [`make`] holds at most.
+const HELD: usize = 1 << 22;
+
+/// Both parties' side in the dealer's place, without B: shares of A·W. The server's bits of W, made positive, choose columns of the
+/// client's A. `weight` is the server's.
+pub(crate) fn make(weight: Option<Integers>, sizes: Sizes, width: Width, to: &mut Making) -> Result<(), PairError> {
+    let Sizes { rows, k, m } = sizes;
+    // How long the integers of the encoding are is all that the client learns of them.
+    let bits = match weight {
+        Some(weight) => {
+            to.tell(&[u64::from(weight.bits())], 8)?;
+            weight.bits()
+        }
+        None => to.hear(1, 8)?[0] as Width,
+    };
+    let (bits, offset) = if bits < width { (bits, 1u64 << (bits - 1)) } else { (width, 0) };
+    let a = match to.party() {
+        Party::Client => to.numbers(kind::INPUT, rows * k, width),
+        Party::Server => Buffer::default(),
+    };
+    let mut share = Buffer::zeros(rows * m);
+    let chunk = (HELD / (rows * m).max(1)).max(1);
+    for from in (0..k).step_by(chunk) {
+        let count = chunk.min(k - from);
+        let (mut choices, mut held) = (Buffer::default(), Buffer::default());
+        if let Some(weight) = weight {
+            choices = Buffer::unset(count * m);
+            weight.copy_to(from * m, &mut choices);
+            ring::map_assign(&mut choices, move |w| w.wrapping_add(offset));
+        } else {
+            // The column of A that goes with each of the bits, `[inner][column of W][row]`.
+            held = Buffer::unset(count * m * rows);
+            for (number, out) in held.chunks_exact_mut(m * rows).enumerate() {
+                let column = (0..rows).map(|row| a[row * k + from + number]);
+                out.chunks_exact_mut(rows).for_each(|out| out.iter_mut().zip(column.clone()).for_each(|(o, v)| *o = v));
+            }
+            for (row, share) in share.chunks_exact_mut(m).enumerate() {
+                let sum = a[row * k + from..][..count].iter().fold(0u64, |sum, v| sum.wrapping_add(*v));
+                share.iter_mut().for_each(|share| *share = share.wrapping_sub(sum.wrapping_mul(offset)));
+            }
+        }
+        for bit in 0..bits {
+            let products = to.one_sided(Bits::of(&choices, bit), &held, rows, width - bit)?;
+            for (number, products) in products.chunks_exact(rows).enumerate() {
+                for (row, product) in products.iter().enumerate() {
+                    let out = &mut share[row * m + number % m];
+                    *out = out.wrapping_add(product << bit);
+                }
+            }
+        }
+    }
+    to.correlation(Group::Sum, 0, 0, width, share)?;
+    Ok(())
+}
+
 /// A use of a weight by the client: its product in one instruction of one step.
 #[derive(Clone, Copy)]
 pub struct Factor<'a> {
@@ -134,8 +190,9 @@ pub struct Factor<'a> {
 }
 
 /// The client's side, before its input is known: its shares of the results of several uses of one weight, which is read
-/// once for all of them. `masked` is W - B.
-pub fn prepare(factors: &[Factor], masked: Packed) -> Vec<Buffer> {
+/// once for all of them. `masked` is W - B; what both parties made is of W itself, and the client's shares come from its seed
+/// alone.
+pub fn prepare(factors: &[Factor], masked: Option<Packed>) -> Vec<Buffer> {
     let Some(&Factor { sizes: Sizes { k, m, .. }, .. }) = factors.first() else { return Vec::new() };
     assert!(factors.iter().all(|f| (f.sizes.k, f.sizes.m) == (k, m)), "uses of one weight");
     let rows = factors.iter().map(|f| f.sizes.rows).sum();
@@ -149,7 +206,9 @@ pub fn prepare(factors: &[Factor], masked: Packed) -> Vec<Buffer> {
         client.stream(kind::INPUT).fill(0, width, of_a);
         client.stream(kind::CORRELATION).fill(0, width, share);
     }
-    ring::matmul_packed(&a, masked, [rows, k, m], width, true, &mut product);
+    if let Some(masked) = masked {
+        ring::matmul_packed(&a, masked, [rows, k, m], width, true, &mut product);
+    }
     if factors.len() == 1 {
         return vec![product];
     }

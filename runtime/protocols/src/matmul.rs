@@ -16,6 +16,7 @@
 
 use super::{Dealing, Mask, Opening, Source, Vector, client_bits, lift, times_power};
 use crate::material::MaterialError;
+use crate::pair::{Bits, Group, Making, PairError, Shares};
 use ir::{Party, Pattern, Width};
 use kernels::ring::{self, Buffer, Tensor};
 use rayon::prelude::*;
@@ -197,6 +198,86 @@ pub fn deal(
         let row = element / sizes.x * (sizes.y / sizes.k) + rows[element % sizes.x];
         x.top(element) * y.r.data[row * sizes.k + column]
     })
+}
+
+/// Both parties' side in the dealer's place: bits of the elements of x, each with the row of y, or the kept part of its column,
+/// that it is multiplied with.
+pub(crate) fn make(
+    product: Product,
+    (x, narrow): (&Shares, bool),
+    y: &Shares,
+    pattern: &Pattern,
+    width: Width,
+    to: &mut Making,
+) -> Result<(), PairError> {
+    let sizes = Sizes::new(product, &x.shape, &y.shape, pattern, width);
+    let mut products = Buffer::zeros(sizes.shape.iter().product());
+    match product {
+        Product::Sddmm => sizes.make_kept(x, y, &mut products, to)?,
+        Product::Spmm => {
+            let rows = sizes.rows_of_y(&y.mask, x.len() / sizes.x.max(1));
+            let each = to.times(&x.bits, x.width, &rows, sizes.k, width)?;
+            sizes.add_rows(&each, &mut products);
+            to.correlation(Group::Sum, 0, 0, width, products)?;
+            let bits = bits_of_wraps(x.width, width);
+            if narrow && bits > 0 {
+                let wraps = to.bit_times(Bits::of(&x.bits, x.width - 1), &rows, sizes.k, bits)?;
+                to.correlation(Group::Sum, 1, 0, bits, wraps)?;
+            }
+            return Ok(());
+        }
+    }
+    to.correlation(Group::Sum, 0, 0, width, products)?;
+    Ok(())
+}
+
+impl Sizes<'_> {
+    /// For every packed element of x the row of y that it is multiplied with.
+    fn rows_of_y(&self, y: &[u64], batches: usize) -> Buffer {
+        let (k, runs) = (self.k, &self.pattern.rows);
+        let batch =
+            |b: usize| runs.iter().flat_map(move |&(from, to)| &y[b * self.y..][from as usize * k..to as usize * k]);
+        (0..batches).flat_map(batch).copied().collect()
+    }
+
+    /// Adds up what the packed elements of each row of x contribute, `[element][column of y]`.
+    fn add_rows(&self, each: &[u64], out: &mut [u64]) {
+        let runs = out.chunks_exact_mut(self.k).zip(self.pattern.rows.iter().cycle());
+        let mut each = each.chunks_exact(self.k);
+        for (out, &(from, to)) in runs {
+            for products in each.by_ref().take((to - from) as usize) {
+                out.iter_mut().zip(products).for_each(|(out, v)| *out = out.wrapping_add(*v));
+            }
+        }
+    }
+
+    /// Adds the kept products, row by row of the pattern, of all batches.
+    fn make_kept(&self, x: &Shares, y: &Shares, out: &mut [u64], to: &mut Making) -> Result<(), PairError> {
+        let (k, batches, mut at) = (self.k, x.len() / self.x.max(1), 0);
+        for (row, &(from, end)) in self.pattern.rows.iter().enumerate() {
+            let columns = from as usize..end as usize;
+            let kept = columns.len();
+            if kept == 0 {
+                continue;
+            }
+            let of_row = |b: usize| &x.bits[b * self.x + row * k..][..k];
+            let bits: Buffer = (0..batches).flat_map(of_row).copied().collect();
+            // The kept part of every column of y, `[batch][inner][kept]`.
+            let mut held = Buffer::unset(batches * k * kept);
+            for (number, out) in held.chunks_exact_mut(kept).enumerate() {
+                let (b, inner) = (number / k, number % k);
+                let column = columns.clone().map(|j| y.mask[b * self.y + j * k + inner]);
+                out.iter_mut().zip(column).for_each(|(out, v)| *out = v);
+            }
+            let each = to.times(&bits, x.width, &held, kept, self.width)?;
+            for (number, products) in each.chunks_exact(kept).enumerate() {
+                let out = &mut out[number / k * self.result + at..][..kept];
+                out.iter_mut().zip(products).for_each(|(out, v)| *out = out.wrapping_add(*v));
+            }
+            at += kept;
+        }
+        Ok(())
+    }
 }
 
 /// Bits of m·B, which stands before a multiple of 2^n.

@@ -9,6 +9,7 @@
 
 use super::{Dealing, Mask, Opening, Parts, Source, TASK, Vector, View, client_bits, compute};
 use crate::material::MaterialError;
+use crate::pair::{Bits, Group, Making, PairError, Shares};
 use ir::{Party, Width};
 use kernels::cpu::{Cpu, multiversion};
 use kernels::ring::{Broadcast, Buffer, Spread, Tensor};
@@ -50,6 +51,65 @@ pub fn deal(x: &Mask, y: &Mask, width: Width, to: &mut Dealing) -> io::Result<()
         })?;
     }
     Ok(())
+}
+
+/// Both parties' side in the dealer's place. Bits are those of the operand with fewer elements, if each goes with a row of the
+/// other.
+pub(crate) fn make(x: &Shares, y: &Shares, width: Width, to: &mut Making) -> Result<(), PairError> {
+    let Broadcast { shape, left, right } = Broadcast::new(&x.shape, &y.shape);
+    let elements: usize = shape.iter().product();
+    // Copies of neighbouring elements that one of an operand becomes, if that is all that broadcasting does.
+    let row = |few: &Shares, spread: &Spread| {
+        let row = elements / few.len().max(1);
+        let mut copies = Buffer::unset(elements);
+        let places: Buffer = (0..few.len() as u64).collect();
+        spread.copy(&places, 0, &mut copies);
+        copies.iter().enumerate().all(|(i, &place)| (i / row) as u64 == place).then_some(row)
+    };
+    let all = |part: &Buffer, spread: &Spread| {
+        let mut copies = Buffer::unset(if part.is_empty() { 0 } else { elements });
+        if !part.is_empty() {
+            spread.copy(part, 0, &mut copies);
+        }
+        copies
+    };
+    let every = |x: &Shares, spread: &Spread| Shares {
+        width: x.width,
+        shape: shape.clone(),
+        bits: all(&x.bits, spread),
+        mask: all(&x.mask, spread),
+        top: all(&x.top, spread),
+    };
+    let [rq, rl, mq, ml] = bits(x.width, y.width, width);
+    // Of r and m of one operand and bits of the other, in the order of the pieces: r·q, r·l, m·q, m·l.
+    let mut pieces = |few: &Shares, many: &Shares, row: usize, swapped: bool| {
+        let top = Bits::of(&few.bits, few.width - 1);
+        let (of_mask, of_top) = if swapped { (mq, rl) } else { (rl, mq) };
+        let mut masks = to.times(&few.bits, few.width, &many.mask, row, rq)?;
+        to.correlation(Group::Sum, 0, 0, rq, std::mem::take(&mut masks))?;
+        let single = |bits: Width, to: &mut Making| match bits {
+            0 => Ok(Buffer::default()),
+            _ => to.bit_times(top, &many.mask, row, bits),
+        };
+        let tops = |bits: Width, to: &mut Making| match bits {
+            0 => Ok(Buffer::default()),
+            _ => to.times(&few.bits, few.width, &many.top, row, bits),
+        };
+        let (single, tops) = (single(of_mask, to)?, tops(of_top, to)?);
+        let [second, third] = if swapped { [tops, single] } else { [single, tops] };
+        to.correlation(Group::Sum, 1, 0, rl, second)?;
+        to.correlation(Group::Sum, 2, 0, mq, third)?;
+        if ml > 0 {
+            let both = to.bit_times(top, &many.top, row, ml)?;
+            to.correlation(Group::Sum, 3, 0, ml, both)?;
+        }
+        Ok(())
+    };
+    match (row(x, &left), row(y, &right)) {
+        (_, Some(row)) if left.is_identity() && (row > 1 || y.width <= x.width) => pieces(y, x, row, false),
+        (Some(row), _) if right.is_identity() => pieces(x, y, row, true),
+        _ => pieces(&every(y, &right), &every(x, &left), 1, false),
+    }
 }
 
 impl Dealt {

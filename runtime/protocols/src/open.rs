@@ -6,8 +6,9 @@
 //!           carry c of r0 + r1 past 2^n, then m = msb(r), L bits each, to P1.
 //! Online    One round: n bits per element each way. o is uniform, whatever x is.
 
-use super::{Dealing, Mask, Opening, Source, TASK, Use, Vector, gather, if_client, kind};
+use super::{Dealing, Mask, Opening, Source, TASK, Use, Vector, gather, if_client, kind, times_power};
 use crate::material::MaterialError;
+use crate::pair::{Group, Making, PairError, Shares, own};
 use ir::{Party, Width};
 use kernels::ring::{self, Buffer, Tensor};
 use rayon::prelude::*;
@@ -42,6 +43,72 @@ pub fn deal(shape: &[usize], masks: [Vector; 2], width: Width, lift_bits: Width,
     let mask = Mask { width, r: Tensor::new(shape.to_vec(), r), client };
     to.correlation(1, 0..r0.len(), lift_bits, |i| mask.top(i))?;
     Ok(mask)
+}
+
+/// Which bits of a mask its parties hold shares of: those of the cells that `exp` reads, whose lower bits are each party's own.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    /// Where they begin.
+    pub low: Width,
+    /// How many.
+    pub count: Width,
+}
+
+/// Both parties' side in the dealer's place. `exp` is where `exp` reads the opening, whose only reader it is then.
+///
+/// With XOR shares of the bits of r, additive ones mod 2^(n + L) are made. The client's become what its seed says, its share of
+/// the mask less its share of the carry times 2^n; the server's are taken apart the same way.
+pub(crate) fn make(
+    shape: &[usize],
+    width: Width,
+    lift_bits: Width,
+    exp: Option<Place>,
+    to: &mut Making,
+) -> Result<Shares, PairError> {
+    let (count, party) = (shape.iter().product(), to.party());
+    let shares = |bits, mask, top| Shares { width, shape: shape.to_vec(), bits, mask, top };
+    if let Some(Place { low, count: n }) = exp {
+        assert_eq!(lift_bits, 0, "exp is the only reader of its opening");
+        let bits = to.numbers(own::BITS, count, n);
+        let [mut cells, _] = to.number(&bits, n, n)?;
+        let window = ring::mask(n) << low;
+        let mut mask = to.numbers(if party == Party::Client { kind::MASK } else { own::FREE }, count, width);
+        match party {
+            Party::Client => {
+                ring::zip_assign(&mut cells, &mask, move |cell, r| cell.wrapping_sub(r >> low));
+                to.tell(&cells, n)?;
+            }
+            Party::Server => {
+                ring::add_assign(&mut cells, &to.hear(count, n)?);
+                ring::zip_assign(&mut mask, &cells, move |r, cell| r & !window | cell << low & window);
+                to.write(&mask, width)?;
+            }
+        }
+        return Ok(shares(bits, mask, Buffer::default()));
+    }
+    let bits = to.numbers(own::BITS, count, width);
+    let [mut mask, top] = to.number(&bits, width, width + lift_bits)?;
+    match party {
+        Party::Client => {
+            let mut seeded = to.numbers(kind::MASK, count, width);
+            if lift_bits > 0 {
+                let carry = to.numbers(kind::CORRELATION, count, lift_bits);
+                ring::zip_assign(&mut seeded, &carry, move |r, c| r.wrapping_sub(times_power(c, width)));
+            }
+            ring::sub_assign(&mut mask, &seeded);
+            to.tell(&mask, width + lift_bits)?;
+            mask = seeded;
+        }
+        Party::Server => {
+            ring::add_assign(&mut mask, &to.hear(count, width + lift_bits)?);
+            to.write(&mask, width)?;
+            let mut carry = mask.clone();
+            ring::map_assign(&mut carry, move |r| (r >> (width - 1) >> 1).wrapping_neg());
+            to.write(&carry, lift_bits)?;
+        }
+    }
+    let top = to.correlation(Group::Sum, 1, 0, lift_bits, top)?;
+    Ok(shares(bits, mask, top))
 }
 
 /// An opening whose other half has not arrived.

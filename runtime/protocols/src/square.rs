@@ -8,9 +8,10 @@
 
 use super::{Dealing, Mask, Opening, Parts, Source, TASK, Vector, View, client_bits, compute};
 use crate::material::MaterialError;
+use crate::pair::{Bits, Group, Making, PairError, Shares};
 use ir::{Party, Width};
 use kernels::cpu::{Cpu, multiversion};
-use kernels::ring::Tensor;
+use kernels::ring::{self, Tensor};
 use rayon::prelude::*;
 use std::io;
 
@@ -49,6 +50,22 @@ pub fn deal(x: &Mask, over: Over, width: Width, to: &mut Dealing) -> io::Result<
     let squares = |r: &[u64]| r.iter().fold(0u64, |sum, &r| sum.wrapping_add(r.wrapping_mul(r)));
     to.correlation(0, 0..x.r.len() / row, width, |i| squares(&x.r.data[i * row..(i + 1) * row]))?;
     to.correlation(1, 0..x.r.len(), top_mask_bits(x.width, width), |i| x.top(i) * x.r.data[i])
+}
+
+/// Both parties' side in the dealer's place: r² = r0² + r1² + 2·r0·r1.
+pub(crate) fn make(x: &Shares, over: Over, width: Width, to: &mut Making) -> Result<(), PairError> {
+    let cross = to.cross(&x.mask, width - 1)?;
+    let mut squares = x.mask.clone();
+    ring::zip_assign(&mut squares, &cross, |r, cross| r.wrapping_mul(r).wrapping_add(cross << 1));
+    let rows = squares.chunks_exact(over.row(&x.shape));
+    let sums = rows.map(|row| row.iter().fold(0u64, |sum, v| sum.wrapping_add(*v))).collect();
+    to.correlation(Group::Sum, 0, 0, width, sums)?;
+    let bits = top_mask_bits(x.width, width);
+    if bits > 0 {
+        let products = to.bit_times(Bits::of(&x.bits, x.width - 1), &x.mask, 1, bits)?;
+        to.correlation(Group::Sum, 1, 0, bits, products)?;
+    }
+    Ok(())
 }
 
 impl Dealt {

@@ -10,6 +10,7 @@
 
 use super::{Dealing, Source, Use, Vector, kind};
 use crate::material::MaterialError;
+use crate::pair::{Group, Making, PairError};
 use ir::material::unit;
 use ir::{Party, Width};
 use kernels::cpu::multiversion;
@@ -68,6 +69,20 @@ pub(super) fn masks(kind: u8, client: Use, server: Use, block: Range<usize>, wid
     let (mut sum, server) = (client.elements(kind, block.clone(), width), server.elements(kind, block, width));
     ring::zip_assign(&mut sum, &server, u64::wrapping_add);
     sum
+}
+
+/// Both parties' side in the dealer's place, for one block: unit vectors at the bits `low .. low + n` of `bits`. Gives XOR shares
+/// of whether s is negative.
+pub(super) fn make(
+    piece: u8,
+    block: Range<usize>,
+    (bits, low, n): (&[u64], Width, Width),
+    to: &mut Making,
+) -> Result<Buffer, PairError> {
+    let (words, word_bits) = form(1 << n);
+    let vectors = to.units(bits, low, n)?;
+    let vectors = to.correlation(Group::Xor, piece, block.start * words, word_bits, vectors)?;
+    Ok(to.odd(&vectors, words))
 }
 
 /// A party's unit vectors of a block.

@@ -283,7 +283,7 @@ fn linear_sum(roles: &Roles, v: &OfShares) -> Vec<u64> {
             let share = match party {
                 Party::Client => {
                     let factors = [linear::Factor { client, sizes, width }];
-                    linear::prepare(&factors, masked).remove(0)
+                    linear::prepare(&factors, Some(masked)).remove(0)
                 }
                 Party::Server => {
                     let dealt = linear::Dealt::take(source, sizes, width).expect("dealt");

@@ -49,6 +49,15 @@ impl<'a> Integers<'a> {
         self.len() == 0
     }
 
+    /// Bits of an element.
+    pub fn bits(&self) -> Width {
+        match self {
+            Integers::Two(_) => 16,
+            Integers::Four(_) => 32,
+            Integers::Eight(_) => 64,
+        }
+    }
+
     /// The elements mod 2^64 from `first` on, as many as `out` has.
     pub fn copy_to(&self, first: usize, out: &mut [u64]) {
         let range = first..first + out.len();

@@ -13,7 +13,8 @@ use crate::series::Terms;
 use crate::square::Over;
 use crate::step::Step;
 use crate::{
-    Dealing, Mask, blocks, cells, choose, exp, extend, ge, linear, matmul, mul, open, select, series, spline, square,
+    Dealing, Maker, Mask, bit, blocks, cells, choose, compare, exp, extend, ge, linear, matmul, mul, open, select,
+    series, spline, square,
 };
 use ir::exp::Exp;
 use ir::{Op, Party, Program, Table, Value, Weight, Width, liveness, material};
@@ -74,6 +75,15 @@ pub fn deal(
             Op::Cells { x, table, width } => {
                 let lines = cells::Lines::new(program.table(*table));
                 cells::deal(opened(&masks, *x), lines, *width, client, server, &mut to)?;
+                None
+            }
+            Op::Compare { x, table } => {
+                let Table::Thresholds(thresholds) = program.table(*table) else { panic!("verified: thresholds") };
+                compare::deal(opened(&masks, *x), thresholds.len(), client, server, &mut to)?;
+                None
+            }
+            Op::Bit { x, width } => {
+                bit::deal(dimensions(&program.ty(*x).shape).iter().product(), *width, client, server, &mut to)?;
                 None
             }
             Op::Choose { x, .. } => {
@@ -139,11 +149,13 @@ fn product(
     matmul::deal(product, (x, narrow), y, pattern, program.ty(Value(index as u32)).width, to)
 }
 
-/// Bytes that a step takes from the dealer.
-pub fn material_bytes(program: &Program, party: Party) -> u64 {
+/// Bytes of material that a step takes, from a dealer or from what both parties made.
+pub fn material_bytes(program: &Program, maker: Maker, party: Party) -> u64 {
     let cost = ir::cost::per_instruction(program);
-    match party {
-        Party::Client => cost.client_material_bytes,
-        Party::Server => cost.server_material_bytes,
+    match (maker, party) {
+        (Maker::Dealer, Party::Client) => cost.client_material_bytes,
+        (Maker::Dealer, Party::Server) => cost.server_material_bytes,
+        (Maker::Pair, Party::Client) => 0,
+        (Maker::Pair, Party::Server) => ir::pair::server_bytes(program),
     }
 }

@@ -1,0 +1,99 @@
+//! Transfers as they should be: choices go to the peer in the clear, and shares are drawn by who holds the numbers.
+
+use super::Rng;
+use ir::{Party, Width};
+use kernels::ring::{Buffer, mask};
+use protocols::pair::{Bits, Group, PairError, Transfers};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+/// What may be wrong with the shares of who holds the numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// They are zero, so that the other party gets products.
+    Bare,
+    /// Each serves twice.
+    Repeats,
+}
+
+/// One party's end.
+pub struct Ideal {
+    pub fault: Option<Fault>,
+    party: Party,
+    rng: Rng,
+    to: Sender<Vec<u64>>,
+    from: Receiver<Vec<u64>>,
+    /// What the party received: shares, and what the peer told. In the order of the calls, with widths.
+    pub seen: Vec<(u64, Width)>,
+}
+
+/// Both ends.
+pub fn ideal(rng: &mut Rng) -> [Ideal; 2] {
+    let ((to_server, of_client), (to_client, of_server)) = (channel(), channel());
+    let end = |party, rng: &mut Rng, to, from| Ideal {
+        fault: None,
+        party,
+        rng: Rng::new(rng.next()),
+        to,
+        from,
+        seen: Vec::new(),
+    };
+    [end(Party::Client, rng, to_server, of_server), end(Party::Server, rng, to_client, of_client)]
+}
+
+impl Ideal {
+    fn swap(&mut self, numbers: Vec<u64>) -> Result<Vec<u64>, PairError> {
+        let lost = || PairError::Engine("the peer is gone".into());
+        self.to.send(numbers).map_err(|_| lost())?;
+        self.from.recv_timeout(Duration::from_secs(60)).map_err(|_| lost())
+    }
+}
+
+impl Transfers for Ideal {
+    fn party(&self) -> Party {
+        self.party
+    }
+
+    fn exchange(
+        &mut self,
+        group: Group,
+        choices: Bits,
+        held: &[u64],
+        row: usize,
+        width: Width,
+    ) -> Result<[Buffer; 2], PairError> {
+        let theirs = self.swap(choices.iter().collect())?;
+        assert_eq!(held.len(), theirs.len() * row, "a row for each of the peer's choices");
+        let (mut kept, mut chosen) = (Vec::<u64>::new(), Vec::new());
+        for (at, &d) in held.iter().enumerate() {
+            let own = match self.fault {
+                Some(Fault::Bare) => 0,
+                Some(Fault::Repeats) if at % 2 == 1 => kept[at - 1],
+                _ => self.rng.next() & mask(width),
+            };
+            let product = if theirs[at / row] == 1 { d } else { 0 };
+            kept.push(own);
+            chosen.push(mask(width) & if group == Group::Sum { product.wrapping_sub(own) } else { product ^ own });
+        }
+        let chosen = self.swap(chosen)?;
+        assert_eq!(chosen.len(), choices.len() * row);
+        self.seen.extend(chosen.iter().map(|&v| (v, width)));
+        Ok([chosen.into(), kept.into()])
+    }
+
+    fn tell(&mut self, numbers: &[u64], width: Width) -> Result<(), PairError> {
+        let numbers = numbers.iter().map(|v| v & mask(width)).collect();
+        self.to.send(numbers).map_err(|_| PairError::Engine("the peer is gone".into()))
+    }
+
+    fn hear(&mut self, count: usize, width: Width) -> Result<Buffer, PairError> {
+        let lost = |_| PairError::Engine("the peer is gone".into());
+        let numbers = self.from.recv_timeout(Duration::from_secs(60)).map_err(lost)?;
+        assert_eq!(numbers.len(), count, "as many as are waited for");
+        // A single byte says how long the integers of a weight are, which is public.
+        if (count, width) != (1, 8) {
+            self.seen.extend(numbers.iter().map(|&v| (v, width)));
+        }
+        Ok(numbers.into())
+    }
+}
