@@ -59,6 +59,7 @@ fn check(model: &Path) -> (&'static str, String) {
         logits: Logits::Last,
         calibrate: Some(path),
         link: Link::LAN,
+        maker: ir::pair::Maker::Dealer,
         generation: Some(Generation {
             max_context: Some(context),
             prefill: vec![prompt + PADDING],

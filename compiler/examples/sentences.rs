@@ -48,6 +48,7 @@ fn main() {
             logits: Logits::All,
             calibrate: Some(path),
             link: Link::LAN,
+            maker: ir::pair::Maker::Dealer,
             generation: None,
         };
         let compiled = pipeline::compile(&options).unwrap_or_else(|fault| panic!("{fault}"));

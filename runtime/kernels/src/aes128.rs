@@ -520,7 +520,7 @@ mod tests {
                         }
                     }
                 }
-                let mut got: Vec<u128> = (0..n as u128).map(|i| i * 0x1234_5678_9abc_def3 << 31).collect();
+                let mut got: Vec<u128> = (0..n as u128).map(|i| (i * 0x1234_5678_9abc_def3) << 31).collect();
                 let want: Vec<u128> = got
                     .iter()
                     .map(|x| {

@@ -1,10 +1,8 @@
 //! What operations of a pair send: bytes, choices and rounds. Tests hold them against the meter, to the byte.
 //!
 //! Correlations are counted as choices; what an engine sends to make them is apart: [`iknp`], and for a silent engine
-//! [`Sizes::request_bytes`] from the chooser and [`Sizes::response_bytes`] from the holder for every [`Sizes::given`].
+//! what [`crate::silent::Sizes`] tells: its request from the chooser and its response from the holder.
 
-#[cfg(doc)]
-use crate::silent::Sizes;
 use crate::transfer::Form;
 use crate::{convert, iknp as engine, product};
 

@@ -75,6 +75,22 @@ fn messages_of_a_wrong_length_are_errors() {
     }
 }
 
+/// Any bytes of the right length are taken, and choices stay the receiver's: results are wrong, and nothing else happens.
+#[test]
+fn altered_bytes_are_no_panic() {
+    let choices = |alter: u8| {
+        let (mut sender, mut receiver) = ends(SMALL, 4);
+        let mut request = receiver.request(0);
+        request.iter_mut().for_each(|b| *b ^= alter);
+        let mut response = sender.respond(0, &request, &mut Vec::new()).unwrap();
+        response.iter_mut().for_each(|b| *b ^= alter);
+        let mut out = Vec::new();
+        receiver.complete(0, &response, &mut out).unwrap();
+        out.iter().map(|t| t & 1).collect::<Vec<_>>()
+    };
+    assert!(choices(0) == choices(0xa5));
+}
+
 /// How far the ones among some bits are from half of them, in standard deviations.
 fn far(bits: impl Iterator<Item = u64>) -> f64 {
     let (ones, all) = bits.fold((0.0, 0.0), |(ones, all), bit| (ones + bit as f64, all + 1.0));

@@ -15,9 +15,11 @@
 //! Errors     A peer that is lost or sends what it must not; what was made for the session is then thrown away by both.
 
 mod arithmetic;
+mod engine;
 mod program;
 mod shuffle;
 
+pub use engine::Engine;
 pub use program::{Weights, make};
 
 use crate::cache::SessionError;

@@ -1,0 +1,78 @@
+//! A session without a dealer by the project's own oblivious transfer, and what a peer that goes away or sends something else does.
+
+mod support;
+
+use ir::eval::{Arguments, eval};
+use ir::{Party, parse};
+use machine::simulate::Session;
+use ot::Memory;
+use protocols::cache::Masks;
+use protocols::pair::{Engine, PairError, make};
+use protocols::step::Step;
+use protocols::weights::Resident;
+use std::time::Duration;
+use support::{Rng, encoded};
+
+/// Both ends of an engine.
+fn engines(rng: &mut Rng) -> [Engine<Memory>; 2] {
+    let [client, server] = Memory::pair(Duration::from_secs(60));
+    let seeds = [rng.seed(), rng.seed()];
+    std::thread::scope(|scope| {
+        let server = scope.spawn(|| Engine::new(server, Party::Server, [7; 32], &seeds[1]).unwrap());
+        [Engine::new(client, Party::Client, [7; 32], &seeds[0]).unwrap(), server.join().unwrap()]
+    })
+}
+
+#[test]
+fn runs_as_the_reference_does() {
+    let program = parse(include_str!("programs/every_made.ssir")).unwrap_or_else(|e| panic!("{e}"));
+    let mut rng = Rng::new(80);
+    let inputs: Vec<Vec<i64>> =
+        program.inputs.iter().map(|i| rng.claimed(i.ty.shape.elements().unwrap() as usize, 5)).collect();
+    let weights = vec![vec![3, -5, 7, 1, 0, 2, -1, 4]];
+    let resident = Resident::new(weights.iter().map(|w| &w[..]));
+    let [mut client, mut server] = engines(&mut rng);
+    let seeds = [rng.seed(), rng.seed()];
+    let entries = std::slice::from_ref(&program);
+    let mut session = Session::of_pair(entries, &resident, seeds.each_ref(), [&mut client, &mut server]);
+    let got = session.step(0, encoded(&program, &inputs), &[]).unwrap_or_else(|e| panic!("{e}"));
+    let want = eval(&program, Arguments { inputs: &inputs, weights: &weights, publics: &[] }).unwrap();
+    for ((output, got), want) in program.outputs.iter().zip(&got[0].outputs).zip(&want.outputs) {
+        // Exponentials and lines depend on masks; which of equal numbers is chosen, too.
+        if !["y8", "y9", "y10"].contains(&&*output.name) {
+            assert_eq!(got.as_ref(), Some(want), "{}", output.name);
+        }
+    }
+}
+
+/// Whatever a peer does to a message's length, wherever it stops, the other party gets an error and no material.
+#[test]
+fn a_peer_that_fails_is_an_error() {
+    let program = parse(include_str!("programs/every_made.ssir")).unwrap_or_else(|e| panic!("{e}"));
+    let entries = std::slice::from_ref(&program);
+    let resident = Resident::new([&[1i64; 8][..]]);
+    let mut rng = Rng::new(81);
+    for at in [0, 1, 2, 5, 40, 200, 400] {
+        let [client, mut server] = Memory::pair(Duration::from_millis(300));
+        let mut number = 0;
+        server.tap(Box::new(move |message: &mut Vec<u8>| {
+            if number == at {
+                message.pop();
+            }
+            number += 1;
+        }));
+        let (client_seed, server_seed) = (rng.seed(), rng.seed());
+        let run = |party, channel: Memory, seed| -> Result<(), PairError> {
+            let mut engine = Engine::new(channel, party, [1; 32], seed)?;
+            let weights = (party == Party::Server).then_some(&resident as &dyn protocols::weights::ServerWeights);
+            make(Step::first(entries, 0), seed, weights, &mut Masks::default(), &mut engine, &mut Vec::new())
+        };
+        let [of_client, of_server] = std::thread::scope(|scope| {
+            let server = scope.spawn(|| run(Party::Server, server, &server_seed));
+            [run(Party::Client, client, &client_seed), server.join().unwrap()]
+        });
+        let said = of_client.expect_err("a short message is seen");
+        assert!(matches!(said, PairError::Engine(_)), "{said}");
+        assert!(of_server.is_err(), "and the other party stops, too");
+    }
+}
