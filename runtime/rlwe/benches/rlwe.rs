@@ -61,20 +61,14 @@ fn batch(rows: usize, depth: usize, columns: usize) {
         elements(depth * columns).iter().map(|x| (((x >> 13) % 4095) as i16 - 2047).to_le_bytes()).collect();
     let a = Tensor::new(vec![rows, depth], elements(rows * depth));
     let mut client = Client::new(plan).expect("randomness");
-    let (key_seconds, (key, mut server)) = timed(|| {
-        let key = client.key();
-        let server = Server::new(plan, &key).expect("a key");
-        (key, server)
-    });
-    let [mut encrypt, mut receive, mut product, mut answer, mut decrypt] = [0.0; 5];
-    let [mut up, mut down] = [key.len(), 0];
-    for from in (0..depth).step_by(CHUNK) {
-        let chunk = a.slice(1, from, depth.min(from + CHUNK));
-        let (seconds, bytes) = timed(|| client.encrypt(&chunk));
-        encrypt += seconds;
-        receive += timed(|| server.receive(&bytes).expect("columns")).0;
-        up += bytes.len();
-    }
+    let key = client.key();
+    let mut server = Server::new(plan, &key).expect("a key");
+    let chunks: Vec<Tensor> = (0..depth).step_by(CHUNK).map(|from| a.slice(1, from, depth.min(from + CHUNK))).collect();
+    let (encrypt, messages) = timed(|| chunks.iter().map(|chunk| client.encrypt(chunk)).collect::<Vec<_>>());
+    let (receive, _) = timed(|| messages.iter().for_each(|bytes| drop(server.receive(bytes).expect("columns"))));
+    let (up, mut down) = (key.len() + messages.iter().map(Vec::len).sum::<usize>(), 0);
+    let [mut product, mut answer, mut decrypt] = [0.0; 3];
+    drop((messages, chunks));
     let ciphertexts = elements((N + rows) * depth);
     let mut sums = vec![0; (N + rows) * TILE];
     let mut most = 0;
@@ -101,7 +95,6 @@ fn batch(rows: usize, depth: usize, columns: usize) {
     let per = |seconds: f64, count: usize| seconds / count as f64 * 1e6;
     let work = ((N + rows) * depth * columns) as f64;
     println!("[{rows}, {depth}] x [{depth}, {columns}], 47 bits: off by {most} at most, bound {}", plan.error_bound());
-    row("  key, made and read", key_seconds * 1e3, "ms", "");
     row("  encrypt", per(encrypt, depth), "us", "a ciphertext");
     row("  receive", per(receive, depth), "us", "a ciphertext");
     row("  product", work / product / 1e9, "G MAC/s", "a matmul of the same shape, alone");

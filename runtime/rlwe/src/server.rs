@@ -119,10 +119,9 @@ impl Server {
         assert_eq!(weights.len(), plan.depth() * columns, "weights of {columns} columns");
         let mut norms = vec![0u128; columns];
         for row in weights.chunks_exact(columns.max(1)) {
-            norms
-                .iter_mut()
-                .zip(row)
-                .for_each(|(norm, w)| *norm += u128::from((w.widen() as i64).unsigned_abs()).pow(2));
+            for (norm, weight) in norms.iter_mut().zip(row) {
+                *norm = norm.saturating_add(u128::from((weight.widen() as i64).unsigned_abs()).pow(2));
+            }
         }
         assert!(norms.iter().all(|norm| *norm <= plan.norm_squared().into()), "a column of weights is beyond the plan");
         // By blocks of coefficients: [columns, coefficients].
