@@ -158,6 +158,7 @@ impl Peaks {
             (..=32, ..=16) => self.vpdpwssd.map(|p| p / 2.0),
             (..=32, _) | (..=40, ..=16) => self.vpdpwssd.map(|p| p / 3.0),
             (..=52, _) => self.vpmadd52luq,
+            (_, ..=16) => self.vpdpwssd.map(|p| p / 6.0),
             _ => self.vpmullq,
         }
     }

@@ -114,7 +114,7 @@ pub fn resident<B: Cell>(part: &Part, b: View<B>, out: &mut [&mut [u64]]) {
         }
         return;
     }
-    if let Some(limbs) = Limbs::new(part.width, B::BITS).filter(|_| B::BITS == 16) {
+    if let Some(limbs) = Limbs::new(part.width, B::BITS).filter(|limbs| B::BITS == 16 && limbs.left().len() <= 3) {
         return by_limbs(part, limbs, b, out);
     }
     for (group, next) in part.groups::<GROUP>() {

@@ -1,9 +1,10 @@
-//! Products mod 2^40 and less by 16-bit limbs.
+//! Products mod 2^40 and less by 16-bit limbs, and mod 2^64 with integers of 16 bits.
 //!
 //! An element is cut into signed limbs of 16 bits, x = x0 + 2^16·x1 + .., where a negative limb borrows from the next.
 //! A product of limbs is summed in 32 bits: `vpdpwssd` (or `vpmaddwd` and an addition) does two steps at once. Where 32
-//! bits above the limb's weight are all that is needed, the sums may wrap. That serves widths up to 32; above them a first
-//! limb of 8 bits comes before, whose sums with 16-bit integers are short enough to be exact.
+//! bits above the limb's weight are all that is needed, the sums may wrap. That serves widths up to 32; above them limbs of
+//! 8 bits come before, whose sums with 16-bit integers are short enough to be exact: one of them up to 40 bits, four up to 64.
+//! Between, where [`super::wide`] has an instruction for 52 bits, limbs would be no faster.
 
 use super::tiled::{Aligned, Buffers, Left, STEPS, Scheme, TILE_ROWS, Term};
 use super::{Cell, View};
@@ -68,6 +69,13 @@ const AFTER_BYTE: Limb = Limb { shift: 8, round: 1 << 7, bits: 16 };
 const LAST: Limb = Limb { shift: 24, round: 1 << 7 | 1 << 23, bits: 16 };
 const _: () = assert!(2 * STEPS < 1 << (31 - 7 - 15));
 
+/// Further limbs of 8 bits, and two of 16 above 32 bits.
+const BYTE_1: Limb = Limb { shift: 8, round: 1 << 7, bits: 8 };
+const BYTE_2: Limb = Limb { shift: 16, round: BYTE_1.round | 1 << 15, bits: 8 };
+const BYTE_3: Limb = Limb { shift: 24, round: BYTE_2.round | 1 << 23, bits: 8 };
+const AFTER_BYTES: Limb = Limb { shift: 32, round: BYTE_3.round | 1 << 31, bits: 16 };
+const LAST_OF_ALL: Limb = Limb { shift: 48, round: AFTER_BYTES.round | 1 << 47, bits: 16 };
+
 const fn term(left: usize, right: usize, shift: u32) -> Term {
     Term { left, right, shift }
 }
@@ -78,6 +86,11 @@ const SQUARE: Limbs =
     Limbs { left: &[LOW, HIGH], right: &[LOW, HIGH], terms: &[term(0, 0, 0), term(1, 0, 16), term(0, 1, 16)] };
 const LONG: Limbs =
     Limbs { left: &[BYTE, AFTER_BYTE, LAST], right: &[LOW], terms: &[term(0, 0, 0), term(1, 0, 8), term(2, 0, 24)] };
+const WHOLE: Limbs = Limbs {
+    left: &[BYTE, BYTE_1, BYTE_2, BYTE_3, AFTER_BYTES, LAST_OF_ALL],
+    right: &[LOW],
+    terms: &[term(0, 0, 0), term(1, 0, 8), term(2, 0, 16), term(3, 0, 24), term(4, 0, 32), term(5, 0, 48)],
+};
 
 impl Limbs {
     /// The limbs for a product mod 2^`width` with a right operand of `bits` bits, if they are few enough to pay.
@@ -87,6 +100,7 @@ impl Limbs {
             (..=32, ..=16) => MIDDLE,
             (..=32, _) => SQUARE,
             (..=40, ..=16) => LONG,
+            (53.., ..=16) => WHOLE,
             _ => return None,
         })
     }

@@ -29,7 +29,7 @@ const DEPTH_BLOCK: usize = 8;
 const TURNED: usize = 32;
 
 /// Most terms of a product.
-const TERMS: usize = 3;
+const TERMS: usize = 6;
 
 /// On the border of a cache line.
 #[derive(Clone, Copy)]
@@ -193,7 +193,7 @@ fn block<S: Scheme, O: Operand>(
                     b.prefetch(next_rows.clone(), next_columns.clone(), p * tiles + t, panels * tiles);
                     for (term, sums) in scheme.terms().iter().zip(&mut sums) {
                         let right = &right[term.right * steps..(term.right + 1) * steps];
-                        scheme.multiply(cpu, &left[term.left * tiles + t], right, sums);
+                        scheme.multiply(cpu, &left[t * left_limbs + term.left], right, sums);
                     }
                     put::<S>(cpu, &sums, scheme.terms(), rows, p * S::COLUMNS, add || number > 0);
                 }
@@ -258,7 +258,8 @@ fn pack_right<S: Scheme, B: Cell>(
     }
 }
 
-/// The panels of the given part of the left operand: by part of the inner dimension, by limb, by tile.
+/// The panels of the given part of the left operand: by part of the inner dimension, by tile, by limb, so that a part of some rows
+/// stays in the first-level cache until it is cut into all of its limbs.
 fn pack_left<S: Scheme>(
     cpu: Cpu,
     scheme: S,
@@ -273,7 +274,7 @@ fn pack_left<S: Scheme>(
     let count = depth.len().div_ceil(panel) * limbs * tiles;
     let left = super::at_least(left, count, Aligned([[S::Word::default(); STEPS]; TILE_ROWS]));
     let pack = |(i, out): (usize, &mut Left<S::Word>)| {
-        let (tile, limb, from) = (i % tiles, i / tiles % limbs, depth.start + i / tiles / limbs * panel);
+        let (limb, tile, from) = (i % limbs, i / limbs % tiles, depth.start + i / limbs / tiles * panel);
         let rows = a[tile * TILE_ROWS * k..].chunks_exact(k);
         for (row, out) in rows.zip(&mut out.0) {
             scheme.pack_left(cpu, &row[from..depth.end.min(from + panel)], limb, out);

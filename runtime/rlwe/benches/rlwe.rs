@@ -1,0 +1,120 @@
+//! Speed of a batch: `cargo bench -p rlwe`. Both parties in one process, without a link, results of 47 bits, weights of 12 bits.
+//! `RAYON_NUM_THREADS` sets the number of threads and `SSVM_CPU` forces an instruction set.
+//!
+//! Where the kernel accounts for it (Linux), time is processor time of all threads, so that other work on the machine disturbs it
+//! little; else it is time on the clock by all threads.
+
+use kernels::cpu::Cpu;
+use kernels::prg::{Domain, Seed};
+use kernels::ring::{self, Tensor};
+use rlwe::{Client, Plan, Server, norm_squared};
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Degree of the ring.
+const N: usize = 4096;
+
+/// Columns of W that are answered at once: as ciphertexts are cut into limbs for each answer, a few hundred.
+const TILE: usize = 384;
+
+/// Columns of A in a message.
+const CHUNK: usize = 64;
+
+/// Rows by which totals are given: a prompt.
+const PROMPT: usize = 128;
+
+/// Processor seconds that all threads of this process have used.
+fn processor_seconds() -> Option<f64> {
+    let mut nanoseconds = 0;
+    for task in std::fs::read_dir("/proc/self/task").ok()? {
+        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        nanoseconds += text.split(' ').next()?.parse::<u64>().ok()?;
+    }
+    Some(nanoseconds as f64 / 1e9)
+}
+
+/// Core-seconds of a call, and what it gives.
+fn timed<T>(f: impl FnOnce() -> T) -> (f64, T) {
+    let (begin, start) = (Instant::now(), processor_seconds());
+    let result = black_box(f());
+    let seconds = match (start, processor_seconds()) {
+        (Some(start), Some(end)) => end - start,
+        _ => begin.elapsed().as_secs_f64() * rayon::current_num_threads() as f64,
+    };
+    (seconds, result)
+}
+
+fn row(name: &str, value: f64, unit: &str, note: &str) {
+    println!("{name:<44} {value:>9.2} {unit:<8} {note}");
+}
+
+fn elements(count: usize) -> Vec<u64> {
+    let mut out = vec![0; count];
+    Seed::new([1; 32]).stream(Domain { step: 0, entry: 0, index: 0, kind: 0 }).fill(0, 64, &mut out);
+    out
+}
+
+/// A batch [rows, depth] x [depth, columns].
+fn batch(rows: usize, depth: usize, columns: usize) {
+    let plan = Plan::new(rows, depth, 47, norm_squared(depth, 1 << 11)).expect("a plan");
+    let weights: Vec<[u8; 2]> =
+        elements(depth * columns).iter().map(|x| (((x >> 13) % 4095) as i16 - 2047).to_le_bytes()).collect();
+    let a = Tensor::new(vec![rows, depth], elements(rows * depth));
+    let mut client = Client::new(plan).expect("randomness");
+    let key = client.key();
+    let mut server = Server::new(plan, &key).expect("a key");
+    let chunks: Vec<Tensor> = (0..depth).step_by(CHUNK).map(|from| a.slice(1, from, depth.min(from + CHUNK))).collect();
+    let (encrypt, messages) = timed(|| chunks.iter().map(|chunk| client.encrypt(chunk)).collect::<Vec<_>>());
+    let (receive, _) = timed(|| messages.iter().map(|bytes| server.receive(bytes).expect("columns")).min());
+    let (up, mut down) = (key.len() + messages.iter().map(Vec::len).sum::<usize>(), 0);
+    let [mut product, mut answer, mut decrypt] = [0.0; 3];
+    drop((messages, chunks));
+    let ciphertexts = elements((N + rows) * depth);
+    let mut sums = vec![0; (N + rows) * TILE];
+    let mut most = 0;
+    for from in (0..columns).step_by(TILE) {
+        let tile: Vec<[u8; 2]> =
+            weights.chunks_exact(columns).flat_map(|row| &row[from..columns.min(from + TILE)]).copied().collect();
+        let count = tile.len() / depth;
+        let (seconds, (message, share)) = timed(|| server.answer(&tile, count));
+        answer += seconds;
+        let sums = &mut sums[..(N + rows) * count];
+        product += timed(|| ring::matmul(&ciphertexts, &tile, N + rows, depth, count, 64, sums)).0;
+        let (seconds, other) = timed(|| client.decrypt(&message, count).expect("an answer"));
+        decrypt += seconds;
+        down += message.len();
+        if from == 0 {
+            let mut exact = vec![0; rows * count];
+            ring::matmul(&a.data, &tile, rows, depth, count, 64, &mut exact);
+            for ((x, y), z) in share.data.iter().zip(&*other.data).zip(&exact) {
+                let error = (x.wrapping_add(*y).wrapping_sub(*z) << 17) as i64 >> 17;
+                most = most.max(error.unsigned_abs());
+            }
+        }
+    }
+    let per = |seconds: f64, count: usize| seconds / count as f64 * 1e6;
+    let work = ((N + rows) * depth * columns) as f64;
+    println!("[{rows}, {depth}] x [{depth}, {columns}], 47 bits: off by {most} at most, bound {}", plan.error_bound());
+    row("  encrypt", per(encrypt, depth), "us", "a ciphertext");
+    row("  receive", per(receive, depth), "us", "a ciphertext");
+    row("  product", work / product / 1e9, "G MAC/s", "a matmul of the same shape, alone");
+    row("  answer without that product", per(answer - product, columns), "us", "a column: rerandomise, turn, pack");
+    row("  decrypt", per(decrypt, columns), "us", "a column");
+    let total = encrypt + receive + answer + decrypt;
+    let note = format!("{:.0} % of it the product", 100.0 * product / total);
+    row("  all, both parties", total * PROMPT as f64 / rows as f64 * 1e3, "ms", &format!("for {PROMPT} rows, {note}"));
+    let share = PROMPT as f64 / rows as f64 / 1e6;
+    row("  up", up as f64 * share, "MB", &format!("for {PROMPT} rows"));
+    row("  down", down as f64 * share, "MB", &format!("for {PROMPT} rows"));
+    assert_eq!(up, plan.key_bytes() + plan.upload_bytes(depth));
+    assert_eq!(down, plan.answer_bytes(columns));
+}
+
+fn main() {
+    println!("{} instructions, {} threads, core time", Cpu::get().name(), rayon::current_num_threads());
+    batch(N, 768, 768);
+    batch(N, 768, 3072);
+    batch(N, 3072, 768);
+    batch(4 * N, 768, 768);
+    batch(N / 4, 768, 768);
+}
