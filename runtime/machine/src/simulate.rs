@@ -11,7 +11,7 @@ use protocols::cache::{Masks, Openings};
 use protocols::dealer::{self, Seeds, material_bytes};
 use protocols::linear;
 use protocols::material::{self, Material, MaterialError};
-use protocols::pair::{self, Transfers};
+use protocols::pair::{self, Products, Transfers};
 use protocols::step::Step;
 use protocols::weights::{Packed, ServerWeights};
 use std::thread;
@@ -111,10 +111,26 @@ impl<'a> Session<'a> {
                 }
                 Makers::Pair([client, server], [masks_of_client, masks_of_server]) => {
                     scope.spawn(move || {
-                        let _ = pair::make(step, of_client, None, masks_of_client, *client, &mut feed_client);
+                        let _ = pair::make(
+                            step,
+                            of_client,
+                            None,
+                            &mut Products::default(),
+                            masks_of_client,
+                            *client,
+                            &mut feed_client,
+                        );
                     });
                     scope.spawn(move || {
-                        let _ = pair::make(step, of_server, Some(weights), masks_of_server, *server, &mut feed_server);
+                        let _ = pair::make(
+                            step,
+                            of_server,
+                            Some(weights),
+                            &mut Products::default(),
+                            masks_of_server,
+                            *server,
+                            &mut feed_server,
+                        );
                     });
                 }
             }

@@ -15,7 +15,7 @@ use protocols::cache::{Masks, Openings};
 use protocols::dealer::{Seeds, deal, material_bytes};
 use protocols::linear;
 use protocols::material::{Material, MaterialError, queue};
-use protocols::pair::make;
+use protocols::pair::{Products, make};
 use protocols::step::Step;
 use protocols::weights::Resident;
 use protocols::{Maker, Use, Vector, open};
@@ -149,8 +149,22 @@ fn views_of_pair(
         let (mut feed, mut material) = queue(ir::pair::server_bytes(program), deadline);
         let ([client_engine, server_engine], [client_masks, server_masks]) = (&mut engines, &mut masks);
         std::thread::scope(|scope| {
-            scope.spawn(|| make(step, &client_seed, None, client_masks, client_engine, &mut Vec::new()).unwrap());
-            scope.spawn(|| make(step, &server_seed, Some(&weights), server_masks, server_engine, &mut feed).unwrap());
+            scope.spawn(|| {
+                make(step, &client_seed, None, &mut Products::default(), client_masks, client_engine, &mut Vec::new())
+                    .unwrap()
+            });
+            scope.spawn(|| {
+                make(
+                    step,
+                    &server_seed,
+                    Some(&weights),
+                    &mut Products::default(),
+                    server_masks,
+                    server_engine,
+                    &mut feed,
+                )
+                .unwrap()
+            });
             scope.spawn(|| {
                 let server = Machine::server_of_pair(step, &server_seed, publics, &weights).unwrap();
                 server.run(&mut at_server, Vec::new(), &mut server_link, &mut material).unwrap();

@@ -137,7 +137,7 @@ impl Client {
             self.open(net, conn, &mut watch, ask)?;
         let step = self.loaded.first_step(program);
         delivery.ask(step.number, step.entry)?;
-        delivery.turn(Turn { step, bytes, weights: None, kept: None }, conn)?;
+        delivery.turn(Turn { step, bytes, weights: None, kept: None, ahead: &[] }, conn)?;
         let machine = machine(step, &seed, &input.publics, masked.as_deref())?;
         let finished = run(conn, delivery, self.dealing, machine, inputs, &mut watch, &mut phases)?;
         conn.send_frame(Kind::Done, 0, Bytes::new())?;

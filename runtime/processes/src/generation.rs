@@ -273,7 +273,7 @@ impl Job {
             conn.send_frame(Kind::Next, 0, Bytes::from_static(&[GO_ON]))?;
             let this = step::Step { entries, entry: due.entry, number: number as u32 };
             let bytes = plan.material_bytes(due.entry, Party::Client);
-            delivery.turn(Turn { step: this, bytes, weights: None, kept: Some(&cache) }, conn)?;
+            delivery.turn(Turn { step: this, bytes, weights: None, kept: Some(&cache), ahead: &[] }, conn)?;
             let next = schedule.get(number + 1);
             if let Some(next) = next {
                 delivery.ask(number as u32 + 1, next.entry)?;

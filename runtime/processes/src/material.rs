@@ -64,6 +64,8 @@ pub(super) struct Turn<'a> {
     pub(super) weights: Weights<'a>,
     /// What the session keeps.
     pub(super) kept: Option<&'a Openings>,
+    /// Entries of the steps after it that are sure to be asked for.
+    pub(super) ahead: &'a [u32],
 }
 
 /// How to reach the dealer for a session.
@@ -161,7 +163,7 @@ impl Delivery {
         let kept = self.stock.as_ref().map(|stock| stock.entries.get(step as usize).copied());
         if let (None | Some(None), Source::Pair(maker)) = (kept, &mut self.source) {
             self.stock = None;
-            let made = maker.step(turn.step, turn.weights, turn.kept, peer)?;
+            let made = maker.step(&turn, peer)?;
             assert_eq!(made.len(), total, "what is made is what the program implies");
             self.coming = 0;
             self.chunks.extend((total > 0).then(|| Bytes::from(made)));

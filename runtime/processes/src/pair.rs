@@ -6,17 +6,18 @@
 //! Messages   are frames of a kind of their own with the step's number; their lengths follow from the program.
 //! Errors     What was made of a step that failed is dropped by both sides, with the session.
 
-use ir::{Party, Program};
+use ir::{Op, Party, Program};
 use ot::{Channel, Pair};
 
 use super::RunError;
+use super::material::Turn;
 use crate::handshake::Session;
 use crate::net::frame::Kind;
 use crate::net::{Conn, NetError};
 use kernels::prg::Seed;
 use protocols::cache::{Masks, Openings};
 use protocols::dealer::material_bytes;
-use protocols::pair::{Engine, Weights, make};
+use protocols::pair::{self, Engine, Products, make};
 use protocols::step::Step;
 
 /// Bytes that the peer may send while this side sends as well: more than the greatest message of what is made at once.
@@ -30,6 +31,7 @@ pub(super) struct Maker {
     seed: Seed,
     transfers: Option<Pair>,
     masks: Option<Masks>,
+    products: Products,
 }
 
 impl Maker {
@@ -37,7 +39,14 @@ impl Maker {
     pub(super) fn new(party: Party, program: &[u8; 32], session: Session, seed: Seed) -> Maker {
         let mut hasher = blake3::Hasher::new_derive_key("ssvm making, name of a session, 1");
         hasher.update(program).update(&session.0);
-        Maker { party, name: hasher.finalize().into(), seed, transfers: None, masks: None }
+        Maker {
+            party,
+            name: hasher.finalize().into(),
+            seed,
+            transfers: None,
+            masks: None,
+            products: Products::default(),
+        }
     }
 
     /// Bytes of material that a step of a program takes here.
@@ -45,18 +54,12 @@ impl Maker {
         material_bytes(program, ir::pair::Maker::Pair, self.party)
     }
 
-    /// Makes the material of a step: what the server keeps, nothing at the client. `kept` is what the session keeps, if a stock was
-    /// used before.
-    pub(super) fn step(
-        &mut self,
-        step: Step,
-        weights: Weights,
-        kept: Option<&Openings>,
-        peer: &mut Conn,
-    ) -> Result<Vec<u8>, RunError> {
+    /// Makes the material of a step: what the server keeps, nothing at the client.
+    pub(super) fn step(&mut self, turn: &Turn, peer: &mut Conn) -> Result<Vec<u8>, RunError> {
+        let Turn { step, weights, kept, ahead, .. } = *turn;
         let mut way = Way { conn: peer, step: step.number, fault: None };
         let masks = self.masks.get_or_insert_with(|| kept.map_or_else(Masks::default, Openings::masks));
-        let mut made = Vec::new();
+        let (products, mut made) = (&mut self.products, Vec::new());
         let mut work = || {
             let transfers = match &mut self.transfers {
                 Some(transfers) => transfers,
@@ -66,7 +69,11 @@ impl Maker {
                 }
             };
             let mut engine = Engine::new(transfers, &mut way);
-            make(step, &self.seed, weights, masks, &mut engine, &mut made).map_err(RunError::Making)
+            if !products.has(step) {
+                let steps = together(step, ahead);
+                pair::products(&steps, &self.seed, weights, &mut engine, products).map_err(RunError::Making)?;
+            }
+            make(step, &self.seed, weights, products, masks, &mut engine, &mut made).map_err(RunError::Making)
         };
         let done = work();
         match way.fault {
@@ -75,6 +82,28 @@ impl Maker {
         }
     }
 }
+
+/// A step and those of the entries after it whose products are made at once: as many as memory has room for.
+fn together<'a>(step: Step<'a>, ahead: &[u32]) -> Vec<Step<'a>> {
+    let results = |step: &Step| {
+        let program = step.program();
+        let linear = program.instrs.iter().filter(|instr| matches!(instr.op, Op::Linear { .. }));
+        linear.filter_map(|instr| instr.ty.as_ref()?.shape.elements()).sum::<u64>()
+    };
+    let next = |(number, &entry)| Step { entry, number, ..step };
+    let (mut steps, mut elements) = (vec![step], results(&step));
+    for next in (step.number + 1..).zip(ahead).map(next) {
+        elements += results(&next);
+        if elements > TOGETHER {
+            break;
+        }
+        steps.push(next);
+    }
+    steps
+}
+
+/// Results of products that are kept until their steps are made, at most.
+const TOGETHER: u64 = 1 << 26;
 
 /// The way to the peer while a step's material is made.
 struct Way<'a> {

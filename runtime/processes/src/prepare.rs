@@ -92,11 +92,12 @@ impl Client {
                 Some(_) => Progress::bytes("stock", made.material_bytes + made.products_bytes),
                 None => Progress::tokens("stock", entries.len() as u64),
             };
+            conn.send_frame(Kind::Next, 0, Bytes::from((entries.len() as u32).to_le_bytes().to_vec()))?;
             let (mut batch, mut size) = (0, 0);
             for (i, &step) in steps.iter().enumerate() {
                 let entry = step.entry;
                 conn.send_frame(Kind::Next, 0, Bytes::from_static(&[GO_ON]))?;
-                let turn = Turn { step, bytes: bytes(entry), weights: None, kept: None };
+                let turn = Turn { step, bytes: bytes(entry), weights: None, kept: None, ahead: &entries[i + 1..] };
                 keep(&mut delivery, &mut making, turn, conn)?;
                 let Some(masked) = &masked else {
                     progress.add(1);

@@ -221,7 +221,7 @@ impl Desk {
             (_, None) => unreachable!("a generation has a plan"),
         };
         delivery.ask(step.number, step.entry)?;
-        delivery.turn(Turn { step, bytes, weights: Some(&weights), kept: None }, conn)?;
+        delivery.turn(Turn { step, bytes, weights: Some(&weights), kept: None, ahead: &[] }, conn)?;
         let machine = machine(maker, step, &seed, &theirs.publics, &weights)?;
         let finished = run(conn, delivery, dealing, machine, Vec::new(), &mut watch, &mut phases)?;
         conn.receive_small(Kind::Done, 0)?;
@@ -250,14 +250,21 @@ impl Desk {
         let size = first.expect("the session began with a prefill");
         let stocks = self.stocks();
         let mut making = stocks.make()?;
+        let count = conn.receive_small(Kind::Next, 4)?;
+        let count = count[..].try_into().map_or(u32::MAX, u32::from_le_bytes);
+        let entries: Option<Vec<u32>> = (0..count).map(|number| plan.entry(size, number)).collect();
+        let Some(entries) = entries else {
+            return Err(Mismatch::Session { what: "a step beyond the last slot was asked for" }.into());
+        };
         let mut number = 0;
         while goes_on(conn)? {
-            let Some(entry) = plan.entry(size, number) else {
-                return Err(Mismatch::Session { what: "a step beyond the last slot was asked for" }.into());
+            let Some(&entry) = entries.get(number as usize) else {
+                return Err(Mismatch::Session { what: "more steps were asked for than were said" }.into());
             };
             let step = Step { entries: &loaded.module.entries, entry, number };
             let bytes = plan.material_bytes(entry, Party::Server);
-            keep(delivery, &mut making, Turn { step, bytes, weights: Some(weights), kept: None }, conn)?;
+            let ahead = &entries[number as usize + 1..];
+            keep(delivery, &mut making, Turn { step, bytes, weights: Some(weights), kept: None, ahead }, conn)?;
             number += 1;
         }
         // The client keeps its part when this one is safe, so that it never names a stock that was not made.
@@ -331,7 +338,7 @@ fn generate(
             return Err(Mismatch::Session { what: "a step beyond the context was asked for" }.into());
         };
         let bytes = plan.material_bytes(this.entry, Party::Server);
-        delivery.turn(Turn { step: this, bytes, weights: Some(weights), kept: Some(&cache) }, conn)?;
+        delivery.turn(Turn { step: this, bytes, weights: Some(weights), kept: Some(&cache), ahead: &[] }, conn)?;
         // Dealt while this one runs.
         let next = plan.due(&loaded.module, prompt, number + 1);
         if let Some(next) = &next {

@@ -10,13 +10,13 @@
 
 use super::{Dealing, Source, Use, kind};
 use crate::material::MaterialError;
-use crate::pair::{Bits, Group, Making, PairError};
+use crate::pair::{Group, Making, PairError, Transfers};
 use crate::weights::{self, Integers, ServerWeights};
 use ir::wire::FRAME_PAYLOAD;
-use ir::{Party, Program, Value, Weight, Width};
+use ir::{Program, Value, Weight, Width};
 use kernels::codec::dimensions;
 use kernels::prg::{Seed, Stream};
-use kernels::ring::{self, Buffer, Packed};
+use kernels::ring::{self, Buffer, Packed, Tensor};
 use rayon::prelude::*;
 use std::io::{self, Write};
 use std::ops::Range;
@@ -123,57 +123,50 @@ pub fn deal(client: Use, mask: WeightMask, sizes: Sizes, width: Width, to: &mut 
     to.vector(0, 0, width, &product)
 }
 
-/// Numbers that one exchange of [`make`] holds at most.
-const HELD: usize = 1 << 22;
-
-/// Both parties' side in the dealer's place, without B: shares of A·W. The server's bits of W, made positive, choose columns of the
-/// client's A. `weight` is the server's.
-pub(crate) fn make(weight: Option<Integers>, sizes: Sizes, width: Width, to: &mut Making) -> Result<(), PairError> {
-    let Sizes { rows, k, m } = sizes;
-    // How long the integers of the encoding are is all that the client learns of them.
-    let bits = match weight {
-        Some(weight) => {
-            to.tell(&[u64::from(weight.bits())], 8)?;
-            weight.bits()
+/// Both parties' side in the dealer's place, without B: their shares of A·W for several uses of one weight, whose rows go into as few
+/// products as the engine has room for. `weight` is the server's. What is off by a few units of the last place is the engine's affair
+/// ([`Transfers::client_product`]).
+pub(crate) fn products(
+    factors: &[Factor],
+    weight: Option<Integers>,
+    pair: &mut dyn Transfers,
+) -> Result<Vec<Buffer>, PairError> {
+    let mut shares = Vec::new();
+    let mut rest = factors;
+    while let Some(&Factor { sizes: Sizes { k, m, .. }, .. }) = rest.first() {
+        let (mut rows, mut count) = (0, 0);
+        while let Some(next) = rest.get(count).filter(|next| count == 0 || rows + next.sizes.rows <= BATCH_ROWS) {
+            (rows, count) = (rows + next.sizes.rows, count + 1);
         }
-        None => to.hear(1, 8)?[0] as Width,
-    };
-    let (bits, offset) = if bits < width { (bits, 1u64 << (bits - 1)) } else { (width, 0) };
-    let a = match to.party() {
-        Party::Client => to.numbers(kind::INPUT, rows * k, width),
-        Party::Server => Buffer::default(),
-    };
-    let mut share = Buffer::zeros(rows * m);
-    let chunk = (HELD / (rows * m).max(1)).max(1);
-    for from in (0..k).step_by(chunk) {
-        let count = chunk.min(k - from);
-        let (mut choices, mut held) = (Buffer::default(), Buffer::default());
-        if let Some(weight) = weight {
-            choices = Buffer::unset(count * m);
-            weight.copy_to(from * m, &mut choices);
-            ring::map_assign(&mut choices, move |w| w.wrapping_add(offset));
-        } else {
-            // The column of A that goes with each of the bits, `[inner][column of W][row]`.
-            held = Buffer::unset(count * m * rows);
-            for (number, out) in held.chunks_exact_mut(m * rows).enumerate() {
-                let column = (0..rows).map(|row| a[row * k + from + number]);
-                out.chunks_exact_mut(rows).for_each(|out| out.iter_mut().zip(column.clone()).for_each(|(o, v)| *o = v));
-            }
-            for (row, share) in share.chunks_exact_mut(m).enumerate() {
-                let sum = a[row * k + from..][..count].iter().fold(0u64, |sum, v| sum.wrapping_add(*v));
-                share.iter_mut().for_each(|share| *share = share.wrapping_sub(sum.wrapping_mul(offset)));
-            }
-        }
-        for bit in 0..bits {
-            let products = to.one_sided(Bits::of(&choices, bit), &held, rows, width - bit)?;
-            for (number, products) in products.chunks_exact(rows).enumerate() {
-                for (row, product) in products.iter().enumerate() {
-                    let out = &mut share[row * m + number % m];
-                    *out = out.wrapping_add(product << bit);
+        let these = rest.split_off(..count).expect("as many as were counted");
+        // Bits above a factor's width mean nothing, so the greatest serves all.
+        let width = these.iter().map(|f| f.width).max().expect("there is a first");
+        let product = match weight {
+            Some(weight) => pair.server_product(weight, [rows, k, m], width)?,
+            None => {
+                let mut a = Buffer::unset(rows * k);
+                let mut place = &mut a[..];
+                for f in these {
+                    let here = place.split_off_mut(..f.sizes.rows * k).expect("rows of all factors");
+                    f.client.stream(kind::INPUT).fill(0, f.width, here);
                 }
+                pair.client_product(&Tensor::new(vec![rows, k], a), m, width)?
             }
+        };
+        let mut product = &product[..];
+        for f in these {
+            let share = product.split_off(..f.sizes.rows * m).expect("rows of all factors");
+            shares.push(Buffer::from(share.to_vec()));
         }
     }
+    Ok(shares)
+}
+
+/// Rows of a product that is made, at most: what a ciphertext holds.
+const BATCH_ROWS: usize = 4096;
+
+/// Both parties' side in the dealer's place: the shares that [`products`] gave become those of the client's seed.
+pub(crate) fn make(share: Buffer, width: Width, to: &mut Making) -> Result<(), PairError> {
     to.correlation(Group::Sum, 0, 0, width, share)?;
     Ok(())
 }

@@ -18,6 +18,16 @@ pub enum Integers<'a> {
     Eight(&'a [[u8; 8]]),
 }
 
+/// Some columns of a matrix, in memory.
+pub enum Columns {
+    /// 16 bits each.
+    Two(Vec<[u8; 2]>),
+    /// 32 bits each.
+    Four(Vec<[u8; 4]>),
+    /// 64 bits each.
+    Eight(Vec<[u8; 8]>),
+}
+
 /// Runs an expression with `$cells` bound to the slice of an [`Integers`].
 macro_rules! with_cells {
     ($integers:expr, $cells:ident => $body:expr) => {
@@ -49,13 +59,30 @@ impl<'a> Integers<'a> {
         self.len() == 0
     }
 
-    /// Bits of an element.
-    pub fn bits(&self) -> Width {
-        match self {
-            Integers::Two(_) => 16,
-            Integers::Four(_) => 32,
-            Integers::Eight(_) => 64,
+    /// Columns `columns` of a matrix [k, m], in their type.
+    pub fn columns(self, [k, m]: [usize; 2], columns: Range<usize>) -> Columns {
+        fn cut<T: Copy>(cells: &[T], [k, m]: [usize; 2], columns: Range<usize>) -> Vec<T> {
+            (0..k).flat_map(|row| &cells[row * m..][columns.clone()]).copied().collect()
         }
+        match self {
+            Integers::Two(cells) => Columns::Two(cut(cells, [k, m], columns)),
+            Integers::Four(cells) => Columns::Four(cut(cells, [k, m], columns)),
+            Integers::Eight(cells) => Columns::Eight(cut(cells, [k, m], columns)),
+        }
+    }
+
+    /// The greatest sum of squares of a column of a matrix with `m` of them.
+    pub fn greatest_square(&self, m: usize) -> u64 {
+        let mut sums = vec![0u64; m];
+        let mut row = vec![0; m];
+        for first in (0..self.len()).step_by(m.max(1)) {
+            self.copy_to(first, &mut row);
+            for (sum, w) in sums.iter_mut().zip(&row) {
+                let size = (*w as i64).unsigned_abs();
+                *sum = sum.saturating_add(size.saturating_mul(size));
+            }
+        }
+        sums.into_iter().max().unwrap_or(0)
     }
 
     /// The elements mod 2^64 from `first` on, as many as `out` has.

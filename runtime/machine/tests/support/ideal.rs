@@ -2,8 +2,9 @@
 
 use super::Rng;
 use ir::{Party, Width};
-use kernels::ring::{Buffer, mask};
+use kernels::ring::{Buffer, Tensor, mask};
 use protocols::pair::{Bits, Group, PairError, Transfers};
+use protocols::weights::Integers;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -81,6 +82,32 @@ impl Transfers for Ideal {
         Ok([chosen.into(), kept.into()])
     }
 
+    fn client_product(&mut self, a: &Tensor, columns: usize, width: Width) -> Result<Buffer, PairError> {
+        let share = self.swap(a.data.to_vec())?;
+        assert_eq!(share.len(), a.shape[0] * columns, "a result for each row and column");
+        self.seen.extend(share.iter().map(|&v| (v & mask(width), width)));
+        Ok(share.into())
+    }
+
+    fn server_product(
+        &mut self,
+        weights: Integers,
+        [rows, depth, columns]: [usize; 3],
+        width: Width,
+    ) -> Result<Buffer, PairError> {
+        let lost = |_| PairError::Engine("the peer is gone".into());
+        let a = self.from.recv_timeout(Duration::from_secs(60)).map_err(lost)?;
+        let own: Vec<u64> = match self.fault {
+            Some(Fault::Bare) => vec![0; rows * columns],
+            _ => (0..rows * columns).map(|_| self.rng.next() & mask(width)).collect(),
+        };
+        let mut product = own.iter().map(|v| v.wrapping_neg()).collect::<Vec<u64>>();
+        weights.matmul_add(&a, rows, depth, columns, width, &mut product);
+        product.iter_mut().for_each(|v| *v &= mask(width));
+        self.to.send(product).map_err(|_| PairError::Engine("the peer is gone".into()))?;
+        Ok(own.into())
+    }
+
     fn tell(&mut self, numbers: &[u64], width: Width) -> Result<(), PairError> {
         let numbers = numbers.iter().map(|v| v & mask(width)).collect();
         self.to.send(numbers).map_err(|_| PairError::Engine("the peer is gone".into()))
@@ -90,10 +117,7 @@ impl Transfers for Ideal {
         let lost = |_| PairError::Engine("the peer is gone".into());
         let numbers = self.from.recv_timeout(Duration::from_secs(60)).map_err(lost)?;
         assert_eq!(numbers.len(), count, "as many as are waited for");
-        // A single byte says how long the integers of a weight are, which is public.
-        if (count, width) != (1, 8) {
-            self.seen.extend(numbers.iter().map(|&v| (v, width)));
-        }
+        self.seen.extend(numbers.iter().map(|&v| (v, width)));
         Ok(numbers.into())
     }
 }

@@ -134,18 +134,6 @@ impl Making<'_> {
         Ok([chosen, kept])
     }
 
-    /// Shares of bits times rows of numbers, where the one who has bits has no numbers.
-    pub(crate) fn one_sided(
-        &mut self,
-        choices: Bits,
-        held: &[u64],
-        row: usize,
-        width: Width,
-    ) -> Result<Buffer, PairError> {
-        let [chosen, kept] = self.pair.exchange(Group::Sum, choices, held, row, width)?;
-        Ok(if choices.is_empty() { kept } else { chosen })
-    }
-
     /// One transfer each way: see [`super::Transfers::exchange`].
     pub(crate) fn exchange(&mut self, choices: Bits, held: &[u64], width: Width) -> Result<[Buffer; 2], PairError> {
         self.pair.exchange(Group::Sum, choices, held, 1, width)

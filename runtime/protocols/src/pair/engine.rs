@@ -1,9 +1,11 @@
-//! Transfers by the project's oblivious transfer, over a channel to the peer.
+//! Transfers by the project's oblivious transfer and products by its ring learning with errors, over a channel to the peer.
 
 use super::{Bits, Group, PairError, Transfers};
+use crate::weights::{Columns, Integers};
 use ir::{Party, Width};
-use kernels::ring::{self, Buffer};
+use kernels::ring::{self, Buffer, Tensor};
 use ot::{Channel, Form, Pair};
+use rlwe::{Client, Plan, Server};
 
 /// One party's end.
 pub struct Engine<'a> {
@@ -15,6 +17,29 @@ impl<'a> Engine<'a> {
     /// Of transfers that were set up, over the way to the peer that they were set up on.
     pub fn new(pair: &'a mut Pair, channel: &'a mut (dyn Channel + Send)) -> Engine<'a> {
         Engine { pair, channel }
+    }
+}
+
+/// Columns of a matrix that are sent, or answered, at once: a few tens of megabytes.
+const TILE: usize = 256;
+
+/// Puts columns, from number `from` on, into a matrix of so many.
+fn put_columns(part: &Tensor, from: usize, columns: usize, out: &mut [u64]) {
+    let count = part.shape[1];
+    for (out, part) in out.chunks_exact_mut(columns).zip(part.data.chunks_exact(count)) {
+        out[from..from + count].copy_from_slice(part);
+    }
+}
+
+impl From<rlwe::Error> for PairError {
+    fn from(error: rlwe::Error) -> PairError {
+        PairError::Engine(Box::new(error))
+    }
+}
+
+impl From<rlwe::PlanError> for PairError {
+    fn from(error: rlwe::PlanError) -> PairError {
+        PairError::Engine(Box::new(error))
     }
 }
 
@@ -43,6 +68,53 @@ impl Transfers for Engine<'_> {
         };
         let bits: Vec<u64> = choices.iter().collect();
         Ok(self.pair.correlate(self.channel, &bits, held, row, form)?.map(Buffer::from))
+    }
+
+    fn client_product(&mut self, a: &Tensor, columns: usize, width: Width) -> Result<Buffer, PairError> {
+        let [rows, depth] = a.shape[..] else { panic!("a matrix") };
+        let square = 1u64.checked_shl(self.hear(1, 8)?[0] as u32).unwrap_or(u64::MAX);
+        let plan = Plan::new(rows, depth, width, square)?;
+        let mut client = Client::new(plan)?;
+        self.channel.send(client.key())?;
+        for from in (0..depth).step_by(TILE) {
+            self.channel.send(client.encrypt(&a.slice(1, from, depth.min(from + TILE))))?;
+        }
+        let mut share = Buffer::unset(rows * columns);
+        for from in (0..columns).step_by(TILE) {
+            let count = TILE.min(columns - from);
+            let answer = self.channel.receive(plan.answer_bytes(count))?;
+            put_columns(&client.decrypt(&answer, count)?, from, columns, &mut share);
+        }
+        Ok(share)
+    }
+
+    fn server_product(
+        &mut self,
+        weights: Integers,
+        [rows, depth, columns]: [usize; 3],
+        width: Width,
+    ) -> Result<Buffer, PairError> {
+        // That the client learns of the weights: the bits of the greatest sum of squares of a column.
+        let bits = u64::BITS - weights.greatest_square(columns).leading_zeros();
+        self.tell(&[u64::from(bits)], 8)?;
+        let plan = Plan::new(rows, depth, width, 1u64.checked_shl(bits).unwrap_or(u64::MAX))?;
+        let mut server = Server::new(plan, &self.channel.receive(plan.key_bytes())?)?;
+        for from in (0..depth).step_by(TILE) {
+            let bytes = plan.upload_bytes(TILE.min(depth - from));
+            server.receive(&self.channel.receive(bytes)?)?;
+        }
+        let mut share = Buffer::unset(rows * columns);
+        for from in (0..columns).step_by(TILE) {
+            let tile = from..columns.min(from + TILE);
+            let (answer, part) = match weights.columns([depth, columns], tile.clone()) {
+                Columns::Two(cells) => server.answer(&cells, tile.len()),
+                Columns::Four(cells) => server.answer(&cells, tile.len()),
+                Columns::Eight(cells) => server.answer(&cells, tile.len()),
+            };
+            self.channel.send(answer)?;
+            put_columns(&part, from, columns, &mut share);
+        }
+        Ok(share)
     }
 
     fn tell(&mut self, numbers: &[u64], width: Width) -> Result<(), PairError> {

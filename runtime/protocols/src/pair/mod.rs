@@ -8,6 +8,8 @@
 //! Transfers  Everything follows from correlated oblivious transfers (Gilboa, CRYPTO 1999, section 4.1; Ishai, Kilian,
 //!            Nissim and Petrank, CRYPTO 2003): one party's bit c times the other's numbers d, as shares. An engine makes them:
 //!            [`Transfers`].
+//! Products   with the server's weights come from the engine as a whole, since their bits would be too many. Rows of many steps go
+//!            into one ([`products`]), which costs hardly more than one row.
 //! Seeds      Whatever shares come out, the client makes its own those of its seed: it sends the difference, which its seed
 //!            hides, and the server adds that ([`Making::correlation`]).
 //! Order      Program order, and within an instruction that of its protocol's file, at both parties: every message's
@@ -20,12 +22,13 @@ mod program;
 mod shuffle;
 
 pub use engine::Engine;
-pub use program::{Weights, make};
+pub use program::{Products, Weights, make, products};
 
 use crate::cache::SessionError;
+use crate::weights::Integers;
 use crate::{Use, kind};
 use ir::{Party, Width};
-use kernels::ring::{self, Buffer};
+use kernels::ring::{self, Buffer, Tensor};
 use std::io::{self, Write};
 use std::ops::Range;
 
@@ -89,6 +92,12 @@ pub trait Transfers {
         row: usize,
         width: Width,
     ) -> Result<[Buffer; 2], PairError>;
+
+    /// The client's share of A·W mod 2^width, [rows, columns], up to a few units of the last place, for its A [rows, depth] mod 2^width.
+    fn client_product(&mut self, a: &Tensor, columns: usize, width: Width) -> Result<Buffer, PairError>;
+
+    /// The server's, for its W [depth, columns] and the `sizes` rows, depth and columns.
+    fn server_product(&mut self, weights: Integers, sizes: [usize; 3], width: Width) -> Result<Buffer, PairError>;
 
     /// Sends numbers of `width` bits to the peer, as they are.
     fn tell(&mut self, numbers: &[u64], width: Width) -> Result<(), PairError>;

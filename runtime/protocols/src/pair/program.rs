@@ -2,35 +2,78 @@
 
 use super::{Making, PairError, Shares, Transfers};
 use crate::cache::Masks;
-use crate::linear::{self, Sizes};
+use crate::linear::{self, Factor, Sizes};
 use crate::matmul::{self, Product};
 use crate::square::{self, Over};
 use crate::step::Step;
 use crate::weights::ServerWeights;
 use crate::{bit, blocks, cells, choose, compare, exp, extend, ge, mul, open};
 use ir::exp::Exp;
-use ir::{Op, Program, Table, Value, liveness, material};
+use ir::{Op, Program, Table, Value, Weight, liveness, material};
 use kernels::codec::dimensions;
 use kernels::prg::Seed;
 use kernels::ring::Buffer;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 
 /// What a party has of the weights.
 pub type Weights<'a> = Option<&'a dyn ServerWeights>;
 
+/// A party's shares of the products of steps with weights, until the steps are made.
+#[derive(Default)]
+pub struct Products(HashMap<(u32, usize), Buffer>);
+
+impl Products {
+    /// Whether a step's are there.
+    pub fn has(&self, step: Step) -> bool {
+        let mut linear = (0..).zip(&step.program().instrs).filter(|(_, instr)| matches!(instr.op, Op::Linear { .. }));
+        linear.all(|(i, _)| self.0.contains_key(&(step.number, i)))
+    }
+}
+
+/// Makes the products of several steps of a session, those of each weight together, for [`make`]. A party that fails to drops all.
+pub fn products(
+    steps: &[Step],
+    seed: &Seed,
+    weights: Weights,
+    pair: &mut dyn Transfers,
+    to: &mut Products,
+) -> Result<(), PairError> {
+    let mut uses: BTreeMap<Weight, Vec<((u32, usize), Factor)>> = BTreeMap::new();
+    for step in steps {
+        let program = step.program();
+        for (i, instr) in program.instrs.iter().enumerate() {
+            let Op::Linear { x, weight } = instr.op else { continue };
+            let (sizes, width) = (Sizes::of(program, x, weight), program.ty(x).width);
+            let factor = Factor { client: step.own(seed, i), sizes, width };
+            uses.entry(weight).or_default().push(((step.number, i), factor));
+        }
+    }
+    for (weight, uses) in uses {
+        let (places, factors): (Vec<_>, Vec<_>) = uses.into_iter().unzip();
+        let shares = linear::products(&factors, weights.map(|weights| weights.integers(weight)), pair)?;
+        to.0.extend(places.into_iter().zip(shares));
+    }
+    Ok(())
+}
+
 /// Makes one step of a session of a verified and scheduled module whose material can be made, see [`ir::pair`]. `seed` is the
-/// party's, `weights` the server's; what the server keeps is written to `to_server`, the client keeps its seed. The shares of
-/// masks that later steps read stay in `cache`. A step that cannot begin is an error before a byte is sent, and one that
+/// party's, `weights` the server's; what the server keeps is written to `to_server`, the client keeps its seed. The step's products
+/// are taken from `ready`, or made first. The shares of masks that later steps read stay in `cache`. A step that cannot begin is an error before a byte is sent, and one that
 /// breaks ends the session.
 pub fn make(
     step: Step,
     seed: &Seed,
     weights: Weights,
+    ready: &mut Products,
     cache: &mut Masks,
     pair: &mut dyn Transfers,
     to_server: &mut dyn Write,
 ) -> Result<(), PairError> {
     cache.begin(step)?;
+    if !ready.has(step) {
+        products(&[step], seed, weights, pair, ready)?;
+    }
     let program = step.program();
     let lift_bits = material::lift_bits(program);
     let exps = exps(program);
@@ -50,9 +93,9 @@ pub fn make(
                 let (bits, top) = (Buffer::default(), Buffer::default());
                 made = Some(Shares { width: x.width, shape: mask.shape, bits, mask: mask.data, top });
             }
-            Op::Linear { x, weight } => {
-                let integers = weights.map(|weights| weights.integers(*weight));
-                linear::make(integers, Sizes::of(program, *x, *weight), program.ty(*x).width, &mut to)?;
+            Op::Linear { x, .. } => {
+                let share = ready.0.remove(&(step.number, i)).expect("made above");
+                linear::make(share, program.ty(*x).width, &mut to)?;
             }
             Op::Extend { x, claim, width } => {
                 let count = dimensions(&program.ty(*x).shape).iter().product();
