@@ -26,7 +26,7 @@ pub mod units;
 
 pub use bits::Bits;
 
-pub use channel::{Channel, Memory, Meter};
+pub use channel::{Channel, Memory, Meter, exchange};
 pub use error::Error;
 pub use pair::{Pair, SETUP_BYTES};
 pub use transfer::{Chosen, Form, Offered};

@@ -6,6 +6,8 @@
 //! Messages   are frames of a kind of their own with the step's number; their lengths follow from the program.
 //! Errors     What was made of a step that failed is dropped by both sides, with the session.
 
+use std::time::Instant;
+
 use ir::{Op, Party, Program};
 use ot::{Channel, Pair};
 
@@ -69,11 +71,16 @@ impl Maker {
                 }
             };
             let mut engine = Engine::new(transfers, &mut way);
+            let begin = Instant::now();
             if !products.has(step) {
                 let steps = together(step, ahead);
                 pair::products(&steps, &self.seed, weights, &mut engine, products).map_err(RunError::Making)?;
             }
-            make(step, &self.seed, weights, products, masks, &mut engine, &mut made).map_err(RunError::Making)
+            let of_products = begin.elapsed().as_secs_f64();
+            make(step, &self.seed, weights, products, masks, &mut engine, &mut made).map_err(RunError::Making)?;
+            let seconds = begin.elapsed().as_secs_f64();
+            tracing::debug!(step = step.number, seconds, of_products, "made the material of a step");
+            Ok(())
         };
         let done = work();
         match way.fault {

@@ -13,7 +13,7 @@
 use super::{BLOCK, Dealing, Mask, Opening, Source, Use, Vector, blocks, units};
 use crate::material::MaterialError;
 use crate::open;
-use crate::pair::{Bits, Group, Making, PairError, Shares};
+use crate::pair::{Group, Making, PairError, Shares};
 use ir::exp::Exp;
 use ir::{Party, Width};
 use kernels::cpu::{Cpu, multiversion};
@@ -75,12 +75,7 @@ pub(crate) fn make(x: &Shares, exp: Exp, width: Width, to: &mut Making) -> Resul
         to.correlation(Group::Sum, 1, block.start, width, by_client)?;
         to.correlation(Group::Sum, 2, block.start, width, by_server)?;
         ring::map_assign(&mut g, move |g| g.wrapping_add(offset));
-        let mut rest = Buffer::zeros(block.len());
-        for bit in 0..bits_of_g.min(width) {
-            let [chosen, kept] = to.exchange(Bits::of(&g, bit), &q, width - bit)?;
-            ring::zip_assign(&mut rest, &chosen, move |sum, v| sum.wrapping_add(v << bit));
-            ring::zip_assign(&mut rest, &kept, move |sum, v| sum.wrapping_add(v << bit));
-        }
+        let mut rest = to.crossed(&g, bits_of_g, &q, width)?;
         ring::zip_assign(&mut rest, &q, move |sum, q| sum.wrapping_sub(q.wrapping_mul(offset)));
         to.correlation(Group::Sum, 3, block.start, width, rest)?;
     }

@@ -3,7 +3,7 @@
 use super::Rng;
 use ir::{Party, Width};
 use kernels::ring::{Buffer, Tensor, mask};
-use protocols::pair::{Bits, Group, PairError, Transfers};
+use protocols::pair::{Exchange, Group, PairError, Transfers};
 use protocols::weights::Integers;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -48,21 +48,9 @@ impl Ideal {
         self.to.send(numbers).map_err(|_| lost())?;
         self.from.recv_timeout(Duration::from_secs(60)).map_err(|_| lost())
     }
-}
 
-impl Transfers for Ideal {
-    fn party(&self) -> Party {
-        self.party
-    }
-
-    fn exchange(
-        &mut self,
-        group: Group,
-        choices: Bits,
-        held: &[u64],
-        row: usize,
-        width: Width,
-    ) -> Result<[Buffer; 2], PairError> {
+    fn one(&mut self, ask: &Exchange) -> Result<[Buffer; 2], PairError> {
+        let Exchange { group, choices, held, row, width } = *ask;
         let theirs = self.swap(choices.iter().collect())?;
         assert_eq!(held.len(), theirs.len() * row, "a row for each of the peer's choices");
         let (mut kept, mut chosen) = (Vec::<u64>::new(), Vec::new());
@@ -81,7 +69,16 @@ impl Transfers for Ideal {
         self.seen.extend(chosen.iter().map(|&v| (v, width)));
         Ok([chosen.into(), kept.into()])
     }
+}
 
+impl Transfers for Ideal {
+    fn party(&self) -> Party {
+        self.party
+    }
+
+    fn exchange(&mut self, asked: &[Exchange]) -> Result<Vec<[Buffer; 2]>, PairError> {
+        asked.iter().map(|ask| self.one(ask)).collect()
+    }
     fn client_product(&mut self, a: &Tensor, columns: usize, width: Width) -> Result<Buffer, PairError> {
         let share = self.swap(a.data.to_vec())?;
         assert_eq!(share.len(), a.shape[0] * columns, "a result for each row and column");

@@ -7,7 +7,7 @@
 //!             Of a shared unit vector as integers, b0 - b1 = s·e; s is negative if P1 holds the odd one, which is the XOR of
 //!             bit 1 of the weights of both and of bit 0 of P1's: the weights differ by s, and their sum is odd.
 
-use super::{Bits, Group, Making, PairError};
+use super::{Bits, Exchange, Group, Making, PairError};
 use ir::{Party, Width};
 use kernels::ring::{self, Buffer};
 
@@ -21,17 +21,41 @@ fn add_shifted(a: &mut [u64], b: &[u64], shift: Width) {
     ring::zip_assign(a, b, move |a, b| a.wrapping_add(b << shift));
 }
 
+/// A party's part of b·v for its shares of both.
+fn own_products(bits: Bits, v: &[u64], row: usize) -> Buffer {
+    let mut own = Buffer::unset(v.len());
+    for (bit, (own, v)) in bits.iter().zip(own.chunks_exact_mut(row).zip(v.chunks_exact(row))) {
+        own.iter_mut().zip(v).for_each(|(own, v)| *own = v & bit.wrapping_neg());
+    }
+    own
+}
+
+/// (1 - 2·b)·v, which a party holds for the other's bits.
+fn flipped(bits: Bits, v: &[u64], row: usize) -> Buffer {
+    let mut held = Buffer::unset(v.len());
+    for (bit, (held, v)) in bits.iter().zip(held.chunks_exact_mut(row).zip(v.chunks_exact(row))) {
+        held.iter_mut().zip(v).for_each(|(held, v)| *held = signed(bit, *v));
+    }
+    held
+}
+
 impl Making<'_> {
+    /// One exchange of additive shares.
+    pub(super) fn sums(
+        &mut self,
+        choices: Bits,
+        held: &[u64],
+        row: usize,
+        width: Width,
+    ) -> Result<[Buffer; 2], PairError> {
+        let ask = Exchange { group: Group::Sum, choices, held, row, width };
+        Ok(self.pair.exchange(&[ask])?.remove(0))
+    }
+
     /// Shares of b·v mod 2^width for XOR shares of bits b, each of which goes with `row` neighbouring additive shares of v.
     pub(crate) fn bit_times(&mut self, bits: Bits, v: &[u64], row: usize, width: Width) -> Result<Buffer, PairError> {
-        let (mut held, mut own) = (Buffer::unset(v.len()), Buffer::unset(v.len()));
-        let rows = held.chunks_exact_mut(row).zip(own.chunks_exact_mut(row)).zip(v.chunks_exact(row));
-        for (bit, ((held, own), v)) in bits.iter().zip(rows) {
-            for ((held, own), &v) in held.iter_mut().zip(own).zip(v) {
-                (*held, *own) = (signed(bit, v), v & bit.wrapping_neg());
-            }
-        }
-        let [chosen, kept] = self.pair.exchange(Group::Sum, bits, &held, row, width)?;
+        let [chosen, kept] = self.sums(bits, &flipped(bits, v, row), row, width)?;
+        let mut own = own_products(bits, v, row);
         ring::add_assign(&mut own, &chosen);
         ring::add_assign(&mut own, &kept);
         Ok(own)
@@ -46,35 +70,54 @@ impl Making<'_> {
         row: usize,
         width: Width,
     ) -> Result<Buffer, PairError> {
-        let mut sum = Buffer::zeros(v.len());
+        let held: Vec<Buffer> = (0..n.min(width)).map(|bit| flipped(Bits::of(bits, bit), v, row)).collect();
+        let held: Vec<&[u64]> = held.iter().map(|held| &held[..]).collect();
+        let mut sum = self.weighted(bits, &held, row, width)?;
         for bit in 0..n.min(width) {
-            add_shifted(&mut sum, &self.bit_times(Bits::of(bits, bit), v, row, width - bit)?, bit);
+            add_shifted(&mut sum, &own_products(Bits::of(bits, bit), v, row), bit);
         }
         Ok(sum)
+    }
+
+    /// Σ 2^t·(share of the own bits t times the peer's numbers t + share of the peer's bits t times own numbers t), in one message.
+    fn weighted(&mut self, bits: &[u64], held: &[&[u64]], row: usize, width: Width) -> Result<Buffer, PairError> {
+        let length = held.first().map_or(0, |held| held.len()).max(bits.len() * row);
+        let asked: Vec<Exchange> = (0..)
+            .zip(held)
+            .map(|(bit, &held)| Exchange {
+                group: Group::Sum,
+                choices: Bits::of(bits, bit),
+                held,
+                row,
+                width: width - bit,
+            })
+            .collect();
+        let mut sum = Buffer::zeros(length);
+        for (bit, parts) in (0..).zip(self.pair.exchange(&asked)?) {
+            parts.iter().filter(|part| !part.is_empty()).for_each(|part| add_shifted(&mut sum, part, bit));
+        }
+        Ok(sum)
+    }
+
+    /// Shares of Σ_p x_p·y_o mod 2^width, o the party that p is not: of the own x, `n` bits each, times the peer's y, and the reverse.
+    pub(crate) fn crossed(&mut self, x: &[u64], n: Width, y: &[u64], width: Width) -> Result<Buffer, PairError> {
+        self.weighted(x, &vec![y; usize::from(n.min(width))], 1, width)
     }
 
     /// Shares of a0·a1 mod 2^width for numbers a0 of the client and a1 of the server.
     pub(crate) fn cross(&mut self, a: &[u64], width: Width) -> Result<Buffer, PairError> {
-        let mut sum = Buffer::zeros(a.len());
-        for bit in 0..width {
-            let share = self.one_way(Bits::of(a, bit), a, width - bit)?;
-            add_shifted(&mut sum, &share, bit);
-        }
-        Ok(sum)
+        let (bits, held): (&[u64], &[u64]) = if self.party() == Party::Client { (a, &[]) } else { (&[], a) };
+        let share = self.weighted(bits, &vec![held; width.into()], 1, width)?;
+        Ok(if share.is_empty() { Buffer::zeros(a.len()) } else { share })
     }
 
     /// Shares of c·d for the client's bits and the server's numbers, as many.
-    fn one_way(&mut self, choices: Bits, held: &[u64], width: Width) -> Result<Buffer, PairError> {
-        Ok(match self.party() {
-            Party::Client => {
-                let [chosen, _] = self.pair.exchange(Group::Sum, choices, &[], 1, width)?;
-                chosen
-            }
-            Party::Server => {
-                let [_, kept] = self.pair.exchange(Group::Sum, Bits::NONE, held, 1, width)?;
-                kept
-            }
-        })
+    fn one_way(&mut self, bits: Bits, held: &[u64], width: Width) -> Result<Buffer, PairError> {
+        let [chosen, kept] = match self.party() {
+            Party::Client => self.sums(bits, &[], 1, width)?,
+            Party::Server => self.sums(Bits::NONE, held, 1, width)?,
+        };
+        Ok(if self.party() == Party::Client { chosen } else { kept })
     }
 
     /// Shares of the products of the client's bits and the server's, mod 2^width.
@@ -85,20 +128,33 @@ impl Making<'_> {
     /// Additive shares mod 2^width, which is 1 or more, of XOR-shared bits.
     pub(crate) fn bit(&mut self, bits: Bits, width: Width) -> Result<Buffer, PairError> {
         let own: Buffer = bits.iter().collect();
-        if width == 1 {
-            return Ok(own);
-        }
-        let mut share = self.one_way(bits, &own, width - 1)?;
-        ring::zip_assign(&mut share, &own, |product, bit| bit.wrapping_sub(product << 1));
-        Ok(share)
+        let [sum, _] = self.number(&own, 1, width)?;
+        Ok(sum)
     }
 
     /// Additive shares mod 2^width of the numbers whose `n` low bits are XOR shared, n from 1 to `width`, and of their top
-    /// bits mod 2^(width - n + 1).
+    /// bits mod 2^(width - n + 1). In one message: bit t is b0 + b1 - 2·b0·b1, mod 2^(width - t).
     pub(crate) fn number(&mut self, bits: &[u64], n: Width, width: Width) -> Result<[Buffer; 2], PairError> {
+        // A bit mod 2 is its own share.
+        let exchanged = n.min(width - 1);
+        let own: Vec<Buffer> = (0..exchanged).map(|bit| Bits::of(bits, bit).iter().collect()).collect();
+        let client = self.party() == Party::Client;
+        let asked: Vec<Exchange> = (0..)
+            .zip(&own)
+            .map(|(bit, own)| {
+                let (choices, held): (Bits, &[u64]) =
+                    if client { (Bits::of(bits, bit), &[]) } else { (Bits::NONE, own) };
+                Exchange { group: Group::Sum, choices, held, row: 1, width: width - bit - 1 }
+            })
+            .collect();
+        let products = self.pair.exchange(&asked)?;
         let (mut sum, mut top) = (Buffer::zeros(bits.len()), Buffer::default());
         for bit in 0..n {
-            top = self.bit(Bits::of(bits, bit), width - bit)?;
+            top = Bits::of(bits, bit).iter().collect();
+            if let Some([chosen, kept]) = products.get(usize::from(bit)) {
+                let product = if client { chosen } else { kept };
+                ring::zip_assign(&mut top, product, |bit, product| bit.wrapping_sub(product << 1));
+            }
             add_shifted(&mut sum, &top, bit);
         }
         Ok([sum, top])
@@ -118,7 +174,7 @@ impl Making<'_> {
     pub(crate) fn flip_private(&mut self, s: &[u64], v: &[u64], row: usize, width: Width) -> Result<Buffer, PairError> {
         let mut out = Buffer::from(v.to_vec());
         if width > 1 {
-            let [chosen, kept] = self.pair.exchange(Group::Sum, Bits::of(s, 0), v, row, width - 1)?;
+            let [chosen, kept] = self.sums(Bits::of(s, 0), v, row, width - 1)?;
             for part in [chosen, kept] {
                 ring::zip_assign(&mut out, &part, |v, product| v.wrapping_sub(product << 1));
             }
@@ -128,20 +184,16 @@ impl Making<'_> {
 
     /// Shares of s_0·s_1·v mod 2^width, 2 or more, for the peer's v, then for the own one, from own numbers s_p·v_p.
     pub(crate) fn flipped_by_peer(&mut self, s: &[u64], v: &[u64], width: Width) -> Result<[Buffer; 2], PairError> {
-        let [mut chosen, mut kept] = self.pair.exchange(Group::Sum, Bits::of(s, 0), v, 1, width - 1)?;
+        let [mut chosen, mut kept] = self.sums(Bits::of(s, 0), v, 1, width - 1)?;
         ring::map_assign(&mut chosen, |product| (product << 1).wrapping_neg());
         ring::zip_assign(&mut kept, v, |product, v| v.wrapping_sub(product << 1));
         Ok([chosen, kept])
     }
 
-    /// One transfer each way: see [`super::Transfers::exchange`].
-    pub(crate) fn exchange(&mut self, choices: Bits, held: &[u64], width: Width) -> Result<[Buffer; 2], PairError> {
-        self.pair.exchange(Group::Sum, choices, held, 1, width)
-    }
-
     /// XOR shares of b & v for XOR-shared bits b, each of which goes with `row` shares of words v of `width` bits.
     pub(crate) fn and(&mut self, bits: Bits, v: &[u64], row: usize, width: Width) -> Result<Buffer, PairError> {
-        let [mut share, kept] = self.pair.exchange(Group::Xor, bits, v, row, width)?;
+        let ask = Exchange { group: Group::Xor, choices: bits, held: v, row, width };
+        let [mut share, kept] = self.pair.exchange(&[ask])?.remove(0);
         ring::zip_assign(&mut share, &kept, |a, b| a ^ b);
         for (bit, (share, v)) in bits.iter().zip(share.chunks_exact_mut(row).zip(v.chunks_exact(row))) {
             share.iter_mut().zip(v).for_each(|(share, v)| *share ^= v & bit.wrapping_neg());

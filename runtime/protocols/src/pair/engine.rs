@@ -1,6 +1,6 @@
 //! Transfers by the project's oblivious transfer and products by its ring learning with errors, over a channel to the peer.
 
-use super::{Bits, Group, PairError, Transfers};
+use super::{Exchange, Group, PairError, Transfers};
 use crate::weights::{Columns, Integers};
 use ir::{Party, Width};
 use kernels::ring::{self, Buffer, Tensor};
@@ -54,20 +54,25 @@ impl Transfers for Engine<'_> {
         self.pair.party()
     }
 
-    fn exchange(
-        &mut self,
-        group: Group,
-        choices: Bits,
-        held: &[u64],
-        row: usize,
-        width: Width,
-    ) -> Result<[Buffer; 2], PairError> {
-        let form = match group {
-            Group::Sum => Form::Sum(width),
-            Group::Xor => Form::Xor(width),
+    fn exchange(&mut self, asked: &[Exchange]) -> Result<Vec<[Buffer; 2]>, PairError> {
+        let form = |ask: &Exchange| match ask.group {
+            Group::Sum => Form::Sum(ask.width),
+            Group::Xor => Form::Xor(ask.width),
         };
-        let bits: Vec<u64> = choices.iter().collect();
-        Ok(self.pair.correlate(self.channel, &bits, held, row, form)?.map(Buffer::from))
+        let own = asked.iter().map(|ask| ot::Bits::of(ask.choices.numbers, ask.choices.bit)).collect();
+        let theirs: Vec<usize> = asked.iter().map(|ask| ask.held.len() / ask.row).collect();
+        let (mut chosen, mut offered) = self.pair.choose(self.channel, own, &theirs)?;
+        let mut message = Vec::new();
+        let give = |(offered, ask): (&mut ot::Offered, &Exchange)| {
+            Buffer::from(offered.give(ask.held, ask.row, form(ask), &mut message))
+        };
+        let kept: Vec<Buffer> = offered.iter_mut().zip(asked).map(give).collect();
+        let length = asked.iter().map(|ask| form(ask).message_bytes(ask.choices.len() * ask.row)).sum();
+        let got = ot::exchange(self.channel, message, length)?;
+        let mut rest = &got[..];
+        let get = |(chosen, ask): (&mut ot::Chosen, &Exchange)| Buffer::from(chosen.get(&mut rest, ask.row, form(ask)));
+        let chosen = chosen.iter_mut().zip(asked).map(get);
+        Ok(chosen.zip(kept).map(|(chosen, kept)| [chosen, kept]).collect())
     }
 
     fn client_product(&mut self, a: &Tensor, columns: usize, width: Width) -> Result<Buffer, PairError> {

@@ -75,23 +75,29 @@ impl<'a> Bits<'a> {
     }
 }
 
+/// Correlated transfers both ways at once, in which rows of numbers go with choices.
+#[derive(Clone, Copy)]
+pub struct Exchange<'a> {
+    /// How shares make up the numbers.
+    pub group: Group,
+    /// The party's choices, each of which the peer's next `row` numbers go with.
+    pub choices: Bits<'a>,
+    /// The party's numbers, each `row` of which goes with one of the peer's choices. Bits above `width` mean nothing.
+    pub held: &'a [u64],
+    /// Numbers of a row.
+    pub row: usize,
+    /// Bits of a number, from 1 to 64.
+    pub width: Width,
+}
+
 /// One party's end of an engine of correlated transfers. Both parties make the same calls in the same order.
 pub trait Transfers {
     /// Which party this is.
     fn party(&self) -> Party;
 
-    /// Correlated transfers both ways at once. The party chooses by `choices`, each of which the peer's next `row` numbers go
-    /// with, and holds `held`, each `row` of which goes with one of the peer's choices. Gives the party's shares of
-    /// choice·number, a row for each choice, first of those where it chose, then of those where it held. Shares are uniform
-    /// but for their sum, or XOR; bits of numbers above `width`, which is from 1 to 64, mean nothing.
-    fn exchange(
-        &mut self,
-        group: Group,
-        choices: Bits,
-        held: &[u64],
-        row: usize,
-        width: Width,
-    ) -> Result<[Buffer; 2], PairError>;
+    /// Transfers of several kinds in one message each way. Gives for each the party's shares of choice·number, a row for each
+    /// choice, first of those where it chose, then of those where it held. Shares are uniform but for their sum, or XOR.
+    fn exchange(&mut self, asked: &[Exchange]) -> Result<Vec<[Buffer; 2]>, PairError>;
 
     /// The client's share of A·W mod 2^width, [rows, columns], up to a few units of the last place, for its A [rows, depth] mod 2^width.
     fn client_product(&mut self, a: &Tensor, columns: usize, width: Width) -> Result<Buffer, PairError>;

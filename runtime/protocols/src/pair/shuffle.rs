@@ -11,7 +11,7 @@
 //!
 //! The owner looks up its own memory at places that its permutation tells.
 
-use super::{Bits, Group, Making, PairError};
+use super::{Bits, Making, PairError};
 use ir::Width;
 use kernels::ring::{self, Buffer};
 use std::ops::Range;
@@ -153,7 +153,7 @@ impl Making<'_> {
         let differences: Buffer = firsts.iter().map(|&wire| wires[wire + 1].wrapping_sub(wires[wire])).collect();
         let owner = !stage.bits.is_empty();
         let held: &[u64] = if owner { &[] } else { &differences };
-        let [chosen, kept] = self.pair.exchange(Group::Sum, Bits::of(&stage.bits, 0), held, 1, width)?;
+        let [chosen, kept] = self.sums(Bits::of(&stage.bits, 0), held, 1, width)?;
         for (i, &wire) in firsts.iter().enumerate() {
             let t = match owner {
                 true => chosen[i].wrapping_add(differences[i] & stage.bits[i].wrapping_neg()),
