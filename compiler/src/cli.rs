@@ -140,8 +140,8 @@ struct Compile {
     /// The link that protocols are chosen for: loopback, lan, wan or RTT,RATE as in 0.5ms,1gbit
     #[arg(long, default_value = "lan")]
     link: Link,
-    /// Who will make the material: a dealer, or the pair of parties alone, which takes more rounds
-    #[arg(long, value_enum, default_value_t = MakerArg::Dealer)]
+    /// Who will make the material: the pair of parties alone, or a dealer, which takes fewer rounds
+    #[arg(long, value_enum, default_value_t = MakerArg::Pair)]
     material: MakerArg,
     /// Greatest error on inputs that calibration did not see, as a part of the output's spread; inf for any
     #[arg(long, value_name = "PART", default_value_t = 0.05, value_parser = parse_part)]

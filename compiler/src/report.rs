@@ -19,7 +19,10 @@ use crate::predict::{Cores, predict};
 pub fn compiled(compiled: &Compiled, program: (&Path, u64), weights: (&Path, u64)) -> String {
     let mut out = String::new();
     let first = &compiled.schedules[0];
-    let files = [(program, "program, for both parties and the dealer"), (weights, "weights, for the server alone")];
+    let files = [
+        (program, "program, for both parties (and a dealer, if there is one)"),
+        (weights, "weights, for the server alone"),
+    ];
     let width = files.iter().map(|((path, _), _)| path.display().to_string().len()).max().unwrap_or(0);
     for ((path, bytes), what) in files {
         let _ = writeln!(out, "{:width$}  {:>9}  {what}", path.display().to_string(), size(bytes));
@@ -57,25 +60,26 @@ pub fn compiled(compiled: &Compiled, program: (&Path, u64), weights: (&Path, u64
 /// One run of the only entry, or a table of them.
 fn summary(entries: &[Program]) -> String {
     if let [entry] = entries {
-        return totals(&cost::cost(entry));
+        return totals(entry);
     }
     let width = entries.iter().map(|entry| entry.name.len()).max().unwrap_or(0).max(5);
     let mut out = String::new();
     let _ = writeln!(
         out,
-        "{:<width$} {:>7} {:>8} {:>13} {:>13} {:>12} {:>12} {:>9}",
-        "entry", "rounds", "one-way", "client sends", "server sends", "to client", "to server", "peak"
+        "{:<width$} {:>7} {:>8} {:>13} {:>13} {:>9} {:>10} {:>10} {:>9}",
+        "entry", "rounds", "one-way", "client sends", "server sends", "made", "to client", "to server", "peak"
     );
     for entry in entries {
         let cost = cost::cost(entry);
         let _ = writeln!(
             out,
-            "{:<width$} {:>7} {:>8} {:>13} {:>13} {:>12} {:>12} {:>9}",
+            "{:<width$} {:>7} {:>8} {:>13} {:>13} {:>9} {:>10} {:>10} {:>9}",
             entry.name,
             cost.rounds,
             cost.one_way_messages,
             size(cost.client_sent_bytes),
             size(cost.server_sent_bytes),
+            made(entry).map_or_else(|| "-".to_owned(), size),
             size(cost.client_material_bytes),
             size(cost.server_material_bytes),
             size(8 * cost.peak_elements)
@@ -83,7 +87,8 @@ fn summary(entries: &[Program]) -> String {
     }
     let _ = writeln!(
         out,
-        "material goes to client and server (trusted dealer); once: {} of masked weights to the client",
+        "made: material that both parties make and the server keeps (no third party); or it goes to client and server (trusted \
+         dealer), and once {} of masked weights to the client",
         size(cost::setup_bytes(entries))
     );
     out
@@ -110,7 +115,7 @@ pub fn cost(module: &Module, place: Option<&Place>) -> String {
         let cost = cost::cost(entry);
         let _ = writeln!(out, "entry {}", entry.name);
         if module.entries.len() == 1 {
-            out.push_str(&totals(&cost));
+            out.push_str(&totals(entry));
         }
         if let Some(Place { link, cores, speed }) = place {
             let p = predict(entry, *link, *cores, speed);
@@ -182,6 +187,7 @@ pub fn cost_json(module: &Module, place: Option<&Place>) -> String {
                 "client_material_bytes": cost.client_material_bytes,
                 "server_material_bytes": cost.server_material_bytes,
                 "material_bytes": cost.client_material_bytes + cost.server_material_bytes,
+                "made_bytes": made(entry),
                 "setup_bytes": cost.setup_bytes,
                 "peak_elements": cost.peak_elements,
                 "macs": cost.macs,
@@ -206,24 +212,32 @@ pub fn inspect(module: &Module) -> String {
     }
     for entry in &module.entries {
         out.push_str(&ir::print::program(entry));
-        for line in totals(&cost::cost(entry)).lines() {
+        for line in totals(entry).lines() {
             let _ = writeln!(out, "; {line}");
         }
     }
     out
 }
 
-fn totals(cost: &Cost) -> String {
+/// Bytes of material that the server keeps where both parties make it, if they can.
+fn made(entry: &Program) -> Option<u64> {
+    ir::pair::unmade(entry).is_none().then(|| ir::pair::server_bytes(entry))
+}
+
+fn totals(entry: &Program) -> String {
+    let cost = cost::cost(entry);
+    let made = made(entry).map(|made| format!("{} at the server (no third party), or ", size(made)));
     format!(
         "one run  {} rounds + {} one-way messages\n\
          \x20        client sends {}, server sends {}; {} of the client's leave before its input is known\n\
-         \x20        material: {} to the client, {} to the server (trusted dealer)\n\
-         once     {} of masked weights to the client\n",
+         \x20        material: {}{} to the client, {} to the server (trusted dealer)\n\
+         once     with a dealer, {} of masked weights to the client\n",
         cost.rounds,
         cost.one_way_messages,
         size(cost.client_sent_bytes),
         size(cost.server_sent_bytes),
         size(cost.client_ahead_bytes),
+        made.unwrap_or_default(),
         size(cost.client_material_bytes),
         size(cost.server_material_bytes),
         size(cost.setup_bytes)

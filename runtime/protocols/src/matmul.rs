@@ -215,15 +215,21 @@ pub(crate) fn make(
     match product {
         Product::Sddmm => sizes.make_kept(x, y, &mut products, to)?,
         Product::Spmm => {
-            let rows = sizes.rows_of_y(&y.mask, x.len() / sizes.x.max(1));
-            let each = to.times(&x.bits, x.width, &rows, sizes.k, width)?;
-            sizes.add_rows(&each, &mut products);
-            to.correlation(Group::Sum, 0, 0, width, products)?;
-            let bits = bits_of_wraps(x.width, width);
-            if narrow && bits > 0 {
-                let wraps = to.bit_times(Bits::of(&x.bits, x.width - 1), &rows, sizes.k, bits)?;
-                to.correlation(Group::Sum, 1, 0, bits, wraps)?;
+            let bits = if narrow { bits_of_wraps(x.width, width) } else { 0 };
+            let mut wraps = Buffer::unset(if bits > 0 { x.len() * sizes.k } else { 0 });
+            // A batch at a time: every bit of x goes with a row of numbers.
+            for (batch, out) in products.chunks_exact_mut(sizes.result.max(1)).enumerate() {
+                let packed = batch * sizes.x..(batch + 1) * sizes.x;
+                let (of_x, rows) = (&x.bits[packed.clone()], sizes.rows_of_y(&y.mask[batch * sizes.y..]));
+                let each = to.times(of_x, x.width, &rows, sizes.k, width)?;
+                sizes.add_rows(&each, out);
+                if bits > 0 {
+                    let of_batch = to.bit_times(Bits::of(of_x, x.width - 1), &rows, sizes.k, bits)?;
+                    wraps[packed.start * sizes.k..packed.end * sizes.k].copy_from_slice(&of_batch);
+                }
             }
+            to.correlation(Group::Sum, 0, 0, width, products)?;
+            to.correlation(Group::Sum, 1, 0, bits, wraps)?;
             return Ok(());
         }
     }
@@ -232,17 +238,15 @@ pub(crate) fn make(
 }
 
 impl Sizes<'_> {
-    /// For every packed element of x the row of y that it is multiplied with.
-    fn rows_of_y(&self, y: &[u64], batches: usize) -> Buffer {
-        let (k, runs) = (self.k, &self.pattern.rows);
-        let batch =
-            |b: usize| runs.iter().flat_map(move |&(from, to)| &y[b * self.y..][from as usize * k..to as usize * k]);
-        (0..batches).flat_map(batch).copied().collect()
+    /// For every packed element of a batch of x the row of y that it is multiplied with.
+    fn rows_of_y(&self, y: &[u64]) -> Buffer {
+        let runs = self.pattern.rows.iter();
+        runs.flat_map(|&(from, to)| &y[from as usize * self.k..to as usize * self.k]).copied().collect()
     }
 
-    /// Adds up what the packed elements of each row of x contribute, `[element][column of y]`.
+    /// Adds up what the packed elements of each row of a batch contribute, `[element][column of y]`.
     fn add_rows(&self, each: &[u64], out: &mut [u64]) {
-        let runs = out.chunks_exact_mut(self.k).zip(self.pattern.rows.iter().cycle());
+        let runs = out.chunks_exact_mut(self.k).zip(&self.pattern.rows);
         let mut each = each.chunks_exact(self.k);
         for (out, &(from, to)) in runs {
             for products in each.by_ref().take((to - from) as usize) {

@@ -1,5 +1,6 @@
-//! A private generation, everything started for the user: compiles the shipped model, starts the dealer and both parties
-//! as separate processes on loopback, continues a prompt token by token, and checks the text against the float evaluator.
+//! A private generation, everything started for the user: compiles the shipped model, starts both parties as separate
+//! processes on loopback, has them make what they will consume, continues a prompt token by token, and checks the text against the
+//! float evaluator.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -26,6 +27,9 @@ struct Arguments {
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=112))]
     tokens: u16,
 }
+
+/// Sizes of prompts that it is compiled for.
+const PREFILL: [usize; 2] = [16, 64];
 
 /// Tokens of prompt and continuation that the compiled program has room for.
 const CONTEXT: usize = 128;
@@ -72,34 +76,39 @@ fn demo(arguments: &Arguments) -> Result<(), String> {
             .arg(at("model.ssb"))
             .arg("--calibrate")
             .arg(models.join("calibration.npz"))
-            .args(["--generate", "--max-context", &CONTEXT.to_string()]),
+            .args(["--generate", "--max-context", &CONTEXT.to_string()])
+            .args(["--prefill", &PREFILL.map(|size| size.to_string()).join(",")]),
     )?;
     let compile_seconds = started.elapsed().as_secs_f64();
 
-    step("starting the dealer and the server; each of them, and the client, is a process of its own");
+    step("starting the server; it and the client are processes of their own, and there is no third one");
     let ssvm = || Command::new(binaries.join("ssvm"));
-    let dealer = Server::start(ssvm().arg("dealer").arg(at("model.ssb")).args(["--listen", "127.0.0.1:0"]))?;
     let server = Server::start(
         ssvm()
             .arg("run")
             .arg(at("model.ssb"))
-            .args(["--party", "1", "--listen", "127.0.0.1:0", "--dealer", &dealer.address])
+            .args(["--party", "1", "--listen", "127.0.0.1:0"])
             .arg("--state")
             .arg(at("server")),
     )?;
+    let client = |command: &str| {
+        let mut client = ssvm();
+        client.arg(command).arg(at("model.ssb")).args(["--connect", &server.address]);
+        client.arg("--cache").arg(at("cache")).arg("--state").arg(at("client"));
+        client
+    };
+
+    step(&format!("both parties make the randomness of {tokens} tokens, without seeing prompt or text"));
+    let started = Instant::now();
+    let size = PREFILL.into_iter().find(|&size| size >= prompt.len()).unwrap_or(CONTEXT);
+    output(client("prepare").args(["--tokens", &tokens.to_string(), "--prefill", &size.to_string()]))?;
+    let making_seconds = started.elapsed().as_secs_f64();
 
     println!("\n{}", rule("the client's text, as it comes"));
     print!("{}", arguments.prompt);
     let started = Instant::now();
     let said = shown(
-        ssvm()
-            .arg("generate")
-            .arg(at("model.ssb"))
-            .args(["--connect", &server.address, "--dealer", &dealer.address])
-            .arg("--cache")
-            .arg(at("cache"))
-            .arg("--state")
-            .arg(at("client"))
+        client("generate")
             .arg("--tokenizer")
             .arg(models.join("tokenizer.json"))
             .args(["--prompt", &arguments.prompt, "--max-tokens", &arguments.tokens.to_string()])
@@ -120,19 +129,19 @@ fn demo(arguments: &Arguments) -> Result<(), String> {
         (figure("sent_bytes") + figure("received_bytes")) / count / 1e6
     );
     println!("  seconds, with start and set-up   {seconds:>8.2}");
+    println!("  seconds for making randomness    {making_seconds:>8.2}");
     println!("  seconds for compiling, once      {compile_seconds:>8.2}");
     println!();
     println!("{}", rule("check"));
     let checked = check(&model, &text, &prompt, &said, count as usize)?;
     println!("  {checked}");
     println!();
-    println!("{}", rule("who learned what (semi-honest parties, trusted dealer)"));
+    println!("{}", rule("who learned what (semi-honest parties, no third party)"));
     println!(
         "  client   the text, and how many elements left their tables; nothing of the weights but what these tell"
     );
     println!("  server   nothing of prompt and text but their numbers of tokens ({} and {count})", prompt.len());
-    println!("  dealer   neither text nor weights: it hands out randomness and receives no message of theirs");
-    println!("  all      the program: architecture, sizes, calibrated ranges, and when messages are sent");
+    println!("  both     the program: architecture, sizes, calibrated ranges, and when messages are sent");
     Ok(())
 }
 
