@@ -35,7 +35,18 @@
 //!   next: end  -------------->
 //! ```
 //!
-//! A party enters the session in its ledger before it connects to the dealer: from there on its material exists.
+//! Without a dealer there are two processes. Nobody asks for a step's material: both make it over their connection when the step begins,
+//! unless a stock has it, and then run it.
+//!
+//! ```text
+//! client                      server
+//!   next       -------------->
+//!   making     <------------->  making                             see [`protocols::pair`]
+//!   prepare    -------------->  prepare
+//!   online     <------------->  online
+//! ```
+//!
+//! A party enters the session in its ledger before it connects to the dealer, or makes anything: from there on its material exists.
 
 pub mod client;
 pub mod dealer;
