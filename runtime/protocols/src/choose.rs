@@ -52,6 +52,10 @@ mod own {
     pub const ADDED: u8 = CORRELATION + 37;
     /// The same of the places.
     pub const ADDED_PLACES: u8 = CORRELATION + 38;
+    /// What goes into the network of the shuffle by the other party, of the numbers.
+    pub const WIRES: u8 = CORRELATION + 39;
+    /// The same of the places.
+    pub const WIRES_PLACES: u8 = CORRELATION + 40;
 }
 
 /// Elements `0..count` of a stream.
@@ -140,7 +144,7 @@ pub(crate) fn make(choosing: &Choosing, to: &mut Making) -> Result<(), PairError
     // Of the server.
     match party {
         Party::Client => {
-            let [a, b] = to.shuffled(n, width)?;
+            let [a, b] = to.shuffled(own::WIRES, n, width)?;
             let (mut sent, mut kept) = (to.numbers(own::SENT, n, width), to.numbers(own::KEPT, n, width));
             ring::sub_assign(&mut sent, &a);
             ring::sub_assign(&mut kept, &b);
@@ -156,7 +160,10 @@ pub(crate) fn make(choosing: &Choosing, to: &mut Making) -> Result<(), PairError
         }
     }
     // Of the client.
-    for (sent, added, bits) in [(own::SENT, own::ADDED, width), (own::SENT_PLACES, own::ADDED_PLACES, place)] {
+    let numbers = (own::SENT, own::ADDED, own::WIRES, width);
+    for (sent, added, wires, bits) in
+        [numbers, (own::SENT_PLACES, own::ADDED_PLACES, own::WIRES_PLACES, place)]
+    {
         match party {
             Party::Client => {
                 let mut d = to.shuffle(&own_permutation, bits)?;
@@ -165,7 +172,7 @@ pub(crate) fn make(choosing: &Choosing, to: &mut Making) -> Result<(), PairError
                 to.tell(&d, bits)?;
             }
             Party::Server => {
-                let [a, mut b] = to.shuffled(n, bits)?;
+                let [a, mut b] = to.shuffled(wires, n, bits)?;
                 let mut sent = to.numbers(sent, n, bits);
                 ring::sub_assign(&mut sent, &a);
                 to.tell(&sent, bits)?;

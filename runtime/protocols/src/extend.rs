@@ -41,7 +41,8 @@ pub fn deal(count: usize, widths: Widths, client: Use, server: Use, to: &mut Dea
 /// Both parties' side in the dealer's place.
 pub(crate) fn make(count: usize, widths: Widths, to: &mut Making) -> Result<(), PairError> {
     let bits = widths.width - widths.claim;
-    let products = to.both(&to.numbers(BITS, count, 1), bits)?;
+    let own = to.numbers(BITS, count, 1);
+    let products = to.both(&own, bits)?;
     to.correlation(Group::Sum, 0, 0, bits, products)?;
     Ok(())
 }

@@ -163,12 +163,14 @@ pub struct Making<'a> {
     pair: &'a mut dyn Transfers,
     to_server: &'a mut dyn Write,
     packed: Vec<u8>,
+    /// What was read of the party's own streams: each number serves once.
+    read: Vec<(u8, Range<usize>)>,
 }
 
 impl<'a> Making<'a> {
     /// Starts an instruction with the party's seed. The server's shares go to `to_server`; nothing of the client's does.
     pub fn new(own: Use<'a>, pair: &'a mut dyn Transfers, to_server: &'a mut dyn Write) -> Making<'a> {
-        Making { own, pair, to_server, packed: Vec::new() }
+        Making { own, pair, to_server, packed: Vec::new(), read: Vec::new() }
     }
 
     /// Which party this is.
@@ -177,7 +179,7 @@ impl<'a> Making<'a> {
     }
 
     /// The party's numbers of a stream of its own.
-    pub(crate) fn numbers(&self, kind: u8, count: usize, bits: Width) -> Buffer {
+    pub(crate) fn numbers(&mut self, kind: u8, count: usize, bits: Width) -> Buffer {
         self.elements(kind, 0..count, bits)
     }
 
@@ -186,8 +188,13 @@ impl<'a> Making<'a> {
         self.own
     }
 
-    /// Some of them.
-    pub(crate) fn elements(&self, kind: u8, range: Range<usize>, bits: Width) -> Buffer {
+    /// Some of them, which were not read before.
+    pub(crate) fn elements(&mut self, kind: u8, range: Range<usize>, bits: Width) -> Buffer {
+        let apart = |(other, before): &(u8, Range<usize>)| {
+            *other != kind || before.end <= range.start || range.end <= before.start
+        };
+        assert!(self.read.iter().all(apart), "numbers of stream {kind} serve once");
+        self.read.push((kind, range.clone()));
         self.own.elements(kind, range, bits)
     }
 
@@ -229,7 +236,7 @@ impl<'a> Making<'a> {
         }
         match self.party() {
             Party::Client => {
-                let seeded = self.own.elements(kind, first..first + shares.len(), bits);
+                let seeded = self.elements(kind, first..first + shares.len(), bits);
                 ring::zip_assign(&mut shares, &seeded, move |share, seeded| minus(group, share, seeded));
                 self.pair.tell(&shares, bits)?;
                 Ok(seeded)

@@ -124,9 +124,9 @@ impl Making<'_> {
         self.network(p.len(), Some(p), Buffer::zeros(p.len()), width)
     }
 
-    /// The other party's uniform a, and b.
-    pub(crate) fn shuffled(&mut self, n: usize, width: Width) -> Result<[Buffer; 2], PairError> {
-        let a = self.numbers(super::own::FREE, n, width);
+    /// The other party's uniform a, from its stream `kind`, which serves nothing else, and b.
+    pub(crate) fn shuffled(&mut self, kind: u8, n: usize, width: Width) -> Result<[Buffer; 2], PairError> {
+        let a = self.numbers(kind, n, width);
         let b = self.network(n, None, a.clone(), width)?;
         Ok([a, b])
     }
