@@ -1,7 +1,7 @@
 //! Speed of transfers a core: `cargo bench -p ot [-- GROUP]`, a group being base, blocks, silent, hash or vectors.
 //!
-//! `RAYON_NUM_THREADS` sets the number of threads and `SSVM_CPU` forces an instruction set. Where the kernel accounts for it (Linux), time is processor time of all threads,
-//! averaged over runs; else it is time on the clock. Both parties run on one core in turn where a row says so.
+//! `RAYON_NUM_THREADS` sets the number of threads and `SSVM_CPU` forces an instruction set. Where the kernel accounts for
+//! it (Linux), time is processor time of all threads, averaged over runs; else it is time on the clock.
 
 use ir::Party;
 use kernels::aes128::Aes128;
@@ -183,34 +183,20 @@ fn clock() -> f64 {
     START.get_or_init(Instant::now).elapsed().as_secs_f64()
 }
 
-fn vectors(_: f64) {
-    let print = |name: &str, count: usize, cost: cost::Cost, time: f64| {
-        let of = |v: [usize; 2]| (v[0] + v[1]) as f64 / count as f64;
-        let bytes = of(cost.sent_bytes);
-        let note = format!("{:.1} choices, {bytes:.1} bytes an element", of(cost.choices));
-        row(&format!("{name}, both parties"), time * 1e9 / count as f64, "ns", &note);
-    };
+fn vectors(aes: f64) {
     let count = 1 << 13;
-    let x = words(count);
-    let cost = cost::correlate([count; 2], 1, Form::Sum(32));
-    let time =
-        both(cost, |pair, channel| _ = black_box(pair.correlate(channel, &x, &x, 1, Form::Sum(32)).expect("ok")));
-    print("bit times 32 bits, both ways", count, cost, time);
-    let cost = cost::products([count; 2], 18, 1, 38);
-    let time = both(cost, |pair, channel| _ = black_box(pair.products(channel, &x, 18, &x, 1, 38).expect("ok")));
-    print("18 bits times 38 bits, both ways", count, cost, time);
-    let cost = cost::products([count / 256; 2], 40, 256, 40);
-    let few = &x[..count / 256];
-    let time = both(cost, |pair, channel| _ = black_box(pair.products(channel, few, 40, &x, 256, 40).expect("ok")));
-    print("40 bits times a row of 256, both ways", count, cost, time);
-    for bits in [6, 8] {
-        let cost = cost::index(count, bits);
-        let time = both(cost, |pair, channel| _ = black_box(pair.index(channel, &x, bits).expect("ok")));
-        print(&format!("unit vector of 2^{bits} and its place"), count, cost, time);
+    for (name, len, width) in [("bits times 18 bits", 1, 18), ("bits times rows of 256 of 18 bits", 256, 18)] {
+        let (bits, d, form) = (words(count / len), words(count), Form::Sum(width));
+        let cost = cost::correlate([bits.len(); 2], len, form);
+        let time = both(cost, |pair, channel| {
+            _ = black_box(pair.correlate(channel, &bits, &d, len, form).expect("a peer"));
+        });
+        // A pad for the chooser and two for the holder, in both directions.
+        let calls = 6 * bits.len() * (1 + ot::hash::blocks_each(len, width));
+        let bytes = cost.sent_bytes.iter().sum::<usize>() as f64 / (2 * count) as f64;
+        let note = format!("{bytes:.2} bytes each, {:.0} % of its AES alone", 100.0 * calls as f64 / (time * aes));
+        row(&format!("{name}, both parties"), time * 1e9 / (2 * count) as f64, "ns each", &note);
     }
-    let cost = cost::number(count, 16, 32);
-    let time = both(cost, |pair, channel| _ = black_box(pair.number(channel, &x, 16, 32).expect("ok")));
-    print("number of 16 bits mod 2^32", count, cost, time);
 }
 
 /// A name on the command line, and what it measures.

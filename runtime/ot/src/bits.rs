@@ -4,7 +4,7 @@ use kernels::cpu::{Cpu, multiversion};
 use zeroize::ZeroizeOnDrop;
 
 /// A vector of secret bits, 64 in a word. No `Debug`, and wiped when dropped.
-#[derive(Clone, ZeroizeOnDrop)]
+#[derive(ZeroizeOnDrop)]
 pub struct Bits {
     words: Vec<u64>,
     len: usize,
@@ -18,13 +18,8 @@ impl Bits {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// Bit `i`, in all bits of a word: zero or all ones.

@@ -1,8 +1,10 @@
-//! Oblivious transfer between two parties, and the correlations that are made of it. No IO.
+//! Oblivious transfer between two parties: bits of one times numbers of the other, as shares. No IO.
 //!
 //! [`base`] makes the first transfers by public keys. An engine behind the traits of [`cot`], [`iknp`] or [`silent`], makes
 //! many correlated blocks of them. [`hash`] turns blocks into pads, and a [`Pair`], a party's ends of both directions,
-//! uses pads for transfers over vectors: products, numbers from bits, unit vectors. [`cost`] tells what is sent.
+//! uses pads for transfers over vectors. [`Pair::choose`] binds correlations to choices; [`Offered::give`] and
+//! [`Chosen::get`] transfer numbers by them, any number of vectors in one message. What is composed of transfers is the
+//! caller's affair. [`cost`] tells what is sent.
 //!
 //! Both parties are trusted to follow the protocol (semi-honest); what a party that does not could learn stands with each
 //! engine. After an error a pair is thrown away, and what it made with it: the two ends may disagree on what is used up.
@@ -10,19 +12,16 @@
 pub mod base;
 mod bits;
 pub mod channel;
-pub mod convert;
 pub mod cost;
 pub mod cot;
 mod error;
 pub mod hash;
 pub mod iknp;
 mod pair;
-mod product;
 pub mod silent;
 mod spread;
 mod transfer;
 pub mod transpose;
-pub mod units;
 
 pub use bits::Bits;
 

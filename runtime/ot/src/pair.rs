@@ -199,35 +199,12 @@ impl Pair {
         len: usize,
         form: Form,
     ) -> Result<[Vec<u64>; 2], Error> {
-        let theirs = rows(d, len);
+        assert!(len > 0 && d.len().is_multiple_of(len), "whole rows");
+        let theirs = d.len() / len;
         let (mut chosen, mut offered) = self.choose(channel, vec![Bits::of(bits, 0)], &[theirs])?;
         let mut message = Vec::new();
         let held = offered[0].give(d, len, form, &mut message);
         let got = exchange(channel, message, form.message_bytes(bits.len() * len))?;
         Ok([chosen[0].get(&mut &got[..], len, form), held])
     }
-
-    /// Of two rows of the peer's, the one of this party's low bit of `bits`; and of two rows of this party's, the peer
-    /// gets the one of its bit. Rows have `len` numbers of `width` bits. Either may be empty if the peer's other one is.
-    pub fn transfer(
-        &mut self,
-        channel: &mut dyn Channel,
-        bits: &[u64],
-        strings: [&[u64]; 2],
-        len: usize,
-        width: u8,
-    ) -> Result<Vec<u64>, Error> {
-        let theirs = rows(strings[0], len);
-        let (mut chosen, mut offered) = self.choose(channel, vec![Bits::of(bits, 0)], &[theirs])?;
-        let mut message = Vec::new();
-        offered[0].send(strings, len, width, &mut message);
-        let got = exchange(channel, message, 2 * Form::Xor(width).message_bytes(bits.len() * len))?;
-        Ok(chosen[0].receive(&mut &got[..], len, width))
-    }
-}
-
-/// Rows of `len` numbers.
-pub(crate) fn rows(numbers: &[u64], len: usize) -> usize {
-    assert!(len > 0 && numbers.len().is_multiple_of(len), "whole rows");
-    numbers.len() / len
 }

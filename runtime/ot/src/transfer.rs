@@ -1,11 +1,10 @@
-//! Transfers of numbers: one party's bits times the other's numbers, as shares; or one of two strings by each bit.
+//! Transfers of numbers: one party's bits times the other's numbers, as shares.
 //!
 //! Identity  With pads K_0 and K_1 of the holder's, of which the chooser has K_c for its bit c: the holder sends
 //!           m = K_0 - K_1 + d and keeps -K_0; the chooser keeps K_c + c·m. The shares add up to c·d. In the form of bits,
 //!           all sums are exclusive ors.
 //! Choices   Pads come from correlations with random choices r; the chooser sends c ⊕ r, and the holder exchanges its pads
 //!           where that is 1. One bit a choice.
-//! Strings   Of two strings m_0 and m_1 the holder sends m_0 ⊕ K_0 and m_1 ⊕ K_1, and the chooser opens m_c.
 //! Reuse     A choice stands for any number of rows: every one takes pads of its own.
 //! Errors    Lengths of messages. Lengths of the arguments are the caller's affair.
 
@@ -32,12 +31,6 @@ impl Form {
         match self {
             Form::Sum(width) | Form::Xor(width) => width,
         }
-    }
-
-    /// The form of strings of `bits` bits, and in how many words they come: one up to 64 bits, else words of 64 bits.
-    pub fn string(bits: usize) -> (Form, usize) {
-        assert!((1..=64).contains(&bits) || bits > 0 && bits.is_multiple_of(64), "a string of whole words, or of one");
-        (Form::Xor(bits.min(64) as u8), bits.div_ceil(64))
     }
 
     /// Bytes of a message with so many numbers.
@@ -70,7 +63,7 @@ impl Pads {
     }
 }
 
-/// Choices that the other party's strings can be chosen by.
+/// Choices that the other party's numbers are transferred by.
 pub struct Chosen {
     blocks: Vec<u128>,
     bits: Bits,
@@ -115,31 +108,6 @@ impl Chosen {
             let bit = self.bits.filled(from + i);
             row.iter_mut().for_each(|x| *x &= bit);
         }
-    }
-
-    /// Of two rows of the holder's, that of the choice: see [`Offered::send`]. Takes the bytes of its message off the front,
-    /// which are there.
-    pub fn receive(&mut self, message: &mut &[u8], len: usize, width: u8) -> Vec<u64> {
-        let (count, form) = (self.blocks.len() * len, Form::Xor(width));
-        let bytes = message.split_off(..2 * form.message_bytes(count)).expect("the whole message");
-        let (zero, one) = bytes.split_at(form.message_bytes(count));
-        let place = self.pads.next(len, form);
-        let mut row = vec![0; count];
-        self.pads.hash.pads(&self.blocks, 0, place, len, width, &mut row);
-        let zero = ring::unpack(zero, width, count);
-        let mut change = ring::unpack(one, width, count);
-        change.iter_mut().zip(zero.iter()).for_each(|(one, zero)| *one ^= zero);
-        if len > 0 {
-            self.keep_chosen(0, len, &mut change);
-        }
-        let all = row.iter_mut().zip(zero.iter().zip(change.iter()));
-        all.for_each(|(x, (zero, change))| *x = (*x ^ zero ^ change) & mask(width));
-        row
-    }
-
-    /// The choices.
-    pub fn bits(&self) -> &Bits {
-        &self.bits
     }
 }
 
@@ -202,30 +170,6 @@ impl Offered {
             ring::pack_into(&sent, width, bytes);
         });
         share
-    }
-
-    /// Sends two rows of `len` numbers of `width` bits for each choice, of which the chooser gets its own alone. Appends to
-    /// the message.
-    pub fn send(&mut self, rows: [&[u64]; 2], len: usize, width: u8, message: &mut Vec<u8>) {
-        let (count, form) = (self.blocks.len() * len, Form::Xor(width));
-        let place = self.pads.next(len, form);
-        let mut pads = vec![0; count];
-        for (rows, shift) in rows.into_iter().zip([0, self.delta]) {
-            assert_eq!(rows.len(), count, "a row for each choice");
-            self.pads.hash.pads(&self.blocks, shift, place, len, width, &mut pads);
-            pads.iter_mut().zip(rows).for_each(|(pad, x)| *pad ^= x);
-            ring::pack(&pads, width, message);
-        }
-    }
-
-    /// How many choices there are.
-    pub fn len(&self) -> usize {
-        self.blocks.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
     }
 }
 

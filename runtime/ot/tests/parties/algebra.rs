@@ -1,11 +1,10 @@
 //! What the parties' shares add up to, at all boundaries, and what was sent for it.
 
-use crate::common::{PARTIES, PATIENCE, numbers, on, pair, run, seed, since};
+use crate::common::{PATIENCE, numbers, on, pair, run, seed, since};
 use kernels::ring::mask;
 use ot::cost::{self, Cost};
 use ot::silent::Sizes;
-use ot::units::{signs, words};
-use ot::{Form, Memory, Pair, SETUP_BYTES};
+use ot::{Bits, Form, Memory, Pair, SETUP_BYTES, exchange};
 
 const COUNTS: [usize; 6] = [0, 1, 3, 64, 129, 1000];
 
@@ -23,9 +22,21 @@ fn checked<T: Send>(session: u8, cost: Cost, side: impl Fn(&mut Pair, &mut Memor
     })
 }
 
-fn added(shares: [&[u64]; 2], width: u8) -> Vec<u64> {
-    assert!(shares.iter().all(|share| share.iter().all(|x| x & !mask(width) == 0)), "shares have their width");
-    shares[0].iter().zip(shares[1]).map(|(a, b)| a.wrapping_add(*b) & mask(width)).collect()
+/// What shares stand for.
+fn joined(shares: [&[u64]; 2], form: Form) -> Vec<u64> {
+    let low = mask(form.width());
+    assert!(shares.iter().all(|share| share.iter().all(|x| x & !low == 0)), "shares have their width");
+    let of = |(a, b): (&u64, &u64)| match form {
+        Form::Sum(_) => a.wrapping_add(*b) & low,
+        Form::Xor(_) => a ^ b,
+    };
+    assert_eq!(shares[0].len(), shares[1].len());
+    shares[0].iter().zip(shares[1]).map(of).collect()
+}
+
+/// Low bits times rows of numbers.
+fn products(bits: &[u64], d: &[u64], len: usize, form: Form) -> Vec<u64> {
+    d.iter().enumerate().map(|(i, d)| d.wrapping_mul(bits[i / len] & 1) & mask(form.width())).collect()
 }
 
 #[test]
@@ -33,166 +44,75 @@ fn bits_times_numbers() {
     for (session, (count, len, width)) in COUNTS
         .iter()
         .flat_map(|&count| [(count, 1, 1), (count, 1, 64), (count, 1, 17), (count, 5, 33), (count, 3, 8)])
-        .chain([(2, 1000, 9), (1, 4097, 64)])
+        .chain([(2, 1000, 9), (1, 4097, 64), (70, 256, 18)])
         .enumerate()
     {
         for form in [Form::Sum(width), Form::Xor(width)] {
-            // Numbers of 64 bits: the high ones do not matter. The server chooses twice as often.
-            let counts = [count, 2 * count];
-            let bits = [1, 2].map(|p| numbers(p, counts[usize::from(p) - 1], 64));
-            let d = [3, 4].map(|p| numbers(p, counts[usize::from(4 - p)] * len, 64));
-            let cost = cost::correlate(counts, len, form);
-            let [[c0, h0], [c1, h1]] = checked(session as u8, cost, |pair, channel| {
-                let own = pair.party().index();
-                pair.correlate(channel, &bits[own], &d[own], len, form).unwrap()
-            });
-            for (chooser, [chosen, held]) in [[c0, h1], [c1, h0]].into_iter().enumerate() {
-                let all = chosen.iter().zip(&held).zip(&d[1 - chooser]);
-                for (i, ((chosen, held), d)) in all.enumerate() {
-                    let want = d.wrapping_mul(bits[chooser][i / len] & 1) & mask(width);
-                    let got = match form {
-                        Form::Sum(_) => chosen.wrapping_add(*held) & mask(width),
-                        Form::Xor(_) => chosen ^ held,
-                    };
-                    assert_eq!(got, want, "{form:?}, {count} rows of {len}");
-                    assert!((chosen | held) & !mask(width) == 0);
+            // Numbers of 64 bits: the high ones do not matter. The server chooses twice as often, or one alone does.
+            for counts in [[count, 2 * count], [count, 0], [0, count]] {
+                let bits = [0, 1].map(|p| numbers(1 + p as u8, counts[p], 64));
+                let d = [0, 1].map(|p| numbers(3 + p as u8, counts[1 - p] * len, 64));
+                let cost = cost::correlate(counts, len, form);
+                let [[c0, h0], [c1, h1]] = checked(session as u8, cost, |pair, channel| {
+                    let own = pair.party().index();
+                    pair.correlate(channel, &bits[own], &d[own], len, form).unwrap()
+                });
+                for (chooser, shares) in [[&c0, &h1], [&c1, &h0]].into_iter().enumerate() {
+                    let want = products(&bits[chooser], &d[1 - chooser], len, form);
+                    assert_eq!(joined([shares[0], shares[1]], form), want, "{form:?}, {count} rows of {len}");
                 }
             }
         }
     }
 }
 
+/// Vectors of several shapes, all bits of them in one message and all numbers in another. A choice serves twice.
 #[test]
-fn one_of_two_strings() {
-    for (session, (count, len, width)) in [(0, 1, 8), (1, 1, 1), (65, 3, 64), (1000, 2, 33)].into_iter().enumerate() {
-        let counts = [count, count + 3];
-        let bits = [1, 2].map(|p| numbers(p, counts[usize::from(p) - 1], 64));
-        let strings = [3, 4].map(|p| [0, 10].map(|which| numbers(p + which, counts[usize::from(4 - p)] * len, 64)));
-        let got = checked(session as u8, cost::transfer(counts, len, width), |pair, channel| {
-            let own = pair.party().index();
-            pair.transfer(channel, &bits[own], strings[own].each_ref().map(|s| &s[..]), len, width).unwrap()
-        });
-        for (chooser, got) in got.iter().enumerate() {
-            for (i, got) in got.iter().enumerate() {
-                let choice = (bits[chooser][i / len] & 1) as usize;
-                assert_eq!(*got, strings[1 - chooser][choice][i] & mask(width), "{count} rows of {len}");
-            }
+fn vectors_that_go_together() {
+    let shapes = [
+        ([3, 0], 1, Form::Sum(18)),
+        ([0, 0], 2, Form::Sum(5)),
+        ([65, 130], 4, Form::Xor(64)),
+        ([1, 9], 1, Form::Xor(1)),
+        ([129, 63], 3, Form::Sum(33)),
+    ];
+    let bits = [0, 1].map(|p: u8| shapes.map(|(counts, ..)| numbers(10 + p, counts[usize::from(p)], 64)));
+    let held = [0, 1].map(|p: u8| shapes.map(|(counts, len, _)| numbers(20 + p, counts[usize::from(1 - p)] * len, 64)));
+    let mut cost = Cost { sent_bytes: [0; 2], choices: [0; 2], rounds: 2 };
+    for (counts, len, form) in shapes {
+        let each = cost::correlate(counts, len, form);
+        for p in 0..2 {
+            cost.sent_bytes[p] += each.sent_bytes[p] + form.message_bytes(counts[1 - p] * len);
+            cost.choices[p] += each.choices[p];
         }
     }
-}
-
-#[test]
-fn products_of_private_numbers() {
-    for (session, (count, len, x_bits, width)) in [
-        (0, 1, 8, 8),
-        (1, 1, 1, 1),
-        (1, 1, 64, 64),
-        (3, 5, 18, 38),
-        (129, 1, 8, 24),
-        (7, 33, 40, 40),
-        (65, 2, 64, 3),
-        (100, 1, 1, 64),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        for counts in [[count, count], [count, 0], [0, count]] {
-            let x = [0, 1].map(|p| numbers(10 + p as u8, counts[p], 64));
-            let y = [0, 1].map(|p| numbers(20 + p as u8, counts[1 - p] * len, 64));
-            let cost = cost::products(counts, x_bits, len, width);
-            let [[c0, h0], [c1, h1]] = checked(session as u8, cost, |pair, channel| {
-                let own = pair.party().index();
-                pair.products(channel, &x[own], x_bits, &y[own], len, width).unwrap()
-            });
-            for (chooser, shares) in [[&c0, &h1], [&c1, &h0]].into_iter().enumerate() {
-                let sum = added([shares[0], shares[1]], width);
-                for (i, got) in sum.into_iter().enumerate() {
-                    let want = (x[chooser][i / len] & mask(x_bits)).wrapping_mul(y[1 - chooser][i]);
-                    assert_eq!(got, want & mask(width), "{count} rows of {len}, {x_bits} bits, mod 2^{width}");
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn numbers_from_bits() {
-    for (bits, width) in [(1, 1), (1, 2), (1, 20), (1, 64), (5, 5), (5, 3), (17, 24), (64, 64), (64, 9), (3, 64)] {
-        for count in COUNTS {
-            let shares = [30, 31].map(|p| numbers(p, count, 64));
-            let got = checked(bits ^ width, cost::number(count, bits, width), |pair, channel| {
-                pair.number(channel, &shares[pair.party().index()], bits, width).unwrap()
-            });
-            let want: Vec<u64> =
-                shares[0].iter().zip(&shares[1]).map(|(a, b)| (a ^ b) & mask(bits) & mask(width)).collect();
-            assert_eq!(added([&got[0], &got[1]], width), want, "{count} numbers of {bits} bits mod 2^{width}");
-        }
-    }
-    let got = checked(1, cost::b2a(3, 9), |pair, channel| {
-        pair.b2a(channel, &[[0, 1, 1], [1, 1, 0]][pair.party().index()], 9).unwrap()
+    let shares = checked(1, cost, |pair, channel| {
+        let own = pair.party().index();
+        let choices = bits[own].iter().map(|bits| Bits::of(bits, 0)).collect();
+        let theirs = shapes.map(|(counts, ..)| counts[1 - own]);
+        let (mut chosen, mut offered) = pair.choose(channel, choices, &theirs).unwrap();
+        let (mut message, mut expected) = (Vec::new(), 0);
+        let mut give = |i: usize| {
+            let ((counts, len, form), d) = (shapes[i], &held[own][i]);
+            expected += form.message_bytes(counts[own] * len);
+            offered[i].give(d, len, form, &mut message)
+        };
+        let order = || (0..shapes.len()).chain((0..shapes.len()).rev());
+        let kept: Vec<Vec<u64>> = order().map(&mut give).collect();
+        let got = exchange(channel, message, expected).unwrap();
+        let mut rest = &got[..];
+        let had: Vec<Vec<u64>> = order().map(|i| chosen[i].get(&mut rest, shapes[i].1, shapes[i].2)).collect();
+        assert!(rest.is_empty());
+        [had, kept]
     });
-    assert_eq!(added([&got[0], &got[1]], 9), [1, 0, 1]);
-}
-
-#[test]
-fn products_of_bits() {
-    for width in [1, 2, 23, 64] {
-        let bits = [[0, 0, 1, 1], [0, 1, 0, 1]];
-        let got = checked(width, cost::and(4, width), |pair, channel| {
-            pair.and(channel, &bits[pair.party().index()], width).unwrap()
-        });
-        assert_eq!(added([&got[0], &got[1]], width), [0, 0, 0, 1]);
-    }
-}
-
-#[test]
-fn unit_vectors_and_their_signs() {
-    for bits in 1..=ot::units::MAX_BITS {
-        let (each, width) = (words(bits), 1u64 << bits.min(6));
-        // Every place, in some sharing.
-        for count in [0, 1, 1 << bits] {
-            let client = numbers(40 + bits, count, 64);
-            let server: Vec<u64> = client.iter().zip(0..).map(|(a, i)| a ^ i).collect();
-            let shares = [client, server];
-            let plain = checked(bits, cost::units(count, bits), |pair, channel| {
-                pair.units(channel, &shares[pair.party().index()], bits).unwrap()
-            });
-            let with = checked(bits, cost::index(count, bits), |pair, channel| {
-                pair.index(channel, &shares[pair.party().index()], bits).unwrap()
-            });
-            for vectors in [[&plain[0], &plain[1]], [&with[0].0, &with[1].0]] {
-                let sign = [0, 1].map(|p| signs(PARTIES[p], vectors[p], each));
-                assert_eq!(vectors[0].len(), count * each);
-                for i in 0..count {
-                    let of = |p: usize| &vectors[p][i * each..][..each];
-                    let mut want = vec![0; each];
-                    want[i / 64] = 1 << (i % 64);
-                    let got: Vec<u64> = of(0).iter().zip(of(1)).map(|(a, b)| a ^ b).collect();
-                    assert_eq!(got, want, "place {i} of {bits} bits");
-                    assert!(of(0).iter().all(|word| word & !mask(width as u8) == 0));
-                    let at = of(0)[i / 64] >> (i % 64) & 1;
-                    assert_eq!(sign[0][i] ^ sign[1][i], at ^ 1, "the sign is -1 where P1 holds the odd one");
-                }
+    for chooser in 0..2 {
+        let [had, kept] = [&shares[chooser][0], &shares[1 - chooser][1]];
+        for i in 0..shapes.len() {
+            let (_, len, form) = shapes[i];
+            let want = products(&bits[chooser][i], &held[1 - chooser][i], len, form);
+            for at in [i, had.len() - 1 - i] {
+                assert_eq!(joined([&had[at], &kept[at]], form), want, "{form:?}, rows of {len}");
             }
-            assert_eq!(added([&with[0].1, &with[1].1], bits), (0..count as u64).collect::<Vec<_>>());
-        }
-    }
-}
-
-#[test]
-fn flips() {
-    for (count, len, width) in [(0, 1, 8), (1, 1, 1), (5, 3, 64), (129, 2, 33)] {
-        let signs = [50, 51].map(|p| numbers(p, count, 64));
-        let values = [52, 53].map(|p| numbers(p, count * len, 64));
-        let got = checked(7, cost::flip(count, len, width), |pair, channel| {
-            let own = pair.party().index();
-            pair.flip(channel, &signs[own], &values[own], len, width).unwrap()
-        });
-        for (i, got) in added([&got[0], &got[1]], width).into_iter().enumerate() {
-            let value = values[0][i].wrapping_add(values[1][i]);
-            let flipped = (signs[0][i / len] ^ signs[1][i / len]) & 1 == 1;
-            let want = if flipped { value.wrapping_neg() } else { value };
-            assert_eq!(got, want & mask(width));
         }
     }
 }
@@ -204,8 +124,8 @@ fn reserving_changes_nothing() {
     let ops = |pair: &mut Pair, channel: &mut Memory| {
         let own = &bits[pair.party().index()];
         let a = pair.correlate(channel, own, own, 1, Form::Sum(9)).unwrap();
-        let b = pair.units(channel, &own[..33], 7).unwrap();
-        let c = pair.products(channel, &own[..5], 12, &own[..10], 2, 30).unwrap();
+        let b = pair.correlate(channel, &own[..33], &own[..66], 2, Form::Xor(64)).unwrap();
+        let c = pair.correlate(channel, &own[..600], &own[..600], 1, Form::Sum(30)).unwrap();
         (a, b, c)
     };
     let plain = run(3, ops);
@@ -246,7 +166,7 @@ fn set_up() {
     assert!(all[0] != all[1] && all[0] != all[2] && all[0] == once(1, 1));
     for [[c0, h0], [c1, h1]] in all {
         for (chosen, held) in [(c0, h1), (c1, h0)] {
-            assert_eq!(added([&chosen, &held], 64), [5, 0, 7, 8]);
+            assert_eq!(joined([&chosen, &held], Form::Sum(64)), [5, 0, 7, 8]);
         }
     }
 }
@@ -254,7 +174,7 @@ fn set_up() {
 /// Transfers on silent correlations, over several extensions, and what these send.
 #[test]
 fn silent_engines() {
-    let sizes = Sizes { trees: 40, depth: 6, columns: 300 };
+    let (sizes, form) = (Sizes { trees: 40, depth: 6, columns: 300 }, Form::Sum(33));
     let bits = [60, 61].map(|p| numbers(p, 700, 64));
     let both = on(Memory::pair(PATIENCE), |party, channel| {
         let own = party.index();
@@ -265,11 +185,11 @@ fn silent_engines() {
         pair.reserve(channel, [wanted, 0][own], [wanted, 0][1 - own]).unwrap();
         let each = [sizes.request_bytes(), sizes.response_bytes()][own] as u64;
         assert_eq!(since(before, channel.meter()).0, 3 * each);
-        pair.correlate(channel, &bits[own], &bits[own], 1, Form::Sum(33)).unwrap()
+        pair.correlate(channel, &bits[own], &bits[own], 1, form).unwrap()
     });
     let [[c0, h0], [c1, h1]] = both;
     for (chooser, shares) in [[&c0, &h1], [&c1, &h0]].into_iter().enumerate() {
-        let want = bits[chooser].iter().zip(&bits[1 - chooser]).map(|(c, d)| (c & 1) * (d & mask(33)));
-        assert_eq!(added([shares[0], shares[1]], 33), want.collect::<Vec<_>>());
+        let want = products(&bits[chooser], &bits[1 - chooser], 1, form);
+        assert_eq!(joined([shares[0], shares[1]], form), want);
     }
 }

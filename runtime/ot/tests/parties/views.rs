@@ -1,9 +1,10 @@
 //! What each party sees is uniform given what it knows, whatever the inputs; and bad messages are errors.
 
-use crate::common::{PATIENCE, deviate, numbers, on, pair, recorded, run, seed};
+use crate::common::{PATIENCE, deviate, on, pair, recorded, run, seed};
+use ir::Party;
 use kernels::ring::{mask, unpack};
 use ot::silent::Sizes;
-use ot::{Error, Form, Memory, Pair};
+use ot::{Bits, Error, Form, Memory, Pair};
 
 /// Numbers in a test of a view.
 const COUNT: usize = 40_000;
@@ -64,6 +65,10 @@ fn deviates(view: &View, form: Form) -> [f64; 2] {
     [of_holder, of_chooser]
 }
 
+fn differ(a: &[u64], b: &[u64]) -> Vec<u64> {
+    a.iter().zip(b).map(|(a, b)| a ^ b).collect()
+}
+
 #[test]
 fn views_are_uniform() {
     let mut session = 0;
@@ -83,7 +88,6 @@ fn the_test_sees_faults() {
     let (zeros, ones, form) = (vec![0; COUNT], vec![1; COUNT], Form::Sum(16));
     // Two runs from the same seeds: what differs between them shows.
     let [a, b] = [(&zeros, &zeros), (&ones, &ones)].map(|(bits, d)| view(99, bits, d, form));
-    let differ = |a: &[u64], b: &[u64]| a.iter().zip(b).map(|(a, b)| a ^ b).collect::<Vec<u64>>();
     assert!(worst(&differ(&a.choices, &b.choices), 1) > LIMIT);
     assert!(worst(&differ(&a.message, &b.message), 16) > LIMIT);
     let c = view(98, &ones, &ones, form);
@@ -97,45 +101,63 @@ fn the_test_sees_faults() {
     assert!(deviates(&open, form)[0] > LIMIT);
 }
 
-type Operation = fn(&mut Pair, &mut Memory, &[u64]) -> Result<Vec<u64>, Error>;
-
-/// All messages of every operation, and what it gives, for numbers that are all alike. They are shared by
-/// exclusive or, or private to both.
+/// All messages of transfers, those that make correlations too, and what is shared, for numbers that are all alike.
 #[test]
 fn messages_and_shares_are_uniform() {
-    let operations: [(&str, u8, bool, Operation); 6] = [
-        ("units", 64, true, |pair, channel, x| pair.units(channel, x, 6)),
-        ("index", 6, true, |pair, channel, x| Ok(pair.index(channel, x, 6)?.1)),
-        ("number", 24, true, |pair, channel, x| pair.number(channel, x, 16, 24)),
-        ("products", 32, false, |pair, channel, x| Ok(pair.products(channel, x, 8, x, 1, 32)?.concat())),
-        ("flip", 40, true, |pair, channel, x| {
-            // Shares of the values are uniform.
-            let own = numbers(80 + pair.party().index() as u8, x.len(), 40);
-            pair.flip(channel, x, &own, 1, 40)
-        }),
-        ("and", 16, false, |pair, channel, x| pair.and(channel, x, 16)),
-    ];
     let count = 20_000;
-    for (session, (name, width, shared, operation)) in (60..).zip(operations) {
+    for (session, (len, form)) in (60..).zip([(1, Form::Sum(32)), (3, Form::Sum(40)), (2, Form::Xor(64))]) {
         for value in [0, u64::MAX, 37] {
             let (ends, logs) = recorded();
             let shares = on(ends, |party, channel| {
                 let mut pair = pair(party, session ^ value as u8);
-                let random = if shared { numbers(79, count, 64) } else { vec![0; count] };
-                let other = if party.index() == 0 && shared { 0 } else { value };
-                let own: Vec<u64> = random.into_iter().map(|r| r ^ other).collect();
-                operation(&mut pair, channel, &own).unwrap()
+                let (bits, d) = (vec![value; count], vec![value; count * len]);
+                pair.correlate(channel, &bits, &d, len, form).unwrap()
             });
             for message in logs.iter().flat_map(|log| log.lock().unwrap().clone()) {
                 let bytes: Vec<u64> = message.iter().map(|b| u64::from(*b)).collect();
                 let z = deviate(&bytes, 8);
-                assert!(z < LIMIT, "{name} of {value}: {z}");
+                assert!(z < LIMIT, "{form:?} of {value}: {z}");
             }
-            for share in &shares {
-                let z = worst(share, width);
-                assert!(z < LIMIT, "{name} of {value}, shares: {z}");
+            for share in shares.as_flattened() {
+                let z = worst(share, form.width());
+                assert!(z < LIMIT, "{form:?} of {value}, shares: {z}");
             }
         }
+    }
+}
+
+/// What P1 sends and keeps when P0 chooses by ones among zeros, twice by the same choices.
+fn twice(session: u8, form: Form) -> [[Vec<u64>; 2]; 2] {
+    let [_, of_holder] = run(session, |pair, channel| {
+        let (own, theirs) = match pair.party() {
+            Party::Client => (vec![Bits::of(&[1; COUNT], 0)], vec![]),
+            Party::Server => (vec![], vec![COUNT]),
+        };
+        let (_, mut offered) = pair.choose(channel, own, &theirs).unwrap();
+        offered
+            .iter_mut()
+            .flat_map(|offered| {
+                [(); 2].map(|()| {
+                    let mut message = Vec::new();
+                    let kept = offered.give(&[0; COUNT], 1, form, &mut message);
+                    [unpack(&message, form.width(), COUNT).to_vec(), kept]
+                })
+            })
+            .collect::<Vec<_>>()
+    });
+    of_holder.try_into().expect("two transfers")
+}
+
+/// A second transfer by the same choices has pads of its own: neither message nor share tells of the first. Transfers with
+/// the same pads, which two runs from the same seeds have, show.
+#[test]
+fn a_choice_that_serves_again_has_other_pads() {
+    let form = Form::Sum(16);
+    let [first, second] = twice(96, form);
+    let [other, _] = twice(96, form);
+    for ((first, second), other) in first.iter().zip(&second).zip(&other) {
+        assert!(worst(&differ(first, second), form.width()) < LIMIT);
+        assert!(worst(&differ(first, other), form.width()) > LIMIT);
     }
 }
 
@@ -178,9 +200,9 @@ fn altered(number: usize, alter: impl Fn(&mut Vec<u8>) + Send + 'static) -> Resu
     }));
     let [_, server] = on(ends, |party, channel| -> Result<(), Error> {
         let mut pair = Pair::iknp(channel, party, [1; 32], &seed(party.index() as u8))?;
-        let words = vec![3; 100];
-        pair.units(channel, &words, 3)?;
-        pair.products(channel, &words, 9, &words, 1, 20)?;
+        let words = vec![3; 500];
+        pair.correlate(channel, &words[..100], &words[..100], 1, Form::Xor(20))?;
+        pair.correlate(channel, &words, &words, 1, Form::Sum(20))?;
         Ok(())
     });
     server
@@ -189,8 +211,8 @@ fn altered(number: usize, alter: impl Fn(&mut Vec<u8>) + Send + 'static) -> Resu
 #[test]
 fn messages_of_a_wrong_length_are_errors() {
     assert!(altered(0, |_| ()).is_ok());
-    // Set-up, correlations, choices, two doublings, correlations, choices, numbers.
-    for number in 0..8 {
+    // Set-up; correlations, choices and numbers, twice.
+    for number in 0..7 {
         let short = altered(number, |bytes| bytes.truncate(bytes.len() - 1));
         assert!(matches!(short, Err(Error::Length { .. })), "message {number}: {short:?}");
         let long = altered(number, |bytes| bytes.push(0));
@@ -198,7 +220,7 @@ fn messages_of_a_wrong_length_are_errors() {
         let none = altered(number, |bytes| bytes.clear());
         assert!(matches!(none, Err(Error::Length { got: 0, .. })), "message {number}: {none:?}");
     }
-    assert!(altered(8, Vec::clear).is_ok(), "there are no more messages");
+    assert!(altered(7, Vec::clear).is_ok(), "there are no more messages");
     let point = altered(0, |bytes| bytes[32..64].fill(0xff));
     assert!(matches!(point, Err(Error::Point { index: 0 })));
 }
@@ -206,22 +228,22 @@ fn messages_of_a_wrong_length_are_errors() {
 /// Any bytes of the right length are taken: results are wrong, and nothing else happens.
 #[test]
 fn altered_bytes_are_no_panic() {
-    for number in 1..8 {
+    for number in 1..7 {
         assert!(altered(number, |bytes| bytes.iter_mut().for_each(|b| *b ^= 0xa5)).is_ok());
     }
 }
 
 #[test]
 fn a_lost_peer_is_an_error() {
-    let set_up = |mut channel: Memory| Pair::iknp(&mut channel, ir::Party::Client, [1; 32], &seed(1));
+    let set_up = |mut channel: Memory| Pair::iknp(&mut channel, Party::Client, [1; 32], &seed(1));
     let [a, b] = Memory::pair(PATIENCE);
     drop(b);
     assert!(matches!(set_up(a), Err(Error::Lost)));
     let [a, _silent] = Memory::pair(std::time::Duration::from_millis(20));
     assert!(matches!(set_up(a), Err(Error::Lost)));
     let [client, _] = run(1, |pair, channel| match pair.party() {
-        ir::Party::Client => pair.units(channel, &[1], 2),
-        ir::Party::Server => Ok(Vec::new()),
+        Party::Client => pair.correlate(channel, &[1], &[2], 1, Form::Sum(2)),
+        Party::Server => Ok([vec![], vec![]]),
     });
     assert!(matches!(client, Err(Error::Lost)));
 }
