@@ -44,6 +44,7 @@ pub fn is_made(program: &Program, op: &Op) -> bool {
             matches!(Comparison::new(program.ty(*x).width, *width), Comparison::Table { .. })
         }
         // Its mask has another form than other reads take.
+        Op::Exp { width: 1, .. } => false,
         Op::Exp { x, .. } => program.instrs.iter().filter(|instr| instr.op.operands().any(|v| v == *x)).count() == 1,
         _ => true,
     }

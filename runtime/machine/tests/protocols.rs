@@ -87,6 +87,20 @@ fn lift() {
     }
 }
 
+/// What is more than a message of transfers holds is made in parts.
+#[test]
+fn many_elements() {
+    let mut rng = Rng::new(54);
+    let mut t = Test::new();
+    let x = t.claimed(&mut rng, &[5, 50_000], 20);
+    t.round();
+    let lifted = push(&mut t.b, Op::Lift { x, width: 30 });
+    let squares = push(&mut t.b, Op::Square { x, width: 40 });
+    t.reveal(lifted);
+    t.reveal(squares);
+    t.finish().check_exact(&mut rng);
+}
+
 #[test]
 fn square_and_sum_squares() {
     let mut rng = Rng::new(2);

@@ -224,7 +224,7 @@ impl Client {
 
     /// Material that was made beforehand.
     pub fn stocks(&self) -> Stocks {
-        Stocks::new(self.ledger.directory(), Party::Client, self.loaded.hash)
+        Stocks::new(self.ledger.directory(), Party::Client, self.loaded.hash, self.maker())
     }
 
     /// Receives and keeps the masked weights.

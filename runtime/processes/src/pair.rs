@@ -19,7 +19,7 @@ use crate::net::{Conn, NetError};
 use kernels::prg::Seed;
 use protocols::cache::{Masks, Openings};
 use protocols::dealer::material_bytes;
-use protocols::pair::{self, Engine, Products, make};
+use protocols::pair::{self, Engine, PairError, Products, make};
 use protocols::step::Step;
 
 /// Bytes that the peer may send while this side sends as well: more than the greatest message of what is made at once.
@@ -63,11 +63,17 @@ impl Maker {
         let masks = self.masks.get_or_insert_with(|| kept.map_or_else(Masks::default, Openings::masks));
         let (products, mut made) = (&mut self.products, Vec::new());
         let mut work = || {
+            // Before anything is sent for it.
+            masks.check(step).map_err(PairError::from)?;
             let transfers = match &mut self.transfers {
                 Some(transfers) => transfers,
                 empty => {
                     let seed = Seed::random().map_err(RunError::Random)?;
-                    empty.insert(Pair::iknp(&mut way, self.party, self.name, &seed).map_err(RunError::Transfers)?)
+                    // A stock of the session may have had transfers of its own, up to the step before.
+                    let mut name = blake3::Hasher::new_keyed(&self.name);
+                    name.update(&step.number.to_le_bytes());
+                    let name = name.finalize().into();
+                    empty.insert(Pair::iknp(&mut way, self.party, name, &seed).map_err(RunError::Transfers)?)
                 }
             };
             let mut engine = Engine::new(transfers, &mut way);
@@ -92,15 +98,18 @@ impl Maker {
 
 /// A step and those of the entries after it whose products are made at once: as many as memory has room for.
 fn together<'a>(step: Step<'a>, ahead: &[u32]) -> Vec<Step<'a>> {
-    let results = |step: &Step| {
+    let numbers = |step: &Step| {
         let program = step.program();
-        let linear = program.instrs.iter().filter(|instr| matches!(instr.op, Op::Linear { .. }));
-        linear.filter_map(|instr| instr.ty.as_ref()?.shape.elements()).sum::<u64>()
+        let of = |instr: &ir::Instr| match instr.op {
+            Op::Linear { x, .. } => Some(instr.ty.as_ref()?.shape.elements()? + program.ty(x).shape.elements()?),
+            _ => None,
+        };
+        program.instrs.iter().filter_map(of).sum::<u64>()
     };
     let next = |(number, &entry)| Step { entry, number, ..step };
-    let (mut steps, mut elements) = (vec![step], results(&step));
+    let (mut steps, mut elements) = (vec![step], numbers(&step));
     for next in (step.number + 1..).zip(ahead).map(next) {
-        elements += results(&next);
+        elements += numbers(&next);
         if elements > TOGETHER {
             break;
         }
@@ -109,7 +118,7 @@ fn together<'a>(step: Step<'a>, ahead: &[u32]) -> Vec<Step<'a>> {
     steps
 }
 
-/// Results of products that are kept until their steps are made, at most.
+/// Numbers that products are made of, and results that are kept until their steps are made, at most.
 const TOGETHER: u64 = 1 << 26;
 
 /// The way to the peer while a step's material is made.

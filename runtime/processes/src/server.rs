@@ -274,7 +274,7 @@ impl Desk {
     }
 
     fn stocks(&self) -> Stocks {
-        Stocks::new(self.server.ledger.directory(), Party::Server, self.server.loaded.hash)
+        Stocks::new(self.server.ledger.directory(), Party::Server, self.server.loaded.hash, self.server.maker())
     }
 
     /// Waits for a place.

@@ -23,12 +23,13 @@ use crate::handshake::{Session, hex};
 use crate::ledger::sync_directory;
 use crate::mapped::map_part;
 use kernels::prg::Seed;
+use protocols::Maker;
 
 /// Greatest manifest that is read, in bytes.
 const MOST: u64 = 1 << 20;
 
-/// Of the files and what they hold: 2 has products, 3 comparison keys of four children.
-const VERSION: u32 = 3;
+/// Of the files and what they hold: 2 has products, 3 comparison keys of four children, 4 says who made it.
+const VERSION: u32 = 4;
 
 const MATERIAL: &str = "material";
 const PRODUCTS: &str = "products";
@@ -47,6 +48,8 @@ pub struct StockError {
 struct Manifest {
     version: u32,
     program: [u8; 32],
+    /// Whether both parties made it; else a dealer knows it.
+    pair: bool,
     entries: Vec<u32>,
     seed: [u8; 32],
 }
@@ -57,11 +60,12 @@ impl Drop for Manifest {
     }
 }
 
-/// A party's stocks of one program.
+/// A party's stocks of one program, by one source. Those of the other have another layout, and another trust.
 pub struct Stocks {
     directory: PathBuf,
     party: Party,
     program: [u8; 32],
+    maker: Maker,
 }
 
 /// A stock that was taken: it is on disk no more.
@@ -83,8 +87,8 @@ pub(super) struct Part {
 
 impl Stocks {
     /// Those in a state directory.
-    pub fn new(state: &Path, party: Party, program: [u8; 32]) -> Stocks {
-        Stocks { directory: state.join("stock"), party, program }
+    pub fn new(state: &Path, party: Party, program: [u8; 32], maker: Maker) -> Stocks {
+        Stocks { directory: state.join("stock"), party, program, maker }
     }
 
     /// The session with the most steps among those that begin with an entry, and for how many tokens all of them last.
@@ -113,7 +117,7 @@ impl Stocks {
         let read = self.manifest(&taken).and_then(|manifest| Ok((manifest, open(MATERIAL)?, open(PRODUCTS)?)));
         std::fs::remove_dir_all(&taken).and_then(|()| sync_directory(&self.directory)).map_err(failed)?;
         let (manifest, material, products) = read.map_err(failed)?;
-        if manifest.program != self.program {
+        if !self.is_of(&manifest) {
             return Ok(None);
         }
         let (seed, entries) = (Seed::new(manifest.seed), manifest.entries.clone());
@@ -135,8 +139,13 @@ impl Stocks {
     /// Makes a stock durable under its session's name.
     pub(super) fn keep(&self, made: Making, session: Session, seed: &Seed) -> Result<(), StockError> {
         let place = self.place(session);
-        let manifest =
-            Manifest { version: VERSION, program: self.program, entries: made.entries, seed: *seed.expose() };
+        let manifest = Manifest {
+            version: VERSION,
+            program: self.program,
+            pair: self.maker == Maker::Pair,
+            entries: made.entries,
+            seed: *seed.expose(),
+        };
         let keep = || {
             for part in [made.material, made.products] {
                 part.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
@@ -151,6 +160,10 @@ impl Stocks {
         keep().map_err(|source| StockError { path: place.clone(), source })
     }
 
+    fn is_of(&self, manifest: &Manifest) -> bool {
+        (manifest.program, manifest.pair) == (self.program, self.maker == Maker::Pair)
+    }
+
     fn place(&self, session: Session) -> PathBuf {
         self.directory.join(format!("{}-{session}", self.party))
     }
@@ -163,7 +176,7 @@ impl Stocks {
             let name = file.file_name();
             let session = session(name.to_str()?.strip_prefix(&prefix)?)?;
             let manifest = self.manifest(&file.path()).ok()?;
-            (manifest.program == self.program).then_some((session, manifest))
+            self.is_of(&manifest).then_some((session, manifest))
         });
         found.collect()
     }
@@ -252,7 +265,7 @@ mod tests {
     #[test]
     fn a_stock_is_taken_once_and_by_its_program() {
         let state = tempfile::tempdir().unwrap();
-        let stocks = Stocks::new(state.path(), Party::Client, [1; 32]);
+        let stocks = Stocks::new(state.path(), Party::Client, [1; 32], Maker::Dealer);
         assert_eq!((stocks.offer(3), stocks.tokens()), ((None, 0), 0));
         let id = |n| Session([n; 16]);
         for n in [2, 1, 3] {
@@ -268,10 +281,14 @@ mod tests {
         assert_eq!((stocks.offer(3), stocks.tokens()), ((Some(id(3)), 6), 6));
         assert_eq!(stocks.offer(4), (None, 0));
         for other in
-            [Stocks::new(state.path(), Party::Server, [1; 32]), Stocks::new(state.path(), Party::Client, [2; 32])]
+            [(Party::Server, 1, Maker::Dealer), (Party::Client, 2, Maker::Dealer), (Party::Client, 1, Maker::Pair)]
         {
+            let (party, program, maker) = other;
+            let other = Stocks::new(state.path(), party, [program; 32], maker);
             assert_eq!((other.offer(3), other.tokens()), ((None, 0), 0));
         }
+        let pair = Stocks::new(state.path(), Party::Client, [1; 32], Maker::Pair);
+        assert!(pair.offer(3).0.is_none(), "the dealer knows it");
         let mut stock = stocks.take(id(3)).unwrap().expect("it is there");
         assert!(stocks.take(id(3)).unwrap().is_none(), "it was taken");
         assert_eq!((stock.entries.clone(), stock.seed.expose()), (vec![3, 4, 5], &[3; 32]));

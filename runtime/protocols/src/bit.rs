@@ -1,7 +1,7 @@
 //! `bit`: the low bit of a shared number as an integer in a ring.
 //!
 //! Identity  The low bits of the shares are XOR shares h0 ^ h1 of it. Under a bit a = a0 ^ a1 its public part is d = h ^ a, and
-//!               h = d + (1 - 2·d)·[a].
+//!               h = d + (1 - 2·d)·\[a\].
 //! Shapes    That of x. Scale 0, width N.
 //! Dealt     a, N bits an element. a_p comes from the seed of p.
 //! Online    One round: a bit an element each way. Exact.

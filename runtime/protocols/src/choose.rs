@@ -9,7 +9,7 @@
 //!               (x_s + (x_c - a))∘p + d  +  b  =  x∘p.
 //!           In the second shuffle d comes from the client's seed and b is dealt, so that all of P0's is from its seed. Places
 //!           go along; the server's permutation is its share of them, so they take part in the second shuffle alone.
-//! Compare   x = v_i - v_j, y = x + r mod 2^n opened; then the bits of [`super::digits`] are opened under masks, and then the outcome:
+//! Compare   x = v_i - v_j, y = x + r mod 2^n opened; then the bits of `digits` are opened under masks, and then the outcome:
 //!           1 lets the earlier place go on. Equal numbers: the earlier place, which the shuffles make random.
 //! Why safe  In an order that nobody knows, outcomes are those of a uniformly random ranking, for any numbers. The place that
 //!           wins is public and independent of the token; the server's share of the token's index goes to the client.
@@ -161,9 +161,7 @@ pub(crate) fn make(choosing: &Choosing, to: &mut Making) -> Result<(), PairError
     }
     // Of the client.
     let numbers = (own::SENT, own::ADDED, own::WIRES, width);
-    for (sent, added, wires, bits) in
-        [numbers, (own::SENT_PLACES, own::ADDED_PLACES, own::WIRES_PLACES, place)]
-    {
+    for (sent, added, wires, bits) in [numbers, (own::SENT_PLACES, own::ADDED_PLACES, own::WIRES_PLACES, place)] {
         match party {
             Party::Client => {
                 let mut d = to.shuffle(&own_permutation, bits)?;

@@ -1,6 +1,6 @@
 //! `compare`: whether an opened value reaches public thresholds, as shares mod 2.
 //!
-//! Identity  1{x >= t} = 1 ^ msb(x - t), with y = x - t + r mod 2^n public: see [`super::digits`].
+//! Identity  1{x >= t} = 1 ^ msb(x - t), with y = x - t + r mod 2^n public: see `digits`.
 //! Shapes    The thresholds are a new last axis. Scale 0, width 1.
 //! Dealt     A unit vector for each digit of every element of the opening; then, for every result, the top bit of the mask and
 //!           the products of the masks of its bits. Those come from the parties' seeds.

@@ -13,7 +13,7 @@
 use super::{BLOCK, Dealing, Mask, Opening, Source, Use, Vector, blocks, units};
 use crate::material::MaterialError;
 use crate::open;
-use crate::pair::{Group, Making, PairError, Shares};
+use crate::pair::{Group, Making, PairError, Shares, signed};
 use ir::exp::Exp;
 use ir::{Party, Width};
 use kernels::cpu::{Cpu, multiversion};
@@ -61,11 +61,10 @@ pub(crate) fn make(x: &Shares, exp: Exp, width: Width, to: &mut Making) -> Resul
     let bits_of_g = exp.own(0).ilog2() as Width + 2;
     for block in blocks(x.len()) {
         let odd = units::make(0, block.clone(), (&x.bits[block.clone()], 0, n), to)?;
-        let signed = |v: u64, odd: u64| if odd == 1 { v.wrapping_neg() } else { v };
         let mut g: Buffer = x.mask[block.clone()].iter().map(|r| exp.own(r & ring::mask(low))).collect();
         let mut q = to.elements(MASKS[0], block.clone(), width);
-        ring::zip_assign(&mut g, &odd, signed);
-        ring::zip_assign(&mut q, &odd, signed);
+        ring::zip_assign(&mut g, &odd, |g, odd| signed(odd, g));
+        ring::zip_assign(&mut q, &odd, |q, odd| signed(odd, q));
         // The factor of the peer's message has the own g.
         let [of_peer_g, of_own_g] = to.flipped_by_peer(&odd, &g, width)?;
         let [by_client, by_server] = match party {

@@ -11,7 +11,7 @@
 
 use super::{Dealing, Keys, Mask, Opening, Source, TASK, Vector, gather, if_client};
 use crate::material::MaterialError;
-use crate::pair::{Bits, Group, Making, PairError, Shares};
+use crate::pair::{Bits, Group, Making, PairError, Shares, signed};
 use ir::dcf::Comparison;
 use ir::{Party, Width};
 use kernels::cpu::{Cpu, multiversion};
@@ -54,15 +54,15 @@ pub(crate) fn make(x: &Shares, block: Range<usize>, width: Width, to: &mut Makin
     let mut flips = to.odd(&vectors, words);
     let top = Bits::of(bits, input_bits);
     flips.iter_mut().zip(top.iter()).for_each(|(flip, top)| *flip ^= top);
-    let negative = to.party() == Party::Server;
-    let mut signed = Buffer::unset(block.len() * size);
-    for ((vector, flip), out) in vectors.chunks_exact(words).zip(flips.iter()).zip(signed.chunks_exact_mut(size)) {
+    let negative = u64::from(to.party() == Party::Server);
+    let mut numbers = Buffer::unset(block.len() * size);
+    for ((vector, flip), out) in vectors.chunks_exact(words).zip(flips.iter()).zip(numbers.chunks_exact_mut(size)) {
         for (at, out) in out.iter_mut().enumerate() {
             let bit = vector[at / 64] >> (at % 64) & 1;
-            *out = if negative ^ (*flip == 1) { bit.wrapping_neg() } else { bit };
+            *out = signed(negative ^ flip, bit);
         }
     }
-    let mut table = to.flip_private(&flips, &signed, size, width)?;
+    let mut table = to.flip_private(&flips, &numbers, size, width)?;
     let top = to.bit(top, width)?;
     for (table, top) in table.chunks_exact_mut(size).zip(top.iter()) {
         let mut behind = *top;

@@ -106,7 +106,8 @@ impl World {
     pub fn dealer(&mut self) -> SocketAddr {
         let listener = self.net.listen(([127, 0, 0, 1], 0).into()).unwrap();
         let (address, net) = (listener.address(), self.net.clone());
-        self.threads.push(std::thread::spawn(move || processes::dealer::serve(&net, &listener, loaded())));
+        let loaded = self.loaded();
+        self.threads.push(std::thread::spawn(move || processes::dealer::serve(&net, &listener, loaded)));
         address
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ir::Party;
+use ir::pair::Maker;
 use processes::handshake::Mismatch;
 use processes::{Plan, RunError, Stocks};
 use text::PrivateModel;
@@ -46,13 +47,29 @@ fn a_stock_is_made_by_two_and_continued_by_them() {
     let plan = Plan::of(&client.loaded.module).unwrap();
     let made = client.prepare(&world.net, &plan, Some(4), 2).unwrap();
     assert_eq!((made.material_bytes, made.products_bytes), (0, 0), "the client keeps its seed");
-    let left = |party, name: &str| Stocks::new(&world.folder.path().join(name), party, world.loaded().hash).tokens();
+    let left = |party, name: &str| {
+        Stocks::new(&world.folder.path().join(name), party, world.loaded().hash, Maker::Pair).tokens()
+    };
     let both = || [left(Party::Client, "client"), left(Party::Server, "server")];
     assert_eq!(both(), [2, 2]);
     let got = generate(&world.client(server, None, 1), &[20, 300, 41], 4).unwrap();
     assert_eq!(got.iter().map(|step| step.0).collect::<Vec<_>>(), expected(&[20, 300, 41], 4));
     assert_eq!(got.iter().map(|step| step.1).collect::<Vec<_>>(), [Some(1), Some(0), Some(0), Some(0)]);
     assert_eq!(both(), [0, 0]);
+}
+
+/// A stock that a dealer dealt is none for two who have no dealer: it has another layout, and the dealer knows the masks.
+#[test]
+fn stocks_of_a_dealer_are_passed_over() {
+    let mut world = world();
+    let dealer = world.dealer();
+    let with_dealer = world.server(dealer, 1);
+    let plan = Plan::of(&world.loaded().module).unwrap();
+    world.party(with_dealer, dealer, 1).prepare(&world.net, &plan, Some(4), 2).unwrap();
+    let server = world.server(None, 1);
+    let got = generate(&world.client(server, None, 1), &[20, 300, 41], 2).unwrap();
+    assert_eq!(got.iter().map(|step| step.0).collect::<Vec<_>>(), expected(&[20, 300, 41], 2));
+    assert!(got.iter().all(|&(_, left, _)| left.is_none()), "made on demand");
 }
 
 /// Both parties must mean the same source; and a program that takes a dealer says so.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ir::Party;
+use ir::pair::Maker;
 use processes::{Plan, RunError, Stocks};
 use text::PrivateModel;
 use text::{Cancel, GenerateError, Model, Noise};
@@ -27,7 +28,7 @@ fn expected(prompt: &[u32], count: usize) -> Vec<u32> {
 
 fn left(world: &World) -> [u64; 2] {
     [(Party::Client, "client"), (Party::Server, "server")]
-        .map(|(party, name)| Stocks::new(&world.folder.path().join(name), party, loaded().hash).tokens())
+        .map(|(party, name)| Stocks::new(&world.folder.path().join(name), party, loaded().hash, Maker::Dealer).tokens())
 }
 
 #[test]

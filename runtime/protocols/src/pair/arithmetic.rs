@@ -11,14 +11,32 @@ use super::{Bits, Exchange, Group, Making, PairError};
 use ir::{Party, Width};
 use kernels::ring::{self, Buffer};
 
-/// v or -v.
-fn signed(negative: u64, v: u64) -> u64 {
+/// v, or -v where `negative` is 1.
+pub(crate) fn signed(negative: u64, v: u64) -> u64 {
     (v ^ negative.wrapping_neg()).wrapping_add(negative)
 }
 
 /// a += b·2^shift.
 fn add_shifted(a: &mut [u64], b: &[u64], shift: Width) {
     ring::zip_assign(a, b, move |a, b| a.wrapping_add(b << shift));
+}
+
+/// Elements that are in work at once, each with `n` rows of numbers: a message of them stays small beside the rest of a step.
+fn at_once(n: Width, row: usize) -> usize {
+    (AT_ONCE / (usize::from(n.max(1)) * row)).max(1)
+}
+
+/// Numbers that a message of transfers has, about.
+const AT_ONCE: usize = 1 << 22;
+
+/// Vectors one after another.
+fn joined(parts: &[Buffer]) -> Buffer {
+    let mut all = Buffer::unset(parts.iter().map(|part| part.len()).sum());
+    let mut rest = &mut all[..];
+    for part in parts {
+        rest.split_off_mut(..part.len()).expect("room for all").copy_from_slice(part);
+    }
+    all
 }
 
 /// A party's part of b·v for its shares of both.
@@ -70,6 +88,12 @@ impl Making<'_> {
         row: usize,
         width: Width,
     ) -> Result<Buffer, PairError> {
+        let at_once = at_once(n, row);
+        if bits.len() > at_once {
+            let parts = bits.chunks(at_once).zip(v.chunks(at_once * row));
+            let parts = parts.map(|(bits, v)| self.times(bits, n, v, row, width)).collect::<Result<Vec<_>, _>>()?;
+            return Ok(joined(&parts));
+        }
         let held: Vec<Buffer> = (0..n.min(width)).map(|bit| flipped(Bits::of(bits, bit), v, row)).collect();
         let held: Vec<&[u64]> = held.iter().map(|held| &held[..]).collect();
         let mut sum = self.weighted(bits, &held, row, width)?;
@@ -106,6 +130,11 @@ impl Making<'_> {
 
     /// Shares of a0·a1 mod 2^width for numbers a0 of the client and a1 of the server.
     pub(crate) fn cross(&mut self, a: &[u64], width: Width) -> Result<Buffer, PairError> {
+        let at_once = at_once(width, 1);
+        if a.len() > at_once {
+            let parts = a.chunks(at_once).map(|a| self.cross(a, width)).collect::<Result<Vec<_>, _>>()?;
+            return Ok(joined(&parts));
+        }
         let (bits, held): (&[u64], &[u64]) = if self.party() == Party::Client { (a, &[]) } else { (&[], a) };
         let share = self.weighted(bits, &vec![held; width.into()], 1, width)?;
         Ok(if share.is_empty() { Buffer::zeros(a.len()) } else { share })
@@ -135,6 +164,12 @@ impl Making<'_> {
     /// Additive shares mod 2^width of the numbers whose `n` low bits are XOR shared, n from 1 to `width`, and of their top
     /// bits mod 2^(width - n + 1). In one message: bit t is b0 + b1 - 2·b0·b1, mod 2^(width - t).
     pub(crate) fn number(&mut self, bits: &[u64], n: Width, width: Width) -> Result<[Buffer; 2], PairError> {
+        let at_once = at_once(n, 1);
+        if bits.len() > at_once {
+            let parts = bits.chunks(at_once).map(|bits| self.number(bits, n, width)).collect::<Result<Vec<_>, _>>()?;
+            let [sums, tops] = parts.into_iter().map(|[sum, top]| (sum, top)).unzip::<_, _, Vec<_>, Vec<_>>().into();
+            return Ok([joined(&sums), joined(&tops)]);
+        }
         // A bit mod 2 is its own share.
         let exchanged = n.min(width - 1);
         let own: Vec<Buffer> = (0..exchanged).map(|bit| Bits::of(bits, bit).iter().collect()).collect();

@@ -6,6 +6,7 @@ use ir::{Party, Width};
 use kernels::ring::{self, Buffer, Tensor};
 use ot::{Channel, Form, Pair};
 use rlwe::{Client, Plan, Server};
+use std::ops::Range;
 
 /// One party's end.
 pub struct Engine<'a> {
@@ -23,13 +24,31 @@ impl<'a> Engine<'a> {
 /// Columns of a matrix that are sent, or answered, at once: a few tens of megabytes.
 const TILE: usize = 256;
 
-/// Puts columns, from number `from` on, into a matrix of so many.
-fn put_columns(part: &Tensor, from: usize, columns: usize, out: &mut [u64]) {
+/// Adds columns, from number `from` on, to a matrix of so many.
+fn add_columns(part: &Tensor, from: usize, columns: usize, out: &mut [u64]) {
     let count = part.shape[1];
     for (out, part) in out.chunks_exact_mut(columns).zip(part.data.chunks_exact(count)) {
-        out[from..from + count].copy_from_slice(part);
+        ring::add_assign(&mut out[from..from + count], part);
     }
 }
+
+/// The greatest sum of squares of so many bits.
+fn greatest(bits: u64) -> u64 {
+    u32::try_from(bits).ok().and_then(|bits| 1u64.checked_shl(bits)).unwrap_or(u64::MAX)
+}
+
+/// Rows and inner dimensions of the products that one is the sum of, which hold few enough ciphertexts at a time: the server has
+/// 8 bytes for each inner place of 4096 and the rows.
+fn cut(rows: usize, depth: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    let blocks = |all: usize, each: usize| (0..all).step_by(each).map(move |from| from..all.min(from + each));
+    blocks(rows, ROWS).flat_map(move |rows| blocks(depth, DEPTH).map(move |depth| (rows.clone(), depth)))
+}
+
+/// See [`cut`].
+const ROWS: usize = 4096;
+
+/// See [`cut`].
+const DEPTH: usize = 1 << 13;
 
 impl From<rlwe::Error> for PairError {
     fn from(error: rlwe::Error) -> PairError {
@@ -77,18 +96,22 @@ impl Transfers for Engine<'_> {
 
     fn client_product(&mut self, a: &Tensor, columns: usize, width: Width) -> Result<Buffer, PairError> {
         let [rows, depth] = a.shape[..] else { panic!("a matrix") };
-        let square = 1u64.checked_shl(self.hear(1, 8)?[0] as u32).unwrap_or(u64::MAX);
-        let plan = Plan::new(rows, depth, width, square)?;
-        let mut client = Client::new(plan)?;
-        self.channel.send(client.key())?;
-        for from in (0..depth).step_by(TILE) {
-            self.channel.send(client.encrypt(&a.slice(1, from, depth.min(from + TILE))))?;
-        }
-        let mut share = Buffer::unset(rows * columns);
-        for from in (0..columns).step_by(TILE) {
-            let count = TILE.min(columns - from);
-            let answer = self.channel.receive(plan.answer_bytes(count))?;
-            put_columns(&client.decrypt(&answer, count)?, from, columns, &mut share);
+        let square = greatest(self.hear(1, 8)?[0]);
+        let mut share = Buffer::zeros(rows * columns);
+        for (of_rows, of_depth) in cut(rows, depth) {
+            let block = a.slice(0, of_rows.start, of_rows.end).slice(1, of_depth.start, of_depth.end);
+            let plan = Plan::new(of_rows.len(), of_depth.len(), width, square)?;
+            let mut client = Client::new(plan)?;
+            self.channel.send(client.key())?;
+            for from in (0..of_depth.len()).step_by(TILE) {
+                self.channel.send(client.encrypt(&block.slice(1, from, of_depth.len().min(from + TILE))))?;
+            }
+            let out = &mut share[of_rows.start * columns..of_rows.end * columns];
+            for from in (0..columns).step_by(TILE) {
+                let count = TILE.min(columns - from);
+                let answer = self.channel.receive(plan.answer_bytes(count))?;
+                add_columns(&client.decrypt(&answer, count)?, from, columns, out);
+            }
         }
         Ok(share)
     }
@@ -100,24 +123,28 @@ impl Transfers for Engine<'_> {
         width: Width,
     ) -> Result<Buffer, PairError> {
         // That the client learns of the weights: the bits of the greatest sum of squares of a column.
-        let bits = u64::BITS - weights.greatest_square(columns).leading_zeros();
-        self.tell(&[u64::from(bits)], 8)?;
-        let plan = Plan::new(rows, depth, width, 1u64.checked_shl(bits).unwrap_or(u64::MAX))?;
-        let mut server = Server::new(plan, &self.channel.receive(plan.key_bytes())?)?;
-        for from in (0..depth).step_by(TILE) {
-            let bytes = plan.upload_bytes(TILE.min(depth - from));
-            server.receive(&self.channel.receive(bytes)?)?;
-        }
-        let mut share = Buffer::unset(rows * columns);
-        for from in (0..columns).step_by(TILE) {
-            let tile = from..columns.min(from + TILE);
-            let (answer, part) = match weights.columns([depth, columns], tile.clone()) {
-                Columns::Two(cells) => server.answer(&cells, tile.len()),
-                Columns::Four(cells) => server.answer(&cells, tile.len()),
-                Columns::Eight(cells) => server.answer(&cells, tile.len()),
-            };
-            self.channel.send(answer)?;
-            put_columns(&part, from, columns, &mut share);
+        let bits = u64::from(u64::BITS - weights.greatest_square(columns).leading_zeros());
+        self.tell(&[bits], 8)?;
+        let mut share = Buffer::zeros(rows * columns);
+        for (of_rows, of_depth) in cut(rows, depth) {
+            let weights = weights.range(of_depth.start * columns..of_depth.end * columns);
+            let plan = Plan::new(of_rows.len(), of_depth.len(), width, greatest(bits))?;
+            let mut server = Server::new(plan, &self.channel.receive(plan.key_bytes())?)?;
+            for from in (0..of_depth.len()).step_by(TILE) {
+                let bytes = plan.upload_bytes(TILE.min(of_depth.len() - from));
+                server.receive(&self.channel.receive(bytes)?)?;
+            }
+            let out = &mut share[of_rows.start * columns..of_rows.end * columns];
+            for from in (0..columns).step_by(TILE) {
+                let tile = from..columns.min(from + TILE);
+                let (answer, part) = match weights.columns([of_depth.len(), columns], tile.clone()) {
+                    Columns::Two(cells) => server.answer(&cells, tile.len()),
+                    Columns::Four(cells) => server.answer(&cells, tile.len()),
+                    Columns::Eight(cells) => server.answer(&cells, tile.len()),
+                };
+                self.channel.send(answer)?;
+                add_columns(&part, from, columns, out);
+            }
         }
         Ok(share)
     }

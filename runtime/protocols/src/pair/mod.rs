@@ -11,7 +11,7 @@
 //! Products   with the server's weights come from the engine as a whole, since their bits would be too many. Rows of many steps go
 //!            into one ([`products`]), which costs hardly more than one row.
 //! Seeds      Whatever shares come out, the client makes its own those of its seed: it sends the difference, which its seed
-//!            hides, and the server adds that ([`Making::correlation`]).
+//!            hides, and the server adds that.
 //! Order      Program order, and within an instruction that of its protocol's file, at both parties: every message's
 //!            length is known to who waits for it.
 //! Errors     A peer that is lost or sends what it must not; what was made for the session is then thrown away by both.
@@ -21,6 +21,7 @@ mod engine;
 mod program;
 mod shuffle;
 
+pub(crate) use arithmetic::signed;
 pub use engine::Engine;
 pub use program::{Products, Weights, make, products};
 
@@ -28,6 +29,7 @@ use crate::cache::SessionError;
 use crate::weights::Integers;
 use crate::{Use, kind};
 use ir::{Party, Width};
+use kernels::prg::element_bytes;
 use kernels::ring::{self, Buffer, Tensor};
 use std::io::{self, Write};
 use std::ops::Range;
@@ -164,7 +166,7 @@ pub struct Making<'a> {
     to_server: &'a mut dyn Write,
     packed: Vec<u8>,
     /// What was read of the party's own streams: each number serves once.
-    read: Vec<(u8, Range<usize>)>,
+    read: Vec<(u8, usize, Range<usize>)>,
 }
 
 impl<'a> Making<'a> {
@@ -190,11 +192,13 @@ impl<'a> Making<'a> {
 
     /// Some of them, which were not read before.
     pub(crate) fn elements(&mut self, kind: u8, range: Range<usize>, bits: Width) -> Buffer {
-        let apart = |(other, before): &(u8, Range<usize>)| {
-            *other != kind || before.end <= range.start || range.end <= before.start
+        // Elements of two sizes lie over one another.
+        let size = element_bytes(bits);
+        let apart = |(other, of, before): &(u8, usize, Range<usize>)| {
+            *other != kind || *of == size && (before.end <= range.start || range.end <= before.start)
         };
         assert!(self.read.iter().all(apart), "numbers of stream {kind} serve once");
-        self.read.push((kind, range.clone()));
+        self.read.push((kind, size, range.clone()));
         self.own.elements(kind, range, bits)
     }
 

@@ -21,7 +21,10 @@ pub type Weights<'a> = Option<&'a dyn ServerWeights>;
 
 /// A party's shares of the products of steps with weights, until the steps are made.
 #[derive(Default)]
-pub struct Products(HashMap<(u32, usize), Buffer>);
+pub struct Products(HashMap<Place, Buffer>);
+
+/// A step, and an instruction of it.
+type Place = (u32, usize);
 
 impl Products {
     /// Whether a step's are there.
@@ -39,7 +42,7 @@ pub fn products(
     pair: &mut dyn Transfers,
     to: &mut Products,
 ) -> Result<(), PairError> {
-    let mut uses: BTreeMap<Weight, Vec<((u32, usize), Factor)>> = BTreeMap::new();
+    let mut uses: BTreeMap<Weight, Vec<(Place, Factor)>> = BTreeMap::new();
     for step in steps {
         let program = step.program();
         for (i, instr) in program.instrs.iter().enumerate() {
