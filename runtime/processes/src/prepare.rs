@@ -25,6 +25,10 @@ pub struct Made {
     pub material_bytes: u64,
     /// Bytes of products with the masked weights.
     pub products_bytes: u64,
+    /// Bytes on the socket sent to the other party.
+    pub sent_bytes: u64,
+    /// Bytes received from it.
+    pub received_bytes: u64,
 }
 
 /// Has one step dealt, or makes it, and keeps it.
@@ -51,12 +55,17 @@ impl Client {
             return Err(RunError::NoRoom { tokens, prefill: size, most: entries.len() });
         }
         let mut conn = net.connect(Role::Party(Party::Server).name(), self.server, self.options, None)?;
-        let done = self.deal(net, &mut conn, plan, size, &entries);
-        match &done {
-            Ok(_) => conn.close(),
-            Err(error) => conn.fail(&error.for_peer()),
+        match self.deal(net, &mut conn, plan, size, &entries) {
+            Ok(made) => {
+                let (sent_bytes, received_bytes) = (conn.sent_bytes(), conn.received_bytes());
+                conn.close();
+                Ok(Made { sent_bytes, received_bytes, ..made })
+            }
+            Err(error) => {
+                conn.fail(&error.for_peer());
+                Err(error)
+            }
         }
-        done
     }
 
     fn deal(&self, net: &Net, conn: &mut Conn, plan: &Plan, size: usize, entries: &[u32]) -> Result<Made, RunError> {
@@ -87,6 +96,8 @@ impl Client {
             let made = Made {
                 material_bytes: entries.iter().map(|&entry| bytes(entry)).sum(),
                 products_bytes: steps.iter().map(packed).sum(),
+                sent_bytes: 0,
+                received_bytes: 0,
             };
             let progress = match masked {
                 Some(_) => Progress::bytes("stock", made.material_bytes + made.products_bytes),

@@ -101,7 +101,17 @@ fn compile(sizes: Sizes, folder: &Path, binaries: &Path) -> Result<(), String> {
     gpt2::write(model.map_err(|e| e.to_string())?, &mut BufWriter::new(file)).map_err(|e| e.to_string())?;
     let mut compile = Command::new(binaries.join("sscc"));
     compile
-        .args(["compile", "model.onnx", "-o", "model.ssb", "--generate", "--prefill", &PREFILL.to_string()])
+        .args([
+            "compile",
+            "--material",
+            "dealer",
+            "model.onnx",
+            "-o",
+            "model.ssb",
+            "--generate",
+            "--prefill",
+            &PREFILL.to_string(),
+        ])
         .current_dir(folder);
     output(compile.args(["--max-context", &CONTEXT.to_string()]))?;
     let words: serde_json::Map<String, Value> =

@@ -109,7 +109,7 @@ impl Model {
         let file = File::create(at("model.onnx")).map_err(|e| e.to_string())?;
         gpt2::write(model, &mut BufWriter::new(file)).map_err(|e| e.to_string())?;
         let mut compile = Command::new(binaries.join("sscc"));
-        compile.arg("compile").arg(at("model.onnx")).arg("-o").arg(at("model.ssb"));
+        compile.args(["compile", "--material", "dealer"]).arg(at("model.onnx")).arg("-o").arg(at("model.ssb"));
         output(compile.args(["--dim", &format!("sequence={tokens}")]))?;
         fs::remove_file(at("model.onnx")).map_err(|e| e.to_string())?;
         let ids = Array2::from_shape_fn((1, tokens as usize), |(_, i)| (i as i64 * 7919 + 13) % i64::from(vocabulary));

@@ -189,8 +189,11 @@ fn what_is_prepared_is_used_and_said() {
     let prepared = parties.prepare(5, 2).output().unwrap();
     assert!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
     let said = String::from_utf8(prepared.stdout).unwrap();
-    assert!(said.starts_with("stock 1 of 2: ") && said.ends_with(" s; material for 10 tokens\n"), "{said}");
-    assert_eq!(said.matches(" of products here, made in ").count(), 2, "{said}");
+    assert!(
+        said.starts_with("trusted dealer; stock 1 of 2: ") && said.ends_with(" s; material for 10 tokens\n"),
+        "{said}"
+    );
+    assert_eq!(said.matches(" of products here, in ").count(), 2, "{said}");
     assert_eq!(parties.good(4)["material_tokens"], 6);
     assert_eq!(parties.good(7)["material_tokens"], 0);
     assert_eq!(parties.good(2)["material_tokens"], Value::Null);

@@ -18,6 +18,7 @@ use processes::ledger::Ledger;
 use processes::net::{self, Net, Shape, addr};
 use processes::setup::Cache;
 use processes::{Dealing, Os, Plan, RunError};
+use protocols::Maker;
 use text::PrivateModel;
 use text::command::GenerateOptions;
 use text::serve::{ServeOptions, TokenSource, bind};
@@ -149,13 +150,19 @@ pub(super) fn prepare(options: &PrepareOptions) -> Result<(), CliError> {
         for number in 1..=options.sessions.get() {
             let start = Instant::now();
             let made = client.prepare(net, &plan, options.prefill, options.tokens.get())?;
-            let (material, products) = (DecimalBytes(made.material_bytes), DecimalBytes(made.products_bytes));
+            let what = match client.maker() {
+                Maker::Dealer => format!(
+                    "{} of material and {} of products here",
+                    DecimalBytes(made.material_bytes),
+                    DecimalBytes(made.products_bytes)
+                ),
+                Maker::Pair => {
+                    format!("{} sent and {} received", DecimalBytes(made.sent_bytes), DecimalBytes(made.received_bytes))
+                }
+            };
             let (seconds, left) = (start.elapsed().as_secs_f64(), client.stocks().tokens());
-            say(&format!(
-                "stock {number} of {}: {material} of material and {products} of products here, made in {seconds:.1} s; \
-                 material for {left} tokens\n",
-                options.sessions
-            ));
+            let (trust, all) = (client.maker().trust(), options.sessions);
+            say(&format!("{trust}; stock {number} of {all}: {what}, in {seconds:.1} s; material for {left} tokens\n"));
         }
         Ok(())
     })
