@@ -73,3 +73,30 @@ pub fn mask_bytes(program: &Program, index: usize) -> u64 {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program of one read of an opening of 8 elements and 12 bits.
+    fn program(table: &str, read: &str) -> Program {
+        let text = format!(
+            "schedule @one {{\n  in0 = input \"x\" [8] fixed : share<20.4>[8]\n  {table}\n  out0 = output \"y\" [8] to client\n\n  \
+             v0 = input in0 : share<20.4>[8]\n  o1 = open v0 {{width=12}} : opened<12.4>[8]\n  round\n  {read}\n  \
+             reveal v3, out0 {{to=client}}\n}}\n"
+        );
+        crate::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"))
+    }
+
+    #[test]
+    fn keys_and_series_are_not_made() {
+        let line = "@t = spline {scale=8} knots [-5] a [1, 2] b [4, 5]";
+        let spline = program(line, "v3 = spline o1, @t {width=36} : share<36.8>[8]");
+        assert_eq!((unmade(&spline), is_made(&spline, &spline.instrs[1].op)), (Some(3), true));
+        let lift = program("@t = thresholds [1]", "v3 = lift o1 {width=30} : share<30.4>[8]");
+        assert_eq!(unmade(&lift), None);
+        // 12 bits of the mask; 18 each of carry and top bit, as a dealer sends them.
+        assert_eq!((server_bytes(&lift), mask_bytes(&lift, 1)), (12 + 2 * 18, 12));
+        assert_eq!(crate::cost::per_instruction(&lift).server_material_bytes, 2 * 18);
+    }
+}

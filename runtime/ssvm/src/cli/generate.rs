@@ -97,7 +97,14 @@ struct ClientOptions {
 impl ClientOptions {
     /// A model that asks these processes.
     fn model(&self, program: &Path, net: &Net) -> Result<PrivateModel, CliError> {
-        Ok(PrivateModel::new(self.client(program)?, net.handle().clone(), net.timeout())?)
+        let client = self.client(program)?;
+        if client.maker() == Maker::Pair && client.stocks().tokens() == 0 {
+            eprintln!(
+                "note: no stock is left, so the material of each token is made when it begins, which takes far longer\n  try: ssvm \
+                 prepare, beforehand"
+            );
+        }
+        Ok(PrivateModel::new(client, net.handle().clone(), net.timeout())?)
     }
 
     /// A client of these processes.
