@@ -62,7 +62,7 @@ fn a_peer_that_fails_is_an_error() {
     let entries = std::slice::from_ref(&program);
     let resident = Resident::new([&[1i64; 8][..]]);
     let mut rng = Rng::new(81);
-    for at in (0..).step_by(9) {
+    for at in (0..).step_by(5) {
         let [client, mut server] = Memory::pair(Duration::from_millis(300));
         let mut number = 0;
         server.tap(Box::new(move |message: &mut Vec<u8>| {
@@ -92,7 +92,7 @@ fn a_peer_that_fails_is_an_error() {
         });
         // The server sends no such message any more.
         let Err(said) = of_client else {
-            assert!(of_server.is_ok() && at > 90, "message {at}");
+            assert!(of_server.is_ok() && at > 50, "message {at}");
             break;
         };
         assert!(matches!(said, PairError::Engine(_)), "{said}");

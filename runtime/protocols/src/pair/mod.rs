@@ -13,13 +13,14 @@
 //! Seeds      Whatever shares come out, the client makes its own those of its seed: it sends the difference, which its seed
 //!            hides, and the server adds that.
 //! Order      Program order, and within an instruction that of its protocol's file, at both parties: every message's
-//!            length is known to who waits for it.
+//!            length is known to who waits for it. Instructions that do not wait for one another share their messages.
 //! Errors     A peer that is lost or sends what it must not; what was made for the session is then thrown away by both.
 
 mod arithmetic;
 mod engine;
 mod program;
 mod shuffle;
+mod together;
 
 pub(crate) use arithmetic::signed;
 pub use engine::Engine;
