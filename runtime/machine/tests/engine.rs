@@ -18,8 +18,8 @@ fn transfers(rng: &mut Rng) -> [(Pair, Memory); 2] {
     let [mut client, mut server] = Memory::pair(Duration::from_secs(60));
     let seeds = [rng.seed(), rng.seed()];
     std::thread::scope(|scope| {
-        let of_server = scope.spawn(|| (Pair::iknp(&mut server, Party::Server, [7; 32], &seeds[1]).unwrap(), server));
-        let of_client = Pair::iknp(&mut client, Party::Client, [7; 32], &seeds[0]).unwrap();
+        let of_server = scope.spawn(|| (Pair::set_up(&mut server, Party::Server, [7; 32], &seeds[1]).unwrap(), server));
+        let of_client = Pair::set_up(&mut client, Party::Client, [7; 32], &seeds[0]).unwrap();
         [(of_client, client), of_server.join().unwrap()]
     })
 }
@@ -73,7 +73,7 @@ fn a_peer_that_fails_is_an_error() {
         }));
         let (client_seed, server_seed) = (rng.seed(), rng.seed());
         let run = |party, mut channel: Memory, seed| -> Result<(), PairError> {
-            let mut pair = Pair::iknp(&mut channel, party, [1; 32], seed)?;
+            let mut pair = Pair::set_up(&mut channel, party, [1; 32], seed)?;
             let mut engine = Engine::new(&mut pair, &mut channel);
             let weights = (party == Party::Server).then_some(&resident as &dyn protocols::weights::ServerWeights);
             make(

@@ -1,9 +1,9 @@
 //! What transfers of a pair send: bytes, choices and rounds. Tests hold them against the meter, to the byte.
 //!
-//! Correlations are counted as choices; what an engine sends to make them is apart: [`iknp`], and for a silent engine
+//! Correlations are counted as choices; what an engine sends to make them is apart: [`soft`], and for a silent engine
 //! what [`crate::silent::Sizes`] tells: its request from the chooser and its response from the holder.
 
-use crate::iknp as engine;
+use crate::soft as engine;
 use crate::transfer::Form;
 
 /// Of one transfer, by party: P0's first.
@@ -17,8 +17,8 @@ pub struct Cost {
     pub rounds: usize,
 }
 
-/// Bytes that the choosing party sends by IKNP to make so many correlations, none being left over.
-pub fn iknp(mut choices: usize) -> usize {
+/// Bytes that the choosing party sends by SoftSpokenOT to make so many correlations, none being left over.
+pub fn soft(mut choices: usize) -> usize {
     let mut bytes = 0;
     while choices > 0 {
         let rows = engine::batch(choices);

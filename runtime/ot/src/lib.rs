@@ -1,6 +1,6 @@
 //! Oblivious transfer between two parties: bits of one times numbers of the other, as shares. No IO.
 //!
-//! [`base`] makes the first transfers by public keys. An engine behind the traits of [`cot`], [`iknp`] or [`silent`], makes
+//! [`base`] makes the first transfers by public keys. An engine behind the traits of [`cot`], [`soft`] or [`silent`], makes
 //! many correlated blocks of them. [`hash`] turns blocks into pads, and a [`Pair`], a party's ends of both directions,
 //! uses pads for transfers over vectors. [`Pair::choose`] binds correlations to choices; [`Offered::give`] and
 //! [`Chosen::get`] transfer numbers by them, any number of vectors in one message. What is composed of transfers is the
@@ -16,12 +16,13 @@ pub mod cost;
 pub mod cot;
 mod error;
 pub mod hash;
-pub mod iknp;
 mod pair;
 pub mod silent;
+pub mod soft;
 mod spread;
 mod transfer;
 pub mod transpose;
+mod trees;
 
 pub use bits::Bits;
 
@@ -38,16 +39,18 @@ mod kind {
     pub const BASE_RECEIVER: u8 = 2;
     /// The points of the choices that a base receiver does not make.
     pub const BASE_OTHER: u8 = 3;
-    /// A column of an extension.
+    /// What a leaf adds to the columns of an extension.
     pub const COLUMN: u8 = 4;
-    /// Choices of an extension.
-    pub const CHOICES: u8 = 5;
+    /// Roots of the trees of an extension.
+    pub const GROUPS: u8 = 5;
     /// Δ.
     pub const DELTA: u8 = 6;
     /// What a party adds to the key of the hash.
     pub const CONTRIBUTION: u8 = 7;
-    /// Roots of trees.
+    /// Roots of the trees of a silent extension.
     pub const ROOTS: u8 = 8;
     /// Places of noise.
     pub const PATHS: u8 = 9;
+    /// The pad of a sum.
+    pub const SUM: u8 = 10;
 }

@@ -9,17 +9,21 @@ use crate::channel::{Channel, exchange};
 use crate::cot::{CotReceiver, CotSender, Stock};
 use crate::error::Error;
 use crate::hash::Hash;
-use crate::iknp;
 use crate::kind;
 use crate::silent;
+use crate::soft;
 use crate::transfer::{Chosen, Form, Offered};
 use ir::Party;
 use kernels::prg::{Domain, Seed};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// Bytes that each party sends when a pair is set up: its contribution to the hash's key, and both ends of base transfers.
-pub const SETUP_BYTES: usize = CONTRIBUTION + iknp::COLUMNS * (base::RECEIVER_BYTES + base::SENDER_BYTES);
+/// Bytes that each party sends when a pair is set up: its contribution to the hash's key and both ends of base transfers,
+/// and then what its engine's other end needs.
+pub const SETUP_BYTES: usize = FIRST_BYTES + soft::SUMS_BYTES;
+
+/// Of these, bytes of the first message.
+const FIRST_BYTES: usize = CONTRIBUTION + soft::COLUMNS * (base::RECEIVER_BYTES + base::SENDER_BYTES);
 
 /// Bytes of a party's contribution to the key of the hash.
 const CONTRIBUTION: usize = 32;
@@ -69,26 +73,28 @@ fn other(party: Party) -> Party {
 }
 
 impl Pair {
-    /// Sets up both directions by base transfers and IKNP: one exchange. Both parties name the same session, which no
+    /// Sets up both directions by base transfers and SoftSpokenOT: two exchanges. Both parties name the same session, which no
     /// other run has; the seed is fresh and this party's own.
-    pub fn iknp(channel: &mut dyn Channel, party: Party, session: [u8; 32], seed: &Seed) -> Result<Pair, Error> {
+    pub fn set_up(channel: &mut dyn Channel, party: Party, session: [u8; 32], seed: &Seed) -> Result<Pair, Error> {
         let stream = |kind| seed.stream(Domain { step: 0, entry: 0, index: 0, kind });
         let name = |chooser| direction("ssvm transfers, base transfers of a direction, 1", &session, chooser);
         let mut delta = Zeroizing::new([0u128]);
         stream(kind::DELTA).fill_blocks(0, &mut *delta);
         delta[0] |= 1;
-        let choices = (1..=iknp::COLUMNS).map(|j| (delta[0] >> j) as u8 & 1).collect();
+        let choices = (1..=soft::COLUMNS).map(|j| (delta[0] >> j) as u8 & 1).collect();
         let (receiver, of_receiver) = base::Receiver::new(name(other(party)), choices, seed);
-        let (sender, of_sender) = base::Sender::new(name(party), iknp::COLUMNS, seed);
+        let (sender, of_sender) = base::Sender::new(name(party), soft::COLUMNS, seed);
 
         let mut own = [[0; 16]; CONTRIBUTION / 16];
         stream(kind::CONTRIBUTION).fill_bytes(0, &mut own);
         let message = [own.as_flattened(), &of_receiver, &of_sender].concat();
-        let theirs = exchange(channel, message, SETUP_BYTES)?;
+        let theirs = exchange(channel, message, FIRST_BYTES)?;
         let (contribution, points) = theirs.split_at(CONTRIBUTION);
-        let (to_sender, to_receiver) = points.split_at(iknp::COLUMNS * base::RECEIVER_BYTES);
-        let holder = iknp::Sender::new(delta[0], &receiver.keys(to_receiver)?);
-        let chooser = iknp::Receiver::new(&sender.keys(to_sender)?, seed);
+        let (to_sender, to_receiver) = points.split_at(soft::COLUMNS * base::RECEIVER_BYTES);
+        let name = |chooser| direction("ssvm transfers, extension of a direction, 1", &session, chooser);
+        let (chooser, sums) = soft::Receiver::new(&name(party), &sender.keys(to_sender)?, seed);
+        let sums = exchange(channel, sums, soft::SUMS_BYTES)?;
+        let holder = soft::Sender::new(&name(other(party)), delta[0], &receiver.keys(to_receiver)?, &sums)?;
 
         let contributions = match party {
             Party::Client => [own.as_flattened(), contribution],

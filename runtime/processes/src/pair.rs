@@ -73,7 +73,7 @@ impl Maker {
                     let mut name = blake3::Hasher::new_keyed(&self.name);
                     name.update(&step.number.to_le_bytes());
                     let name = name.finalize().into();
-                    empty.insert(Pair::iknp(&mut way, self.party, name, &seed).map_err(RunError::Transfers)?)
+                    empty.insert(Pair::set_up(&mut way, self.party, name, &seed).map_err(RunError::Transfers)?)
                 }
             };
             let mut engine = Engine::new(transfers, &mut way);

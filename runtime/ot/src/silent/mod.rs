@@ -17,16 +17,15 @@
 //!           could learn places of the noise, and from these choices.
 
 mod code;
-mod trees;
 
 use crate::cot::{CotReceiver, CotSender};
 use crate::error::{Error, check_length};
 use crate::hash::{Hash, Place};
 use crate::kind;
+use crate::trees::Trees;
 use code::Code;
 use kernels::prg::{Domain, Seed, Stream};
 use rayon::prelude::*;
-use trees::Trees;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Sizes of an extension.

@@ -140,14 +140,14 @@ fn reserving_changes_nothing() {
 
 #[test]
 fn correlations_cost_what_they_say() {
-    for (own, theirs) in [(0, 0), (1, 0), (512, 513), (1 << 18, 3), ((1 << 19) + 1, 40_000)] {
+    for (own, theirs) in [(0, 0), (1, 0), (512, 513), (1 << 20, 3), ((1 << 20) + 1, 40_000)] {
         let choices = [own, theirs];
         let sent = run(1, |pair, channel| {
             let own = pair.party().index();
             pair.reserve(channel, choices[own], choices[1 - own]).unwrap();
             channel.meter().sent_bytes
         });
-        assert_eq!(sent, choices.map(|count| cost::iknp(count) as u64), "{choices:?}");
+        assert_eq!(sent, choices.map(|count| cost::soft(count) as u64), "{choices:?}");
     }
 }
 
@@ -156,9 +156,9 @@ fn correlations_cost_what_they_say() {
 fn set_up() {
     let once = |session, of: u8| {
         on(Memory::pair(PATIENCE), |party, channel| {
-            let mut pair = Pair::iknp(channel, party, [session; 32], &seed(of + party.index() as u8)).unwrap();
+            let mut pair = Pair::set_up(channel, party, [session; 32], &seed(of + party.index() as u8)).unwrap();
             let meter = channel.meter();
-            assert!(meter.sent_bytes == SETUP_BYTES as u64 && meter.rounds == 1);
+            assert!(meter.sent_bytes == SETUP_BYTES as u64 && meter.rounds == 2);
             pair.correlate(channel, &[1, 0, 1, 1], &[5, 6, 7, 8], 1, Form::Sum(64)).unwrap()
         })
     };

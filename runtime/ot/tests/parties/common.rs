@@ -3,7 +3,7 @@
 use ir::Party;
 use kernels::prg::{Domain, Seed};
 use kernels::ring::mask;
-use ot::iknp::{self, COLUMNS};
+use ot::soft::{self, COLUMNS};
 use ot::{Memory, Meter, Pair};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub fn on<T: Send>(ends: [Memory; 2], side: impl Fn(Party, &mut Memory) -> T + S
 }
 
 /// The engines of the direction in which a party chooses, with base transfers from a trusted hand.
-fn engines(session: u8, chooser: Party) -> (iknp::Sender, iknp::Receiver) {
+fn engines(session: u8, chooser: Party) -> (soft::Sender, soft::Receiver) {
     let stream = seed(session).stream(Domain { step: 2, entry: 0, index: chooser.index() as u32, kind: 200 });
     let mut blocks = [[0; 16]; 4 * COLUMNS + 1];
     stream.fill_bytes(0, &mut blocks);
@@ -46,11 +46,12 @@ fn engines(session: u8, chooser: Party) -> (iknp::Sender, iknp::Receiver) {
     let keys: Vec<Seed> = blocks[1..].as_flattened().as_chunks::<32>().0.iter().map(|key| Seed::new(*key)).collect();
     let pairs = keys.as_chunks::<2>().0;
     let chosen: Vec<Seed> = (1..).zip(pairs).map(|(j, pair)| pair[(delta >> j) as usize & 1].clone()).collect();
-    let choices = seed(session.wrapping_mul(2) ^ chooser.index() as u8);
-    (iknp::Sender::new(delta, &chosen), iknp::Receiver::new(pairs, &choices))
+    let (name, roots) = ([session; 32], seed(session.wrapping_mul(2) ^ chooser.index() as u8));
+    let (receiver, message) = soft::Receiver::new(&name, pairs, &roots);
+    (soft::Sender::new(&name, delta, &chosen, &message).unwrap(), receiver)
 }
 
-/// A party's pair by IKNP, with base transfers from a trusted hand: what else there is depends on `session` alone.
+/// A party's pair, with base transfers from a trusted hand: what else there is depends on `session` alone.
 pub fn pair(party: Party, session: u8) -> Pair {
     let (sender, receiver) = (engines(session, PARTIES[1 - party.index()]).0, engines(session, party).1);
     Pair::new(party, Box::new(receiver), Box::new(sender), [[session; 16], [!session; 16]])

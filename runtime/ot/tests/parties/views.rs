@@ -199,7 +199,7 @@ fn altered(number: usize, alter: impl Fn(&mut Vec<u8>) + Send + 'static) -> Resu
         sent += 1;
     }));
     let [_, server] = on(ends, |party, channel| -> Result<(), Error> {
-        let mut pair = Pair::iknp(channel, party, [1; 32], &seed(party.index() as u8))?;
+        let mut pair = Pair::set_up(channel, party, [1; 32], &seed(party.index() as u8))?;
         let words = vec![3; 500];
         pair.correlate(channel, &words[..100], &words[..100], 1, Form::Xor(20))?;
         pair.correlate(channel, &words, &words, 1, Form::Sum(20))?;
@@ -211,8 +211,8 @@ fn altered(number: usize, alter: impl Fn(&mut Vec<u8>) + Send + 'static) -> Resu
 #[test]
 fn messages_of_a_wrong_length_are_errors() {
     assert!(altered(0, |_| ()).is_ok());
-    // Set-up; correlations, choices and numbers, twice.
-    for number in 0..7 {
+    // Set-up in two; correlations, choices and numbers, twice.
+    for number in 0..8 {
         let short = altered(number, |bytes| bytes.truncate(bytes.len() - 1));
         assert!(matches!(short, Err(Error::Length { .. })), "message {number}: {short:?}");
         let long = altered(number, |bytes| bytes.push(0));
@@ -220,7 +220,7 @@ fn messages_of_a_wrong_length_are_errors() {
         let none = altered(number, |bytes| bytes.clear());
         assert!(matches!(none, Err(Error::Length { got: 0, .. })), "message {number}: {none:?}");
     }
-    assert!(altered(7, Vec::clear).is_ok(), "there are no more messages");
+    assert!(altered(8, Vec::clear).is_ok(), "there are no more messages");
     let point = altered(0, |bytes| bytes[32..64].fill(0xff));
     assert!(matches!(point, Err(Error::Point { index: 0 })));
 }
@@ -228,14 +228,14 @@ fn messages_of_a_wrong_length_are_errors() {
 /// Any bytes of the right length are taken: results are wrong, and nothing else happens.
 #[test]
 fn altered_bytes_are_no_panic() {
-    for number in 1..7 {
+    for number in 1..8 {
         assert!(altered(number, |bytes| bytes.iter_mut().for_each(|b| *b ^= 0xa5)).is_ok());
     }
 }
 
 #[test]
 fn a_lost_peer_is_an_error() {
-    let set_up = |mut channel: Memory| Pair::iknp(&mut channel, Party::Client, [1; 32], &seed(1));
+    let set_up = |mut channel: Memory| Pair::set_up(&mut channel, Party::Client, [1; 32], &seed(1));
     let [a, b] = Memory::pair(PATIENCE);
     drop(b);
     assert!(matches!(set_up(a), Err(Error::Lost)));
