@@ -49,9 +49,10 @@ const DEPTH: usize = 8;
 /// Trees.
 const GROUPS: usize = 128 / DEPTH;
 
-/// Rows that are in work at once: the matrix stays in the cache. A column is an odd number of cache lines, so that the
-/// columns' lines do not all want the same places of the nearest cache.
-pub const CHUNK: usize = 15 * ROWS;
+/// Rows that are in work at once: many, as the keys of all streams are read for them; not more than let a group's columns
+/// stay in the nearest cache. A column is an odd number of cache lines, so that the columns' lines do not all want the same
+/// places there.
+pub const CHUNK: usize = 31 * ROWS;
 
 /// Most rows of an extension: a request of some two megabytes.
 const MOST: usize = 1 << 20;
@@ -149,6 +150,9 @@ fn matrix(groups: &[Leaves], word: u64, words: usize) -> [Zeroizing<Vec<u64>>; 2
     [matrix, totals]
 }
 
+/// Fewer chunks than this are not worth waking other cores.
+const FEW: usize = 2;
+
 /// Checks a batch.
 fn check(batch: usize) {
     assert!(batch.is_multiple_of(ROWS) && batch <= MOST, "a batch of this engine");
@@ -212,7 +216,7 @@ impl CotSender for Sender {
         let from = out.len();
         out.resize(from + batch, 0);
         let tasks = out[from..].chunks_mut(CHUNK).zip(request.chunks(request_bytes(CHUNK)));
-        spread(first_words(self.word).zip(tasks), |(word, (out, request))| {
+        spread(FEW, first_words(self.word).zip(tasks), |(word, (out, request))| {
             let words = out.len() / 64;
             let [mut matrix, _] = matrix(&self.groups, word, words);
             let groups = matrix.chunks_exact_mut(DEPTH * words).skip(1).zip(request.chunks_exact(8 * words));
@@ -275,7 +279,7 @@ impl CotReceiver for Receiver {
         let mut made = std::mem::take(&mut self.made);
         made.resize(batch, 0);
         let tasks = made.chunks_mut(CHUNK).zip(message.chunks_mut(request_bytes(CHUNK)));
-        spread(first_words(self.word).zip(tasks), |(word, (made, message))| {
+        spread(FEW, first_words(self.word).zip(tasks), |(word, (made, message))| {
             let words = made.len() / 64;
             let [mut matrix, totals] = matrix(&self.groups, word, words);
             let (choices, totals) = totals.split_at(words);

@@ -2,13 +2,10 @@
 
 use rayon::prelude::*;
 
-/// Fewer tasks than this are not worth waking other cores.
-const FEW: usize = 16;
-
-/// Does every task, in the current rayon pool if there are many.
-pub fn spread<T: Send>(tasks: impl Iterator<Item = T>, work: impl Fn(T) + Sync + Send) {
+/// Does every task, in the current rayon pool if there are not fewer than `few`.
+pub fn spread<T: Send>(few: usize, tasks: impl Iterator<Item = T>, work: impl Fn(T) + Sync + Send) {
     let tasks: Vec<T> = tasks.collect();
-    if tasks.len() < FEW {
+    if tasks.len() < few {
         tasks.into_iter().for_each(work);
     } else {
         tasks.into_par_iter().for_each(work);

@@ -42,6 +42,9 @@ impl Form {
 /// Numbers that are in work at once: they stay in the cache.
 const CHUNK: usize = 2048;
 
+/// Fewer chunks than this are not worth waking other cores.
+const FEW: usize = 16;
+
 /// Rows that are in work at once. Their numbers, of whatever width, are whole bytes of a message.
 fn rows_at_once(len: usize) -> usize {
     (CHUNK / len.max(1)).max(1).next_multiple_of(8)
@@ -85,7 +88,7 @@ impl Chosen {
         let (place, rows) = (self.pads.next(len, form), rows_at_once(len));
         let mut share = vec![0; count];
         let tasks = self.blocks.chunks(rows).zip(share.chunks_mut(len.max(1) * rows));
-        spread((0..).step_by(rows).zip(tasks), |(from, (blocks, share))| {
+        spread(FEW, (0..).step_by(rows).zip(tasks), |(from, (blocks, share))| {
             self.pads.hash.pads(blocks, 0, place.after(from), len, width, share);
             let mut sent = vec![0; share.len()];
             ring::unpack_range(bytes, width, from * len, &mut sent);
@@ -152,7 +155,7 @@ impl Offered {
         let numbers = len.max(1) * rows;
         let parts = d.chunks(numbers).zip(share.chunks_mut(numbers));
         let tasks = self.blocks.chunks(rows).zip(parts.zip(message[start..].chunks_mut(form.message_bytes(numbers))));
-        spread((0..).step_by(rows).zip(tasks), |(from, (blocks, ((d, share), bytes)))| {
+        spread(FEW, (0..).step_by(rows).zip(tasks), |(from, (blocks, ((d, share), bytes)))| {
             let (place, mut sent) = (place.after(from), vec![0; d.len()]);
             self.pads.hash.pads(blocks, 0, place, len, width, share);
             self.pads.hash.pads(blocks, self.delta, place, len, width, &mut sent);
