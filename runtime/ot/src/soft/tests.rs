@@ -166,3 +166,32 @@ fn requests_tell_nothing_and_the_test_sees_faults() {
         assert!(view(&sender, &mut receiver) > 5.0);
     }
 }
+
+/// The sender's keys open one sum a level, and the other only where both keys are the same.
+#[test]
+fn sums_that_are_not_chosen_stay_hidden() {
+    let delta: u128 = 0x0123_4567_89ab_cdef_0f1e_2d3c_4b5a_6978 | 1;
+    let opened = |pairs: &[[Seed; 2]]| {
+        let seed = Seed::new([8; 32]);
+        let (_, message) = Receiver::new(&NAME, pairs, &seed);
+        let mut roots = [0; GROUPS];
+        seed.stream(Domain { step: 0, entry: 0, index: 0, kind: kind::GROUPS }).fill_blocks(0, &mut roots);
+        let mut sums = Vec::new();
+        for (group, root) in roots.iter().enumerate() {
+            trees(&NAME).grow(*root, &mut vec![0; 1 << columns(group).len()], &mut sums);
+        }
+        let mut opened = [0, 0];
+        let sent = message.as_chunks::<16>().0.as_chunks::<2>().0;
+        for (j, (sent, (sums, keys))) in (1..).zip(sent.iter().zip(sums.iter().zip(pairs))) {
+            let half = (delta >> j) as usize & 1;
+            let got = [half, 1 - half].map(|i| u128::from_le_bytes(sent[i]) ^ pad(&keys[half]));
+            opened[0] += usize::from(got[0] == sums[1 - half]);
+            opened[1] += usize::from(got[1] == sums[half]);
+        }
+        opened
+    };
+    let pairs: Vec<[Seed; 2]> = (0..COLUMNS as u8).map(|i| [Seed::new([i; 32]), Seed::new([!i; 32])]).collect();
+    assert_eq!(opened(&pairs), [COLUMNS, 0]);
+    let same: Vec<[Seed; 2]> = pairs.iter().map(|[key, _]| [key.clone(), key.clone()]).collect();
+    assert_eq!(opened(&same), [COLUMNS, COLUMNS]);
+}

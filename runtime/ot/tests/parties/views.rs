@@ -190,7 +190,7 @@ fn silent_messages_are_uniform() {
 
 /// Alters the message of this number that P0 sends, and gives what P1 has then.
 fn altered(number: usize, alter: impl Fn(&mut Vec<u8>) + Send + 'static) -> Result<(), Error> {
-    let mut ends = Memory::pair(std::time::Duration::from_millis(200));
+    let mut ends = Memory::pair(PATIENCE);
     let mut sent = 0;
     ends[0].tap(Box::new(move |bytes| {
         if sent == number {
