@@ -63,7 +63,7 @@ fn a_peer_that_fails_is_an_error() {
     let resident = Resident::new([&[1i64; 8][..]]);
     let mut rng = Rng::new(81);
     for at in (0..).step_by(5) {
-        let [client, mut server] = Memory::pair(Duration::from_millis(300));
+        let [client, mut server] = Memory::pair(Duration::from_secs(20));
         let mut number = 0;
         server.tap(Box::new(move |message: &mut Vec<u8>| {
             if number == at {
