@@ -34,7 +34,7 @@ def completions(ai):
     assert answer.choices[0].text == SPEECH, answer
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens > 10
-    assert "trusted dealer" in answer.system_fingerprint
+    assert "no third party" in answer.system_fingerprint
     pieces = list(ai.completions.create(model="toy", prompt="Hark", max_tokens=60, temperature=0, stream=True))
     assert "".join(piece.choices[0].text for piece in pieces) == SPEECH
     assert pieces[-1].choices[0].finish_reason == "stop"
