@@ -99,8 +99,8 @@ fn correlated(aes: f64) {
     });
     for (name, time) in [("receiver", make), ("sender", answer)] {
         let rate = batch as f64 / time;
-        // A bit of each of some 2^8 streams for each of sixteen groups.
-        let note = format!("{:.0} % of its AES alone", 100.0 * rate * 31.0 / aes);
+        // A bit of each of some 2^4 streams for each of 32 groups.
+        let note = format!("{:.0} % of its AES alone", 100.0 * rate * 4.0 / aes);
         row(&format!("soft, {name}"), rate / 1e6, "M/s", &note);
     }
     row("  of it transposition, 128 columns", batch as f64 / turn / 1e6, "M rows/s", "");

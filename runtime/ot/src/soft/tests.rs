@@ -30,7 +30,7 @@ fn extend(ends: &mut (Sender, Receiver), wanted: usize) -> [Vec<u128>; 2] {
     assert_eq!(batch, ends.1.batch(wanted));
     let mut out = [Vec::new(), Vec::new()];
     let request = ends.1.request(batch);
-    assert_eq!((request.len(), request.len()), (ends.0.request_bytes(batch), 15 * batch / 8));
+    assert_eq!((request.len(), request.len()), (ends.0.request_bytes(batch), 31 * batch / 8));
     let response = ends.0.respond(batch, &request, &mut out[0]).unwrap();
     ends.1.complete(batch, &response, &mut out[1]).unwrap();
     out
