@@ -43,8 +43,8 @@ pub fn is_made(program: &Program, op: &Op) -> bool {
         Op::Ge { x, width, .. } => {
             matches!(Comparison::new(program.ty(*x).width, *width), Comparison::Table { .. })
         }
-        // Its mask has another form than other reads take.
         Op::Exp { width: 1, .. } => false,
+        // Its mask has another form than other reads take.
         Op::Exp { x, .. } => program.instrs.iter().filter(|instr| instr.op.operands().any(|v| v == *x)).count() == 1,
         _ => true,
     }

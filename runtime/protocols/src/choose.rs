@@ -183,7 +183,7 @@ pub(crate) fn make(choosing: &Choosing, to: &mut Making) -> Result<(), PairError
     let compared = choosing.comparisons() as usize;
     let bits = to.numbers(made::BITS, compared, width);
     let [r, _] = to.number(&bits, width, width)?;
-    to.as_stream(Group::Sum, kind::MASK, 0, width, r, true)?;
+    to.as_stream(Group::Sum, kind::MASK, 0, width, r)?;
     digits::make_units(&bits, &choosing.digits, to)?;
     let tops = Bits::of(&bits, width - 1).iter().collect();
     let products = digits::make(tops, &to.numbers(own::BITS, compared, MASKED), to)?;

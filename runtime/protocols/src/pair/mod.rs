@@ -181,14 +181,14 @@ impl<'a> Making<'a> {
         self.pair.party()
     }
 
-    /// The party's numbers of a stream of its own.
-    pub(crate) fn numbers(&mut self, kind: u8, count: usize, bits: Width) -> Buffer {
-        self.elements(kind, 0..count, bits)
-    }
-
     /// The party's seed as this instruction uses it.
     pub(crate) fn own(&self) -> Use<'a> {
         self.own
+    }
+
+    /// The party's numbers of a stream of its own.
+    pub(crate) fn numbers(&mut self, kind: u8, count: usize, bits: Width) -> Buffer {
+        self.elements(kind, 0..count, bits)
     }
 
     /// Some of them, which were not read before.
@@ -223,10 +223,10 @@ impl<'a> Making<'a> {
         bits: Width,
         shares: Buffer,
     ) -> Result<Buffer, PairError> {
-        self.as_stream(group, kind::CORRELATION + piece, first, bits, shares, true)
+        self.as_stream(group, kind::CORRELATION + piece, first, bits, shares)
     }
 
-    /// The same for a stream of the client's of any kind; the server's are written if `write` says so.
+    /// The same for a stream of the client's of any kind.
     pub(crate) fn as_stream(
         &mut self,
         group: Group,
@@ -234,7 +234,6 @@ impl<'a> Making<'a> {
         first: usize,
         bits: Width,
         mut shares: Buffer,
-        write: bool,
     ) -> Result<Buffer, PairError> {
         if bits == 0 {
             return Ok(Buffer::default());
@@ -250,9 +249,7 @@ impl<'a> Making<'a> {
                 let difference = self.pair.hear(shares.len(), bits)?;
                 let full = ring::mask(bits);
                 ring::zip_assign(&mut shares, &difference, move |share, d| plus(group, share, d) & full);
-                if write {
-                    self.write(&shares, bits)?;
-                }
+                self.write(&shares, bits)?;
                 Ok(shares)
             }
         }
