@@ -3,6 +3,9 @@
 //! `RAYON_NUM_THREADS` sets the number of threads and `SSVM_CPU` forces an instruction set. Where the kernel accounts for
 //! it (Linux), time is processor time of all threads, averaged over runs; else it is time on the clock.
 
+#[path = "../../../benches/processor.rs"]
+mod processor;
+
 use ir::Party;
 use kernels::aes128::Aes128;
 use kernels::cpu::Cpu;
@@ -11,18 +14,9 @@ use ot::cot::{CotReceiver, CotSender};
 use ot::hash::{Hash, Place};
 use ot::transpose::transpose;
 use ot::{Form, Memory, Pair, base, cost, silent, soft};
+use processor::processor_seconds;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-
-/// Processor seconds that all threads of this process have used.
-fn processor_seconds() -> Option<f64> {
-    let mut nanoseconds = 0;
-    for task in std::fs::read_dir("/proc/self/task").ok()? {
-        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        nanoseconds += text.split(' ').next()?.parse::<u64>().ok()?;
-    }
-    Some(nanoseconds as f64 / 1e9)
-}
 
 /// Core-seconds of a run, the mean over half a second and at least three runs.
 fn seconds(mut f: impl FnMut()) -> f64 {

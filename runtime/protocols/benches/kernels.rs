@@ -5,6 +5,9 @@
 //! it (Linux), time is processor time, averaged over runs, so that other work on the machine disturbs it little; else it
 //! is time on the clock by all threads.
 
+#[path = "../../../benches/processor.rs"]
+mod processor;
+
 use ir::choose::{Choosing, LIFT};
 use ir::dcf::Layout;
 use ir::series::Series;
@@ -13,6 +16,7 @@ use kernels::cpu::Cpu;
 use kernels::masked::Reversed;
 use kernels::prg::{Domain, Seed};
 use kernels::ring::{self, Tensor};
+use processor::processor_seconds;
 use protocols::cells::{self, Lines};
 use protocols::choose::{self, Chooser};
 use protocols::material::{Material, MaterialError};
@@ -21,16 +25,6 @@ use protocols::series::{self, Terms};
 use protocols::{BLOCK, Dealing, Mask, Source, Use, blocks, dcf, ge};
 use std::hint::black_box;
 use std::time::Instant;
-
-/// Processor seconds that all threads of this process have used.
-fn processor_seconds() -> Option<f64> {
-    let mut nanoseconds = 0;
-    for task in std::fs::read_dir("/proc/self/task").ok()? {
-        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        nanoseconds += text.split(' ').next()?.parse::<u64>().ok()?;
-    }
-    Some(nanoseconds as f64 / 1e9)
-}
 
 /// Core-seconds of a run, the mean over half a second and at least three runs.
 fn seconds(mut f: impl FnMut()) -> f64 {

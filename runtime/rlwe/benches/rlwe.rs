@@ -4,9 +4,13 @@
 //! Where the kernel accounts for it (Linux), time is processor time of all threads, so that other work on the machine disturbs it
 //! little; else it is time on the clock by all threads.
 
+#[path = "../../../benches/processor.rs"]
+mod processor;
+
 use kernels::cpu::Cpu;
 use kernels::prg::{Domain, Seed};
 use kernels::ring::{self, Tensor};
+use processor::processor_seconds;
 use rlwe::{Client, Plan, Server, norm_squared};
 use std::hint::black_box;
 use std::time::Instant;
@@ -22,16 +26,6 @@ const CHUNK: usize = 64;
 
 /// Rows by which totals are given: a prompt.
 const PROMPT: usize = 128;
-
-/// Processor seconds that all threads of this process have used.
-fn processor_seconds() -> Option<f64> {
-    let mut nanoseconds = 0;
-    for task in std::fs::read_dir("/proc/self/task").ok()? {
-        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        nanoseconds += text.split(' ').next()?.parse::<u64>().ok()?;
-    }
-    Some(nanoseconds as f64 / 1e9)
-}
 
 /// Core-seconds of a call, and what it gives.
 fn timed<T>(f: impl FnOnce() -> T) -> (f64, T) {
