@@ -17,7 +17,7 @@ pub enum Maker {
     /// weights are of the masked weights W - B.
     #[default]
     Dealer,
-    /// The two parties alone. The server's shares of the masks of openings are made, too, and there is no B.
+    /// The two parties alone. The server's shares of most masks of openings are made, too ([`own_masks`]), and there is no B.
     Pair,
 }
 
@@ -55,15 +55,37 @@ pub fn unmade(program: &Program) -> Option<usize> {
     program.instrs.iter().position(|instr| !is_made(program, &instr.op))
 }
 
+/// Which openings, and which openings kept from step to step, have masks that are sums of numbers of the parties' own seeds, as
+/// with a dealer: those that products of matrices opened whole alone read, since they ask for no bit of a mask. For each
+/// instruction of a verified program; of all others' masks the parties make shares bit by bit.
+pub fn own_masks(program: &Program) -> Vec<bool> {
+    let opens = |op: &Op| matches!(op, Op::Open { whole: true, .. } | Op::Cache { .. });
+    let mut own: Vec<bool> = program.instrs.iter().map(|instr| opens(&instr.op)).collect();
+    for (i, instr) in program.instrs.iter().enumerate().rev() {
+        let serves = match instr.op {
+            Op::Sddmm { .. } | Op::Spmm { .. } => true,
+            Op::Cache { .. } => own[i],
+            _ => false,
+        };
+        instr.op.operands().for_each(|v| own[v.index()] &= serves);
+    }
+    own
+}
+
 /// Bytes that the server keeps of a step that two parties made: what a dealer would send it, and its shares of the masks of
 /// openings and of the comparisons of a `choose`. The client keeps its seed alone.
 pub fn server_bytes(program: &Program) -> u64 {
-    let lift_bits = lift_bits(program);
-    (0..program.instrs.len()).map(|i| dealt(program, i, &lift_bits).to_server_bytes + mask_bytes(program, i)).sum()
+    let (lift_bits, masks) = (lift_bits(program), mask_bytes(program));
+    (0..program.instrs.len()).map(|i| dealt(program, i, &lift_bits).to_server_bytes + masks[i]).sum()
 }
 
-/// Bytes of the server's shares of the masks of instruction `index`.
-pub fn mask_bytes(program: &Program, index: usize) -> u64 {
+/// Bytes of the server's shares of the masks of each instruction, but for those of its seed.
+pub fn mask_bytes(program: &Program) -> Vec<u64> {
+    let own = own_masks(program);
+    (0..program.instrs.len()).map(|i| if own[i] { 0 } else { bytes_of_mask(program, i) }).collect()
+}
+
+fn bytes_of_mask(program: &Program, index: usize) -> u64 {
     match program.instrs[index].op {
         Op::Open { x, width, .. } => packed_bytes(elements(&program.ty(x).shape), width.into()),
         Op::Choose { x, .. } => {
@@ -96,7 +118,27 @@ mod tests {
         let lift = program("@t = thresholds [1]", "v3 = lift o1 {width=30} : share<30.4>[8]");
         assert_eq!(unmade(&lift), None);
         // 12 bits of the mask; 18 each of carry and top bit, as a dealer sends them.
-        assert_eq!((server_bytes(&lift), mask_bytes(&lift, 1)), (12 + 2 * 18, 12));
+        assert_eq!((server_bytes(&lift), mask_bytes(&lift)[1]), (12 + 2 * 18, 12));
         assert_eq!(crate::cost::per_instruction(&lift).server_material_bytes, 2 * 18);
+    }
+
+    #[test]
+    fn masks_that_products_alone_read_are_the_parties_own() {
+        let text = |read: &str| {
+            format!(
+                "schedule @one {{\n  in0 = input \"x\" [2,4] fixed : share<20.4>[2,4]\n  @all = pattern {{columns=2}} [0..2, 0..2]\n  \
+                 out0 = output \"y\" [4] to client\n  out1 = output \"z\" [2,4] to client\n\n  \
+                 v0 = input in0 : share<20.4>[2,4]\n  o1 = open v0 {{width=20, whole}} : whole<20.4>[2,4]\n  \
+                 o2 = open v0 {{width=18}} : opened<18.4>[2,4]\n  round\n  v4 = sddmm o1, o1, @all : share<20.8>[4]\n  \
+                 v5 = {read} : share<20.4>[2,4]\n  reveal v4, out0 {{to=client}}\n  reveal v5, out1 {{to=client}}\n}}\n"
+            )
+        };
+        let own = |read: &str| {
+            let program = crate::parse(&text(read)).unwrap_or_else(|e| panic!("{e}"));
+            (own_masks(&program)[1], mask_bytes(&program)[1], mask_bytes(&program)[2])
+        };
+        assert_eq!(own("lift o2 {width=20}"), (true, 0, 18));
+        // Read by something else, too.
+        assert_eq!(own("lift o1 {width=20}"), (false, 20, 18));
     }
 }

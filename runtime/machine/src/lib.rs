@@ -62,6 +62,7 @@ pub struct Machine<'a> {
     seed: &'a Seed,
     publics: &'a [u32],
     lift_bits: Vec<u8>,
+    own_masks: Vec<bool>,
     prepared: bool,
     ahead: Ahead,
     /// The client's products with weights, if they were made beforehand.
@@ -151,6 +152,7 @@ impl<'a> Machine<'a> {
             seed,
             publics,
             lift_bits: material::lift_bits(program),
+            own_masks: ir::pair::own_masks(program),
             prepared: false,
             ahead: ahead(program),
             products: None,

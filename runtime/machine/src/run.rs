@@ -223,7 +223,7 @@ impl<'r, 'a> Run<'r, 'a> {
         let mut bytes = 0;
         let half = self.with_source(i, |source, machine, values| {
             let shape = machine.shape(x);
-            let mask = source.mask(shape.iter().product(), width)?;
+            let mask = source.mask(shape.iter().product(), width, machine.own_masks[i])?;
             let dealt = open::Dealt::take(source, shape.iter().product(), machine.lift_bits[i])?;
             Ok(if early {
                 open::resume(shape, &sent, mask, width, whole, dealt)

@@ -32,9 +32,9 @@ fn runs_as_the_reference_does() {
         program.inputs.iter().map(|i| rng.claimed(i.ty.shape.elements().unwrap() as usize, 5)).collect();
     let weights = vec![vec![3, -5, 7, 1, 0, 2, -1, 4]];
     let resident = Resident::new(weights.iter().map(|w| &w[..]));
-    let [(mut of_client, mut to_server), (mut of_server, mut to_client)] = transfers(&mut rng);
-    let mut client = Engine::new(&mut of_client, &mut to_server);
-    let mut server = Engine::new(&mut of_server, &mut to_client);
+    let [(of_client, mut to_server), (of_server, mut to_client)] = transfers(&mut rng);
+    let (mut client, mut server) = (Engine::new(of_client), Engine::new(of_server));
+    let (mut client, mut server) = (client.over(&mut to_server), server.over(&mut to_client));
     let seeds = [rng.seed(), rng.seed()];
     let entries = std::slice::from_ref(&program);
     let mut session = Session::of_pair(entries, &resident, seeds.each_ref(), [&mut client, &mut server]);
@@ -49,6 +49,11 @@ fn runs_as_the_reference_does() {
             "y2" | "y3" => {
                 let off = got.iter().zip(want).map(|(g, w)| ((*g as f64).sqrt() - (*w as f64).sqrt()).abs());
                 assert!(off.fold(0.0, f64::max) < 8.0, "{}: {got:?} for {want:?}", output.name);
+            }
+            // Products of two secrets, too; y4 is one of another with numbers of a few tens.
+            "y4" | "y6" => {
+                let off = got.iter().zip(want).map(|(g, w)| (g - w).unsigned_abs()).max().unwrap_or(0);
+                assert!(off <= if output.name == "y6" { 4 } else { 1024 }, "{}: {got:?} for {want:?}", output.name);
             }
             name => assert_eq!(got, want, "{name}"),
         }
@@ -73,8 +78,9 @@ fn a_peer_that_fails_is_an_error() {
         }));
         let (client_seed, server_seed) = (rng.seed(), rng.seed());
         let run = |party, mut channel: Memory, seed| -> Result<(), PairError> {
-            let mut pair = Pair::set_up(&mut channel, party, [1; 32], seed)?;
-            let mut engine = Engine::new(&mut pair, &mut channel);
+            let pair = Pair::set_up(&mut channel, party, [1; 32], seed)?;
+            let mut engine = Engine::new(pair);
+            let mut engine = engine.over(&mut channel);
             let weights = (party == Party::Server).then_some(&resident as &dyn protocols::weights::ServerWeights);
             make(
                 Step::first(entries, 0),

@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use ir::{Op, Party, Program};
+use ir::{Party, Program};
 use ot::{Channel, Pair};
 
 use super::RunError;
@@ -31,7 +31,7 @@ pub(super) struct Maker {
     /// Tells this session's transfers from all others.
     name: [u8; 32],
     seed: Seed,
-    transfers: Option<Pair>,
+    engine: Option<Engine>,
     masks: Option<Masks>,
     products: Products,
 }
@@ -41,14 +41,7 @@ impl Maker {
     pub(super) fn new(party: Party, program: &[u8; 32], session: Session, seed: Seed) -> Maker {
         let mut hasher = blake3::Hasher::new_derive_key("ssvm making, name of a session, 1");
         hasher.update(program).update(&session.0);
-        Maker {
-            party,
-            name: hasher.finalize().into(),
-            seed,
-            transfers: None,
-            masks: None,
-            products: Products::default(),
-        }
+        Maker { party, name: hasher.finalize().into(), seed, engine: None, masks: None, products: Products::default() }
     }
 
     /// Bytes of material that a step of a program takes here.
@@ -65,22 +58,23 @@ impl Maker {
         let mut work = || {
             // Before anything is sent for it.
             masks.check(step).map_err(PairError::from)?;
-            let transfers = match &mut self.transfers {
-                Some(transfers) => transfers,
+            let engine = match &mut self.engine {
+                Some(engine) => engine,
                 empty => {
                     let seed = Seed::random().map_err(RunError::Random)?;
                     // A stock of the session may have had transfers of its own, up to the step before.
                     let mut name = blake3::Hasher::new_keyed(&self.name);
                     name.update(&step.number.to_le_bytes());
                     let name = name.finalize().into();
-                    empty.insert(Pair::set_up(&mut way, self.party, name, &seed).map_err(RunError::Transfers)?)
+                    let pair = Pair::set_up(&mut way, self.party, name, &seed).map_err(RunError::Transfers)?;
+                    empty.insert(Engine::new(pair))
                 }
             };
-            let mut engine = Engine::new(transfers, &mut way);
+            let mut engine = engine.over(&mut way);
             let begin = Instant::now();
             if !products.has(step) {
                 let steps = together(step, ahead);
-                pair::products(&steps, &self.seed, weights, &mut engine, products).map_err(RunError::Making)?;
+                pair::products(&steps, &self.seed, weights, masks, &mut engine, products).map_err(RunError::Making)?;
             }
             let of_products = begin.elapsed().as_secs_f64();
             make(step, &self.seed, weights, products, masks, &mut engine, &mut made).map_err(RunError::Making)?;
@@ -98,18 +92,10 @@ impl Maker {
 
 /// A step and those of the entries after it whose products are made at once: as many as memory has room for.
 fn together<'a>(step: Step<'a>, ahead: &[u32]) -> Vec<Step<'a>> {
-    let numbers = |step: &Step| {
-        let program = step.program();
-        let of = |instr: &ir::Instr| match instr.op {
-            Op::Linear { x, .. } => Some(instr.ty.as_ref()?.shape.elements()? + program.ty(x).shape.elements()?),
-            _ => None,
-        };
-        program.instrs.iter().filter_map(of).sum::<u64>()
-    };
     let next = |(number, &entry)| Step { entry, number, ..step };
-    let (mut steps, mut elements) = (vec![step], numbers(&step));
+    let (mut steps, mut elements) = (vec![step], pair::numbers(step.program()));
     for next in (step.number + 1..).zip(ahead).map(next) {
-        elements += numbers(&next);
+        elements = elements.saturating_add(pair::numbers(next.program()));
         if elements > TOGETHER {
             break;
         }

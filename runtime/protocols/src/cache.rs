@@ -93,6 +93,13 @@ impl<const PARTS: usize> Cache<PARTS> {
     }
 }
 
+impl Masks {
+    /// The rows of a state so far; none before the first step.
+    pub(crate) fn rows(&self, state: StateId) -> Option<&Rows<u64>> {
+        self.states.get(state.index()).map(|[rows]| rows)
+    }
+}
+
 impl Openings {
     /// The party's shares of the masks of what the session keeps, for making the material of its next step.
     pub fn masks(&self) -> Masks {

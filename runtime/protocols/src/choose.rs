@@ -212,7 +212,7 @@ impl Dealt {
                 Some([plain(choosing.width)?, plain(choosing.width)?, plain(choosing.place)?])
             }
         };
-        let masks = source.mask(compared, choosing.width)?;
+        let masks = source.mask(compared, choosing.width, false)?;
         let mut units: [Vector; DIGITS] = Default::default();
         for (index, unit) in units.iter_mut().enumerate() {
             *unit = source.vector(index as u8, 0..compared, 1 << choosing.digits[index])?;

@@ -470,10 +470,11 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// The party's share of the mask of an opening, mod 2^width.
-    pub fn mask(&mut self, count: usize, width: Width) -> Result<Vector, MaterialError> {
+    /// The party's share of the mask of an opening, mod 2^width. `own` tells that it is of its seed whoever made the material
+    /// ([`ir::pair::own_masks`]).
+    pub fn mask(&mut self, count: usize, width: Width, own: bool) -> Result<Vector, MaterialError> {
         Ok(match (self.party, self.maker) {
-            (Party::Server, Maker::Pair) => {
+            (Party::Server, Maker::Pair) if !own => {
                 Vector::Packed { bytes: self.take(ring::packed_len(count, width))?, bits: width }
             }
             _ => open::mask(self.own, width),

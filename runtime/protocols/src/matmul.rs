@@ -16,7 +16,7 @@
 
 use super::{Dealing, Mask, Opening, Source, Vector, client_bits, lift, times_power};
 use crate::material::MaterialError;
-use crate::pair::{Bits, Group, Making, PairError, Shares};
+use crate::pair::{Bits, Factors, Group, Making, PairError, Shares, joined};
 use ir::{Party, Pattern, Width};
 use kernels::ring::{self, Buffer, Tensor};
 use rayon::prelude::*;
@@ -200,8 +200,8 @@ pub fn deal(
     })
 }
 
-/// Both parties' side in the dealer's place: bits of the elements of x, each with the row of y, or the kept part of its column,
-/// that it is multiplied with.
+/// Both parties' side in the dealer's place, for masks of which they hold additive shares: see [`shares`]. Bits of the elements of a
+/// narrow x go with the rows of y that they are multiplied with.
 pub(crate) fn make(
     product: Product,
     (x, narrow): (&Shares, bool),
@@ -210,77 +210,136 @@ pub(crate) fn make(
     width: Width,
     to: &mut Making,
 ) -> Result<(), PairError> {
-    let sizes = Sizes::new(product, &x.shape, &y.shape, pattern, width);
-    let mut products = Buffer::zeros(sizes.shape.iter().product());
-    match product {
-        Product::Sddmm => sizes.make_kept(x, y, &mut products, to)?,
-        Product::Spmm => {
-            let bits = if narrow { bits_of_wraps(x.width, width) } else { 0 };
-            let mut wraps = Buffer::unset(if bits > 0 { x.len() * sizes.k } else { 0 });
-            // A batch at a time: every bit of x goes with a row of numbers.
-            for (batch, out) in products.chunks_exact_mut(sizes.result.max(1)).enumerate() {
-                let packed = batch * sizes.x..(batch + 1) * sizes.x;
-                let (of_x, rows) = (&x.bits[packed.clone()], sizes.rows_of_y(&y.mask[batch * sizes.y..]));
-                let each = to.times(of_x, x.width, &rows, sizes.k, width)?;
-                sizes.add_rows(&each, out);
-                if bits > 0 {
-                    let of_batch = to.bit_times(Bits::of(of_x, x.width - 1), &rows, sizes.k, bits)?;
-                    wraps[packed.start * sizes.k..packed.end * sizes.k].copy_from_slice(&of_batch);
-                }
-            }
-            to.correlation(Group::Sum, 0, 0, width, products)?;
-            to.correlation(Group::Sum, 1, 0, bits, wraps)?;
-            return Ok(());
-        }
+    let batches = Batches { product, pattern, x: &x.mask, y: &y.mask, y_shape: &y.shape, width };
+    let party = to.party();
+    let products = shares(&batches, party, |asked| to.private_products(asked))?;
+    complete(products, width, to)?;
+    let bits = if narrow { bits_of_wraps(x.width, width) } else { 0 };
+    if bits == 0 {
+        return Ok(());
     }
+    let sizes = batches.sizes();
+    let rows: Vec<Buffer> = y.mask.chunks_exact(sizes.y).map(|y| sizes.rows_of_y(y)).collect();
+    let wraps = to.bit_times(Bits::of(&x.bits, x.width - 1), &joined(&rows), sizes.k, bits)?;
+    to.correlation(Group::Sum, 1, 0, bits, wraps)?;
+    Ok(())
+}
+
+/// Both parties' side in the dealer's place: the shares that [`shares`] gave become those of the client's seed.
+pub(crate) fn complete(products: Buffer, width: Width, to: &mut Making) -> Result<(), PairError> {
     to.correlation(Group::Sum, 0, 0, width, products)?;
     Ok(())
 }
 
+/// A party's shares of the masks of the operands of a product, batch by batch.
+pub(crate) struct Batches<'a> {
+    /// Which product.
+    pub product: Product,
+    /// What is kept.
+    pub pattern: &'a Pattern,
+    /// Of the left operand: `[batch][row][inner]`, or `[batch][kept]`.
+    pub x: &'a [u64],
+    /// Of the right one.
+    pub y: &'a [u64],
+    /// Its shape.
+    pub y_shape: &'a [usize],
+    /// Bits of the result.
+    pub width: Width,
+}
+
+impl Batches<'_> {
+    fn sizes(&self) -> Sizes<'_> {
+        let kept = usize::try_from(self.pattern.kept()).expect("verified: a tensor has this many elements");
+        let [.., k] = self.y_shape else { panic!("verified: y has two axes") };
+        let x: &[usize] = match self.product {
+            Product::Sddmm => &[self.pattern.rows.len(), *k],
+            Product::Spmm => &[kept],
+        };
+        Sizes::new(self.product, x, self.y_shape, self.pattern, self.width)
+    }
+}
+
+/// A party's shares of the products of all batches, of its shares of the operands: of (x0 + x1)·(y0 + y1) it computes its own
+/// x·y, and x0·y1 and y0ᵀ·x1ᵀ are products of private matrices, the client's on the left.
+pub(crate) fn shares(
+    of: &Batches,
+    party: Party,
+    products: impl FnOnce(&[Factors]) -> Result<Vec<Buffer>, PairError>,
+) -> Result<Buffer, PairError> {
+    let sizes = of.sizes();
+    let mut out = Buffer::zeros(sizes.shape.iter().product());
+    if out.is_empty() || sizes.k == 0 {
+        return Ok(out);
+    }
+    sizes.add(&[(of.x, of.y)], &mut out);
+    let (rows, slots) = (of.pattern.rows.len(), sizes.y / sizes.k);
+    let (inner, columns) = match of.product {
+        Product::Sddmm => (sizes.k, slots),
+        Product::Spmm => (slots, sizes.k),
+    };
+    // The client's left and then the server's right operands: of x0·y1, and of y0ᵀ·x1ᵀ.
+    let each = of.x.chunks_exact(sizes.x).zip(of.y.chunks_exact(sizes.y));
+    let own: Vec<[Buffer; 2]> = each
+        .map(|(x, y)| {
+            let x = sizes.dense(x, inner);
+            // As [columns, inner].
+            let y = match of.product {
+                Product::Sddmm => Buffer::from(y.to_vec()),
+                Product::Spmm => transposed(y, columns),
+            };
+            match party {
+                Party::Client => [x, y],
+                Party::Server => [transposed(&y, inner), transposed(&x, inner)],
+            }
+        })
+        .collect();
+    let (width, both) = (of.width, [[rows, inner, columns], [columns, inner, rows]]);
+    let asked: Vec<Factors> =
+        own.iter().flat_map(|own| both.iter().zip(own).map(|(&sizes, own)| Factors { sizes, width, own })).collect();
+    let crossed = products(&asked)?;
+    for (pair, out) in crossed.chunks_exact(2).zip(out.chunks_exact_mut(sizes.result)) {
+        let mut sum = transposed(&pair[1], rows);
+        ring::add_assign(&mut sum, &pair[0]);
+        match of.product {
+            Product::Spmm => ring::add_assign(out, &sum),
+            Product::Sddmm => {
+                let kept = of.pattern.rows.iter().zip(sum.chunks_exact(columns));
+                let kept = kept.flat_map(|(&(from, to), row)| &row[from as usize..to as usize]);
+                out.iter_mut().zip(kept).for_each(|(out, v)| *out = out.wrapping_add(*v));
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// The transpose of a matrix of so many columns.
+fn transposed(x: &[u64], columns: usize) -> Buffer {
+    let rows = x.len() / columns;
+    let mut out = Buffer::unset(x.len());
+    for (row, x) in x.chunks_exact(columns).enumerate() {
+        out[row..].iter_mut().step_by(rows).zip(x).for_each(|(out, x)| *out = *x);
+    }
+    out
+}
+
 impl Sizes<'_> {
+    /// A batch of x as a matrix with `inner` columns.
+    fn dense(&self, x: &[u64], inner: usize) -> Buffer {
+        if self.product == Product::Sddmm {
+            return Buffer::from(x.to_vec());
+        }
+        let (mut out, mut packed) = (Buffer::zeros(self.pattern.rows.len() * inner), x);
+        for (out, &(from, to)) in out.chunks_exact_mut(inner).zip(&self.pattern.rows) {
+            let run = packed.split_off(..(to - from) as usize).expect("kept elements of all rows");
+            out[from as usize..to as usize].copy_from_slice(run);
+        }
+        out
+    }
+
     /// For every packed element of a batch of x the row of y that it is multiplied with.
     fn rows_of_y(&self, y: &[u64]) -> Buffer {
         let runs = self.pattern.rows.iter();
         runs.flat_map(|&(from, to)| &y[from as usize * self.k..to as usize * self.k]).copied().collect()
-    }
-
-    /// Adds up what the packed elements of each row of a batch contribute, `[element][column of y]`.
-    fn add_rows(&self, each: &[u64], out: &mut [u64]) {
-        let runs = out.chunks_exact_mut(self.k).zip(&self.pattern.rows);
-        let mut each = each.chunks_exact(self.k);
-        for (out, &(from, to)) in runs {
-            for products in each.by_ref().take((to - from) as usize) {
-                out.iter_mut().zip(products).for_each(|(out, v)| *out = out.wrapping_add(*v));
-            }
-        }
-    }
-
-    /// Adds the kept products, row by row of the pattern, of all batches.
-    fn make_kept(&self, x: &Shares, y: &Shares, out: &mut [u64], to: &mut Making) -> Result<(), PairError> {
-        let (k, batches, mut at) = (self.k, x.len() / self.x.max(1), 0);
-        for (row, &(from, end)) in self.pattern.rows.iter().enumerate() {
-            let columns = from as usize..end as usize;
-            let kept = columns.len();
-            if kept == 0 {
-                continue;
-            }
-            let of_row = |b: usize| &x.bits[b * self.x + row * k..][..k];
-            let bits: Buffer = (0..batches).flat_map(of_row).copied().collect();
-            // The kept part of every column of y, `[batch][inner][kept]`.
-            let mut held = Buffer::unset(batches * k * kept);
-            for (number, out) in held.chunks_exact_mut(kept).enumerate() {
-                let (b, inner) = (number / k, number % k);
-                let column = columns.clone().map(|j| y.mask[b * self.y + j * k + inner]);
-                out.iter_mut().zip(column).for_each(|(out, v)| *out = v);
-            }
-            let each = to.times(&bits, x.width, &held, kept, self.width)?;
-            for (number, products) in each.chunks_exact(kept).enumerate() {
-                let out = &mut out[number / k * self.result + at..][..kept];
-                out.iter_mut().zip(products).for_each(|(out, v)| *out = out.wrapping_add(*v));
-            }
-            at += kept;
-        }
-        Ok(())
     }
 }
 

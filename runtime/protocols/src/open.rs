@@ -54,7 +54,8 @@ pub(crate) struct Place {
     pub count: Width,
 }
 
-/// Both parties' side in the dealer's place. `exp` is where `exp` reads the opening, whose only reader it is then.
+/// Both parties' side in the dealer's place. The masks of an opening that is `own` are those of the parties' seeds
+/// ([`ir::pair::own_masks`]): nothing is made. `exp` is where `exp` reads the opening, whose only reader it is then.
 ///
 /// With XOR shares of the bits of r, additive ones mod 2^(n + L) are made. The client's become what its seed says, its share of
 /// the mask less its share of the carry times 2^n; the server's are taken apart the same way.
@@ -62,11 +63,15 @@ pub(crate) fn make(
     shape: &[usize],
     width: Width,
     lift_bits: Width,
-    exp: Option<Place>,
+    (own, exp): (bool, Option<Place>),
     to: &mut Making,
 ) -> Result<Shares, PairError> {
     let (count, party) = (shape.iter().product(), to.party());
     let shares = |bits, mask, top| Shares { width, shape: shape.to_vec(), bits, mask, top };
+    if own {
+        assert_eq!(lift_bits, 0, "products alone read the opening");
+        return Ok(shares(Buffer::default(), to.numbers(kind::MASK, count, width), Buffer::default()));
+    }
     if let Some(Place { low, count: n }) = exp {
         assert_eq!(lift_bits, 0, "exp is the only reader of its opening");
         let bits = to.numbers(own::BITS, count, n);

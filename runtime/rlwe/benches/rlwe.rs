@@ -11,7 +11,7 @@ use kernels::cpu::Cpu;
 use kernels::prg::{Domain, Seed};
 use kernels::ring::{self, Tensor};
 use processor::processor_seconds;
-use rlwe::{Client, Plan, Server, norm_squared};
+use rlwe::{Client, Plan, Server, norm_squared, packed};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -104,8 +104,47 @@ fn batch(rows: usize, depth: usize, columns: usize) {
     assert_eq!(down, plan.answer_bytes(columns));
 }
 
+/// A product of few rows, of numbers of `bits` bits at the server and results of `width`.
+fn few([rows, depth, columns]: [usize; 3], width: u8, bits: u8) {
+    let plan = packed::Plan::new([rows, depth, columns], width, (depth as u128) << (2 * (bits - 1))).expect("a plan");
+    let right: Vec<u64> = elements(depth * columns).iter().map(|x| (*x as i64 >> (64 - bits)) as u64).collect();
+    let left = elements(rows * depth);
+    let run = |row: usize, first: usize, out: &mut [u64]| {
+        out.copy_from_slice(&right[row * columns + first..][..out.len()]);
+    };
+    let mut client = packed::Client::new(plan.secrets()).expect("randomness");
+    let key = client.key();
+    let mut server = packed::Server::new(plan.secrets(), &key).expect("a key");
+    let (encrypt, upload) = timed(|| client.encrypt(&plan, &left));
+    let (receive, operand) = timed(|| server.receive(&plan, &upload).expect("ciphertexts"));
+    let all = 0..plan.answers();
+    let (answer, (message, _)) = timed(|| server.answer(&operand, &run, all.clone()));
+    let (decrypt, _) = timed(|| client.decrypt(&plan, all.clone(), &message).expect("an answer"));
+    println!("packed [{rows}, {depth}] x [{depth}, {columns}], {width} bits times {bits}: {plan:?}");
+    row("  encrypt", encrypt * 1e3, "ms", "");
+    row("  receive", receive * 1e3, "ms", "");
+    row("  answer", answer * 1e3, "ms", "");
+    row("  decrypt", decrypt * 1e3, "ms", "");
+    row("  all, both parties", (encrypt + receive + answer + decrypt) * 1e3, "ms", "");
+    row("  up", upload.len() as f64 / 1e6, "MB", &format!("beside a key of {:.2} MB, once", key.len() as f64 / 1e6));
+    row("  down", message.len() as f64 / 1e6, "MB", "");
+}
+
 fn main() {
     println!("{} instructions, {} threads, core time", Cpu::get().name(), rayon::current_num_threads());
+    few([128, 64, 128], 36, 36);
+    few([128, 128, 64], 39, 39);
+    few([128, 768, 2304], 47, 12);
+    few([128, 768, 768], 47, 12);
+    few([128, 768, 3072], 47, 12);
+    few([128, 3072, 768], 47, 12);
+    few([1, 768, 50_257], 40, 12);
+    few([32, 768, 50_257], 40, 12);
+    few([1, 64, 128], 36, 36);
+    few([1, 128, 64], 36, 36);
+    if std::env::args().any(|x| x == "few") {
+        return;
+    }
     batch(N, 768, 768);
     batch(N, 768, 3072);
     batch(N, 3072, 768);

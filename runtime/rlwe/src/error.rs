@@ -16,6 +16,12 @@ pub enum Error {
         /// Bytes that it has.
         got: usize,
     },
+    /// A ciphertext that is none.
+    #[error("the peer's {what} has a number that is no residue")]
+    Residue {
+        /// Which message.
+        what: &'static str,
+    },
     /// Columns that are not whole, or more than there are.
     #[error("the peer's columns have {got} bytes, of {column} a column and {left} columns to come")]
     Columns {

@@ -60,8 +60,10 @@
 mod client;
 mod error;
 mod ntt;
+pub mod packed;
 mod plan;
 mod ring;
+mod rns;
 mod sample;
 mod server;
 

@@ -22,6 +22,12 @@ pub const MAX_DEPTH: usize = 1 << 16;
 /// Greatest bound of an error that is served, in units of the last place of a result.
 pub const MAX_ERROR: u64 = 1 << 13;
 
+/// Seconds of a core for a multiplication and addition; for a ciphertext, and for each of its halves under a secret; and of a link
+/// for a byte, at a gigabit a second.
+const PRODUCT: f64 = 1.0 / 17e9;
+const COLUMN: f64 = 80e-6;
+const BYTE: f64 = 8e-9;
+
 /// Bytes of a public seed.
 pub(crate) const SEED_BYTES: usize = 32;
 
@@ -148,6 +154,17 @@ impl Plan {
     /// Bytes that the server holds of a batch, beside an answer.
     pub fn server_bytes(&self) -> usize {
         (N + self.rows) * self.depth * 8
+    }
+
+    /// What making so many columns takes, in seconds of a core and of a link of a gigabit a second, none of it at the same time: as
+    /// [`crate::packed::Plan::seconds`].
+    pub fn seconds(&self, columns: usize) -> f64 {
+        let (rows, depth, columns, secrets) =
+            (self.rows as f64, self.depth as f64, columns as f64, self.secrets() as f64);
+        let products = (N as f64 + rows) * depth * columns * PRODUCT;
+        let columns_each = (depth + columns) * (1.0 + secrets) * COLUMN;
+        let bytes = self.key_bytes() + self.upload_bytes(self.depth);
+        products + columns_each + (bytes as f64 + columns * self.column_bytes() as f64) * BYTE
     }
 
     /// How far a result may be off, in units of its last place: more has probability 2^-64 at most an output, so below 2^-40

@@ -36,7 +36,7 @@ impl Scratch {
 
 multiversion! {
     /// Residues below 4p of coefficients mod 2^64, taken as integers from 0.
-    fn reduce(x: &[u64], p: u64, out: &mut [u64]) {
+    pub fn reduce(x: &[u64], p: u64, out: &mut [u64]) {
         let (one, high) = (Factor::new(1, p), Factor::new((1 << 32) % p, p));
         for (out, x) in out.iter_mut().zip(x) {
             let low = mul_mod(x & 0xffff_ffff, one.value, one.quotient, p);

@@ -13,7 +13,7 @@ fn weights(seed: u64, count: usize, bound: i64) -> Vec<I16> {
     test_elements(seed, count).iter().map(|x| (small(x) as i16).to_le_bytes()).collect()
 }
 
-fn matrix(seed: u64, rows: usize, columns: usize) -> Tensor {
+pub(crate) fn matrix(seed: u64, rows: usize, columns: usize) -> Tensor {
     Tensor::new(vec![rows, columns], test_elements(seed, rows * columns))
 }
 
@@ -74,7 +74,7 @@ fn shares_of_products() {
 }
 
 /// A digest of words, of bytes that are not.
-fn digest(bytes: &[u8]) -> u64 {
+pub(crate) fn digest(bytes: &[u8]) -> u64 {
     let words = bytes.chunks(8).map(|chunk| chunk.iter().rfold(0, |word, byte| word << 8 | u64::from(*byte)));
     words.fold(0, |sum: u64, word| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
 }
@@ -235,7 +235,7 @@ fn chi_square(words: &[u64], width: u32) -> f64 {
 }
 
 /// Chi-square of words and of their differences at a distance: what an observer of both would look at first.
-fn looks_uniform(words: &[u64], width: u32, distance: usize) -> bool {
+pub(crate) fn looks_uniform(words: &[u64], width: u32, distance: usize) -> bool {
     let differences: Vec<u64> = words.iter().zip(&words[distance..]).map(|(x, y)| x.wrapping_sub(*y)).collect();
     chi_square(words, width) < 140.0 && chi_square(&differences, width) < 140.0
 }

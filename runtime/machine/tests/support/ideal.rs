@@ -3,7 +3,7 @@
 use super::Rng;
 use ir::{Party, Width};
 use kernels::ring::{Buffer, Tensor, mask};
-use protocols::pair::{Exchange, Group, PairError, Transfers};
+use protocols::pair::{Exchange, Factors, Group, PairError, Transfers};
 use protocols::weights::Integers;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -79,6 +79,7 @@ impl Transfers for Ideal {
     fn exchange(&mut self, asked: &[Exchange]) -> Result<Vec<[Buffer; 2]>, PairError> {
         asked.iter().map(|ask| self.one(ask)).collect()
     }
+
     fn client_product(&mut self, a: &Tensor, columns: usize, width: Width) -> Result<Buffer, PairError> {
         let share = self.swap(a.data.to_vec())?;
         assert_eq!(share.len(), a.shape[0] * columns, "a result for each row and column");
@@ -94,15 +95,36 @@ impl Transfers for Ideal {
     ) -> Result<Buffer, PairError> {
         let lost = |_| PairError::Engine("the peer is gone".into());
         let a = self.from.recv_timeout(Duration::from_secs(60)).map_err(lost)?;
-        let own: Vec<u64> = match self.fault {
-            Some(Fault::Bare) => vec![0; rows * columns],
-            _ => (0..rows * columns).map(|_| self.rng.next() & mask(width)).collect(),
-        };
+        let mut own = Vec::<u64>::new();
+        for at in 0..rows * columns {
+            own.push(match self.fault {
+                Some(Fault::Bare) => 0,
+                Some(Fault::Repeats) if at % 2 == 1 => own[at - 1],
+                _ => self.rng.next() & mask(width),
+            });
+        }
         let mut product = own.iter().map(|v| v.wrapping_neg()).collect::<Vec<u64>>();
         weights.matmul_add(&a, rows, depth, columns, width, &mut product);
         product.iter_mut().for_each(|v| *v &= mask(width));
         self.to.send(product).map_err(|_| PairError::Engine("the peer is gone".into()))?;
         Ok(own.into())
+    }
+
+    fn private_products(&mut self, asked: &[Factors]) -> Result<Vec<Buffer>, PairError> {
+        let one = |ask: &Factors| {
+            let [rows, depth, columns] = ask.sizes;
+            match self.party {
+                Party::Client => {
+                    let left = Tensor::new(vec![rows, depth], ask.own.to_vec());
+                    self.client_product(&left, columns, ask.width)
+                }
+                Party::Server => {
+                    let right: Vec<[u8; 8]> = ask.own.iter().map(|x| x.to_le_bytes()).collect();
+                    self.server_product(Integers::Eight(&right), ask.sizes, ask.width)
+                }
+            }
+        };
+        asked.iter().map(one).collect()
     }
 
     fn tell(&mut self, numbers: &[u64], width: Width) -> Result<(), PairError> {

@@ -152,7 +152,7 @@ pub fn check_cost(program: &Program, maker: Maker, [client, server]: &[Finished;
         let (row0, row1) = (&client.report.instructions[i], &server.report.instructions[i]);
         let line = &row0.text;
         assert_eq!(row0.material_bytes, c.dealt.to_both_bytes, "client's material: {line}");
-        let masks = if maker == Maker::Pair { ir::pair::mask_bytes(program, i) } else { 0 };
+        let masks = if maker == Maker::Pair { ir::pair::mask_bytes(program)[i] } else { 0 };
         let material = c.dealt.to_both_bytes + c.dealt.to_server_bytes + masks;
         assert_eq!(row1.material_bytes, material, "server's material: {line}");
         if !matches!(program.instrs[i].op, Op::Round {} | Op::Send {}) && program.instrs[i].op.declassifies().is_none()

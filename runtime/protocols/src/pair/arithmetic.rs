@@ -30,7 +30,7 @@ fn at_once(n: Width, row: usize) -> usize {
 const AT_ONCE: usize = 1 << 22;
 
 /// Vectors one after another.
-fn joined(parts: &[Buffer]) -> Buffer {
+pub(crate) fn joined(parts: &[Buffer]) -> Buffer {
     let mut all = Buffer::unset(parts.iter().map(|part| part.len()).sum());
     let mut rest = &mut all[..];
     for part in parts {

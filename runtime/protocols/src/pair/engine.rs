@@ -1,65 +1,47 @@
 //! Transfers by the project's oblivious transfer and products by its ring learning with errors, over a channel to the peer.
 
-use super::{Exchange, Group, PairError, Transfers};
-use crate::weights::{Columns, Integers};
+use super::{Exchange, Factors, Group, PairError, Transfers, matrices};
+use crate::weights::Integers;
 use ir::{Party, Width};
 use kernels::ring::{self, Buffer, Tensor};
 use ot::{Channel, Form, Pair};
-use rlwe::{Client, Plan, Server};
-use std::ops::Range;
+use rlwe::packed;
 
-/// One party's end.
-pub struct Engine<'a> {
-    pair: &'a mut Pair,
-    channel: &'a mut (dyn Channel + Send),
+/// What a party keeps of a session's engines.
+pub struct Engine {
+    pub(super) pair: Pair,
+    pub(super) packed: Packed,
 }
 
-impl<'a> Engine<'a> {
-    /// Of transfers that were set up, over the way to the peer that they were set up on.
-    pub fn new(pair: &'a mut Pair, channel: &'a mut (dyn Channel + Send)) -> Engine<'a> {
-        Engine { pair, channel }
+/// The party's end of the products of few rows, whose keys serve a session.
+pub(super) enum Packed {
+    /// No product was asked for yet.
+    Unset,
+    Client(Box<packed::Client>),
+    Server(Box<packed::Server>),
+}
+
+impl Engine {
+    /// Of transfers that were set up.
+    pub fn new(pair: Pair) -> Engine {
+        Engine { pair, packed: Packed::Unset }
+    }
+
+    /// Over the way to the peer that they were set up on.
+    pub fn over<'a>(&'a mut self, channel: &'a mut (dyn Channel + Send)) -> Connected<'a> {
+        Connected { engine: self, channel }
     }
 }
 
-/// Columns of a matrix that are sent, or answered, at once: a few tens of megabytes.
-const TILE: usize = 256;
-
-/// Adds columns, from number `from` on, to a matrix of so many.
-fn add_columns(part: &Tensor, from: usize, columns: usize, out: &mut [u64]) {
-    let count = part.shape[1];
-    for (out, part) in out.chunks_exact_mut(columns).zip(part.data.chunks_exact(count)) {
-        ring::add_assign(&mut out[from..from + count], part);
-    }
+/// One party's end of the engines, over a channel.
+pub struct Connected<'a> {
+    pub(super) engine: &'a mut Engine,
+    pub(super) channel: &'a mut (dyn Channel + Send),
 }
 
 /// The greatest sum of squares of so many bits.
 fn greatest(bits: u64) -> u64 {
     u32::try_from(bits).ok().and_then(|bits| 1u64.checked_shl(bits)).unwrap_or(u64::MAX)
-}
-
-/// Rows and inner dimensions of the products that one is the sum of, which hold few enough ciphertexts at a time: the server has
-/// 8 bytes for each inner place of 4096 and the rows.
-fn cut(rows: usize, depth: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
-    let blocks = |all: usize, each: usize| (0..all).step_by(each).map(move |from| from..all.min(from + each));
-    blocks(rows, ROWS).flat_map(move |rows| blocks(depth, DEPTH).map(move |depth| (rows.clone(), depth)))
-}
-
-/// See [`cut`].
-const ROWS: usize = 4096;
-
-/// See [`cut`].
-const DEPTH: usize = 1 << 13;
-
-impl From<rlwe::Error> for PairError {
-    fn from(error: rlwe::Error) -> PairError {
-        PairError::Engine(Box::new(error))
-    }
-}
-
-impl From<rlwe::PlanError> for PairError {
-    fn from(error: rlwe::PlanError) -> PairError {
-        PairError::Engine(Box::new(error))
-    }
 }
 
 impl From<ot::Error> for PairError {
@@ -68,9 +50,9 @@ impl From<ot::Error> for PairError {
     }
 }
 
-impl Transfers for Engine<'_> {
+impl Transfers for Connected<'_> {
     fn party(&self) -> Party {
-        self.pair.party()
+        self.engine.pair.party()
     }
 
     fn exchange(&mut self, asked: &[Exchange]) -> Result<Vec<[Buffer; 2]>, PairError> {
@@ -80,7 +62,7 @@ impl Transfers for Engine<'_> {
         };
         let own = asked.iter().map(|ask| ot::Bits::of(ask.choices.numbers, ask.choices.bit)).collect();
         let theirs: Vec<usize> = asked.iter().map(|ask| ask.held.len() / ask.row).collect();
-        let (mut chosen, mut offered) = self.pair.choose(self.channel, own, &theirs)?;
+        let (mut chosen, mut offered) = self.engine.pair.choose(self.channel, own, &theirs)?;
         let mut message = Vec::new();
         let give = |(offered, ask): (&mut ot::Offered, &Exchange)| {
             Buffer::from(offered.give(ask.held, ask.row, form(ask), &mut message))
@@ -97,56 +79,32 @@ impl Transfers for Engine<'_> {
     fn client_product(&mut self, a: &Tensor, columns: usize, width: Width) -> Result<Buffer, PairError> {
         let [rows, depth] = a.shape[..] else { panic!("a matrix") };
         let square = greatest(self.hear(1, 8)?[0]);
-        let mut share = Buffer::zeros(rows * columns);
-        for (of_rows, of_depth) in cut(rows, depth) {
-            let block = a.slice(0, of_rows.start, of_rows.end).slice(1, of_depth.start, of_depth.end);
-            let plan = Plan::new(of_rows.len(), of_depth.len(), width, square)?;
-            let mut client = Client::new(plan)?;
-            self.channel.send(client.key())?;
-            for from in (0..of_depth.len()).step_by(TILE) {
-                self.channel.send(client.encrypt(&block.slice(1, from, of_depth.len().min(from + TILE))))?;
-            }
-            let out = &mut share[of_rows.start * columns..of_rows.end * columns];
-            for from in (0..columns).step_by(TILE) {
-                let count = TILE.min(columns - from);
-                let answer = self.channel.receive(plan.answer_bytes(count))?;
-                add_columns(&client.decrypt(&answer, count)?, from, columns, out);
-            }
+        match matrices::few_rows([rows, depth, columns], width, square) {
+            Some(plan) => Ok(self.client_packed(&[(plan, &a.data)])?.remove(0)),
+            None => self.client_batches(a, columns, width, square),
         }
-        Ok(share)
     }
 
     fn server_product(
         &mut self,
         weights: Integers,
-        [rows, depth, columns]: [usize; 3],
+        sizes @ [_, _, columns]: [usize; 3],
         width: Width,
     ) -> Result<Buffer, PairError> {
         // That the client learns of the weights: the bits of the greatest sum of squares of a column.
         let bits = u64::from(u64::BITS - weights.greatest_square(columns).leading_zeros());
         self.tell(&[bits], 8)?;
-        let mut share = Buffer::zeros(rows * columns);
-        for (of_rows, of_depth) in cut(rows, depth) {
-            let weights = weights.range(of_depth.start * columns..of_depth.end * columns);
-            let plan = Plan::new(of_rows.len(), of_depth.len(), width, greatest(bits))?;
-            let mut server = Server::new(plan, &self.channel.receive(plan.key_bytes())?)?;
-            for from in (0..of_depth.len()).step_by(TILE) {
-                let bytes = plan.upload_bytes(TILE.min(of_depth.len() - from));
-                server.receive(&self.channel.receive(bytes)?)?;
+        match matrices::few_rows(sizes, width, greatest(bits)) {
+            Some(plan) => {
+                let rows = |row: usize, first: usize, out: &mut [u64]| weights.copy_to(row * columns + first, out);
+                Ok(self.server_packed(&[(plan, &rows)])?.remove(0))
             }
-            let out = &mut share[of_rows.start * columns..of_rows.end * columns];
-            for from in (0..columns).step_by(TILE) {
-                let tile = from..columns.min(from + TILE);
-                let (answer, part) = match weights.columns([of_depth.len(), columns], tile.clone()) {
-                    Columns::Two(cells) => server.answer(&cells, tile.len()),
-                    Columns::Four(cells) => server.answer(&cells, tile.len()),
-                    Columns::Eight(cells) => server.answer(&cells, tile.len()),
-                };
-                self.channel.send(answer)?;
-                add_columns(&part, from, columns, out);
-            }
+            None => self.server_batches(weights, sizes, width, greatest(bits)),
         }
-        Ok(share)
+    }
+
+    fn private_products(&mut self, asked: &[Factors]) -> Result<Vec<Buffer>, PairError> {
+        self.private(asked)
     }
 
     fn tell(&mut self, numbers: &[u64], width: Width) -> Result<(), PairError> {

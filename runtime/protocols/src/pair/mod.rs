@@ -8,8 +8,9 @@
 //! Transfers  Everything follows from correlated oblivious transfers (Gilboa, CRYPTO 1999, section 4.1; Ishai, Kilian,
 //!            Nissim and Petrank, CRYPTO 2003): one party's bit c times the other's numbers d, as shares. An engine makes them:
 //!            [`Transfers`].
-//! Products   with the server's weights come from the engine as a whole, since their bits would be too many. Rows of many steps go
-//!            into one ([`products`]), which costs hardly more than one row.
+//! Products   of matrices come from the engine as a whole, since their bits would be too many: those of the client's numbers with
+//!            the server's weights, and those of two secrets by the products of what each party has of them. Rows of many steps
+//!            go into one ([`products`]), which costs little more than one row.
 //! Seeds      Whatever shares come out, the client makes its own those of its seed: it sends the difference, which its seed
 //!            hides, and the server adds that.
 //! Order      Program order, and within an instruction that of its protocol's file, at both parties: every message's
@@ -18,13 +19,16 @@
 
 mod arithmetic;
 mod engine;
+mod matrices;
+mod products;
 mod program;
 mod shuffle;
 mod together;
 
-pub(crate) use arithmetic::signed;
-pub use engine::Engine;
-pub use program::{Products, Weights, make, products};
+pub(crate) use arithmetic::{joined, signed};
+pub use engine::{Connected, Engine};
+pub use products::{Products, Weights, numbers, products};
+pub use program::make;
 
 use crate::cache::SessionError;
 use crate::weights::Integers;
@@ -93,6 +97,17 @@ pub struct Exchange<'a> {
     pub width: Width,
 }
 
+/// A product of two private matrices, of which each party has one: the client's [rows, depth] times the server's [depth, columns].
+#[derive(Clone, Copy)]
+pub struct Factors<'a> {
+    /// Rows, depth and columns.
+    pub sizes: [usize; 3],
+    /// Bits of a result. Bits of a factor above them mean nothing.
+    pub width: Width,
+    /// The party's matrix.
+    pub own: &'a [u64],
+}
+
 /// One party's end of an engine of correlated transfers. Both parties make the same calls in the same order.
 pub trait Transfers {
     /// Which party this is.
@@ -107,6 +122,9 @@ pub trait Transfers {
 
     /// The server's, for its W [depth, columns] and the `sizes` rows, depth and columns.
     fn server_product(&mut self, weights: Integers, sizes: [usize; 3], width: Width) -> Result<Buffer, PairError>;
+
+    /// The party's shares [rows, columns] of products of private matrices mod 2^width, up to a few units of the last place.
+    fn private_products(&mut self, asked: &[Factors]) -> Result<Vec<Buffer>, PairError>;
 
     /// Sends numbers of `width` bits to the peer, as they are.
     fn tell(&mut self, numbers: &[u64], width: Width) -> Result<(), PairError>;
@@ -145,7 +163,8 @@ pub(crate) struct Shares {
     pub width: Width,
     /// Dimensions.
     pub shape: Vec<usize>,
-    /// XOR shares of the n bits of r; of its cells' numbers alone if `exp` reads it; none of cached rows.
+    /// XOR shares of the n bits of r; of its cells' numbers alone if `exp` reads it; none of cached rows and of masks that are
+    /// the parties' own.
     pub bits: Buffer,
     /// Additive shares of r, mod 2^(n + lift bits).
     pub mask: Buffer,
@@ -201,6 +220,11 @@ impl<'a> Making<'a> {
         assert!(self.read.iter().all(apart), "numbers of stream {kind} serve once");
         self.read.push((kind, size, range.clone()));
         self.own.elements(kind, range, bits)
+    }
+
+    /// Shares of products of private matrices.
+    pub(crate) fn private_products(&mut self, asked: &[Factors]) -> Result<Vec<Buffer>, PairError> {
+        self.pair.private_products(asked)
     }
 
     /// Sends numbers to the peer, as they are.

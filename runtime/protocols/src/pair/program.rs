@@ -1,67 +1,23 @@
 //! Material of one step, made by both parties: what the dealer deals, in its order, though neighbouring instructions are made at
 //! the same time.
 
+use super::products::{Products, Weights, operands, products};
 use super::together::{self, Job};
 use super::{Making, PairError, Shares, Transfers};
 use crate::cache::Masks;
-use crate::linear::{self, Factor, Sizes};
-use crate::matmul::{self, Product};
+use crate::linear;
+use crate::matmul;
 use crate::square::{self, Over};
 use crate::step::Step;
-use crate::weights::ServerWeights;
 use crate::{bit, blocks, cells, choose, compare, exp, extend, ge, mul, open};
 use ir::exp::Exp;
-use ir::{Op, Program, Table, Value, Weight, Width, liveness, material};
+use ir::{Op, Program, Table, Value, Width, liveness, material};
 use kernels::codec::dimensions;
 use kernels::prg::Seed;
 use kernels::ring::Buffer;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::Range;
-
-/// What a party has of the weights.
-pub type Weights<'a> = Option<&'a dyn ServerWeights>;
-
-/// A party's shares of the products of steps with weights, until the steps are made.
-#[derive(Default)]
-pub struct Products(HashMap<Spot, Buffer>);
-
-/// A step, and an instruction of it.
-type Spot = (u32, usize);
-
-impl Products {
-    /// Whether a step's are there.
-    pub fn has(&self, step: Step) -> bool {
-        let mut linear = (0..).zip(&step.program().instrs).filter(|(_, instr)| matches!(instr.op, Op::Linear { .. }));
-        linear.all(|(i, _)| self.0.contains_key(&(step.number, i)))
-    }
-}
-
-/// Makes the products of several steps of a session, those of each weight together, for [`make`]. A party that fails to drops all.
-pub fn products(
-    steps: &[Step],
-    seed: &Seed,
-    weights: Weights,
-    pair: &mut dyn Transfers,
-    to: &mut Products,
-) -> Result<(), PairError> {
-    let mut uses: BTreeMap<Weight, Vec<(Spot, Factor)>> = BTreeMap::new();
-    for step in steps {
-        let program = step.program();
-        for (i, instr) in program.instrs.iter().enumerate() {
-            let Op::Linear { x, weight } = instr.op else { continue };
-            let (sizes, width) = (Sizes::of(program, x, weight), program.ty(x).width);
-            let factor = Factor { client: step.own(seed, i), sizes, width };
-            uses.entry(weight).or_default().push(((step.number, i), factor));
-        }
-    }
-    for (weight, uses) in uses {
-        let (places, factors): (Vec<_>, Vec<_>) = uses.into_iter().unzip();
-        let shares = linear::products(&factors, weights.map(|weights| weights.integers(weight)), pair)?;
-        to.0.extend(places.into_iter().zip(shares));
-    }
-    Ok(())
-}
 
 /// Makes one step of a session of a verified and scheduled module whose material can be made, see [`ir::pair`]. `seed` is the
 /// party's, `weights` the server's; what the server keeps is written to `to_server`, the client keeps its seed. The step's products
@@ -78,19 +34,20 @@ pub fn make(
 ) -> Result<(), PairError> {
     cache.begin(step)?;
     if !ready.has(step) {
-        products(&[step], seed, weights, pair, ready)?;
+        products(&[step], seed, weights, cache, pair, ready)?;
     }
     let program = step.program();
-    let (lift_bits, exps, frees) = (material::lift_bits(program), exps(program), liveness::frees(program));
+    let (lift_bits, own_masks) = (material::lift_bits(program), ir::pair::own_masks(program));
+    let (exps, frees) = (exps(program), liveness::frees(program));
     let mut masks: Vec<Option<Shares>> = program.instrs.iter().map(|_| None).collect();
     for window in windows(program) {
-        let place = |i: usize, made: Option<Buffer>| Place { step, seed, index: i, linear: made };
+        let place = |i: usize, made: Option<Buffer>| Place { step, seed, index: i, product: made };
         // Masks wait for nothing, and all else for masks alone.
         let of_masks: Vec<usize> =
             window.clone().filter(|&i| matches!(program.instrs[i].op, Op::Open { .. })).collect();
         let job = |&i: &usize| -> Job<'_, Shares> {
-            let (place, lift_bits, exp) = (place(i, None), lift_bits[i], exps[i]);
-            Box::new(move |pair, made| place.open(lift_bits, exp, pair, made))
+            let (place, lift_bits, form) = (place(i, None), lift_bits[i], (own_masks[i], exps[i]));
+            Box::new(move |pair, made| place.open(lift_bits, form, pair, made))
         };
         let mut written: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
         let made = together::run(pair, of_masks.iter().map(job).collect())?;
@@ -109,7 +66,7 @@ pub fn make(
         let of_reads: Vec<usize> = window.clone().filter(|&i| takes(&program.instrs[i].op)).collect();
         let masks_of = &masks;
         let job = |&i: &usize| -> Job<'_, ()> {
-            let place = place(i, ready.0.remove(&(step.number, i)));
+            let place = place(i, ready.take(step, i));
             Box::new(move |pair, made| place.read(masks_of, pair, made))
         };
         let jobs = of_reads.iter().map(job).collect();
@@ -169,12 +126,12 @@ fn takes(op: &Op) -> bool {
     )
 }
 
-/// An instruction of a step, and its share of a product if it is one.
+/// An instruction of a step, and its share of a product if that was made before.
 struct Place<'a> {
     step: Step<'a>,
     seed: &'a Seed,
     index: usize,
-    linear: Option<Buffer>,
+    product: Option<Buffer>,
 }
 
 impl Place<'_> {
@@ -182,25 +139,25 @@ impl Place<'_> {
     fn open(
         &self,
         lift_bits: Width,
-        exp: Option<open::Place>,
+        form: (bool, Option<open::Place>),
         pair: &mut dyn Transfers,
         made: &mut Vec<u8>,
     ) -> Result<Shares, PairError> {
         let program = self.step.program();
         let Op::Open { x, width, .. } = &program.instrs[self.index].op else { panic!("an opening") };
         let mut to = Making::new(self.step.own(self.seed, self.index), pair, made);
-        open::make(&dimensions(&program.ty(*x).shape), *width, lift_bits, exp, &mut to)
+        open::make(&dimensions(&program.ty(*x).shape), *width, lift_bits, form, &mut to)
     }
 
     /// Makes what all other instructions take.
     fn read(self, masks: &[Option<Shares>], pair: &mut dyn Transfers, made: &mut Vec<u8>) -> Result<(), PairError> {
-        let Place { step, seed, index, linear } = self;
+        let Place { step, seed, index, product } = self;
         let program = step.program();
         let to = &mut Making::new(step.own(seed, index), pair, made);
         let opened = |v: &Value| masks[v.index()].as_ref().expect("verified: a read follows its opening");
         let count = |v: &Value| dimensions(&program.ty(*v).shape).iter().product();
         match &program.instrs[index].op {
-            Op::Linear { x, .. } => linear::make(linear.expect("made before"), program.ty(*x).width, to),
+            Op::Linear { x, .. } => linear::make(product.expect("made before"), program.ty(*x).width, to),
             Op::Extend { x, claim, width } => {
                 extend::make(count(x), extend::Widths { claim: *claim, width: *width }, to)
             }
@@ -219,8 +176,15 @@ impl Place<'_> {
             Op::Square { x, width } => square::make(opened(x), Over::Elements, *width, to),
             Op::SumSquares { x, width } => square::make(opened(x), Over::Rows, *width, to),
             Op::Mul { x, y, width } => mul::make(opened(x), opened(y), *width, to),
-            Op::Sddmm { x, y, pattern } => product(program, index, Product::Sddmm, [x, y], *pattern, opened, to),
-            Op::Spmm { x, y, pattern } => product(program, index, Product::Spmm, [x, y], *pattern, opened, to),
+            op @ (Op::Sddmm { .. } | Op::Spmm { .. }) => {
+                let width = program.ty(Value(index as u32)).width;
+                let Some(made) = product else {
+                    let (product, [x, y], pattern) = operands(program, op);
+                    let narrow = !program.ty(x).is_whole();
+                    return matmul::make(product, (opened(&x), narrow), opened(&y), pattern, width, to);
+                };
+                matmul::complete(made, width, to)
+            }
             Op::Ge { x, width, .. } => {
                 let x = opened(x);
                 blocks(x.len()).try_for_each(|block| ge::make(x, block, *width, to))
@@ -228,20 +192,6 @@ impl Place<'_> {
             op => panic!("checked: `{}` can be made", op.mnemonic()),
         }
     }
-}
-
-fn product<'m>(
-    program: &Program,
-    index: usize,
-    product: Product,
-    [x, y]: [&Value; 2],
-    pattern: ir::TableId,
-    opened: impl Fn(&Value) -> &'m Shares,
-    to: &mut Making,
-) -> Result<(), PairError> {
-    let Table::Pattern(pattern) = program.table(pattern) else { panic!("verified: a pattern") };
-    let narrow = !program.ty(*x).is_whole();
-    matmul::make(product, (opened(x), narrow), opened(y), pattern, program.ty(Value(index as u32)).width, to)
 }
 
 /// Where `exp` reads each opening.

@@ -7,7 +7,7 @@
 //!           job asks for the same on both sides, so the order is one.
 //! Errors    The first that the engine has; all jobs end with it.
 
-use super::{Bits, Exchange, Group, PairError, Transfers};
+use super::{Bits, Exchange, Factors, Group, PairError, Transfers};
 use crate::weights::Integers;
 use ir::{Party, Width};
 use kernels::ring::{Buffer, Tensor};
@@ -20,6 +20,7 @@ pub(super) type Job<'j, T> = Box<dyn FnOnce(&mut dyn Transfers, &mut Vec<u8>) ->
 /// What a job asks for.
 enum Request {
     Exchange(Vec<Owned>),
+    Products(Vec<OwnedFactors>),
     Tell(Buffer, Width),
     Hear(usize, Width),
 }
@@ -40,8 +41,16 @@ impl Owned {
     }
 }
 
+/// A [`Factors`] with its numbers.
+struct OwnedFactors {
+    sizes: [usize; 3],
+    width: Width,
+    own: Buffer,
+}
+
 enum Reply {
     Exchanged(Vec<[Buffer; 2]>),
+    Products(Vec<Buffer>),
     Told,
     Heard(Buffer),
 }
@@ -89,6 +98,15 @@ impl Transfers for Remote<'_> {
 
     fn server_product(&mut self, _: Integers, _: [usize; 3], _: Width) -> Result<Buffer, PairError> {
         unreachable!("products are made before their instructions")
+    }
+
+    fn private_products(&mut self, asked: &[Factors]) -> Result<Vec<Buffer>, PairError> {
+        let own =
+            |ask: &Factors| OwnedFactors { sizes: ask.sizes, width: ask.width, own: Buffer::from(ask.own.to_vec()) };
+        match self.ask(Request::Products(asked.iter().map(own).collect()))? {
+            Reply::Products(shares) => Ok(shares),
+            _ => unreachable!("a reply of the kind that was asked for"),
+        }
     }
 
     fn tell(&mut self, numbers: &[u64], width: Width) -> Result<(), PairError> {
@@ -157,9 +175,27 @@ fn converse<T>(
     Ok(done.into_iter().map(|made| made.expect("all are done")).collect())
 }
 
-/// Does what was asked for in one turn: transfers, then what is told, then what is heard.
+/// Does what was asked for in one turn: products, transfers, then what is told, then what is heard.
 fn turn(pair: &mut dyn Transfers, asked: Vec<Option<Request>>) -> Result<Vec<(usize, Reply)>, PairError> {
     let mut replies = Vec::new();
+    let factors = asked.iter().flatten().filter_map(|request| match request {
+        Request::Products(list) => Some(list),
+        _ => None,
+    });
+    let factors: Vec<Factors> = factors
+        .flatten()
+        .map(|OwnedFactors { sizes, width, own }| Factors { sizes: *sizes, width: *width, own })
+        .collect();
+    let mut products = match factors.is_empty() {
+        true => Vec::new(),
+        false => pair.private_products(&factors)?,
+    }
+    .into_iter();
+    for (number, request) in asked.iter().enumerate() {
+        if let Some(Request::Products(list)) = request {
+            replies.push((number, Reply::Products(products.by_ref().take(list.len()).collect())));
+        }
+    }
     let exchanges = asked.iter().flatten().filter_map(|request| match request {
         Request::Exchange(list) => Some(list),
         _ => None,
