@@ -16,6 +16,7 @@
 mod scores;
 mod softmax;
 
+use ir::pair::Maker;
 use ir::{Pattern, Scale, Table, Value};
 
 use super::draft::{Draft, LATER};
@@ -125,8 +126,10 @@ pub fn lower(context: &Context, draft: &mut Draft, values: &Values, id: NodeId) 
     let margin = MAXIMUM_MARGIN * context.ranges.margin;
     let (least, greatest) = (row_max.0 - margin, row_max.1 + margin);
     let span = greatest - least + RESOLUTION + HEAD + GUARD + 2.0 * f64::from(STEP_LOG2).exp2();
-    // A step opens its exponentials narrow.
-    let narrow = matches!(context.step, Step::Decode { .. });
+    // A step opens its exponentials narrow, which spares its messages a third of what a slot costs; where E has a row for every
+    // token, what a dealer has to give for that would be too much. Two parties make products of what is opened whole for many
+    // steps at once.
+    let narrow = matches!(context.step, Step::Decode { .. }) && context.maker == Maker::Dealer;
     let exp = variant::exp(context.link, span, scores, narrow).ok_or_else(|| {
         let report = Diagnostic::new(Code::RowMaxima, "the row maxima of this attention spread too far")
             .at(format!("node \"{}\"", context.graph.node(id).origin))
@@ -180,12 +183,7 @@ pub fn lower(context: &Context, draft: &mut Draft, values: &Values, id: NodeId) 
     let rows = pattern.rows.len() as u32;
     let greatest_sum = f64::from(softmax.longest()) * (HEAD + 0.1).exp();
     let sum = draft.reshape(sum, &[batch * kv_heads, rows, 1]);
-    // A step that looks back at many tokens sends least if E, new in every step, is opened narrow; where E has a row for
-    // every token, what the dealer has to give for that would be too much.
-    let open_e = match context.step {
-        Step::Once | Step::Prefill => draft.open_whole(e, LATER),
-        Step::Decode { .. } => draft.open_within(e, (HEAD + 0.1).exp()),
-    };
+    let open_e = if narrow { draft.open_within(e, (HEAD + 0.1).exp()) } else { draft.open_whole(e, LATER) };
     let open_v = draft.open_whole(v, LATER);
     let open_v = keep_open(context.step, draft, open_v, "values", pattern);
     let open_sum = draft.open_within(sum, greatest_sum);
