@@ -1,4 +1,4 @@
-//! Polynomials of Z_q\[X\] / (X^4096 + 1) for q the product of three primes of 30 bits, by their values at the roots of
+//! Polynomials of Z_q\[X\] / (X^4096 + 1) for q the product of three primes, of 88 bits, by their values at the roots of
 //! X^4096 + 1 modulo each: products are element by element.
 //!
 //! An element of Z_q is brought to 64 bits as round(2^64·x / q), up to [`TORUS_ERROR`]: by the Chinese remainder theorem x / q is
@@ -12,13 +12,13 @@ use kernels::prg::Stream;
 use kernels::ring::{packed_len, unpack_range};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// Bits of a residue.
-pub const RESIDUE: u8 = 30;
+/// Bits of a residue modulo each prime.
+const RESIDUES: [u8; 3] = [29, 29, 30];
 
 /// Bytes of a polynomial's values, packed.
-pub const PACKED: usize = RESIDUE as usize * 3 * N / 8;
+pub const PACKED: usize = (RESIDUES[0] + RESIDUES[1] + RESIDUES[2]) as usize * N / 8;
 
-/// 2^64 / q: a number mod q is this much less when it is brought to 64 bits. q is 0.9999 · 2^90.
+/// 2^64 / q: a number mod q is this much less when it is brought to 64 bits.
 pub const SCALE: f64 = 18_446_744_073_709_551_616.0 / (PRIMES[0] as f64 * PRIMES[1] as f64 * PRIMES[2] as f64);
 
 /// How far an element that is brought to 64 bits may be off to either side, in units.
@@ -108,10 +108,10 @@ const fn share(i: usize) -> Factor {
 
 const SHARES: [Factor; 3] = [share(0), share(1), share(2)];
 
-/// The bits of 2^64 / p_i below 2^34, and 32 bits behind its point.
+/// The bits of 2^64 / p_i below its first, and 32 bits behind its point.
 const fn fraction(i: usize) -> [u64; 2] {
     let whole = (1u128 << 96) / PRIMES[i] as u128;
-    [(whole >> 32) as u64 - (1 << 34), whole as u64 & 0xffff_ffff]
+    [(whole >> 32) as u64 - (1 << (64 - RESIDUES[i])), whole as u64 & 0xffff_ffff]
 }
 
 const FRACTIONS: [[u64; 2]; 3] = [fraction(0), fraction(1), fraction(2)];
@@ -123,7 +123,7 @@ multiversion! {
         let (p, Factor { value, quotient }, [high, low]) = (PRIMES[i], SHARES[i], FRACTIONS[i]);
         for (out, x) in out.iter_mut().zip(residues) {
             let w = fold(mul_mod(*x, value, quotient, p), p);
-            let part = (w << 34).wrapping_add(mul32(w, high)).wrapping_add(mul32(w, low) >> 32);
+            let part = (w << (64 - RESIDUES[i])).wrapping_add(mul32(w, high)).wrapping_add(mul32(w, low) >> 32);
             *out = out.wrapping_add(part);
         }
     }
@@ -166,11 +166,11 @@ impl Values {
 
     /// Become polynomial number `number` of a stream: uniform, by rejection, so in a time that depends on it. For public ones.
     pub fn set_uniform(&mut self, stream: &Stream, number: u64, scratch: &mut Scratch) {
-        // A number of 30 bits is a residue but for 2^-14.2; that 128 of 4224 are not is out of reach (2^-700).
+        // A number of so many bits is a residue but for 2^-13; that 129 of 4224 are not is out of reach (2^-700).
         const SPARE: usize = 128;
         let input = &mut scratch.residues[..N + SPARE];
         for (i, (p, out)) in PRIMES.into_iter().zip(self.0.chunks_exact_mut(N)).enumerate() {
-            stream.fill((number * 3 + i as u64) * (N + SPARE) as u64, RESIDUE, input);
+            stream.fill((number * 3 + i as u64) * (N + SPARE) as u64, RESIDUES[i], input);
             let mut residues = input.iter().filter(|x| **x < p);
             out.iter_mut().for_each(|out| *out = *residues.next().expect("spare numbers") as u32);
         }
@@ -190,17 +190,26 @@ impl Values {
     }
 
     /// Packs the values into [`PACKED`] bytes.
-    pub fn pack(&self, scratch: &mut Scratch, out: &mut [u8]) {
-        scratch.residues.iter_mut().zip(&self.0).for_each(|(out, x)| *out = u64::from(*x));
-        kernels::ring::pack_into(&scratch.residues, RESIDUE, out);
+    pub fn pack(&self, scratch: &mut Scratch, mut out: &mut [u8]) {
+        for (values, bits) in self.0.chunks_exact(N).zip(RESIDUES) {
+            scratch.input.iter_mut().zip(values).for_each(|(out, x)| *out = u64::from(*x));
+            let part = out.split_off_mut(..packed_len(N, bits)).expect("room for all");
+            kernels::ring::pack_into(&scratch.input, bits, part);
+        }
     }
 
     /// Takes packed values; `None` if one of them is no residue.
-    pub fn unpack(bytes: &[u8], scratch: &mut Scratch) -> Option<Values> {
-        assert_eq!((bytes.len(), PACKED), (PACKED, packed_len(3 * N, RESIDUE)), "bytes of packed values");
-        unpack_range(bytes, RESIDUE, 0, &mut scratch.residues);
-        let fits = scratch.residues.chunks_exact(N).zip(PRIMES).all(|(x, p)| x.iter().all(|x| *x < p));
-        fits.then(|| Values(scratch.residues.iter().map(|x| *x as u32).collect()))
+    pub fn unpack(mut bytes: &[u8], scratch: &mut Scratch) -> Option<Values> {
+        assert_eq!(bytes.len(), PACKED, "bytes of packed values");
+        let mut values = Values::new();
+        let mut fits = true;
+        for ((out, p), bits) in values.0.chunks_exact_mut(N).zip(PRIMES).zip(RESIDUES) {
+            let part = bytes.split_off(..packed_len(N, bits)).expect("bytes of all");
+            unpack_range(part, bits, 0, &mut scratch.input);
+            fits &= scratch.input.iter().all(|x| *x < p);
+            out.iter_mut().zip(&scratch.input).for_each(|(out, x)| *out = *x as u32);
+        }
+        fits.then_some(values)
     }
 }
 
@@ -345,8 +354,8 @@ mod tests {
         x.set_uniform(&stream, 0, &mut scratch);
         y.set_uniform(&stream, 1, &mut scratch);
         assert!(x.0 != y.0 && x.0.chunks(N).zip(PRIMES).all(|(x, p)| x.iter().all(|x| u64::from(*x) < p)));
-        let mean = x.0.iter().map(|x| f64::from(*x)).sum::<f64>() / (3 * N) as f64 / 2f64.powi(30);
-        assert!((mean - 0.5).abs() < 0.02, "{mean}");
+        let mean = x.0.iter().map(|x| f64::from(*x)).sum::<f64>() / (3 * N) as f64 / 2f64.powi(29);
+        assert!((mean - 2.0 / 3.0).abs() < 0.02, "{mean}");
         let mut bytes = vec![0; PACKED];
         x.pack(&mut scratch, &mut bytes);
         assert!(Values::unpack(&bytes, &mut scratch).is_some_and(|back| back.0 == x.0));
@@ -367,7 +376,7 @@ mod tests {
     #[test]
     fn instruction_sets_agree() {
         let (x, small) = (test_elements(5, N), test_elements(6, N));
-        let words: Vec<u32> = test_elements(7, N).iter().map(|x| (x >> 34) as u32).collect();
+        let words: Vec<u32> = test_elements(7, N).iter().map(|x| (x >> 35) as u32).collect();
         for (i, p) in PRIMES.into_iter().enumerate() {
             let below: Vec<u64> = small.iter().map(|x| x % (2 * p)).collect();
             let run = |cpu: Cpu| {

@@ -22,7 +22,7 @@ pub struct Server {
     ternary: Stream,
     noise: Stream,
     masks: Stream,
-    /// Blocks of inner places that were received.
+    /// Ciphertexts that were received, by their first halves.
     received: u64,
     /// Answers: their randomness serves once.
     answered: u64,
@@ -31,7 +31,7 @@ pub struct Server {
 /// The client's ciphertexts of one product.
 pub struct Operand {
     pub(super) plan: Plan,
-    /// For each block of inner places the half that all rows share, then one for each block of rows.
+    /// For each ciphertext the half that all rows share, then one for each block of rows.
     ciphertexts: Vec<Vec<Values>>,
 }
 
@@ -85,7 +85,7 @@ impl Server {
         check_length("matrix", message, plan.upload_bytes())?;
         assert!(plan.secrets() < self.key.len(), "secrets of the client");
         let first = self.received;
-        self.received += plan.blocks()[1] as u64;
+        self.received += plan.ciphertexts() as u64;
         let halves = &self.halves;
         let blocks = message.par_chunks_exact(plan.secrets() * PACKED).enumerate();
         let ciphertexts = blocks.map_init(Scratch::new, |scratch, (l, bytes)| {
@@ -100,8 +100,8 @@ impl Server {
         Ok(Operand { plan: *plan, ciphertexts: ciphertexts.collect::<Result<_, Error>>()? })
     }
 
-    /// The message for some answers, and the server's share C1 [rows, columns] of their columns, for its matrix R [depth,
-    /// columns], whose columns have sums of squares within the plan's. Each answer once.
+    /// The message for some answers, and the server's share C1 of their rows and columns, for its matrix R [depth, columns], or
+    /// those of several products below one another, whose columns have sums of squares within the plan's. Each answer once.
     pub fn answer(&mut self, operand: &Operand, right: Rows, answers: Range<usize>) -> (Vec<u8>, Tensor) {
         let plan = &operand.plan;
         let first = self.answered;
@@ -118,8 +118,7 @@ impl Server {
             self.hide(plan, j, number, work, out)
         });
         let shares: Vec<Tensor> = shares.collect();
-        let share = Tensor::concat(&shares.iter().collect::<Vec<_>>(), 1);
-        (message, share)
+        (message, plan.joined(&shares))
     }
 
     /// Makes the sums of answer j in `work`, an encryption of zero among them, under randomness number `number`.
@@ -136,9 +135,10 @@ impl Server {
         sample::noise(Cpu::get(), coefficients);
         random.set_signed(coefficients, scratch);
         sums[0].add(random);
-        for (group, ciphertexts) in operand.ciphertexts.chunks(factors.len()).enumerate() {
+        let of_answer = operand.plan.ciphertexts_of(j);
+        for (group, ciphertexts) in operand.ciphertexts[of_answer.clone()].chunks(factors.len()).enumerate() {
             for (i, factor) in factors[..ciphertexts.len()].iter_mut().enumerate() {
-                fill(&operand.plan, right, group * (GROUP - 1) + i, j, coefficients);
+                fill(&operand.plan, right, of_answer.start + group * (GROUP - 1) + i, j, coefficients);
                 factor.set_signed(coefficients, scratch);
             }
             for (half, sums) in sums.iter_mut().enumerate() {
@@ -165,7 +165,7 @@ impl Server {
             sums.coefficients(coefficients, scratch);
             for (x, sent) in sent.chunks_exact_mut(count).enumerate() {
                 for (z, sent) in sent.iter_mut().enumerate() {
-                    *sent = round(sent.wrapping_add(coefficients[plan.place(x, z)]), b);
+                    *sent = round(sent.wrapping_add(coefficients[plan.place(j, x, z)]), b);
                 }
             }
         }
@@ -175,12 +175,12 @@ impl Server {
     }
 }
 
-/// The coefficients by which block l of inner places is multiplied for answer j.
+/// The coefficients by which ciphertext l is multiplied for answer j.
 fn fill(plan: &Plan, right: Rows, l: usize, j: usize, coefficients: &mut [u64]) {
     let ([r, k, _], columns) = (plan.block(), plan.columns_of(j..j + 1));
     let mut run = vec![0; columns.len()];
     coefficients.fill(0);
-    for (y, place) in (l * k..plan.depth().min((l + 1) * k)).enumerate() {
+    for (y, place) in plan.factor_rows(l, j).enumerate() {
         right(place, columns.start, &mut run);
         for (out, value) in coefficients[k - 1 - y..].iter_mut().step_by(r * k).zip(&run) {
             *out = *value;
