@@ -27,6 +27,12 @@ pub const TORUS_ERROR: u64 = 2;
 /// Products of residues whose sum, beside a sum that was shrunk, stays below 2^64.
 pub const GROUP: usize = 15;
 
+/// Values of one prime whose sums are in the first-level cache.
+const BLOCK: usize = 1024;
+
+/// Parts of a polynomial's values that are in work one after another.
+pub const BLOCKS: usize = 3 * N / BLOCK;
+
 /// Values modulo the three primes, below them. Wiped when dropped.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Values(Vec<u32>);
@@ -55,6 +61,22 @@ multiversion! {
         let (x, y) = (&x[..count], &y[..count]);
         for i in 0..count {
             sums[i] = sums[i].wrapping_add(u64::from(x[i]) * u64::from(y[i]));
+        }
+    }
+}
+
+multiversion! {
+    /// Four pairs at once: the sums are read and written once for them. No closures here: the compiler would not put them into the
+    /// loop.
+    fn add_four(x: [&[u32]; 4], y: [&[u32]; 4], sums: &mut [u64]) {
+        let count = sums.len();
+        let ([a, b, c, d], [e, f, g, h]) = (x, y);
+        let (a, b, c, d) = (&a[..count], &b[..count], &c[..count], &d[..count]);
+        let (e, f, g, h) = (&e[..count], &f[..count], &g[..count], &h[..count]);
+        for i in 0..count {
+            let first = (u64::from(a[i]) * u64::from(e[i])).wrapping_add(u64::from(b[i]) * u64::from(f[i]));
+            let second = (u64::from(c[i]) * u64::from(g[i])).wrapping_add(u64::from(d[i]) * u64::from(h[i]));
+            sums[i] = sums[i].wrapping_add(first.wrapping_add(second));
         }
     }
 }
@@ -231,17 +253,27 @@ impl Sums {
 
     /// Adds products of pairs, [`GROUP`] - 1 of them at most.
     pub fn add_products<'a>(&mut self, pairs: impl Iterator<Item = (&'a Values, &'a Values)> + Clone) {
-        /// Elements that are in the first-level cache with their sums.
-        const BLOCK: usize = 1024;
-        for (i, p) in PRIMES.into_iter().enumerate() {
-            for from in (i * N..(i + 1) * N).step_by(BLOCK) {
-                let sums = &mut self.0[from..from + BLOCK];
-                for (x, y) in pairs.clone() {
-                    add_products(Cpu::get(), &x.0[from..from + BLOCK], &y.0[from..from + BLOCK], sums);
+        (0..BLOCKS).for_each(|block| self.add_block(block, pairs.clone()));
+    }
+
+    /// The same for one of [`BLOCKS`] parts of the values.
+    pub fn add_block<'a>(&mut self, block: usize, mut pairs: impl Iterator<Item = (&'a Values, &'a Values)>) {
+        let range = block * BLOCK..(block + 1) * BLOCK;
+        let sums = &mut self.0[range.clone()];
+        let mut next = || pairs.next().map(|(x, y)| (&x.0[range.clone()], &y.0[range.clone()]));
+        while let Some(first) = next() {
+            match (next(), next(), next()) {
+                (Some(b), Some(c), Some(d)) => {
+                    add_four(Cpu::get(), [first.0, b.0, c.0, d.0], [first.1, b.1, c.1, d.1], sums);
                 }
-                shrink(Cpu::get(), sums, p);
+                (second, third, fourth) => {
+                    for (x, y) in [Some(first), second, third, fourth].into_iter().flatten() {
+                        add_products(Cpu::get(), x, y, sums);
+                    }
+                }
             }
         }
+        shrink(Cpu::get(), sums, PRIMES[block * BLOCK / N]);
     }
 
     /// The coefficients, brought to 64 bits.
@@ -382,6 +414,7 @@ mod tests {
             let run = |cpu: Cpu| {
                 let (mut sums, mut shrunk, mut settled) = (x.clone(), x.clone(), vec![0; N]);
                 add_products(cpu, &words, &words, &mut sums);
+                add_four(cpu, [&words; 4], [&words; 4], &mut sums);
                 shrink(cpu, &mut shrunk, p);
                 settle(cpu, &shrunk, p, &mut settled);
                 let (mut signed, mut embedded, mut fraction) = (below.clone(), below.clone(), x.clone());
