@@ -28,8 +28,9 @@ use protocols::Maker;
 /// Greatest manifest that is read, in bytes.
 const MOST: u64 = 1 << 20;
 
-/// Of the files and what they hold: 2 has products, 3 comparison keys of four children, 4 says who made it.
-const VERSION: u32 = 4;
+/// Of the files and what they hold: 2 has products, 3 comparison keys of four children, 4 says who made it, 5 has no shares of masks
+/// that are of the parties' seeds.
+const VERSION: u32 = 5;
 
 const MATERIAL: &str = "material";
 const PRODUCTS: &str = "products";

@@ -19,7 +19,7 @@ use std::ops::Range;
 /// Blocks of rows of a product, each of which has a secret of its own, at most.
 pub const MAX_SECRETS: usize = 16;
 
-/// What a product may cost: the parties of one that is beyond would wait long, and its sizes overflow.
+/// Most inner places and columns of a product, and most products side by side.
 const MAX_AXIS: usize = 1 << 20;
 
 /// Picoseconds of a core for a transform modulo one prime; for a multiplication and addition modulo one; and of a link for a byte,
@@ -107,7 +107,8 @@ impl Plan {
         }
     }
 
-    /// With as many bits dropped as add little to the error: see plan.rs of the batch.
+    /// With as many bits dropped as add little to the error: see plan.rs of the batch. Products and powers of four of doubles are the
+    /// same on every machine.
     fn rounded(self) -> Plan {
         let noise = f64::from(TOSSES) / 2.0 * self.noise_squared() * SCALE * SCALE;
         let level = noise.max(4f64.powi(64 - i32::from(self.width)));
