@@ -11,7 +11,7 @@ use ir::pair::Maker;
 use ir::{Scale, Table, Value};
 
 use super::Context;
-use super::draft::Draft;
+use super::draft::{Draft, LATER};
 use super::variant::ActivationVariant;
 use crate::calibrate::Ranges;
 use crate::diagnostic::{Code, Diagnostic};
@@ -45,6 +45,10 @@ const MOST_CELLS_LOG2: u8 = 9;
 
 /// The same where two parties make the unit vectors.
 const MOST_MADE_LOG2: u8 = 12;
+
+/// Greatest period of a table of the even part itself, as a power of two: a party adds up any of its numbers, which near a quarter
+/// of the period at the most, in 32 bits.
+const GREATEST_EVEN_LOG2: i8 = 5;
 
 /// Fractional bits of what cells give.
 const CELLS_SCALE: Scale = 19;
@@ -168,16 +172,40 @@ fn by_cells(
 ) -> Value {
     let scale = draft.scale(x);
     let even = |v: f64| f.value(v) - 0.5 * v;
-    let table = tables::cells(&even, period_log2, CELLS_PER_UNIT_LOG2, scale, CELLS_SCALE);
+    let bump = |v: f64| f.value(v) - v.max(0.0);
+    // Numbers of a long table are large, but for those beside |x|/2, for which a sign is looked at.
+    let apart = period_log2 > GREATEST_EVEN_LOG2;
+    let lines: &dyn Fn(f64) -> f64 = if apart { &bump } else { &even };
+    let table = tables::cells(lines, period_log2, CELLS_PER_UNIT_LOG2, scale, CELLS_SCALE);
     let table = draft.table(f.name(), table);
     let opened = draft.open_whole(x, (Scale::from(period_log2) + scale) as u8);
-    let even = draft.cells(opened, table);
+    let lines = draft.cells(opened, table);
     let wide = if extends { x } else { draft.extend(x, bound) };
+    if apart {
+        let positive = positive(draft, x, wide, bound);
+        let positive = draft.up_to(positive, CELLS_SCALE);
+        let sum = draft.add(lines, positive);
+        let sum = draft.down_to(sum, context.scales(id).operand);
+        return if extends { draft.extend(sum, bound + CELLS_ROOM) } else { sum };
+    }
+    let even = lines;
     let half = draft.halve(wide, 1);
     let half = draft.up_to(half, CELLS_SCALE);
     let sum = draft.add(even, half);
     let sum = draft.down_to(sum, context.scales(id).operand);
     if extends { draft.extend(sum, bound + CELLS_ROOM) } else { sum }
+}
+
+/// max(x, 0) for |x| < `bound`, by x's sign; `wide` is x in the ring of the result.
+fn positive(draft: &mut Draft, x: Value, wide: Value, bound: f64) -> Value {
+    let shape = draft.shape(x).to_vec();
+    let unit = f64::from(-draft.scale(x)).exp2();
+    let sign = draft.open_to_compare(x, bound, unit);
+    let column = [&shape[..], &[1]].concat();
+    let wide = draft.reshape(wide, &column);
+    let whole = draft.open_whole(wide, LATER);
+    let positive = draft.select(sign, whole);
+    draft.reshape(positive, &shape)
 }
 
 /// What to say where inputs reach farther than a series does.

@@ -91,11 +91,6 @@ pub fn lower(
     let scales = context.scales(id);
 
     let whole = context.maker == Maker::Pair && d >= LEAST_WHOLE;
-    if whole {
-        // What goes on as the residual stream; the rows are a copy of it.
-        rows = draft.extend(rows, bound);
-    }
-    let lifted = rows;
     if context.rungs.of(id) > 0 || whole {
         // As few bits as the least row can do with.
         let enough = row_scale(lo / square, d, epsilon, scales.norm_bits) + 1;
@@ -127,6 +122,10 @@ pub fn lower(
     let table = draft.table("rsqrt", super::spline(context, id, fit)?);
     let inverse = draft.spline(opened_sum, table);
     let inverse = draft.down_to(inverse, scale);
+    if whole && context.rungs.of(id) > 1 {
+        // Where the rows after the product are extended and that is not enough, since sums of squares spread too far.
+        draft.may_lift(inverse, greatest * 1.01);
+    }
     // The spline ends flat, so its greatest value is the claim: a theorem, whatever the input.
     let product = opened.times(draft, inverse, greatest * 1.01);
     let normalised = draft.down_to(product, scales.normalised);
@@ -135,7 +134,8 @@ pub fn lower(
     let others = context.graph.readers(operand).len() > 1;
     let lifted = (others && centred).then(|| match opened {
         OpenRows::Within(opened) => draft.lift(opened),
-        OpenRows::Whole { .. } => lifted,
+        // In the round in which the rows are extended.
+        OpenRows::Whole { .. } => draft.extend(x, bound),
     });
     Ok((normalised, lifted))
 }
@@ -158,6 +158,7 @@ impl OpenRows {
         if !whole {
             return OpenRows::Within(draft.open_within(x, bound));
         }
+        let x = draft.extend(x, bound);
         let shape = draft.shape(x).to_vec();
         let (d, rows) = shape.split_last().expect("rows");
         let x = draft.reshape(x, &[rows.iter().product(), 1, *d]);
