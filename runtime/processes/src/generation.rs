@@ -226,7 +226,9 @@ impl Job {
         let guard = offer.map(|_| offering);
         let mut opened = client.open(&self.net, conn, &mut Watch::start(), ask)?;
         drop(guard);
-        let material = opened.steps.map(|_| tokens);
+        // All that there was but what the server has not of this one.
+        let rest = tokens - offer.map_or(0, |named| u64::from(named.steps));
+        let material = opened.steps.map(|steps| rest + steps);
         masked.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&opened.masked);
         let done = self.one_by_one(conn, &mut opened, (schedule, material), asked, answers);
         opened.delivery.end(&done);
@@ -242,13 +244,14 @@ impl Job {
         answers: &Sender<Answer>,
     ) -> Result<(), RunError> {
         let (plan, entries) = (&self.shared.plan, &self.shared.client.loaded.module.entries);
-        let Opened { seed, masked, delivery, steps, products, .. } = opened;
+        let Opened { seeds, masked, delivery, steps, products, .. } = opened;
         let steps = steps.unwrap_or(0);
-        let (seed, masked) = (&*seed, masked.as_deref());
+        let (seeds, masked) = (&*seeds, masked.as_deref());
         let mut prepare = |number: usize| -> Result<(Machine<'_>, Ahead), RunError> {
             let due = &schedule[number];
             let step = step::Step { entries, entry: due.entry, number: number as u32 };
-            let (mut machine, mut ahead) = (machine(step, seed, &due.publics, masked)?, Ahead::default());
+            let (mut machine, mut ahead) =
+                (machine(step, seeds.of(step.number), &due.publics, masked)?, Ahead::default());
             if let Some(products) = products.as_mut().filter(|_| masked.is_some() && (number as u64) < steps) {
                 let packed = products.read(products_len(step.program()))?;
                 machine =

@@ -65,6 +65,7 @@ pub mod weights_file;
 
 mod accept;
 mod error;
+mod growth;
 mod material;
 mod online;
 mod pair;
@@ -73,6 +74,7 @@ mod plan;
 mod prepare;
 mod program;
 mod progress;
+mod rows;
 mod stock;
 mod stream;
 
@@ -80,8 +82,8 @@ pub use error::{RunError, chain};
 pub use material::Dealing;
 pub use parts::{Entropy, Os, Record, write_json};
 
-use parts::{Begin, GO_ON, Purpose, TAKEN, Watch, trace};
+use parts::{BEGIN, Begin, GO_ON, Purpose, Watch, trace};
 pub use plan::{Due, Plan};
-pub use prepare::Made;
+pub use prepare::{Made, Order};
 pub use program::Loaded;
 pub use stock::{StockError, Stocks};

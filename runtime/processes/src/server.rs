@@ -2,23 +2,26 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ir::cost::setup_bytes;
 use ir::{Party, Program};
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
+use super::growth::Growth;
 use super::material::{AHEAD, Dealt, Delivery, Office, Source, Turn};
 use super::online::{Threads, over, run, step};
 use super::pair::{self, ASIDE};
 use super::plan::{Due, Plan};
 use super::prepare::keep;
-use super::stock::Stock;
+use super::rows::Kept;
+use super::stock::{Seeds, Stock};
 use super::stream::Outgoing;
 use super::{
-    Begin, Entropy, GO_ON, Loaded, Purpose, Record, RunError, Stocks, TAKEN, Watch, accept, chain, trace, write_json,
+    BEGIN, Begin, Entropy, GO_ON, Loaded, Purpose, Record, RunError, Stocks, Watch, accept, chain, trace, write_json,
 };
 use crate::handshake::{self, Hello, Mismatch, Role, Session, greet, hex};
 use crate::keys::MasterKey;
@@ -135,7 +138,7 @@ impl Desk {
         let theirs = greet(conn, &ours, &[Role::Party(Party::Client)])?;
         let program = handshake::entry(&loaded.module, &theirs)?;
         let (step, entries) = (loaded.first_step(program), &loaded.module.entries);
-        let begin = Begin::decode(&conn.receive_small(Kind::Begin, 1)?).ok_or_else(|| NetError::BadFrame {
+        let begin = Begin::decode(&conn.receive_small(Kind::Begin, BEGIN)?).ok_or_else(|| NetError::BadFrame {
             peer: conn.peer(),
             expected: "a begin with known choices".to_owned(),
             got: "something else".to_owned(),
@@ -161,12 +164,25 @@ impl Desk {
         phases.handshake_seconds = watch.lap();
 
         let _permit = self.permit(conn, plan.is_some())?;
-        let mut stock = None;
+        let (mut stock, mut growth) = (None, None);
+        // Steps that both have of the stock.
+        let mut both = 0;
         if plan.is_some() {
-            if begin.purpose == Purpose::Generate && theirs.session != Session::default() {
-                stock = self.stocks().take(theirs.session)?;
-            }
-            conn.send_frame(Kind::Ready, 0, Bytes::copy_from_slice(&[if stock.is_some() { TAKEN } else { 0 }]))?;
+            let named = Some(theirs.session).filter(|_| begin.steps > 0);
+            let steps = match (begin.purpose, named) {
+                (Purpose::Prepare, Some(named)) => {
+                    growth = self.growth(conn, named)?;
+                    growth.as_ref().map_or(0, Growth::steps)
+                }
+                (_, Some(named)) => {
+                    stock = self.stocks().take(named)?;
+                    stock.as_ref().map_or(0, |stock| stock.entries.len() as u32)
+                }
+                (_, None) => 0,
+            };
+            both = steps.min(begin.steps);
+            (stock, growth) = (stock.filter(|_| both > 0), growth.filter(|_| both > 0));
+            conn.send_frame(Kind::Ready, 0, Bytes::copy_from_slice(&steps.to_le_bytes()))?;
         }
         let mask_seed = key.mask_seed(&loaded.hash);
         let weights = weights.of(program);
@@ -181,9 +197,21 @@ impl Desk {
         }
         phases.setup_seconds = watch.lap();
 
-        let (session, seed, stock) = match stock {
-            Some(Stock { seed, entries, material, .. }) => (theirs.session, seed, Some(Dealt { entries, material })),
-            None => (session, entropy.seed()?, None),
+        let (named, fresh, mut kept) = (session, entropy.seed()?, None);
+        let session = if both > 0 { theirs.session } else { named };
+        // What both make now takes a new seed; a dealer knows the session by its first.
+        let of_pair = (maker == Maker::Pair).then(|| fresh.clone());
+        let (seeds, stock) = match (stock, &mut growth) {
+            (Some(Stock { mut seeds, entries: mut steps, material, .. }), _) => {
+                steps.truncate(both as usize);
+                of_pair.into_iter().for_each(|seed| seeds.then(both, seed));
+                (seeds, Some(Dealt { entries: steps, material: Some(material) }))
+            }
+            (None, Some(growth)) => {
+                kept = growth.rewind(entries, both, of_pair)?;
+                (growth.seeds().clone(), growth.dealt())
+            }
+            (None, None) => (Seeds::one(fresh), None),
         };
         if begin.purpose != Purpose::Prepare {
             ledger.burn(Party::Server, &session)?;
@@ -195,12 +223,16 @@ impl Desk {
             (_, None) => unreachable!("a generation has a plan"),
         };
         let source = match *dealer {
-            None => Source::Pair(pair::Maker::new(Party::Server, &loaded.hash, session, seed.clone())),
+            None => {
+                let kept = kept.or_else(|| (begin.purpose == Purpose::Prepare).then(Kept::default));
+                let seed = seeds.of(both).clone();
+                Source::Pair(pair::Maker::new(Party::Server, &loaded.hash, named, seed, kept))
+            }
             Some(dealer) => Source::Dealer(Office {
                 net: self.net.clone(),
                 dealer,
                 hello: Hello { entry: program.name.clone(), session, ..ours },
-                seeds: vec![seed.clone(), mask_seed.clone()],
+                seeds: vec![seeds.of(0).clone(), mask_seed.clone()],
                 frames,
             }),
         };
@@ -212,8 +244,11 @@ impl Desk {
             (purpose, Some((plan, prompt))) => {
                 let steps = Steps { loaded, plan, prompt, maker };
                 let done = match purpose {
-                    Purpose::Prepare => self.keep(conn, &mut delivery, steps, (session, &seed), &weights),
-                    _ => generate(conn, &mut delivery, steps, &seed, &weights),
+                    Purpose::Prepare => {
+                        let growth = growth.unwrap_or_else(|| Growth::begin(self.stocks(), session, seeds, 0));
+                        self.keep(conn, &mut delivery, steps, growth, &weights)
+                    }
+                    _ => generate(conn, &mut delivery, steps, &seeds, &weights),
                 };
                 delivery.end(&done);
                 return Ok(Served::Steps { steps: done? });
@@ -222,7 +257,7 @@ impl Desk {
         };
         delivery.ask(step.number, step.entry)?;
         delivery.turn(Turn { step, bytes, weights: Some(&weights), kept: None, ahead: &[] }, conn)?;
-        let machine = machine(maker, step, &seed, &theirs.publics, &weights)?;
+        let machine = machine(maker, step, seeds.of(0), &theirs.publics, &weights)?;
         let finished = run(conn, delivery, dealing, machine, Vec::new(), &mut watch, &mut phases)?;
         conn.receive_small(Kind::Done, 0)?;
         let setup_bytes = if begin.holds_setup { 0 } else { setup_bytes(entries) };
@@ -237,26 +272,25 @@ impl Desk {
         prompt.ok_or_else(|| Mismatch::Session { what }.into())
     }
 
-    /// Keeps the material of steps as long as the client asks for them; gives their number.
+    /// Keeps the material of further steps of a stock, as long as the client asks for them; gives their number.
     fn keep(
         &self,
         conn: &mut Conn,
         delivery: &mut Delivery,
         Steps { plan, loaded, prompt, .. }: Steps<'_>,
-        (session, seed): (Session, &Seed),
+        mut growth: Growth,
         weights: &EntryWeights<'_>,
     ) -> Result<u32, RunError> {
         let first = plan.due(&loaded.module, prompt, 0).and_then(|due| plan.size(due.entry));
         let size = first.expect("the session began with a prefill");
-        let stocks = self.stocks();
-        let mut making = stocks.make()?;
         let count = conn.receive_small(Kind::Next, 4)?;
         let count = count[..].try_into().map_or(u32::MAX, u32::from_le_bytes);
         let entries: Option<Vec<u32>> = (0..count).map(|number| plan.entry(size, number)).collect();
         let Some(entries) = entries else {
             return Err(Mismatch::Session { what: "a step beyond the last slot was asked for" }.into());
         };
-        let mut number = 0;
+        growth.want(count);
+        let (mut number, begun) = (growth.steps(), growth.steps());
         while goes_on(conn)? {
             let Some(&entry) = entries.get(number as usize) else {
                 return Err(Mismatch::Session { what: "more steps were asked for than were said" }.into());
@@ -264,13 +298,26 @@ impl Desk {
             let step = Step { entries: &loaded.module.entries, entry, number };
             let bytes = plan.material_bytes(entry, Party::Server);
             let ahead = &entries[number as usize + 1..];
-            keep(delivery, &mut making, Turn { step, bytes, weights: Some(weights), kept: None, ahead }, conn)?;
+            keep(delivery, &mut growth, Turn { step, bytes, weights: Some(weights), kept: None, ahead }, conn)?;
+            growth.whole(&[entry])?;
             number += 1;
         }
-        // The client keeps its part when this one is safe, so that it never names a stock that was not made.
-        stocks.keep(making, session, seed)?;
+        growth.end()?;
         conn.send_frame(Kind::Done, 0, Bytes::new())?;
-        Ok(number)
+        Ok(number - begun)
+    }
+
+    /// A stock that is to grow. A connection that was lost may not have let go of it yet.
+    fn growth(&self, conn: &mut Conn, named: Session) -> Result<Option<Growth>, RunError> {
+        let begin = Instant::now();
+        loop {
+            match Growth::find(self.stocks(), named) {
+                Err(RunError::Growing) if begin.elapsed() < self.net.timeout() => {
+                    conn.during(sleep(Duration::from_millis(20)))?;
+                }
+                found => return found,
+            }
+        }
     }
 
     fn stocks(&self) -> Stocks {
@@ -311,7 +358,7 @@ fn generate(
     conn: &mut Conn,
     delivery: &mut Delivery,
     Steps { loaded, plan, prompt, maker }: Steps<'_>,
-    seed: &Seed,
+    seeds: &Seeds,
     weights: &EntryWeights<'_>,
 ) -> Result<u32, RunError> {
     let (entries, threads) = (&loaded.module.entries, Threads::new()?);
@@ -327,7 +374,7 @@ fn generate(
         let ready = match &due {
             Some(Due { entry, publics }) => {
                 let step = Step { entries, entry: *entry, number };
-                Some((step, machine(maker, step, seed, publics, weights)?))
+                Some((step, machine(maker, step, seeds.of(number), publics, weights)?))
             }
             None => None,
         };

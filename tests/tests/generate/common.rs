@@ -19,7 +19,7 @@ use processes::net::{Net, Options};
 use processes::server::Server;
 use processes::setup::Cache;
 use processes::weights_file::WeightsFile;
-use processes::{self, Dealing, Entropy, Loaded, Plan, RunError};
+use processes::{self, Dealing, Entropy, Loaded, Order, Plan, RunError};
 use protocols::dealer::Seeds;
 use sscc::pipeline;
 use tempfile::TempDir;
@@ -165,6 +165,11 @@ impl Drop for World {
         }
         self.runtime.take().unwrap().shutdown_background();
     }
+}
+
+/// A stock of so many tokens.
+pub fn order(prefill: impl Into<Option<usize>>, tokens: usize) -> Order {
+    Order { prefill: prefill.into(), tokens }
 }
 
 pub fn loaded() -> Loaded {

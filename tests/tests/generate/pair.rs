@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use ir::Party;
 use ir::pair::Maker;
+use processes::client::Client;
 use processes::handshake::Mismatch;
-use processes::{Plan, RunError, Stocks};
+use processes::net::{Net, NetError};
+use processes::{Os, Plan, RunError, Stocks};
 use text::PrivateModel;
 use text::{Cancel, GenerateError, Model, Noise};
+use tokio::sync::watch;
 
-use crate::common::{PAIR, World, simulated};
+use crate::common::{PAIR, World, order, simulated};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -45,7 +48,7 @@ fn a_stock_is_made_by_two_and_continued_by_them() {
     let server = world.server(None, 1);
     let client = world.party(server, None, 1);
     let plan = Plan::of(&client.loaded.module).unwrap();
-    let made = client.prepare(&world.net, &plan, Some(4), 2).unwrap();
+    let made = client.prepare(&world.net, &plan, order(Some(4), 2), &mut |_| true).unwrap();
     assert_eq!((made.material_bytes, made.products_bytes), (0, 0), "the client keeps its seed");
     let left = |party, name: &str| {
         Stocks::new(&world.folder.path().join(name), party, world.loaded().hash, Maker::Pair).tokens()
@@ -58,6 +61,92 @@ fn a_stock_is_made_by_two_and_continued_by_them() {
     assert_eq!(both(), [0, 0]);
 }
 
+/// A making that ends early leaves what is whole of its stock, and the next one makes the rest of it, from new seeds.
+#[test]
+fn a_making_that_ended_is_gone_on_with() {
+    let mut world = world();
+    let server = world.server(None, 1);
+    let client = Client { entropy: Box::new(Os), ..world.party(server, None, 1) };
+    let plan = Plan::of(&client.loaded.module).unwrap();
+    let left = |party, name: &str| {
+        Stocks::new(&world.folder.path().join(name), party, world.loaded().hash, Maker::Pair).tokens()
+    };
+    let both = || [left(Party::Client, "client"), left(Party::Server, "server")];
+    let files = |name: &str| {
+        let stocks = std::fs::read_dir(world.folder.path().join(name).join("stock")).unwrap();
+        let mut files: Vec<String> = stocks
+            .flat_map(|stock| std::fs::read_dir(stock.unwrap().path()).unwrap())
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        files
+    };
+    // By its owner's wish, between two steps.
+    let made = client.prepare(&world.net, &plan, order(4, 9), &mut |there| there < 2).unwrap();
+    assert_eq!((made.tokens, both()), (2, [2, 2]));
+    // By a signal, in the middle of a step.
+    let (stop, stopped) = watch::channel(false);
+    let net = Net::new(world.net.handle().clone(), TIMEOUT, stopped);
+    let mut asked = Vec::new();
+    let error = client.prepare(&net, &plan, order(4, 9), &mut |there| {
+        asked.push(there);
+        if there == 4 {
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(20));
+                stop.send_replace(true);
+            });
+        }
+        true
+    });
+    assert!(matches!(error, Err(RunError::Net(NetError::Interrupted))));
+    assert_eq!(asked[..3], [2, 3, 4]);
+    let there = *asked.last().unwrap();
+    assert!((4..9).contains(&there));
+    // The server may have been done with the step; it may have to notice yet that the client is gone.
+    assert_eq!(both()[0], there as u64);
+    assert_eq!(files("client"), ["manifest", "masks", "material", "products"]);
+    let made = client.prepare(&world.net, &plan, order(4, 9), &mut |_| true).unwrap();
+    assert!(made.tokens == 9 - there || made.tokens == 9 - there + 1, "{} of {there}", made.tokens);
+    assert_eq!(both(), [9, 9]);
+    for name in ["client", "server"] {
+        assert_eq!(files(name), ["manifest", "material", "products"]);
+    }
+    let model = PrivateModel::new(client, world.net.handle().clone(), TIMEOUT).unwrap();
+    let got = generate(&model, &[20, 300, 41], 11).unwrap();
+    assert_eq!(got.iter().map(|step| step.0).collect::<Vec<_>>(), expected(&[20, 300, 41], 11));
+    assert_eq!(got.iter().map(|step| step.1).collect::<Vec<_>>()[7..], [Some(1), Some(0), Some(0), Some(0)]);
+    assert_eq!(both(), [0, 0]);
+}
+
+/// A party may have a step more than the other: a session uses those that both have, and makes the rest.
+#[test]
+fn parties_use_the_steps_that_both_have() {
+    let mut world = world();
+    let server = world.server(None, 1);
+    let client = Client { entropy: Box::new(Os), ..world.party(server, None, 1) };
+    let plan = Plan::of(&client.loaded.module).unwrap();
+    let place = |name: &str| world.folder.path().join(name).join("stock");
+    for (name, longer) in [("client", "server"), ("server", "client")] {
+        // As if `name` had been cut off before it had the third token on disk.
+        client.prepare(&world.net, &plan, order(4, 5), &mut |there| there < 2).unwrap();
+        let stock = std::fs::read_dir(place(name)).unwrap().next().unwrap().unwrap().path();
+        let before = std::fs::read(stock.join("manifest")).unwrap();
+        client.prepare(&world.net, &plan, order(4, 5), &mut |there| there < 3).unwrap();
+        std::fs::write(stock.join("manifest"), before).unwrap();
+        let model = |client: Client| PrivateModel::new(client, world.net.handle().clone(), TIMEOUT).unwrap();
+        let again = || Client { entropy: Box::new(Os), ..world.party(server, None, 1) };
+        if longer == "server" {
+            let made = client.prepare(&world.net, &plan, order(4, 5), &mut |_| true).unwrap();
+            assert_eq!(made.tokens, 3, "the {longer}'s third token is made anew");
+        }
+        let got = generate(&model(again()), &[20, 300, 41], 5).unwrap();
+        assert_eq!(got.iter().map(|step| step.0).collect::<Vec<_>>(), expected(&[20, 300, 41], 5));
+        let left = if longer == "server" { [4, 3, 2, 1, 0] } else { [1, 0, 0, 0, 0] };
+        assert_eq!(got.iter().map(|step| step.1).collect::<Vec<_>>(), left.map(Some), "{longer}");
+    }
+}
+
 /// A stock that a dealer dealt is none for two who have no dealer: it has another layout, and the dealer knows the masks.
 #[test]
 fn stocks_of_a_dealer_are_passed_over() {
@@ -65,7 +154,7 @@ fn stocks_of_a_dealer_are_passed_over() {
     let dealer = world.dealer();
     let with_dealer = world.server(dealer, 1);
     let plan = Plan::of(&world.loaded().module).unwrap();
-    world.party(with_dealer, dealer, 1).prepare(&world.net, &plan, Some(4), 2).unwrap();
+    world.party(with_dealer, dealer, 1).prepare(&world.net, &plan, order(Some(4), 2), &mut |_| true).unwrap();
     let server = world.server(None, 1);
     let got = generate(&world.client(server, None, 1), &[20, 300, 41], 2).unwrap();
     assert_eq!(got.iter().map(|step| step.0).collect::<Vec<_>>(), expected(&[20, 300, 41], 2));
@@ -80,7 +169,8 @@ fn sources_must_agree() {
     let with_dealer = world.server(dealer, 1);
     let plan = Plan::of(&world.loaded().module).unwrap();
     for (server, source) in [(with_pair, Some(dealer)), (with_dealer, None)] {
-        let error = world.party(server, source, 1).prepare(&world.net, &plan, Some(4), 1).unwrap_err();
+        let error =
+            world.party(server, source, 1).prepare(&world.net, &plan, order(Some(4), 1), &mut |_| true).unwrap_err();
         assert!(error.to_string().contains("material mismatch"), "{error}");
     }
     assert!(Mismatch::Maker { what: "" }.hint().contains("--dealer"));

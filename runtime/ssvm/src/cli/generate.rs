@@ -17,7 +17,7 @@ use processes::client::Client;
 use processes::ledger::Ledger;
 use processes::net::{self, Net, Shape, addr};
 use processes::setup::Cache;
-use processes::{Dealing, Os, Plan, RunError};
+use processes::{Dealing, Order, Os, Plan, RunError};
 use protocols::Maker;
 use text::PrivateModel;
 use text::command::GenerateOptions;
@@ -155,8 +155,20 @@ pub(super) fn prepare(options: &PrepareOptions) -> Result<(), CliError> {
         .map_err(|what| RunError::NotForGeneration { path: options.program.clone(), what })?;
     with_net(&options.client.net, |net| {
         for number in 1..=options.sessions.get() {
-            let start = Instant::now();
-            let made = client.prepare(net, &plan, options.prefill, options.tokens.get())?;
+            let (start, order) = (Instant::now(), Order { prefill: options.prefill, tokens: options.tokens.get() });
+            let (mut begun, mut whole) = (None, 0);
+            let made = client.prepare(net, &plan, order, &mut |there| {
+                if *begun.get_or_insert(there) == there && there > 0 {
+                    let more = order.tokens - there;
+                    say(&format!("a stock of {there} tokens is there; making {more} more\n"));
+                }
+                whole = there;
+                true
+            });
+            if made.is_err() && whole > 0 {
+                eprintln!("note: material for {whole} tokens is kept; the same command goes on from there");
+            }
+            let made = made?;
             let what = match client.maker() {
                 Maker::Dealer => format!(
                     "{} of material and {} of products here",
