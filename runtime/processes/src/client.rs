@@ -13,10 +13,9 @@ use super::material::{AHEAD, Dealing, Dealt, Delivery, Office, Source, Turn};
 use super::online::run;
 use super::pair::{self, ASIDE};
 use super::progress::Progress;
-use super::rows::Kept;
 use super::stock::{Named, Part, Seeds, Stock};
 use super::stream::receive;
-use super::{Begin, Entropy, Loaded, Purpose, Record, RunError, Stocks, Watch};
+use super::{Allowance, Begin, Entropy, Loaded, Purpose, Record, RunError, Stocks, Watch};
 use crate::handshake::{Hello, Mismatch, Role, Session, greet};
 use crate::inputs::{Run, decode, outside};
 use crate::ledger::Ledger;
@@ -45,6 +44,8 @@ pub struct Client {
     pub dealing: Dealing,
     /// Of the connection to the server.
     pub options: Options,
+    /// What making stocks may take.
+    pub allowance: Allowance,
     /// Where seeds come from.
     pub entropy: Box<dyn Entropy>,
 }
@@ -231,9 +232,9 @@ impl Client {
         }
         let source = match self.dealer {
             None => {
-                let kept = kept.or_else(|| (purpose == Purpose::Prepare).then(Kept::default));
-                let seed = seeds.of(both).clone();
-                Source::Pair(pair::Maker::new(Party::Client, &self.loaded.hash, theirs.session, seed, kept))
+                let stock = (purpose == Purpose::Prepare).then(|| (&self.allowance, kept.unwrap_or_default()));
+                let (program, seed) = (&self.loaded.hash, seeds.of(both).clone());
+                Source::Pair(pair::Maker::new(Party::Client, program, theirs.session, seed, stock)?)
             }
             Some(dealer) => {
                 let hello = Hello { session, ..ours };

@@ -52,6 +52,10 @@ pub enum RunError {
     Threads(rayon::ThreadPoolBuildError),
     #[error(transparent)]
     Stock(#[from] StockError),
+    #[error(
+        "the server keeps material for at most {limit} tokens (`--stock`): it has promised {kept}, and {more} more are asked for"
+    )]
+    Enough { limit: u64, kept: u64, more: u64 },
     #[error("somebody else is making this stock")]
     Growing,
     #[error("a text took the stock while it was made")]
@@ -108,6 +112,7 @@ impl RunError {
             RunError::Masked(_) => "the same program on both sides".to_owned(),
             RunError::Threads(_) => "a larger process limit".to_owned(),
             RunError::Stock(_) => "`--state DIR` with a directory that can be written and has room".to_owned(),
+            RunError::Enough { .. } => "use what there is, or a server with a greater `--stock`".to_owned(),
             RunError::Growing => "again when the other has ended".to_owned(),
             RunError::Taken => "run it again, for another stock".to_owned(),
             RunError::NoRoom { .. } => "fewer tokens, or a program that was compiled for more".to_owned(),
@@ -132,7 +137,8 @@ impl RunError {
         match self {
             RunError::Net(e) => e.to_string(),
             RunError::Mismatch(e) => e.to_string(),
-            RunError::Step { .. } | RunError::Busy { .. } | RunError::Growing | RunError::Taken => self.to_string(),
+            RunError::Step { .. } | RunError::Busy { .. } | RunError::Enough { .. } => self.to_string(),
+            RunError::Growing | RunError::Taken => self.to_string(),
             RunError::Transfers(_) | RunError::Making(_) => "what it received was no part of the making".to_owned(),
             RunError::Ledger(LedgerError::Replayed { .. }) => "the session was burnt before".to_owned(),
             RunError::Vm(_) => "the program could not be run to its end".to_owned(),

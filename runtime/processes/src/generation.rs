@@ -9,6 +9,7 @@
 //! Ends     With the session's owner, on cancellation, or by a fault; the next session connects anew. What was dealt for
 //!          steps that did not run is forgotten.
 
+use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -25,7 +26,8 @@ use zeroize::Zeroizing;
 use super::client::{Ask, Client, Opened, machine};
 use super::material::Turn;
 use super::online::{Threads, step};
-use super::{Due, GO_ON, Loaded, Plan, Purpose, RunError, Watch, trace};
+use super::refill::{Refiller, Texts};
+use super::{Due, GO_ON, Loaded, Plan, Purpose, Refill, RunError, Watch, trace};
 use crate::handshake::Role;
 use crate::inputs::outside;
 use crate::net::frame::Kind;
@@ -41,9 +43,10 @@ use protocols::step;
 /// A model that runs as a client of a server and a dealer.
 pub struct Generator(Arc<Shared>);
 
-struct Shared {
-    client: Client,
-    plan: Plan,
+pub(super) struct Shared {
+    pub(super) client: Client,
+    pub(super) plan: Plan,
+    pub(super) texts: watch::Sender<Texts>,
     /// Of the socket tasks.
     handle: Handle,
     timeout: Duration,
@@ -67,6 +70,7 @@ impl Generator {
             pool,
             client,
             plan,
+            texts: watch::Sender::default(),
             handle,
             timeout,
             masked: Mutex::default(),
@@ -84,6 +88,16 @@ impl Generator {
         &self.0.client.loaded
     }
 
+    /// For how many tokens there is material.
+    pub fn stock_tokens(&self) -> u64 {
+        self.0.client.stocks().tokens()
+    }
+
+    /// Keeps stocks for at least so many tokens, from now on until the process is told to stop, as `net` knows it.
+    pub fn refill(&self, net: &Net, tokens: NonZeroUsize) -> Refill {
+        Refiller { net: net.clone(), shared: self.0.clone(), tokens: tokens.get() }.start()
+    }
+
     /// Starts on a prompt of at least one token that the plan has room for, token ids below the vocabulary. The session
     /// asks `noise` for each token's noise, and gives up with [`NetError::Interrupted`](crate::net::NetError::Interrupted) soon after `cancel` turns true,
     /// also in its later calls.
@@ -96,6 +110,7 @@ impl Generator {
         let (asks, asked) = channel();
         let (answers, answered) = channel();
         let job = Job {
+            _counted: Counted::new(&self.0, prompt.len()),
             shared: self.0.clone(),
             net: Net::new(self.0.handle.clone(), self.0.timeout, cancel),
             prompt: Zeroizing::new(prompt.to_vec()),
@@ -166,8 +181,26 @@ impl Drop for Session {
     }
 }
 
+/// A text that runs, for as long as this lasts.
+struct Counted(Arc<Shared>);
+
+impl Counted {
+    fn new(shared: &Arc<Shared>, prompt: usize) -> Counted {
+        let size = shared.plan.prefill().into_iter().find(|&size| size >= prompt);
+        shared.texts.send_modify(|texts| *texts = Texts { running: texts.running + 1, size: size.or(texts.size) });
+        Counted(shared.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.texts.send_modify(|texts| texts.running -= 1);
+    }
+}
+
 /// A session of one prompt.
 struct Job {
+    _counted: Counted,
     shared: Arc<Shared>,
     net: Net,
     prompt: Zeroizing<Vec<u32>>,

@@ -11,6 +11,7 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ir::{Party, Program};
 use tempfile::TempDir;
@@ -28,6 +29,9 @@ use protocols::dealer::material_bytes;
 use protocols::step::Step;
 
 const MASKS: &str = "masks";
+
+/// Age of what nobody is at, which is there for an instant else.
+const LEFT: Duration = Duration::from_secs(600);
 
 /// See the module head.
 pub(super) struct Growth {
@@ -134,6 +138,15 @@ impl Growth {
         self.wanted = wanted;
     }
 
+    pub(super) fn session(&self) -> Session {
+        self.session
+    }
+
+    /// Whether a text took it.
+    pub(super) fn is_taken(&self) -> bool {
+        self.folder.as_ref().is_some_and(|folder| folder.apart.is_none() && !folder.path.exists())
+    }
+
     /// Steps that are whole.
     pub(super) fn steps(&self) -> u32 {
         self.entries.len() as u32
@@ -222,6 +235,7 @@ impl Growth {
 impl Folder {
     fn make(directory: &Path) -> io::Result<Folder> {
         std::fs::create_dir_all(directory)?;
+        sweep(directory)?;
         let apart = TempDir::with_prefix_in("making-", directory)?;
         let path = apart.path().to_owned();
         let part = |name| io::Result::Ok(BufWriter::with_capacity(1 << 20, private(&path.join(name))?));
@@ -229,6 +243,22 @@ impl Folder {
         material.get_ref().lock()?;
         Ok(Folder { path, apart: Some(apart), material, products, masks })
     }
+}
+
+/// Removes what a process left that was killed while it began a stock, or took one.
+fn sweep(directory: &Path) -> io::Result<()> {
+    for file in std::fs::read_dir(directory)?.filter_map(Result::ok) {
+        let (path, name) = (file.path(), file.file_name());
+        let kind = |prefix: &str| name.to_str().is_some_and(|name| name.starts_with(prefix));
+        let old =
+            file.metadata().and_then(|data| data.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LEFT));
+        let held = || File::open(path.join(MATERIAL)).is_ok_and(|material| material.try_lock_shared().is_err());
+        if old && (kind("making-") || kind("taken-")) && !held() {
+            // Another may be as fast.
+            let _ = std::fs::remove_dir_all(&path);
+        }
+    }
+    Ok(())
 }
 
 /// The client has its products of what a dealer dealt.

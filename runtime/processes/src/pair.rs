@@ -9,15 +9,19 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use ir::{Party, Program};
 use ot::{Channel, Pair};
+use rayon::ThreadPool;
+use tokio::time::sleep;
 use zeroize::Zeroizing;
 
 use super::RunError;
+use super::allowance::Allowance;
 use super::material::Turn;
 use super::rows::Kept;
 use crate::handshake::Session;
-use crate::net::frame::Kind;
+use crate::net::frame::{HEADER, Kind, PAYLOAD};
 use crate::net::{Conn, NetError};
 use kernels::prg::Seed;
 use protocols::cache::{Masks, Openings};
@@ -34,6 +38,8 @@ pub(super) struct Maker {
     /// Tells this connection's transfers from all others.
     name: [u8; 32],
     seed: Seed,
+    allowance: Allowance,
+    pool: Option<ThreadPool>,
     engine: Option<Engine>,
     kept: Option<Kept>,
     products: Products,
@@ -41,11 +47,20 @@ pub(super) struct Maker {
 
 impl Maker {
     /// For a connection, by the session that the server named for it, of a program; `seed` is the party's, and new to every step
-    /// that is made. `kept` has the masks of the steps before, if they are not a machine's to give.
-    pub(super) fn new(party: Party, program: &[u8; 32], named: Session, seed: Seed, kept: Option<Kept>) -> Maker {
+    /// that is made. For a stock, it has an allowance, and `kept` has the masks of the steps before, which else are a machine's to give.
+    pub(super) fn new(
+        party: Party,
+        program: &[u8; 32],
+        named: Session,
+        seed: Seed,
+        stock: Option<(&Allowance, Kept)>,
+    ) -> Result<Maker, RunError> {
         let mut hasher = blake3::Hasher::new_derive_key("ssvm making, name of a connection, 2");
         hasher.update(program).update(&named.0);
-        Maker { party, name: hasher.finalize().into(), seed, engine: None, kept, products: Products::default() }
+        let (allowance, kept) =
+            stock.map_or_else(Default::default, |(allowance, kept)| (allowance.clone(), Some(kept)));
+        let (name, pool, products) = (hasher.finalize().into(), allowance.pool()?, Products::default());
+        Ok(Maker { party, name, seed, allowance, pool, engine: None, kept, products })
     }
 
     /// The masks of what the session keeps of a step, which was made last.
@@ -61,7 +76,7 @@ impl Maker {
     /// Makes the material of a step: what the server keeps, nothing at the client.
     pub(super) fn step(&mut self, turn: &Turn, peer: &mut Conn) -> Result<Vec<u8>, RunError> {
         let Turn { step, weights, kept, ahead, .. } = *turn;
-        let mut way = Way { conn: peer, step: step.number, fault: None };
+        let mut way = Way { conn: peer, step: step.number, allowance: &self.allowance, fault: None };
         let masks = || Kept::of(kept.map_or_else(Masks::default, Openings::masks));
         let masks = &mut self.kept.get_or_insert_with(masks).masks;
         let (products, mut made) = (&mut self.products, Vec::new());
@@ -88,7 +103,10 @@ impl Maker {
             tracing::debug!(step = step.number, seconds, of_products, "made the material of a step");
             Ok(())
         };
-        let done = work();
+        let done = match &self.pool {
+            Some(pool) => pool.install(work),
+            None => work(),
+        };
         match way.fault {
             Some(fault) => Err(fault.into()),
             None => done.map(|()| made),
@@ -117,6 +135,7 @@ const TOGETHER: u64 = 1 << 26;
 struct Way<'a> {
     conn: &'a mut Conn,
     step: u32,
+    allowance: &'a Allowance,
     /// The fault that ended it, in full; the transfers know it only in short.
     fault: Option<NetError>,
 }
@@ -131,9 +150,23 @@ impl Way<'_> {
     }
 }
 
+impl Way<'_> {
+    /// Frame by frame, so that the peer hears of this side while a long message is held back.
+    fn hold_and_send(&mut self, mut rest: Bytes) -> Result<(), NetError> {
+        while !rest.is_empty() {
+            let payload = rest.split_to(rest.len().min(PAYLOAD));
+            if let Some(time) = self.allowance.hold(HEADER + payload.len()).filter(|time| !time.is_zero()) {
+                self.conn.during(async { sleep(time).await })?;
+            }
+            self.conn.send_frame(Kind::Making, self.step, payload)?;
+        }
+        Ok(())
+    }
+}
+
 impl Channel for Way<'_> {
     fn send(&mut self, bytes: Vec<u8>) -> Result<(), ot::Error> {
-        let sent = self.conn.send(Kind::Making, self.step, bytes.into());
+        let sent = self.hold_and_send(bytes.into());
         self.kept(sent)
     }
 

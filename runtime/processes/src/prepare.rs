@@ -139,7 +139,7 @@ impl Client {
             conn.send_frame(Kind::Next, 0, Bytes::from((entries.len() as u32).to_le_bytes().to_vec()))?;
             let (mut batch, mut size, mut done) = (0, 0, 0);
             for (i, &step) in steps.iter().enumerate() {
-                let goes_on = go_on(step.number as usize);
+                let goes_on = go_on(step.number as usize) && !growth.is_taken();
                 if goes_on {
                     conn.send_frame(Kind::Next, 0, Bytes::from_static(&[GO_ON]))?;
                     let (number, entry) = (step.number as usize, step.entry);
@@ -177,8 +177,14 @@ impl Client {
         };
         let made = growing();
         delivery.end(&made);
-        let made = made?;
-        growth.end()?;
-        Ok(made)
+        match made {
+            Ok(made) if growth.steps() as usize == entries.len() => {
+                growth.end()?;
+                Ok(made)
+            }
+            // Either side may be the first to come upon it.
+            _ if growth.is_taken() => Err(RunError::Taken),
+            made => made,
+        }
     }
 }

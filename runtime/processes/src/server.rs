@@ -1,7 +1,10 @@
 //! The server's process: runs one after another and generations beside them, until it is told to stop.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,11 +20,11 @@ use super::online::{Threads, over, run, step};
 use super::pair::{self, ASIDE};
 use super::plan::{Due, Plan};
 use super::prepare::keep;
-use super::rows::Kept;
-use super::stock::{Seeds, Stock};
+use super::stock::{Named, Seeds, Stock};
 use super::stream::Outgoing;
 use super::{
-    BEGIN, Begin, Entropy, GO_ON, Loaded, Purpose, Record, RunError, Stocks, Watch, accept, chain, trace, write_json,
+    Allowance, BEGIN, Begin, Entropy, GO_ON, Loaded, Purpose, Record, RunError, Stocks, Watch, accept, chain, trace,
+    write_json,
 };
 use crate::handshake::{self, Hello, Mismatch, Role, Session, greet, hex};
 use crate::keys::MasterKey;
@@ -59,6 +62,10 @@ pub struct Server {
     pub entropy: Box<dyn Entropy>,
     /// Generations at one time; more wait, and are refused when none ends within the timeout. Runs go one by one.
     pub sessions: usize,
+    /// Tokens that it keeps material for at most, over all clients.
+    pub stock: Option<NonZeroUsize>,
+    /// What making stocks may take.
+    pub allowance: Allowance,
     /// Where to write what the last run took.
     pub report: Option<PathBuf>,
 }
@@ -86,13 +93,18 @@ struct Desk {
     plan: Option<Plan>,
     running: Semaphore,
     generating: Semaphore,
+    /// A stock that is made takes no place of a text.
+    preparing: Semaphore,
+    /// How many tokens the stocks are to have that are being made.
+    promised: Mutex<BTreeMap<[u8; 16], u64>>,
 }
 
 /// Serves all clients that come, until told to stop.
 pub fn serve(net: &Net, listener: &Listener, server: Server) {
     let plan = Plan::of(&server.loaded.module).ok();
-    let generating = Semaphore::new(server.sessions);
-    let desk = Desk { net: net.clone(), server, plan, running: Semaphore::new(1), generating };
+    let [generating, preparing] = [(); 2].map(|()| Semaphore::new(server.sessions));
+    let (running, promised) = (Semaphore::new(1), Mutex::default());
+    let desk = Desk { net: net.clone(), server, plan, running, generating, preparing, promised };
     accept::serve(listener, Role::Party(Party::Client).name(), CONNECTIONS, desk, Desk::attend);
 }
 
@@ -114,7 +126,11 @@ impl Desk {
                 conn.close();
             }
             Err(error) => {
-                tracing::warn!(%session, "session failed: {}", chain(&error));
+                match error {
+                    // It was of use.
+                    RunError::Taken => tracing::info!(%session, "session ended: {error}"),
+                    _ => tracing::warn!(%session, "session failed: {}", chain(&error)),
+                }
                 conn.fail(&error.for_peer());
             }
         }
@@ -132,7 +148,7 @@ impl Desk {
     }
 
     fn session(&self, conn: &mut Conn, session: Session) -> Result<Served, RunError> {
-        let Server { loaded, weights, key, ledger, dealer, entropy, .. } = &self.server;
+        let Server { loaded, weights, key, ledger, dealer, entropy, allowance, .. } = &self.server;
         let (mut phases, mut watch) = (Phases::default(), Watch::start());
         let ours = Hello { session, ..loaded.hello(Role::Party(Party::Server)) };
         let theirs = greet(conn, &ours, &[Role::Party(Party::Client)])?;
@@ -163,7 +179,7 @@ impl Desk {
         conn.trust(if maker == Maker::Pair { online.max(ASIDE) } else { online });
         phases.handshake_seconds = watch.lap();
 
-        let _permit = self.permit(conn, plan.is_some())?;
+        let _permit = self.permit(conn, begin.purpose)?;
         let (mut stock, mut growth) = (None, None);
         // Steps that both have of the stock.
         let mut both = 0;
@@ -224,9 +240,8 @@ impl Desk {
         };
         let source = match *dealer {
             None => {
-                let kept = kept.or_else(|| (begin.purpose == Purpose::Prepare).then(Kept::default));
-                let seed = seeds.of(both).clone();
-                Source::Pair(pair::Maker::new(Party::Server, &loaded.hash, named, seed, kept))
+                let stock = (begin.purpose == Purpose::Prepare).then(|| (allowance, kept.unwrap_or_default()));
+                Source::Pair(pair::Maker::new(Party::Server, &loaded.hash, named, seeds.of(both).clone(), stock)?)
             }
             Some(dealer) => Source::Dealer(Office {
                 net: self.net.clone(),
@@ -289,6 +304,7 @@ impl Desk {
         let Some(entries) = entries else {
             return Err(Mismatch::Session { what: "a step beyond the last slot was asked for" }.into());
         };
+        let _promise = self.promise(&growth, count)?;
         growth.want(count);
         let (mut number, begun) = (growth.steps(), growth.steps());
         while goes_on(conn)? {
@@ -313,11 +329,29 @@ impl Desk {
         loop {
             match Growth::find(self.stocks(), named) {
                 Err(RunError::Growing) if begin.elapsed() < self.net.timeout() => {
-                    conn.during(sleep(Duration::from_millis(20)))?;
+                    conn.during(async { sleep(Duration::from_millis(20)).await })?;
                 }
                 found => return found,
             }
         }
+    }
+
+    /// Promises to keep a stock of so many tokens, if that is within the limit.
+    fn promise(&self, growth: &Growth, tokens: u32) -> Result<Promise<'_>, RunError> {
+        let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = growth.session().0;
+        if let Some(limit) = self.server.stock {
+            let limit = limit.get() as u64;
+            let counted = |named: &Named| named.session.0 == session || promised.contains_key(&named.session.0);
+            let others = self.stocks().sessions().into_iter().filter(|named| !counted(named));
+            let kept = others.map(|named| u64::from(named.steps)).sum::<u64>() + promised.values().sum::<u64>();
+            let (kept, more) = (kept + u64::from(growth.steps()), u64::from(tokens.saturating_sub(growth.steps())));
+            if kept + more > limit {
+                return Err(RunError::Enough { limit, kept, more });
+            }
+        }
+        promised.insert(session, tokens.into());
+        Ok(Promise { desk: self, session })
     }
 
     fn stocks(&self) -> Stocks {
@@ -325,16 +359,29 @@ impl Desk {
     }
 
     /// Waits for a place.
-    fn permit(&self, conn: &mut Conn, generation: bool) -> Result<SemaphorePermit<'_>, RunError> {
+    fn permit(&self, conn: &mut Conn, purpose: Purpose) -> Result<SemaphorePermit<'_>, RunError> {
         let limit = self.net.timeout();
-        let acquired = match generation {
-            false => Ok(conn.during(self.running.acquire())?),
-            true => conn.during(async { timeout(limit, self.generating.acquire()).await })?,
+        let acquired = match purpose {
+            Purpose::Run(_) => Ok(conn.during(self.running.acquire())?),
+            Purpose::Generate => conn.during(async { timeout(limit, self.generating.acquire()).await })?,
+            Purpose::Prepare => conn.during(async { timeout(limit, self.preparing.acquire()).await })?,
         };
         match acquired {
             Ok(permit) => Ok(permit.expect("the semaphore is never closed")),
             Err(_) => Err(RunError::Busy { sessions: self.server.sessions, seconds: limit.as_secs_f64() }),
         }
+    }
+}
+
+/// A stock that is being made.
+struct Promise<'a> {
+    desk: &'a Desk,
+    session: [u8; 16],
+}
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        self.desk.promised.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.session);
     }
 }
 

@@ -160,6 +160,12 @@ impl Stocks {
         self.all().iter().map(|(_, manifest)| manifest.entries.len() as u64).sum()
     }
 
+    /// For how many tokens each session has material.
+    pub(super) fn sessions(&self) -> Vec<Named> {
+        let named = |(session, m): (Session, Manifest)| Named { session, steps: m.entries.len() as u32 };
+        self.all().into_iter().map(named).collect()
+    }
+
     /// Whether somebody is making a session's stock: its maker has the material's lock.
     fn grows(&self, session: Session) -> bool {
         let material = File::open(self.place(session).join(MATERIAL));

@@ -19,7 +19,7 @@ use processes::net::{Net, Options};
 use processes::server::Server;
 use processes::setup::Cache;
 use processes::weights_file::WeightsFile;
-use processes::{self, Dealing, Entropy, Loaded, Order, Plan, RunError};
+use processes::{self, Allowance, Dealing, Entropy, Loaded, Order, Plan, RunError};
 use protocols::dealer::Seeds;
 use sscc::pipeline;
 use tempfile::TempDir;
@@ -126,6 +126,8 @@ impl World {
             dealer: dealer.into(),
             entropy: Box::new(Fixed(SERVER)),
             sessions,
+            stock: None,
+            allowance: Allowance::default(),
             report: None,
             loaded,
         };
@@ -149,6 +151,7 @@ impl World {
             dealer: dealer.into(),
             dealing: Dealing::Overlapped,
             options: Options::default(),
+            allowance: Allowance::default(),
             entropy: Box::new(Fixed(mark)),
         }
     }
