@@ -93,9 +93,10 @@ impl Generator {
         self.0.client.stocks().tokens()
     }
 
-    /// Keeps stocks for at least so many tokens, from now on until the process is told to stop, as `net` knows it.
-    pub fn refill(&self, net: &Net, tokens: NonZeroUsize) -> Refill {
-        Refiller { net: net.clone(), shared: self.0.clone(), tokens: tokens.get() }.start()
+    /// Keeps stocks for at least so many tokens, from now on until the process is told to stop, as `net` knows it. A text has at
+    /// most `most` of them.
+    pub fn refill(&self, net: &Net, tokens: NonZeroUsize, most: NonZeroUsize) -> Refill {
+        Refiller { net: net.clone(), shared: self.0.clone(), tokens: tokens.get(), most: most.get() }.start()
     }
 
     /// Starts on a prompt of at least one token that the plan has room for, token ids below the vocabulary. The session

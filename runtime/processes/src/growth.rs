@@ -147,7 +147,12 @@ impl Growth {
         self.folder.as_ref().is_some_and(|folder| folder.apart.is_none() && !folder.path.exists())
     }
 
-    /// Steps that are whole.
+    /// The entries of the steps that are whole.
+    pub(super) fn entries(&self) -> &[u32] {
+        &self.entries
+    }
+
+    /// How many they are.
     pub(super) fn steps(&self) -> u32 {
         self.entries.len() as u32
     }

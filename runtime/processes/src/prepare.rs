@@ -28,6 +28,8 @@ pub struct Order {
     pub prefill: Option<usize>,
     /// Tokens that it is to last for.
     pub tokens: usize,
+    /// Whether somebody watches: a bar shows how far it is.
+    pub watched: bool,
 }
 
 /// What a stock took to make.
@@ -67,7 +69,7 @@ impl Client {
         order: Order,
         go_on: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Made, RunError> {
-        let Order { prefill, tokens } = order;
+        let Order { prefill, tokens, watched } = order;
         let sizes = plan.prefill();
         let size = prefill.unwrap_or(sizes[0]);
         if !sizes.contains(&size) {
@@ -79,7 +81,7 @@ impl Client {
             return Err(RunError::NoRoom { tokens, prefill: size, most: entries.len() });
         }
         let mut conn = net.connect(Role::Party(Party::Server).name(), self.server, self.options, None)?;
-        match self.grow(net, &mut conn, plan, size, &entries, go_on) {
+        match self.grow(net, &mut conn, plan, (size, &entries, watched), go_on) {
             Ok(made) => {
                 let (sent_bytes, received_bytes) = (conn.sent_bytes(), conn.received_bytes());
                 conn.close();
@@ -97,8 +99,7 @@ impl Client {
         net: &Net,
         conn: &mut Conn,
         plan: &Plan,
-        size: usize,
-        entries: &[u32],
+        (size, entries, watched): (usize, &[u32], bool),
         go_on: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Made, RunError> {
         let module = &self.loaded.module;
@@ -130,6 +131,7 @@ impl Client {
             let steps: Vec<Step> = (0..).zip(entries).map(step).skip(begun as usize).collect();
             let packed = |step: &Step| if masked.is_some() { products_len(step.program()) as u64 } else { 0 };
             let progress = match masked {
+                _ if !watched => Progress::none(),
                 Some(_) => {
                     let of = |step: &Step| bytes(step.entry) + packed(step);
                     Progress::bytes("stock", steps.iter().map(of).sum())

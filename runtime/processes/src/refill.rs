@@ -1,7 +1,7 @@
 //! Stocks that are made in the background: whenever there are fewer than wanted and no text runs.
 //!
-//! Sizes     For prompts of the size that the last text had, at first of the least. A stock lasts for at most [`TOKENS`] tokens, or
-//!           as many as the context has room for; a text takes one and leaves nothing of it. One that was begun is ended first.
+//! Sizes     For prompts of the size that the last text had, at first of the least. A stock lasts for at most [`TOKENS`] tokens, or as
+//!           many as a text may have, or the context has room for; a text takes one and leaves nothing of it. One that was begun is ended first.
 //! Texts     A text that begins holds up the making at the end of a step, and waits for nothing. A making that is held up for long
 //!           ends: what is whole is kept, and gone on with.
 //! Faults    The pauses between attempts grow. A fault is logged when it is new.
@@ -62,6 +62,8 @@ pub(super) struct Refiller {
     pub(super) net: Net,
     pub(super) shared: Arc<Shared>,
     pub(super) tokens: usize,
+    /// Tokens of a text at most.
+    pub(super) most: usize,
 }
 
 /// What was told last.
@@ -118,9 +120,9 @@ impl Refiller {
         let room = (plan.slots() + 1).saturating_sub(size).min(plan.context().saturating_sub(1));
         let tokens = match stocks.begun(entry) {
             Some((_, wanted)) => wanted as usize,
-            None => missing.min(TOKENS),
+            None => missing.min(TOKENS).min(self.most),
         };
-        Some(Order { prefill: Some(size), tokens: tokens.min(room) }).filter(|order| order.tokens > 0)
+        Some(Order { prefill: Some(size), tokens: tokens.min(room), watched: false }).filter(|order| order.tokens > 0)
     }
 
     /// Makes it, as far as texts let it.

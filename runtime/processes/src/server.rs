@@ -304,6 +304,9 @@ impl Desk {
         let Some(entries) = entries else {
             return Err(Mismatch::Session { what: "a step beyond the last slot was asked for" }.into());
         };
+        if !entries.starts_with(growth.entries()) {
+            return Err(Mismatch::Session { what: "the stock was begun for other entries" }.into());
+        }
         let _promise = self.promise(&growth, count)?;
         growth.want(count);
         let (mut number, begun) = (growth.steps(), growth.steps());

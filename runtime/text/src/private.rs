@@ -38,8 +38,8 @@ impl PrivateModel {
     }
 
     /// See [`Generator::refill`].
-    pub fn refill(&self, net: &Net, tokens: NonZeroUsize) -> Refill {
-        self.generator.refill(net, tokens)
+    pub fn refill(&self, net: &Net, tokens: NonZeroUsize, most: NonZeroUsize) -> Refill {
+        self.generator.refill(net, tokens, most)
     }
 }
 

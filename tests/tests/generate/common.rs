@@ -172,7 +172,7 @@ impl Drop for World {
 
 /// A stock of so many tokens.
 pub fn order(prefill: impl Into<Option<usize>>, tokens: usize) -> Order {
-    Order { prefill: prefill.into(), tokens }
+    Order { prefill: prefill.into(), tokens, watched: false }
 }
 
 pub fn loaded() -> Loaded {

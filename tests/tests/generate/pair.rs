@@ -1,6 +1,7 @@
 //! Generation without a dealer: the two parties make what they consume, as they go or beforehand.
 
-use std::time::Duration;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
 
 use ir::Party;
 use ir::pair::Maker;
@@ -117,6 +118,43 @@ fn a_making_that_ended_is_gone_on_with() {
     assert_eq!(got.iter().map(|step| step.0).collect::<Vec<_>>(), expected(&[20, 300, 41], 11));
     assert_eq!(got.iter().map(|step| step.1).collect::<Vec<_>>()[7..], [Some(1), Some(0), Some(0), Some(0)]);
     assert_eq!(both(), [0, 0]);
+}
+
+/// Stocks are made while no text runs, and a text waits for none.
+#[test]
+fn stocks_are_made_between_texts() {
+    let mut world = world();
+    let server = world.server(None, 1);
+    let model = world.client(server, None, 1);
+    let size = |n| NonZeroUsize::new(n).unwrap();
+    let _refill = model.refill(&world.net, size(8), size(5));
+    let eventually = |what: &str, holds: &dyn Fn() -> bool| {
+        let begin = Instant::now();
+        while !holds() {
+            assert!(begin.elapsed() < TIMEOUT, "not in time: {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    eventually("some of a stock is made", &|| model.stock_tokens() >= 3);
+    // The server has one place for texts, and the making another.
+    let mut session = model.begin(&[20, 300, 41], Noise::greedy(), &Cancel::default()).unwrap();
+    let first = session.next().unwrap();
+    assert!(first.material_tokens.is_some_and(|left| left >= 1), "it takes what there is of the stock");
+    let there = model.stock_tokens();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(model.stock_tokens(), there, "the making is held up");
+    assert_eq!([first.token, session.next().unwrap().token], expected(&[20, 300, 41], 2)[..]);
+    drop(session);
+    // A stock of 5 tokens, as a text has at most, and one of the rest.
+    eventually("both are made", &|| model.stock_tokens() == 8);
+    let got = generate(&model, &[20, 300, 41], 5).unwrap();
+    assert_eq!(got.iter().map(|step| step.1).collect::<Vec<_>>(), [7, 6, 5, 4, 3].map(Some));
+    // A longer prompt has none, and the next one of its size has.
+    generate(&model, &[9, 8, 7, 6, 5], 1).unwrap();
+    eventually("there are some for longer prompts", &|| model.stock_tokens() >= 8 + 3);
+    let got = generate(&model, &[9, 8, 7, 6, 5], 2).unwrap();
+    assert_eq!(got.iter().map(|step| step.0).collect::<Vec<_>>(), expected(&[9, 8, 7, 6, 5], 2));
+    assert!(got[1].1.is_some());
 }
 
 /// A party may have a step more than the other: a session uses those that both have, and makes the rest.

@@ -165,7 +165,8 @@ pub(super) fn prepare(options: &PrepareOptions) -> Result<(), CliError> {
         .map_err(|what| RunError::NotForGeneration { path: options.program.clone(), what })?;
     with_net(&options.client.net, |net| {
         for number in 1..=options.sessions.get() {
-            let (start, order) = (Instant::now(), Order { prefill: options.prefill, tokens: options.tokens.get() });
+            let order = Order { prefill: options.prefill, tokens: options.tokens.get(), watched: true };
+            let start = Instant::now();
             let (mut begun, mut whole) = (None, 0);
             let made = client.prepare(net, &plan, order, &mut |there| {
                 if *begun.get_or_insert(there) == there && there > 0 {
@@ -210,7 +211,7 @@ pub(super) fn serve(options: &ServerOptions) -> Result<(), CliError> {
             TokenSource::Environment => "bearer token from the variable SSVM_TOKEN".to_owned(),
         };
         say(&format!("listening on {address}\nserving http://{address}/v1 with {trust}; {token}\n"));
-        let _refill = options.stock.map(|tokens| model.refill(net, tokens));
+        let _refill = options.stock.map(|tokens| model.refill(net, tokens, options.serve.most_tokens()));
         net.handle().block_on(text::serve::serve(listener, endpoint));
         Ok(())
     })
