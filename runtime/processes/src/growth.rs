@@ -1,5 +1,7 @@
-//! A stock while it is made: step by step, each of them durable before the next begins.
+//! A stock while it is made: step by step, what is whole of it durable.
 //!
+//! Durable   is the first step at once, what follows every [`GRAIN`] and when the making ends: steps that a dealer deals take less
+//!           than making them durable. A crash costs what was made since.
 //! Apart     Until its first step is whole it lies in a directory `making-...`, and most of that time nowhere at all: there is
 //!           none before there is something to write. Dropped, that is removed.
 //! In place  From then on it lies under its session's name, and whoever finds it may take it. Its maker comes upon that with the
@@ -11,7 +13,7 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ir::{Party, Program};
 use tempfile::TempDir;
@@ -30,6 +32,9 @@ use protocols::step::Step;
 
 const MASKS: &str = "masks";
 
+/// Time between steps that are made durable at once and those that wait.
+const GRAIN: Duration = Duration::from_millis(250);
+
 /// Age of what nobody is at, which is there for an instant else.
 const LEFT: Duration = Duration::from_secs(600);
 
@@ -42,6 +47,8 @@ pub(super) struct Growth {
     entries: Vec<u32>,
     wanted: u32,
     folder: Option<Folder>,
+    /// When what is whole was made durable.
+    settled: Option<Instant>,
 }
 
 struct Folder {
@@ -56,7 +63,7 @@ struct Folder {
 impl Growth {
     /// Of a stock that has no step yet.
     pub(super) fn begin(stocks: Stocks, session: Session, seeds: Seeds, wanted: u32) -> Growth {
-        Growth { stocks, session, seeds, entries: Vec::new(), wanted, folder: None }
+        Growth { stocks, session, seeds, entries: Vec::new(), wanted, folder: None, settled: None }
     }
 
     /// Of one that has some, if it is there.
@@ -80,7 +87,7 @@ impl Growth {
         }
         let (seeds, (entries, wanted)) = (manifest.seeds(), manifest.steps());
         let folder = Some(Folder { path, apart: None, material, products, masks });
-        Ok(Some(Growth { stocks, session, seeds, entries, wanted, folder }))
+        Ok(Some(Growth { stocks, session, seeds, entries, wanted, folder, settled: None }))
     }
 
     /// Goes back to the end of so many steps, which there are, of a program of these entries; gives the masks of what they keep,
@@ -181,9 +188,20 @@ impl Growth {
         self.append(|folder| folder.masks.write_all(bytes))
     }
 
-    /// The next steps are whole, of these entries: they are made durable.
+    /// The next steps are whole, of these entries.
     pub(super) fn whole(&mut self, entries: &[u32]) -> Result<(), RunError> {
         self.entries.extend_from_slice(entries);
+        match self.settled {
+            Some(settled) if settled.elapsed() < GRAIN => Ok(()),
+            _ => self.settle(),
+        }
+    }
+
+    /// Makes durable what is whole. To be called when the making ends, however it does.
+    pub(super) fn settle(&mut self) -> Result<(), RunError> {
+        if self.entries.is_empty() {
+            return Ok(());
+        }
         self.append(|folder| {
             for part in [&mut folder.material, &mut folder.products, &mut folder.masks] {
                 part.flush()?;
@@ -201,10 +219,11 @@ impl Growth {
             let _ = apart.keep();
             folder.path = place;
         }
+        self.settled = Some(Instant::now());
         Ok(())
     }
 
-    /// Ends the making, at the end of a step. With all its steps it will not grow, so its masks are of no more use.
+    /// Ends the making of what is settled. With all its steps it will not grow, so its masks are of no more use.
     pub(super) fn end(self) -> Result<(), StockError> {
         let Some(folder) = self.folder.filter(|_| self.entries.len() >= self.wanted as usize) else { return Ok(()) };
         match std::fs::remove_file(folder.path.join(MASKS)) {

@@ -166,6 +166,11 @@ impl Client {
                     break;
                 }
             }
+            match growth.settle() {
+                // The server is told as of any end.
+                Err(RunError::Taken) => {}
+                settled => settled?,
+            }
             conn.send_frame(Kind::Next, 0, Bytes::new())?;
             conn.receive_small(Kind::Done, 0)?;
             let made = &steps[..done];
@@ -179,6 +184,8 @@ impl Client {
         };
         let made = growing();
         delivery.end(&made);
+        let settled = growth.settle();
+        let made = made.and_then(|made| settled.map(|()| made));
         match made {
             Ok(made) if growth.steps() as usize == entries.len() => {
                 growth.end()?;

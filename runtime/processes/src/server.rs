@@ -309,21 +309,28 @@ impl Desk {
         }
         let _promise = self.promise(&growth, count)?;
         growth.want(count);
-        let (mut number, begun) = (growth.steps(), growth.steps());
-        while goes_on(conn)? {
-            let Some(&entry) = entries.get(number as usize) else {
-                return Err(Mismatch::Session { what: "more steps were asked for than were said" }.into());
-            };
-            let step = Step { entries: &loaded.module.entries, entry, number };
-            let bytes = plan.material_bytes(entry, Party::Server);
-            let ahead = &entries[number as usize + 1..];
-            keep(delivery, &mut growth, Turn { step, bytes, weights: Some(weights), kept: None, ahead }, conn)?;
-            growth.whole(&[entry])?;
-            number += 1;
-        }
+        let begun = growth.steps();
+        let mut grow = || -> Result<(), RunError> {
+            while goes_on(conn)? {
+                let number = growth.steps();
+                let Some(&entry) = entries.get(number as usize) else {
+                    return Err(Mismatch::Session { what: "more steps were asked for than were said" }.into());
+                };
+                let step = Step { entries: &loaded.module.entries, entry, number };
+                let bytes = plan.material_bytes(entry, Party::Server);
+                let ahead = &entries[number as usize + 1..];
+                keep(delivery, &mut growth, Turn { step, bytes, weights: Some(weights), kept: None, ahead }, conn)?;
+                growth.whole(&[entry])?;
+            }
+            Ok(())
+        };
+        let grown = grow();
+        let settled = growth.settle();
+        grown.and(settled)?;
+        let steps = growth.steps() - begun;
         growth.end()?;
         conn.send_frame(Kind::Done, 0, Bytes::new())?;
-        Ok(number - begun)
+        Ok(steps)
     }
 
     /// A stock that is to grow. A connection that was lost may not have let go of it yet.

@@ -4,9 +4,9 @@
 //!           after another, `material`, the dealt bytes, and at the client `products`, its shares of the products with weights
 //!           ([`machine::products`]). It is begun under another name, made durable and renamed, and is private: the manifest
 //!           has the party's seeds, and the products tell as much. One of another version is passed over.
-//! Growth    A stock grows where it lies, a step at a time (`growth`). The manifest counts the steps that are whole, so
-//!           whatever ends the making leaves a stock that is shorter and as good. The parties may differ by a step: a session
-//!           uses those that both have.
+//! Growth    A stock grows where it lies, step by step (`growth`). The manifest counts the steps that are whole, so whatever ends
+//!           the making leaves a stock that is shorter and as good. The parties may differ by some steps: a session uses
+//!           those that both have.
 //! Once      Whoever takes a stock renames and removes its directory before it reads a byte, and keeps the open file: no
 //!           other process finds it, and a crash leaves nothing behind. The session is burnt in the ledger besides.
 //! Sequence  The entries of the steps are fixed when they are dealt. They follow from the size of the prefill, not from
@@ -305,6 +305,7 @@ mod tests {
                 growth.products(&[entry as u8]).unwrap();
                 growth.whole(&[entry]).unwrap();
             }
+            growth.settle().unwrap();
             growth.end().unwrap();
         }
         let mut broken = Growth::begin(stocks.clone(), id(4), Seeds::one(Seed::new([4; 32])), 1);
@@ -346,6 +347,7 @@ mod tests {
         let grow = |n: u8, steps: u32| {
             let mut growth = Growth::begin(stocks.clone(), id(n), Seeds::one(Seed::new([n; 32])), 5);
             (0..steps).for_each(|step| growth.whole(&[7 + step]).unwrap());
+            growth.settle().unwrap();
             growth
         };
         let (mut first, second) = (grow(1, 3), grow(2, 2));
@@ -358,11 +360,14 @@ mod tests {
         let mut again = Growth::find(stocks.clone(), id(2)).unwrap().expect("it is there");
         assert_eq!((again.steps(), again.seeds().of(4).expose()), (2, &[2; 32]));
         again.whole(&[9]).unwrap();
+        again.settle().unwrap();
         assert_eq!(stocks.take(id(1)).unwrap().expect("it is there").entries, [7, 8, 9]);
-        assert!(matches!(first.whole(&[10]), Err(RunError::Taken)));
+        first.whole(&[10]).unwrap();
+        assert!(matches!(first.settle(), Err(RunError::Taken)));
         first.end().unwrap();
         assert_eq!(stocks.tokens(), 3);
         again.whole(&[10, 11]).unwrap();
+        again.settle().unwrap();
         again.end().unwrap();
         assert!(Growth::find(stocks.clone(), id(2)).unwrap().is_none(), "it has all that it was to have");
         assert_eq!((stocks.begun(7), stocks.tokens()), (None, 5));

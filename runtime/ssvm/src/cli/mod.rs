@@ -59,7 +59,7 @@ enum Command {
     Generate(Box<generate::Options>),
     /// Answers requests for private text over HTTP, in the shape of OpenAI's API.
     Serve(Box<generate::ServerOptions>),
-    /// Has material dealt and kept on both sides, for generations to come.
+    /// Makes material for generations to come, which both sides keep; goes on where it was broken off.
     Prepare(generate::PrepareOptions),
     /// Runs both parties and the dealer in one process, bit for bit as over sockets.
     Simulate(SimulateOptions),
