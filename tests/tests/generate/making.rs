@@ -247,6 +247,24 @@ fn a_server_keeps_as_much_as_it_says() {
     output(&mut two.client("prepare", &["--tokens", "4"])).unwrap();
 }
 
+#[test]
+fn nothing_is_left_of_a_first_step_that_breaks() {
+    // So slow that it is still there when it is ended.
+    let two = Two::start(&["--making-rate", "1"]);
+    let endpoint = Endpoint::start(&two, &["--stock", "8"]);
+    std::thread::sleep(Duration::from_secs(2));
+    let stocks = ["client", "server"].map(|name| two.stocks(name));
+    let Two { folder: _folder, server } = two;
+    for process in [server, endpoint.0] {
+        let begin = Instant::now();
+        assert_eq!(process.stop("TERM").unwrap(), Some(0));
+        assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+    }
+    for stock in stocks {
+        assert_eq!(std::fs::read_dir(&stock).into_iter().flatten().count(), 0, "{}", stock.display());
+    }
+}
+
 /// Coarse, since the machine has other work: what is sent at a rate takes the time that the rate says, and not much more.
 #[test]
 fn making_keeps_to_its_rate_and_its_threads() {
