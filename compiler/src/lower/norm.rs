@@ -3,10 +3,14 @@
 //! Three rounds: open x and take the sum of its squares; open that and read 1/sqrt by a spline; open it and multiply
 //! with the x that is open already. Where the stream was not centred at compile time, d·x - Σx takes the mean's
 //! place: exact and local, at log2(d) bits of headroom.
+//!
+//! Where two parties make the material, long rows take a round more ([`OpenRows`]): extended and opened whole, they are read by
+//! products of matrices alone, whose material takes 20 to 30 times less to make than that of reads that want bits of masks.
 
-use ir::{MAX_WIDTH, Scale, Value};
+use ir::pair::Maker;
+use ir::{MAX_WIDTH, Pattern, Scale, Table, TableId, Value};
 
-use super::draft::Draft;
+use super::draft::{Draft, LATER};
 use super::{Context, Scales};
 use crate::calibrate::Ranges;
 use crate::diagnostic::Diagnostic;
@@ -18,6 +22,10 @@ const KNOTS_PER_OCTAVE: u32 = 12;
 
 /// Sums of squares are taken this far beyond what was seen, either way.
 const SUM_MARGIN: f64 = 4.0;
+
+/// Length of the rows that two parties open whole: a product with a row takes 70 KB to make whatever its length, other reads
+/// about 1 KB for each of its elements.
+const LEAST_WHOLE: f64 = 128.0;
 
 /// Rows of which all are zero are taken for ones with this sum of squares.
 const LEAST_SQUARES: f64 = 1e-12;
@@ -82,22 +90,27 @@ pub fn lower(
     let bound = context.claim(operand) * if centred { 1.0 } else { 2.0 };
     let scales = context.scales(id);
 
-    if context.rungs.of(id) > 0 {
+    let whole = context.maker == Maker::Pair && d >= LEAST_WHOLE;
+    if whole {
+        // What goes on as the residual stream; the rows are a copy of it.
+        rows = draft.extend(rows, bound);
+    }
+    let lifted = rows;
+    if context.rungs.of(id) > 0 || whole {
         // As few bits as the least row can do with.
         let enough = row_scale(lo / square, d, epsilon, scales.norm_bits) + 1;
         rows = draft.down_to(rows, draft.scale(rows).min(enough));
     }
-    let opened = draft.open_within(rows, bound);
+    let opened = OpenRows::new(draft, rows, bound, whole);
     // A sum that fits no ring is taken of a coarser copy: 1/sigma needs few bits of a row that long.
     let spare = f64::from(MAX_WIDTH) - 4.0 - (4.0 * hi).log2().ceil();
     let coarse = draft.scale(rows).min((spare / 2.0).floor() as Scale);
     let sum = match coarse < draft.scale(rows) {
         true => {
             let copy = draft.down_to(rows, coarse);
-            let copy = draft.open_within(copy, bound);
-            draft.sum_squares(copy)
+            OpenRows::new(draft, copy, bound, false).sum_squares(draft)
         }
-        false => draft.sum_squares(opened),
+        false => opened.sum_squares(draft),
     };
     // The least sum keeps 12 significant bits, or all that it has.
     let sum_scale = draft.scale(sum).min(12 - lo.log2().floor() as Scale);
@@ -115,14 +128,76 @@ pub fn lower(
     let inverse = draft.spline(opened_sum, table);
     let inverse = draft.down_to(inverse, scale);
     // The spline ends flat, so its greatest value is the claim: a theorem, whatever the input.
-    let opened_inverse = draft.open_within(inverse, greatest * 1.01);
-    let product = draft.mul(opened, opened_inverse);
+    let product = opened.times(draft, inverse, greatest * 1.01);
     let normalised = draft.down_to(product, scales.normalised);
     draft.may_lift(normalised, context.claim(id));
 
     let others = context.graph.readers(operand).len() > 1;
-    let lifted = (others && centred).then(|| draft.lift(opened));
+    let lifted = (others && centred).then(|| match opened {
+        OpenRows::Within(opened) => draft.lift(opened),
+        OpenRows::Whole { .. } => lifted,
+    });
     Ok((normalised, lifted))
+}
+
+/// Rows that are open, and how they are read.
+enum OpenRows {
+    /// Within a claim.
+    Within(Value),
+    /// Whole, each row a matrix of one row.
+    Whole {
+        /// The opening, [rows, 1, d].
+        opened: Value,
+        /// Dimensions of the rows.
+        shape: Vec<u32>,
+    },
+}
+
+impl OpenRows {
+    fn new(draft: &mut Draft, x: Value, bound: f64, whole: bool) -> OpenRows {
+        if !whole {
+            return OpenRows::Within(draft.open_within(x, bound));
+        }
+        let shape = draft.shape(x).to_vec();
+        let (d, rows) = shape.split_last().expect("rows");
+        let x = draft.reshape(x, &[rows.iter().product(), 1, *d]);
+        OpenRows::Whole { opened: draft.open_whole(x, LATER), shape }
+    }
+
+    /// Σx² of each row, [.., 1].
+    fn sum_squares(&self, draft: &mut Draft) -> Value {
+        match self {
+            OpenRows::Within(opened) => draft.sum_squares(*opened),
+            OpenRows::Whole { opened, shape } => {
+                let one = only(draft);
+                let squares = draft.sddmm(*opened, *opened, one);
+                let (_, rows) = shape.split_last().expect("rows");
+                draft.reshape(squares, &[rows, &[1]].concat())
+            }
+        }
+    }
+
+    /// The rows times a factor each, [.., 1] of at most `bound`.
+    fn times(&self, draft: &mut Draft, factor: Value, bound: f64) -> Value {
+        match self {
+            OpenRows::Within(opened) => {
+                let factor = draft.open_within(factor, bound);
+                draft.mul(*opened, factor)
+            }
+            OpenRows::Whole { opened, shape } => {
+                let rows = draft.shape(*opened)[0];
+                let (factor, one) = (draft.reshape(factor, &[rows, 1]), only(draft));
+                let factor = draft.open_whole(factor, LATER);
+                let product = draft.spmm(factor, *opened, one);
+                draft.reshape(product, shape)
+            }
+        }
+    }
+}
+
+/// The pattern of a matrix of one element.
+fn only(draft: &mut Draft) -> TableId {
+    draft.table("only", Table::Pattern(Pattern::full(1, 1)))
 }
 
 /// (d·x - Σx) / 2^c with 2^c the least power of two at or above d; also the factor d / 2^c that the rows are too small.

@@ -11,7 +11,7 @@ use protocols::cache::{Masks, Openings};
 use protocols::dealer::{self, Seeds, material_bytes};
 use protocols::linear;
 use protocols::material::{self, Material, MaterialError};
-use protocols::pair::{self, Products, Transfers};
+use protocols::pair::{self, PairError, Products, Transfers};
 use protocols::step::Step;
 use protocols::weights::{Packed, ServerWeights};
 use std::thread;
@@ -26,13 +26,13 @@ pub type Engine<'a> = &'a mut (dyn Transfers + Send);
 /// Where material comes from.
 enum Source<'a> {
     Dealer { seeds: Seeds<'a>, masked: Packed, masks: Masks },
-    Pair { engines: [Engine<'a>; 2], masks: [Masks; 2] },
+    Pair { engines: [Engine<'a>; 2], masks: [Masks; 2], products: [Products; 2] },
 }
 
 /// The same while a step runs.
 enum Makers<'s, 'a> {
     Dealer(Seeds<'a>, &'s mut Masks),
-    Pair(&'s mut [Engine<'a>; 2], &'s mut [Masks; 2]),
+    Pair(&'s mut [Engine<'a>; 2], &'s mut [Masks; 2], &'s mut [Products; 2]),
 }
 
 /// What dealer and parties hold between the steps of a session.
@@ -62,7 +62,12 @@ impl<'a> Session<'a> {
         seeds: [&'a Seed; 2],
         engines: [Engine<'a>; 2],
     ) -> Session<'a> {
-        Session::with(entries, weights, seeds, Source::Pair { engines, masks: Default::default() })
+        Session::with(
+            entries,
+            weights,
+            seeds,
+            Source::Pair { engines, masks: Default::default(), products: Default::default() },
+        )
     }
 
     fn with(
@@ -75,6 +80,22 @@ impl<'a> Session<'a> {
         Session { entries, weights, seeds, source, client, server, steps: 0 }
     }
 
+    /// Makes the products of the next steps, which run these entries, before them and at once. Without a dealer.
+    pub fn products(&mut self, entries: &[u32]) -> Result<(), PairError> {
+        let Source::Pair { engines, masks, products } = &mut self.source else { panic!("parties make their material") };
+        let step = |(number, &entry)| Step { entries: self.entries, entry, number };
+        let steps: Vec<Step> = (self.steps..).zip(entries).map(step).collect();
+        let ([client, server], [of_client, of_server]) = (engines, products);
+        let (steps, masks, [client_seed, server_seed]) = (&steps, &*masks, self.seeds);
+        thread::scope(|scope| {
+            let weights = self.weights;
+            let server =
+                scope.spawn(move || pair::products(steps, server_seed, Some(weights), &masks[1], *server, of_server));
+            pair::products(steps, client_seed, None, &masks[0], *client, of_client)?;
+            server.join().expect("a party panics only by our own mistake")
+        })
+    }
+
     /// Runs entry number `entry` on encoded inputs, as the next step. Gives what client and server ended with.
     pub fn step(&mut self, entry: u32, inputs: Vec<Tensor>, publics: &[u32]) -> Result<[Finished; 2], VmError> {
         let step = Step { entries: self.entries, entry, number: self.steps };
@@ -85,10 +106,10 @@ impl<'a> Session<'a> {
                 Machine::server(step, of_server, publics, weights)?,
                 Makers::Dealer(*seeds, masks),
             ),
-            Source::Pair { engines, masks } => (
+            Source::Pair { engines, masks, products } => (
                 Machine::client_of_pair(step, of_client, publics)?,
                 Machine::server_of_pair(step, of_server, publics, weights)?,
-                Makers::Pair(engines, masks),
+                Makers::Pair(engines, masks, products),
             ),
         };
         // Both parties would refuse a step out of turn, but the dealer's threads would have begun.
@@ -109,24 +130,16 @@ impl<'a> Session<'a> {
                         let _ = dealer::deal(step, seeds, masks, &mut feed_client, &mut feed_server);
                     });
                 }
-                Makers::Pair([client, server], [masks_of_client, masks_of_server]) => {
+                Makers::Pair([client, server], [masks_of_client, masks_of_server], [of_one, of_other]) => {
                     scope.spawn(move || {
-                        let _ = pair::make(
-                            step,
-                            of_client,
-                            None,
-                            &mut Products::default(),
-                            masks_of_client,
-                            *client,
-                            &mut feed_client,
-                        );
+                        let _ = pair::make(step, of_client, None, of_one, masks_of_client, *client, &mut feed_client);
                     });
                     scope.spawn(move || {
                         let _ = pair::make(
                             step,
                             of_server,
                             Some(weights),
-                            &mut Products::default(),
+                            of_other,
                             masks_of_server,
                             *server,
                             &mut feed_server,

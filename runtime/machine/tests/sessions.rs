@@ -66,6 +66,12 @@ fn steps_give_what_the_reference_gives() {
                 _ => (DECODE, 1, decode_publics(length, step).to_vec()),
             };
             let (program, inputs) = (&entries[entry as usize], [small(&mut rng, rows * 8)]);
+            // Products of all steps at once, of some in the middle, or of each when it begins.
+            match (length, step) {
+                (1, 0) => without_dealer.products(&[&[PREFILL][..], &[DECODE; 8]].concat()).unwrap(),
+                (3, 2) => without_dealer.products(&[DECODE; 4]).unwrap(),
+                _ => {}
+            }
             let arguments = Arguments { inputs: &inputs, weights: &weights, publics: &publics };
             let want = reference.step(program, arguments).unwrap();
             let finished = session.step(entry, encoded(program, &inputs), &publics).unwrap_or_else(|e| panic!("{e}"));

@@ -32,8 +32,9 @@ use protocols::Maker;
 /// Greatest manifest that is read, in bytes.
 const MOST: u64 = 1 << 20;
 
-/// Of the files and what they hold: 2 has products, 3 comparison keys of four children, 4 says who made it, 5 grows.
-const VERSION: u32 = 5;
+/// Of the files and what they hold: 2 has products, 3 comparison keys of four children, 4 says who made it, 5 has no shares of masks
+/// that are of the parties' seeds, 6 grows.
+const VERSION: u32 = 6;
 
 pub(super) const MATERIAL: &str = "material";
 pub(super) const PRODUCTS: &str = "products";

@@ -210,7 +210,8 @@ pub(crate) fn make(
     width: Width,
     to: &mut Making,
 ) -> Result<(), PairError> {
-    let batches = Batches { product, pattern, x: &x.mask, y: &y.mask, y_shape: &y.shape, width };
+    let gram = product == Product::Sddmm && std::ptr::eq(x, y);
+    let batches = Batches { product, pattern, x: &x.mask, y: &y.mask, y_shape: &y.shape, gram, width };
     let party = to.party();
     let products = shares(&batches, party, |asked| to.private_products(asked))?;
     complete(products, width, to)?;
@@ -243,6 +244,8 @@ pub(crate) struct Batches<'a> {
     pub y: &'a [u64],
     /// Its shape.
     pub y_shape: &'a [usize],
+    /// Both operands are the same, x·xᵀ: then y0·x1 is the transpose of x0·y1.
+    pub gram: bool,
     /// Bits of the result.
     pub width: Width,
 }
@@ -268,7 +271,7 @@ pub(crate) fn shares(
 ) -> Result<Buffer, PairError> {
     let sizes = of.sizes();
     let mut out = Buffer::zeros(sizes.shape.iter().product());
-    if out.is_empty() || sizes.k == 0 {
+    if out.is_empty() || of.x.is_empty() || of.y.is_empty() {
         return Ok(out);
     }
     sizes.add(&[(of.x, of.y)], &mut out);
@@ -293,13 +296,19 @@ pub(crate) fn shares(
             }
         })
         .collect();
-    let (width, both) = (of.width, [[rows, inner, columns], [columns, inner, rows]]);
-    let asked: Vec<Factors> =
-        own.iter().flat_map(|own| both.iter().zip(own).map(|(&sizes, own)| Factors { sizes, width, own })).collect();
+    let batches = own.len();
+    let joined: [Buffer; 2] = [0, 1].map(|i| own.iter().flat_map(|own| own[i].iter().copied()).collect());
+    let (count, width) = (batches, of.width);
+    let mut asked = vec![Factors { count, width, sizes: [rows, inner, columns], own: &joined[0] }];
+    if !of.gram {
+        asked.push(Factors { count, width, sizes: [columns, inner, rows], own: &joined[1] });
+    }
     let crossed = products(&asked)?;
-    for (pair, out) in crossed.chunks_exact(2).zip(out.chunks_exact_mut(sizes.result)) {
-        let mut sum = transposed(&pair[1], rows);
-        ring::add_assign(&mut sum, &pair[0]);
+    let (first, second) = (&crossed[0], crossed.last().expect("one product at least"));
+    let each = first.chunks_exact(rows * columns).zip(second.chunks_exact(rows * columns));
+    for ((first, second), out) in each.zip(out.chunks_exact_mut(sizes.result)) {
+        let mut sum = transposed(second, rows);
+        ring::add_assign(&mut sum, first);
         match of.product {
             Product::Spmm => ring::add_assign(out, &sum),
             Product::Sddmm => {

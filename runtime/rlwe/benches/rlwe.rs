@@ -1,4 +1,5 @@
-//! Speed of a batch: `cargo bench -p rlwe`. Both parties in one process, without a link, results of 47 bits, weights of 12 bits.
+//! Speed of products of few rows and of batches: `cargo bench -p rlwe`, or one group, `-- few`. Both parties in one process, without a
+//! link; batches give results of 47 bits with weights of 12 bits.
 //! `RAYON_NUM_THREADS` sets the number of threads and `SSVM_CPU` forces an instruction set.
 //!
 //! Where the kernel accounts for it (Linux), time is processor time of all threads, so that other work on the machine disturbs it
@@ -120,11 +121,11 @@ fn few([rows, depth, columns]: [usize; 3], width: u8, bits: u8) {
     let all = 0..plan.answers();
     let (answer, (message, _)) = timed(|| server.answer(&operand, &run, all.clone()));
     let (decrypt, _) = timed(|| client.decrypt(&plan, all.clone(), &message).expect("an answer"));
-    println!("packed [{rows}, {depth}] x [{depth}, {columns}], {width} bits times {bits}: {plan:?}");
-    row("  encrypt", encrypt * 1e3, "ms", "");
-    row("  receive", receive * 1e3, "ms", "");
-    row("  answer", answer * 1e3, "ms", "");
-    row("  decrypt", decrypt * 1e3, "ms", "");
+    let bound = plan.error_bound();
+    println!("packed [{rows}, {depth}] x [{depth}, {columns}], {width} bits times {bits}: off by {bound} at most");
+    for (name, seconds) in [("encrypt", encrypt), ("receive", receive), ("answer", answer), ("decrypt", decrypt)] {
+        row(&format!("  {name}"), seconds * 1e3, "ms", "");
+    }
     row("  all, both parties", (encrypt + receive + answer + decrypt) * 1e3, "ms", "");
     row("  up", upload.len() as f64 / 1e6, "MB", &format!("beside a key of {:.2} MB, once", key.len() as f64 / 1e6));
     row("  down", message.len() as f64 / 1e6, "MB", "");
@@ -132,22 +133,29 @@ fn few([rows, depth, columns]: [usize; 3], width: u8, bits: u8) {
 
 fn main() {
     println!("{} instructions, {} threads, core time", Cpu::get().name(), rayon::current_num_threads());
-    few([128, 64, 128], 36, 36);
-    few([128, 128, 64], 39, 39);
-    few([128, 768, 2304], 47, 12);
-    few([128, 768, 768], 47, 12);
-    few([128, 768, 3072], 47, 12);
-    few([128, 3072, 768], 47, 12);
-    few([1, 768, 50_257], 40, 12);
-    few([32, 768, 50_257], 40, 12);
-    few([1, 64, 128], 36, 36);
-    few([1, 128, 64], 36, 36);
-    if std::env::args().any(|x| x == "few") {
-        return;
+    // A word after `--` picks one group.
+    let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
+    let asked = |group: &str| only.as_deref().is_none_or(|only| only == group);
+    if asked("few") {
+        // Of a head of GPT-2 small; of its layers; of its vocabulary.
+        for (sizes, width, bits) in [
+            ([128, 64, 128], 36, 36),
+            ([128, 128, 64], 39, 39),
+            ([128, 768, 2304], 47, 12),
+            ([128, 768, 768], 47, 12),
+            ([128, 768, 3072], 47, 12),
+            ([128, 3072, 768], 47, 12),
+            ([1, 768, 50_257], 40, 12),
+            ([32, 768, 50_257], 40, 12),
+        ] {
+            few(sizes, width, bits);
+        }
     }
-    batch(N, 768, 768);
-    batch(N, 768, 3072);
-    batch(N, 3072, 768);
-    batch(4 * N, 768, 768);
-    batch(N / 4, 768, 768);
+    if asked("batch") {
+        batch(N, 768, 768);
+        batch(N, 768, 3072);
+        batch(N, 3072, 768);
+        batch(4 * N, 768, 768);
+        batch(N / 4, 768, 768);
+    }
 }

@@ -1,4 +1,4 @@
-//! Number-theoretic transforms of length 4096 modulo primes of 30 bits, for products in Z\[X\]/(X^4096 + 1).
+//! Number-theoretic transforms of length 4096 modulo primes of 29 and 30 bits, for products in Z\[X\]/(X^4096 + 1).
 //!
 //! The transforms and their order of twiddle factors are those of Longa and Naehrig, "Speeding up the number theoretic
 //! transform for faster ideal lattice-based cryptography", CANS 2016; sums stay below 4p and products are reduced to below 2p
@@ -16,8 +16,8 @@ pub const N: usize = 4096;
 /// Rows of the square, and their length.
 const SIDE: usize = 64;
 
-/// The primes: the greatest below 2^30 that are 1 mod 8192.
-pub const PRIMES: [u64; 3] = [0x3fff_4001, 0x3ffe_e001, 0x3ffe_a001];
+/// The primes: the two greatest below 2^29 and the greatest below 2^30 that are 1 mod 8192, the least first.
+pub const PRIMES: [u64; 3] = [0x1ffd_4001, 0x1fff_2001, 0x3fff_4001];
 
 /// A factor and floor(factor·2^32 / p).
 #[derive(Clone, Copy)]

@@ -35,11 +35,21 @@ pub(crate) const SEED_BYTES: usize = 32;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Too many rows, or none.
-    #[error("a batch has 1 to {MAX_ROWS} rows, not {0}")]
-    Rows(usize),
-    /// Too many columns, or none.
-    #[error("the client's matrix has 1 to {MAX_DEPTH} columns, not {0}")]
-    Depth(usize),
+    #[error("a product has 1 to {most} rows, not {got}")]
+    Rows {
+        /// Rows that were asked for.
+        got: usize,
+        /// What there may be.
+        most: usize,
+    },
+    /// Too many inner places or columns, or none.
+    #[error("a product has 1 to {most} inner places or columns, not {got}")]
+    Places {
+        /// As many as were asked for.
+        got: usize,
+        /// What there may be.
+        most: usize,
+    },
     /// A width beyond 64 bits, or none.
     #[error("a result has 1 to 64 bits, not {0}")]
     Width(u8),
@@ -74,10 +84,10 @@ impl Plan {
     /// need the same numbers.
     pub fn new(rows: usize, depth: usize, width: u8, norm_squared: u64) -> Result<Plan, PlanError> {
         if !(1..=MAX_ROWS).contains(&rows) {
-            return Err(PlanError::Rows(rows));
+            return Err(PlanError::Rows { got: rows, most: MAX_ROWS });
         }
         if !(1..=MAX_DEPTH).contains(&depth) {
-            return Err(PlanError::Depth(depth));
+            return Err(PlanError::Places { got: depth, most: MAX_DEPTH });
         }
         if !(1..=64).contains(&width) {
             return Err(PlanError::Width(width));
@@ -221,10 +231,10 @@ mod tests {
         assert!(plan(N, 768, 47, 1 << 11).unwrap().error_bound() <= 16);
         assert!(plan(N, 768, 40, 1 << 11).unwrap().error_bound() <= 4);
         let errors = [
-            (plan(0, 1, 40, 1), PlanError::Rows(0)),
-            (plan(MAX_ROWS + 1, 1, 40, 1), PlanError::Rows(MAX_ROWS + 1)),
-            (plan(1, 0, 40, 1), PlanError::Depth(0)),
-            (plan(1, MAX_DEPTH + 1, 40, 1), PlanError::Depth(MAX_DEPTH + 1)),
+            (plan(0, 1, 40, 1), PlanError::Rows { got: 0, most: MAX_ROWS }),
+            (plan(MAX_ROWS + 1, 1, 40, 1), PlanError::Rows { got: MAX_ROWS + 1, most: MAX_ROWS }),
+            (plan(1, 0, 40, 1), PlanError::Places { got: 0, most: MAX_DEPTH }),
+            (plan(1, MAX_DEPTH + 1, 40, 1), PlanError::Places { got: MAX_DEPTH + 1, most: MAX_DEPTH }),
             (plan(1, 1, 0, 1), PlanError::Width(0)),
             (plan(1, 1, 65, 1), PlanError::Width(65)),
         ];

@@ -1,4 +1,4 @@
-//! Polynomials of Z_q\[X\] / (X^4096 + 1) for q the product of three primes of 30 bits, by their values at the roots of
+//! Polynomials of Z_q\[X\] / (X^4096 + 1) for q the product of three primes, of 88 bits, by their values at the roots of
 //! X^4096 + 1 modulo each: products are element by element.
 //!
 //! An element of Z_q is brought to 64 bits as round(2^64·x / q), up to [`TORUS_ERROR`]: by the Chinese remainder theorem x / q is
@@ -12,13 +12,13 @@ use kernels::prg::Stream;
 use kernels::ring::{packed_len, unpack_range};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// Bits of a residue.
-pub const RESIDUE: u8 = 30;
+/// Bits of a residue modulo each prime.
+const RESIDUES: [u8; 3] = [29, 29, 30];
 
 /// Bytes of a polynomial's values, packed.
-pub const PACKED: usize = RESIDUE as usize * 3 * N / 8;
+pub const PACKED: usize = (RESIDUES[0] + RESIDUES[1] + RESIDUES[2]) as usize * N / 8;
 
-/// 2^64 / q: a number mod q is this much less when it is brought to 64 bits. q is 0.9999 · 2^90.
+/// 2^64 / q: a number mod q is this much less when it is brought to 64 bits.
 pub const SCALE: f64 = 18_446_744_073_709_551_616.0 / (PRIMES[0] as f64 * PRIMES[1] as f64 * PRIMES[2] as f64);
 
 /// How far an element that is brought to 64 bits may be off to either side, in units.
@@ -26,6 +26,12 @@ pub const TORUS_ERROR: u64 = 2;
 
 /// Products of residues whose sum, beside a sum that was shrunk, stays below 2^64.
 pub const GROUP: usize = 15;
+
+/// Values of one prime whose sums are in the first-level cache.
+const BLOCK: usize = 1024;
+
+/// Parts of a polynomial's values that are in work one after another.
+pub const BLOCKS: usize = 3 * N / BLOCK;
 
 /// Values modulo the three primes, below them. Wiped when dropped.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -55,6 +61,22 @@ multiversion! {
         let (x, y) = (&x[..count], &y[..count]);
         for i in 0..count {
             sums[i] = sums[i].wrapping_add(u64::from(x[i]) * u64::from(y[i]));
+        }
+    }
+}
+
+multiversion! {
+    /// Four pairs at once: the sums are read and written once for them. No closures here: the compiler would not put them into the
+    /// loop.
+    fn add_four(x: [&[u32]; 4], y: [&[u32]; 4], sums: &mut [u64]) {
+        let count = sums.len();
+        let ([a, b, c, d], [e, f, g, h]) = (x, y);
+        let (a, b, c, d) = (&a[..count], &b[..count], &c[..count], &d[..count]);
+        let (e, f, g, h) = (&e[..count], &f[..count], &g[..count], &h[..count]);
+        for i in 0..count {
+            let first = (u64::from(a[i]) * u64::from(e[i])).wrapping_add(u64::from(b[i]) * u64::from(f[i]));
+            let second = (u64::from(c[i]) * u64::from(g[i])).wrapping_add(u64::from(d[i]) * u64::from(h[i]));
+            sums[i] = sums[i].wrapping_add(first.wrapping_add(second));
         }
     }
 }
@@ -108,10 +130,10 @@ const fn share(i: usize) -> Factor {
 
 const SHARES: [Factor; 3] = [share(0), share(1), share(2)];
 
-/// The bits of 2^64 / p_i below 2^34, and 32 bits behind its point.
+/// The bits of 2^64 / p_i below its first, and 32 bits behind its point.
 const fn fraction(i: usize) -> [u64; 2] {
     let whole = (1u128 << 96) / PRIMES[i] as u128;
-    [(whole >> 32) as u64 - (1 << 34), whole as u64 & 0xffff_ffff]
+    [(whole >> 32) as u64 - (1 << (64 - RESIDUES[i])), whole as u64 & 0xffff_ffff]
 }
 
 const FRACTIONS: [[u64; 2]; 3] = [fraction(0), fraction(1), fraction(2)];
@@ -123,7 +145,7 @@ multiversion! {
         let (p, Factor { value, quotient }, [high, low]) = (PRIMES[i], SHARES[i], FRACTIONS[i]);
         for (out, x) in out.iter_mut().zip(residues) {
             let w = fold(mul_mod(*x, value, quotient, p), p);
-            let part = (w << 34).wrapping_add(mul32(w, high)).wrapping_add(mul32(w, low) >> 32);
+            let part = (w << (64 - RESIDUES[i])).wrapping_add(mul32(w, high)).wrapping_add(mul32(w, low) >> 32);
             *out = out.wrapping_add(part);
         }
     }
@@ -166,11 +188,11 @@ impl Values {
 
     /// Become polynomial number `number` of a stream: uniform, by rejection, so in a time that depends on it. For public ones.
     pub fn set_uniform(&mut self, stream: &Stream, number: u64, scratch: &mut Scratch) {
-        // A number of 30 bits is a residue but for 2^-14.2; that 128 of 4224 are not is out of reach (2^-700).
+        // A number of so many bits is a residue but for 2^-13; that 129 of 4224 are not is out of reach (2^-700).
         const SPARE: usize = 128;
         let input = &mut scratch.residues[..N + SPARE];
         for (i, (p, out)) in PRIMES.into_iter().zip(self.0.chunks_exact_mut(N)).enumerate() {
-            stream.fill((number * 3 + i as u64) * (N + SPARE) as u64, RESIDUE, input);
+            stream.fill((number * 3 + i as u64) * (N + SPARE) as u64, RESIDUES[i], input);
             let mut residues = input.iter().filter(|x| **x < p);
             out.iter_mut().for_each(|out| *out = *residues.next().expect("spare numbers") as u32);
         }
@@ -190,17 +212,26 @@ impl Values {
     }
 
     /// Packs the values into [`PACKED`] bytes.
-    pub fn pack(&self, scratch: &mut Scratch, out: &mut [u8]) {
-        scratch.residues.iter_mut().zip(&self.0).for_each(|(out, x)| *out = u64::from(*x));
-        kernels::ring::pack_into(&scratch.residues, RESIDUE, out);
+    pub fn pack(&self, scratch: &mut Scratch, mut out: &mut [u8]) {
+        for (values, bits) in self.0.chunks_exact(N).zip(RESIDUES) {
+            scratch.input.iter_mut().zip(values).for_each(|(out, x)| *out = u64::from(*x));
+            let part = out.split_off_mut(..packed_len(N, bits)).expect("room for all");
+            kernels::ring::pack_into(&scratch.input, bits, part);
+        }
     }
 
     /// Takes packed values; `None` if one of them is no residue.
-    pub fn unpack(bytes: &[u8], scratch: &mut Scratch) -> Option<Values> {
-        assert_eq!((bytes.len(), PACKED), (PACKED, packed_len(3 * N, RESIDUE)), "bytes of packed values");
-        unpack_range(bytes, RESIDUE, 0, &mut scratch.residues);
-        let fits = scratch.residues.chunks_exact(N).zip(PRIMES).all(|(x, p)| x.iter().all(|x| *x < p));
-        fits.then(|| Values(scratch.residues.iter().map(|x| *x as u32).collect()))
+    pub fn unpack(mut bytes: &[u8], scratch: &mut Scratch) -> Option<Values> {
+        assert_eq!(bytes.len(), PACKED, "bytes of packed values");
+        let mut values = Values::new();
+        let mut fits = true;
+        for ((out, p), bits) in values.0.chunks_exact_mut(N).zip(PRIMES).zip(RESIDUES) {
+            let part = bytes.split_off(..packed_len(N, bits)).expect("bytes of all");
+            unpack_range(part, bits, 0, &mut scratch.input);
+            fits &= scratch.input.iter().all(|x| *x < p);
+            out.iter_mut().zip(&scratch.input).for_each(|(out, x)| *out = *x as u32);
+        }
+        fits.then_some(values)
     }
 }
 
@@ -222,17 +253,27 @@ impl Sums {
 
     /// Adds products of pairs, [`GROUP`] - 1 of them at most.
     pub fn add_products<'a>(&mut self, pairs: impl Iterator<Item = (&'a Values, &'a Values)> + Clone) {
-        /// Elements that are in the first-level cache with their sums.
-        const BLOCK: usize = 1024;
-        for (i, p) in PRIMES.into_iter().enumerate() {
-            for from in (i * N..(i + 1) * N).step_by(BLOCK) {
-                let sums = &mut self.0[from..from + BLOCK];
-                for (x, y) in pairs.clone() {
-                    add_products(Cpu::get(), &x.0[from..from + BLOCK], &y.0[from..from + BLOCK], sums);
+        (0..BLOCKS).for_each(|block| self.add_block(block, pairs.clone()));
+    }
+
+    /// The same for one of [`BLOCKS`] parts of the values.
+    pub fn add_block<'a>(&mut self, block: usize, mut pairs: impl Iterator<Item = (&'a Values, &'a Values)>) {
+        let range = block * BLOCK..(block + 1) * BLOCK;
+        let sums = &mut self.0[range.clone()];
+        let mut next = || pairs.next().map(|(x, y)| (&x.0[range.clone()], &y.0[range.clone()]));
+        while let Some(first) = next() {
+            match (next(), next(), next()) {
+                (Some(b), Some(c), Some(d)) => {
+                    add_four(Cpu::get(), [first.0, b.0, c.0, d.0], [first.1, b.1, c.1, d.1], sums);
                 }
-                shrink(Cpu::get(), sums, p);
+                (second, third, fourth) => {
+                    for (x, y) in [Some(first), second, third, fourth].into_iter().flatten() {
+                        add_products(Cpu::get(), x, y, sums);
+                    }
+                }
             }
         }
+        shrink(Cpu::get(), sums, PRIMES[block * BLOCK / N]);
     }
 
     /// The coefficients, brought to 64 bits.
@@ -345,8 +386,8 @@ mod tests {
         x.set_uniform(&stream, 0, &mut scratch);
         y.set_uniform(&stream, 1, &mut scratch);
         assert!(x.0 != y.0 && x.0.chunks(N).zip(PRIMES).all(|(x, p)| x.iter().all(|x| u64::from(*x) < p)));
-        let mean = x.0.iter().map(|x| f64::from(*x)).sum::<f64>() / (3 * N) as f64 / 2f64.powi(30);
-        assert!((mean - 0.5).abs() < 0.02, "{mean}");
+        let mean = x.0.iter().map(|x| f64::from(*x)).sum::<f64>() / (3 * N) as f64 / 2f64.powi(29);
+        assert!((mean - 2.0 / 3.0).abs() < 0.02, "{mean}");
         let mut bytes = vec![0; PACKED];
         x.pack(&mut scratch, &mut bytes);
         assert!(Values::unpack(&bytes, &mut scratch).is_some_and(|back| back.0 == x.0));
@@ -367,12 +408,13 @@ mod tests {
     #[test]
     fn instruction_sets_agree() {
         let (x, small) = (test_elements(5, N), test_elements(6, N));
-        let words: Vec<u32> = test_elements(7, N).iter().map(|x| (x >> 34) as u32).collect();
+        let words: Vec<u32> = test_elements(7, N).iter().map(|x| (x >> 35) as u32).collect();
         for (i, p) in PRIMES.into_iter().enumerate() {
             let below: Vec<u64> = small.iter().map(|x| x % (2 * p)).collect();
             let run = |cpu: Cpu| {
                 let (mut sums, mut shrunk, mut settled) = (x.clone(), x.clone(), vec![0; N]);
                 add_products(cpu, &words, &words, &mut sums);
+                add_four(cpu, [&words; 4], [&words; 4], &mut sums);
                 shrink(cpu, &mut shrunk, p);
                 settle(cpu, &shrunk, p, &mut settled);
                 let (mut signed, mut embedded, mut fraction) = (below.clone(), below.clone(), x.clone());

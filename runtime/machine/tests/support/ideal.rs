@@ -111,20 +111,23 @@ impl Transfers for Ideal {
     }
 
     fn private_products(&mut self, asked: &[Factors]) -> Result<Vec<Buffer>, PairError> {
-        let one = |ask: &Factors| {
-            let [rows, depth, columns] = ask.sizes;
-            match self.party {
-                Party::Client => {
-                    let left = Tensor::new(vec![rows, depth], ask.own.to_vec());
-                    self.client_product(&left, columns, ask.width)
-                }
-                Party::Server => {
-                    let right: Vec<[u8; 8]> = ask.own.iter().map(|x| x.to_le_bytes()).collect();
-                    self.server_product(Integers::Eight(&right), ask.sizes, ask.width)
-                }
+        let mut one = |ask: &Factors| {
+            let ([rows, depth, columns], mut all) = (ask.sizes, Vec::new());
+            for own in ask.own.chunks_exact(ask.own.len() / ask.count) {
+                let share = match self.party {
+                    Party::Client => {
+                        self.client_product(&Tensor::new(vec![rows, depth], own.to_vec()), columns, ask.width)?
+                    }
+                    Party::Server => {
+                        let right: Vec<[u8; 8]> = own.iter().map(|x| x.to_le_bytes()).collect();
+                        self.server_product(Integers::Eight(&right), ask.sizes, ask.width)?
+                    }
+                };
+                all.extend(share.iter());
             }
+            Ok(all.into())
         };
-        asked.iter().map(one).collect()
+        asked.iter().map(&mut one).collect()
     }
 
     fn tell(&mut self, numbers: &[u64], width: Width) -> Result<(), PairError> {

@@ -1,7 +1,7 @@
 //! Products of matrices over a channel to the peer, by ring learning with errors: in batches, or of few rows.
 
-use super::PairError;
 use super::engine::{Connected, Packed};
+use super::{Factors, PairError};
 use crate::weights::{Columns, Integers};
 use ir::{Party, Width};
 use kernels::ring::{self, Buffer, Tensor};
@@ -21,8 +21,11 @@ const DEPTH: usize = 1 << 13;
 /// Bytes of ciphertexts that are on their way before any is answered, about.
 const AT_ONCE: usize = 32 << 20;
 
-/// How far a product of private numbers may be off, in units of the last place, where more digits can help.
-const MAX_ERROR: u64 = 64;
+/// How far a product of private numbers may be off, in units of the last place, before more digits are tried: 64, and more for
+/// results of more than 41 bits, which are rescaled by as many more afterwards.
+fn good_error(width: Width) -> u64 {
+    1 << width.saturating_sub(35).max(6)
+}
 
 impl From<rlwe::Error> for PairError {
     fn from(error: rlwe::Error) -> PairError {
@@ -43,6 +46,13 @@ fn cut(rows: usize, depth: usize) -> impl Iterator<Item = (Range<usize>, Range<u
     blocks(rows, ROWS).flat_map(move |rows| blocks(depth, DEPTH).map(move |depth| (rows.clone(), depth)))
 }
 
+/// Puts the share of some answers into that of all.
+fn put(plan: &packed::Plan, answers: Range<usize>, part: &Tensor, out: &mut [u64]) {
+    let (rows, columns) = (plan.rows_in(answers.clone()), plan.columns_of(answers));
+    let out = &mut out[rows.start * plan.columns()..rows.end * plan.columns()];
+    add_columns(part, columns.start, plan.columns(), out);
+}
+
 /// Adds columns, from number `from` on, to a matrix of so many.
 fn add_columns(part: &Tensor, from: usize, columns: usize, out: &mut [u64]) {
     let count = part.shape[1];
@@ -60,22 +70,51 @@ pub(super) fn few_rows(sizes @ [rows, depth, columns]: [usize; 3], width: Width,
     seconds.map_or(true, |seconds| plan.seconds() < seconds).then_some(plan)
 }
 
-/// How a product of private numbers is made: the bits of a digit of the server's, and the plan for each digit. Few digits if the
-/// results are narrow, for the noise of a digit is as wide as that.
-fn digits(sizes @ [_, depth, _]: [usize; 3], width: Width) -> Result<(Width, packed::Plan), PairError> {
-    let mut best = None;
-    for count in 1..=3 {
-        let bits = width.div_ceil(count);
-        let square = (depth as u128).saturating_mul(1 << (2 * (bits - 1)));
-        let plan = packed::Plan::new(sizes, width, square);
-        let good = plan.as_ref().is_ok_and(|plan| plan.error_bound() <= MAX_ERROR);
-        best = Some((bits, plan));
-        if good {
-            break;
+/// How products of private numbers are made.
+struct Way {
+    /// Bits of a digit of the server's numbers.
+    bits: Width,
+    /// Of all products, or of each.
+    plan: packed::Plan,
+    /// Times that the plan is used for each digit.
+    times: usize,
+}
+
+impl Way {
+    /// With few digits if the results are narrow, for the noise of a digit is as wide as that.
+    fn new(count: usize, sizes @ [_, depth, _]: [usize; 3], width: Width) -> Result<Way, PairError> {
+        let mut best: Option<(u64, Way)> = None;
+        let mut refused = None;
+        for digits in 1..=3 {
+            let bits = width.div_ceil(digits);
+            let square = (depth as u128).saturating_mul(1 << (2 * (bits - 1)));
+            let (plan, times) = match packed::Plan::many(count, sizes, width, square) {
+                Some(plan) => (plan, 1),
+                None => (packed::Plan::new(sizes, width, square), count),
+            };
+            match plan {
+                Ok(plan) => {
+                    let error = plan.error_bound().saturating_mul(digits.into());
+                    if best.as_ref().is_none_or(|(least, _)| error < *least) {
+                        best = Some((error, Way { bits, plan, times }));
+                    }
+                    if error <= good_error(width) {
+                        break;
+                    }
+                }
+                Err(error) => refused = Some(error),
+            }
+        }
+        match (best, refused) {
+            (Some((_, way)), _) => Ok(way),
+            (None, Some(error)) => Err(error.into()),
+            (None, None) => unreachable!("three are tried"),
         }
     }
-    let (bits, plan) = best.expect("one digit at least");
-    Ok((bits, plan?))
+
+    fn digits(&self) -> Width {
+        self.plan.width().div_ceil(self.bits)
+    }
 }
 
 /// Digit number `digit` of signed numbers of `width` bits, itself signed, mod 2^64: the last has what is left.
@@ -83,7 +122,7 @@ fn digit(number: u64, width: Width, bits: Width, digit: Width) -> u64 {
     let signed = |x: u64, bits: Width| ((x << (64 - bits)) as i64) >> (64 - bits);
     let mut rest = signed(number, width);
     for _ in 0..digit {
-        rest = (rest - signed(rest as u64, bits)) >> bits;
+        rest = rest.wrapping_sub(signed(rest as u64, bits)) >> bits;
     }
     let last = (digit + 1) * bits >= width;
     (if last { rest } else { signed(rest as u64, bits) }) as u64
@@ -164,11 +203,10 @@ impl Connected<'_> {
                 self.channel.send(client.encrypt(plan, left))?;
             }
             for (plan, _) in group {
-                let mut share = Buffer::zeros(plan.rows() * plan.columns());
+                let mut share = Buffer::zeros(plan.count() * plan.rows() * plan.columns());
                 for answers in parts(plan) {
                     let message = self.channel.receive(plan.answer_bytes(answers.clone()))?;
-                    let part = client.decrypt(plan, answers.clone(), &message)?;
-                    add_columns(&part, plan.columns_of(answers).start, plan.columns(), &mut share);
+                    put(plan, answers.clone(), &client.decrypt(plan, answers, &message)?, &mut share);
                 }
                 shares.push(share);
             }
@@ -190,11 +228,11 @@ impl Connected<'_> {
                 operands.push(server.receive(plan, &self.channel.receive(plan.upload_bytes())?)?);
             }
             for ((plan, right), operand) in group.iter().zip(operands) {
-                let mut share = Buffer::zeros(plan.rows() * plan.columns());
+                let mut share = Buffer::zeros(plan.count() * plan.rows() * plan.columns());
                 for answers in parts(plan) {
                     let (message, part) = server.answer(&operand, *right, answers.clone());
                     self.channel.send(message)?;
-                    add_columns(&part, plan.columns_of(answers).start, plan.columns(), &mut share);
+                    put(plan, answers, &part, &mut share);
                 }
                 shares.push(share);
             }
@@ -203,44 +241,50 @@ impl Connected<'_> {
     }
 
     /// Both parties' shares of products of private numbers: see [`super::Transfers::private_products`].
-    pub(super) fn private(&mut self, asked: &[super::Factors]) -> Result<Vec<Buffer>, PairError> {
-        let plans = asked.iter().map(|ask| digits(ask.sizes, ask.width)).collect::<Result<Vec<_>, _>>()?;
-        // Of each product one for each digit of the server's numbers.
+    pub(super) fn private(&mut self, asked: &[Factors]) -> Result<Vec<Buffer>, PairError> {
+        let ways = asked.iter().map(|ask| Way::new(ask.count, ask.sizes, ask.width)).collect::<Result<Vec<_>, _>>()?;
+        // The parts that a product is made of: which use of the plan, and which digit of the server's numbers.
         let each = || {
-            let counts = asked.iter().zip(&plans).enumerate();
-            counts.flat_map(|(i, (ask, (bits, _)))| (0..ask.width.div_ceil(*bits)).map(move |digit| (i, digit)))
+            let parts = |(i, way): (usize, &Way)| {
+                let digits = way.digits();
+                (0..way.times).flat_map(move |time| (0..digits).map(move |digit| (i, time, digit)))
+            };
+            ways.iter().enumerate().flat_map(parts)
+        };
+        let own = |i: usize, time: usize| {
+            let length = asked[i].own.len() / ways[i].times;
+            &asked[i].own[time * length..][..length]
         };
         let parts = match self.engine.pair.party() {
             Party::Client => {
-                let left: Vec<Buffer> = each()
-                    .map(|(i, digit)| {
-                        let up = plans[i].0 * digit;
-                        asked[i].own.iter().map(|x| x << up).collect()
-                    })
-                    .collect();
-                let products: Vec<_> = each().zip(&left).map(|((i, _), left)| (plans[i].1, &left[..])).collect();
+                let shifted = |(i, time, digit): (usize, usize, Width)| -> Buffer {
+                    let up = ways[i].bits * digit;
+                    own(i, time).iter().map(|x| x << up).collect()
+                };
+                let left: Vec<Buffer> = each().map(shifted).collect();
+                let products: Vec<_> = each().zip(&left).map(|((i, ..), left)| (ways[i].plan, &left[..])).collect();
                 self.client_packed(&products)?
             }
             Party::Server => {
                 type Runs<'r> = Box<dyn Fn(usize, usize, &mut [u64]) + Sync + 'r>;
-                let rows: Vec<Runs> = each()
-                    .map(|(i, number)| {
-                        let (ask, bits) = (&asked[i], plans[i].0);
-                        let columns = ask.sizes[2];
-                        let rows = move |row: usize, first: usize, out: &mut [u64]| {
-                            let own = &ask.own[row * columns + first..][..out.len()];
-                            out.iter_mut().zip(own).for_each(|(out, x)| *out = digit(*x, ask.width, bits, number));
-                        };
-                        Box::new(rows) as Runs
-                    })
-                    .collect();
-                let products: Vec<_> = each().zip(&rows).map(|((i, _), rows)| (plans[i].1, &**rows as Rows)).collect();
+                let runs = |(i, time, number): (usize, usize, Width)| {
+                    let (own, columns, width, bits) = (own(i, time), asked[i].sizes[2], asked[i].width, ways[i].bits);
+                    let runs = move |row: usize, first: usize, out: &mut [u64]| {
+                        let own = &own[row * columns + first..][..out.len()];
+                        out.iter_mut().zip(own).for_each(|(out, x)| *out = digit(*x, width, bits, number));
+                    };
+                    Box::new(runs) as Runs
+                };
+                let rows: Vec<Runs> = each().map(runs).collect();
+                let products: Vec<_> =
+                    each().zip(&rows).map(|((i, ..), rows)| (ways[i].plan, &**rows as Rows)).collect();
                 self.server_packed(&products)?
             }
         };
-        let mut shares: Vec<Buffer> = asked.iter().map(|ask| Buffer::zeros(ask.sizes[0] * ask.sizes[2])).collect();
-        for ((i, _), part) in each().zip(parts) {
-            ring::add_assign(&mut shares[i], &part);
+        let result = |ask: &Factors| Buffer::zeros(ask.count * ask.sizes[0] * ask.sizes[2]);
+        let mut shares: Vec<Buffer> = asked.iter().map(result).collect();
+        for ((i, time, _), part) in each().zip(parts) {
+            ring::add_assign(&mut shares[i][time * part.len()..][..part.len()], &part);
         }
         Ok(shares)
     }
@@ -286,11 +330,18 @@ mod tests {
 
     #[test]
     fn wide_products_take_digits() {
-        let (bits, plan) = digits([128, 64, 128], 39).unwrap();
-        assert!(bits == 39 && plan.error_bound() <= MAX_ERROR);
-        let (bits, plan) = digits([128, 64, 128], 50).unwrap();
-        assert!(bits == 25 && plan.error_bound() <= MAX_ERROR);
-        assert!(digits([1024, 1024, 64], 64).is_ok());
+        let way = |sizes, width| Way::new(12, sizes, width).unwrap();
+        let heads = way([128, 64, 128], 39);
+        assert!((heads.digits(), heads.times) == (1, 12) && heads.plan.error_bound() <= 8);
+        let wide = way([128, 64, 128], 50);
+        assert!((wide.digits(), wide.times) == (2, 12) && wide.plan.error_bound() <= good_error(50));
+        let rows = way([1, 768, 1], 60);
+        assert!(
+            rows.times == 1 && rows.plan.count() == 12 && rows.plan.error_bound() <= 1 << 12,
+            "{}",
+            rows.plan.error_bound()
+        );
+        assert!(Way::new(1, [1024, 1024, 64], 64).is_ok());
     }
 
     #[test]

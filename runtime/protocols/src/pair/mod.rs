@@ -97,14 +97,16 @@ pub struct Exchange<'a> {
     pub width: Width,
 }
 
-/// A product of two private matrices, of which each party has one: the client's [rows, depth] times the server's [depth, columns].
+/// Products of two private matrices, of which each party has one: the client's [rows, depth] times the server's [depth, columns].
 #[derive(Clone, Copy)]
 pub struct Factors<'a> {
+    /// How many, of the same sizes. Their matrices lie below one another.
+    pub count: usize,
     /// Rows, depth and columns.
     pub sizes: [usize; 3],
     /// Bits of a result. Bits of a factor above them mean nothing.
     pub width: Width,
-    /// The party's matrix.
+    /// The party's matrices.
     pub own: &'a [u64],
 }
 
@@ -123,7 +125,9 @@ pub trait Transfers {
     /// The server's, for its W [depth, columns] and the `sizes` rows, depth and columns.
     fn server_product(&mut self, weights: Integers, sizes: [usize; 3], width: Width) -> Result<Buffer, PairError>;
 
-    /// The party's shares [rows, columns] of products of private matrices mod 2^width, up to a few units of the last place.
+    /// The party's shares of products of private matrices mod 2^width: of each that is asked for, [count, rows, columns]. Off by a
+    /// few units of the last place at 40 bits, by some hundreds at 60 (`rlwe::packed::Plan::error_bound`, times the digits that the
+    /// engine cuts wide numbers into).
     fn private_products(&mut self, asked: &[Factors]) -> Result<Vec<Buffer>, PairError>;
 
     /// Sends numbers of `width` bits to the peer, as they are.
@@ -210,7 +214,8 @@ impl<'a> Making<'a> {
         self.elements(kind, 0..count, bits)
     }
 
-    /// Some of them, which were not read before.
+    /// Some of them, which were not read before. What is read so is sent or hides what is sent; shares that are but factors of a
+    /// product, such as own masks, may be read elsewhere, too.
     pub(crate) fn elements(&mut self, kind: u8, range: Range<usize>, bits: Width) -> Buffer {
         // Elements of two sizes lie over one another.
         let size = element_bytes(bits);

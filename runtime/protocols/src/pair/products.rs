@@ -25,30 +25,33 @@ pub type Weights<'a> = Option<&'a dyn ServerWeights>;
 #[derive(Default)]
 pub struct Products(HashMap<Spot, Buffer>);
 
-/// A step, and an instruction of it.
-type Spot = (u32, usize);
+/// A step, its entry, and an instruction of it.
+type Spot = (u32, u32, usize);
+
+fn spot(step: &Step, index: usize) -> Spot {
+    (step.number, step.entry, index)
+}
 
 impl Products {
     /// Whether a step's products with weights are there; the others were made with them.
     pub fn has(&self, step: Step) -> bool {
         let mut linear = (0..).zip(&step.program().instrs).filter(|(_, instr)| matches!(instr.op, Op::Linear { .. }));
-        linear.all(|(i, _)| self.0.contains_key(&(step.number, i)))
+        linear.all(|(i, _)| self.0.contains_key(&spot(&step, i)))
     }
 
     /// Takes an instruction's, if it is there.
     pub(super) fn take(&mut self, step: Step, index: usize) -> Option<Buffer> {
-        self.0.remove(&(step.number, index))
+        self.0.remove(&spot(&step, index))
     }
 }
 
 /// Numbers that the products of a step are made of and results that are kept until it is made: what memory it takes to make them
-/// before.
+/// before, about. Of products of two secrets one is in work at a time.
 pub fn numbers(program: &Program) -> u64 {
     let elements = |v: Value| program.ty(v).shape.elements().unwrap_or(u64::MAX);
     let of = |(i, instr): (u32, &ir::Instr)| match instr.op {
-        Op::Linear { x, .. } | Op::Sddmm { x, .. } | Op::Spmm { x, .. } => {
-            elements(x).saturating_add(elements(Value(i)))
-        }
+        Op::Linear { x, .. } => elements(x).saturating_add(elements(Value(i))),
+        Op::Sddmm { .. } | Op::Spmm { .. } => elements(Value(i)),
         _ => 0,
     };
     (0..).zip(&program.instrs).map(of).fold(0, u64::saturating_add)
@@ -71,7 +74,7 @@ pub fn products(
             let Op::Linear { x, weight } = instr.op else { continue };
             let (sizes, width) = (Sizes::of(program, x, weight), program.ty(x).width);
             let factor = Factor { client: step.own(seed, i), sizes, width };
-            uses.entry(weight).or_default().push(((step.number, i), factor));
+            uses.entry(weight).or_default().push((spot(step, i), factor));
         }
     }
     for (weight, uses) in uses {
@@ -81,7 +84,7 @@ pub fn products(
     }
     for stack in stacks(steps) {
         let shares = stack.shares(steps, seed, cache, pair)?;
-        let places = stack.uses.iter().map(|(step, i)| (steps[*step].number, *i));
+        let places = stack.uses.iter().map(|(step, i)| spot(&steps[*step], *i));
         to.0.extend(places.zip(shares));
     }
     Ok(())
@@ -106,11 +109,16 @@ struct Stack {
     uses: Vec<(usize, usize)>,
 }
 
+/// Whether a value is an opening of the step whose mask is of the parties' seeds.
+fn is_own_opening(program: &Program, own: &[bool], x: Value) -> bool {
+    own[x.index()] && matches!(program.instrs[x.index()].op, Op::Open { .. })
+}
+
 /// What an opening keeps from step to step, and whether it is of the parties' seeds.
 fn kept(program: &Program, own: &[bool], y: Value) -> Option<(Option<StateId>, Value)> {
     match program.instrs[y.index()].op {
         Op::Open { .. } if own[y.index()] => Some((None, y)),
-        Op::Cache { x, state, .. } if own[y.index()] && own[x.index()] => Some((Some(state), x)),
+        Op::Cache { x, state, .. } if own[y.index()] && is_own_opening(program, own, x) => Some((Some(state), x)),
         _ => None,
     }
 }
@@ -123,7 +131,7 @@ fn stacks(steps: &[Step]) -> Vec<Stack> {
     for (step, own) in steps.iter().zip(&masks) {
         for instr in &step.program().instrs {
             if let Op::Cache { x, state, .. } = instr.op
-                && !own[x.index()]
+                && !is_own_opening(step.program(), own, x)
             {
                 mixed.push(state);
             }
@@ -139,7 +147,7 @@ fn stacks(steps: &[Step]) -> Vec<Stack> {
                 continue;
             }
             let (product, [x, y], _) = operands(program, &instr.op);
-            let of_seed = own[x.index()] && matches!(program.instrs[x.index()].op, Op::Open { .. });
+            let of_seed = is_own_opening(program, own, x);
             match kept(program, own, y) {
                 Some((None, _)) if of_seed => stacks.push(Stack { state: None, uses: vec![(number, i)] }),
                 Some((Some(state), _)) if of_seed && !mixed.contains(&state) => {
@@ -158,7 +166,8 @@ fn stacks(steps: &[Step]) -> Vec<Stack> {
     stacks
 }
 
-/// A party's share of the mask of an opening, which is of its seed.
+/// A party's share of the mask of an opening, which is of its seed. A factor, as in later steps again: what hides messages is of
+/// other streams.
 fn mask(step: Step, seed: &Seed, opening: Value) -> Buffer {
     let program = step.program();
     let Op::Open { x, width, .. } = program.instrs[opening.index()].op else { panic!("an opening") };
@@ -177,13 +186,13 @@ impl Stack {
     ) -> Result<Vec<Buffer>, PairError> {
         let (first, op) =
             (steps[self.uses[0].0].program(), |step: usize, i: usize| &steps[step].program().instrs[i].op);
-        let (product, [_, y], _) = operands(first, op(self.uses[0].0, self.uses[0].1));
+        let (product, [left, right], _) = operands(first, op(self.uses[0].0, self.uses[0].1));
         // The right operand after the last step, and how many rows it has at each.
         let (shape, y, filled) = match self.state {
             None => {
-                let shape = dimensions(&first.ty(y).shape);
+                let shape = dimensions(&first.ty(right).shape);
                 let rows = shape[shape.len() - 2];
-                (shape, mask(steps[self.uses[0].0], seed, y), vec![rows; steps.len()])
+                (shape, mask(steps[self.uses[0].0], seed, right), vec![rows; steps.len()])
             }
             Some(state) => rows(steps, seed, cache, state),
         };
@@ -214,7 +223,8 @@ impl Stack {
             }
         }
         let width: Width = width.expect("a use at least");
-        let of = Batches { product, pattern: &pattern, x: &x, y: &y, y_shape: &shape, width };
+        let gram = product == Product::Sddmm && self.state.is_none() && left == right;
+        let of = Batches { product, pattern: &pattern, x: &x, y: &y, y_shape: &shape, gram, width };
         let all = matmul::shares(&of, pair.party(), |asked: &[Factors]| pair.private_products(asked))?;
         // Each use its rows; nothing for what is not there yet.
         let (each, mut at) = (all.len() / batches.max(1), 0);

@@ -43,6 +43,7 @@ impl Owned {
 
 /// A [`Factors`] with its numbers.
 struct OwnedFactors {
+    count: usize,
     sizes: [usize; 3],
     width: Width,
     own: Buffer,
@@ -101,8 +102,12 @@ impl Transfers for Remote<'_> {
     }
 
     fn private_products(&mut self, asked: &[Factors]) -> Result<Vec<Buffer>, PairError> {
-        let own =
-            |ask: &Factors| OwnedFactors { sizes: ask.sizes, width: ask.width, own: Buffer::from(ask.own.to_vec()) };
+        let own = |ask: &Factors| OwnedFactors {
+            count: ask.count,
+            sizes: ask.sizes,
+            width: ask.width,
+            own: Buffer::from(ask.own.to_vec()),
+        };
         match self.ask(Request::Products(asked.iter().map(own).collect()))? {
             Reply::Products(shares) => Ok(shares),
             _ => unreachable!("a reply of the kind that was asked for"),
@@ -184,7 +189,7 @@ fn turn(pair: &mut dyn Transfers, asked: Vec<Option<Request>>) -> Result<Vec<(us
     });
     let factors: Vec<Factors> = factors
         .flatten()
-        .map(|OwnedFactors { sizes, width, own }| Factors { sizes: *sizes, width: *width, own })
+        .map(|&OwnedFactors { count, sizes, width, ref own }| Factors { count, sizes, width, own })
         .collect();
     let mut products = match factors.is_empty() {
         true => Vec::new(),

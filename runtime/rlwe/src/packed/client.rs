@@ -30,7 +30,7 @@ pub struct Client {
     noise: Stream,
     key_noise: Stream,
     secrets: Vec<Secret>,
-    /// Blocks of inner places of all products: each serves once.
+    /// Ciphertexts of all products: each first half serves once.
     encrypted: u64,
 }
 
@@ -97,13 +97,13 @@ impl Client {
         key
     }
 
-    /// The message for a product: L [rows, depth], of which the low `width` bits count. Products go in the order in which the
-    /// server receives them.
+    /// The message for a product: L [rows, depth], or those of several below one another, of which the low `width` bits count.
+    /// Products go in the order in which the server receives them.
     pub fn encrypt(&mut self, plan: &Plan, left: &[u64]) -> Vec<u8> {
-        assert_eq!(left.len(), plan.rows() * plan.depth(), "elements of the client's matrix");
+        assert_eq!(left.len(), plan.count() * plan.rows() * plan.depth(), "elements of the client's matrix");
         assert!(plan.secrets() <= self.secrets.len(), "secrets of the client");
         let first = self.encrypted;
-        self.encrypted += plan.blocks()[1] as u64;
+        self.encrypted += plan.ciphertexts() as u64;
         let mut message = vec![0; plan.upload_bytes()];
         let tasks = message.par_chunks_exact_mut(plan.secrets() * PACKED).enumerate();
         tasks.for_each_init(Work::new, |work, (l, out)| {
@@ -118,11 +118,10 @@ impl Client {
 
     /// Makes a ciphertext's second half in `work`, of a block of rows and one of inner places; its first half is there.
     fn encrypt_one(&self, plan: &Plan, left: &[u64], [i, l]: [usize; 2], number: u64, work: &mut Work) {
-        let ([r, k, _], depth) = (plan.block(), plan.depth());
-        let (rows, places) = (i * r..plan.rows().min((i + 1) * r), l * k..depth.min((l + 1) * k));
         work.coefficients.fill(0);
-        for (row, out) in rows.zip(work.coefficients.chunks_exact_mut(k)) {
-            out[..places.len()].copy_from_slice(&left[row * depth..][places.clone()]);
+        for (at, row, places) in plan.rows_of(i, l) {
+            let values = &left[row * plan.depth()..][places.clone()];
+            work.coefficients[at..at + places.len()].copy_from_slice(values);
         }
         self.noise.fill((number * super::MAX_SECRETS as u64 + i as u64) * N as u64, 64, &mut work.noise);
         sample::noise(Cpu::get(), &mut work.noise);
@@ -130,7 +129,8 @@ impl Client {
         work.message.sub_product(&work.half, &self.secrets[i].values, &mut work.rns);
     }
 
-    /// The client's share C0 [rows, columns] of the columns of some answers, from the server's message.
+    /// The client's share C0 of the rows and columns of some answers ([`Plan::rows_in`], [`Plan::columns_of`]), from the server's
+    /// message.
     pub fn decrypt(&self, plan: &Plan, answers: Range<usize>, message: &[u8]) -> Result<Tensor, Error> {
         check_length("answer", message, plan.answer_bytes(answers.clone()))?;
         let mut rest = message;
@@ -139,7 +139,7 @@ impl Client {
             .collect();
         let shares = parts.into_par_iter().map_init(Work::new, |work, (j, part)| self.decrypt_one(plan, j, part, work));
         let shares: Vec<Tensor> = shares.collect();
-        Ok(Tensor::concat(&shares.iter().collect::<Vec<_>>(), 1))
+        Ok(plan.joined(&shares))
     }
 
     fn decrypt_one(&self, plan: &Plan, j: usize, answer: &[u8], work: &mut Work) -> Tensor {
@@ -157,7 +157,7 @@ impl Client {
             secret.prepared.multiply(transformed, product, scratch);
             for (x, share) in share.chunks_exact_mut(count).enumerate() {
                 for (z, share) in share.iter_mut().enumerate() {
-                    *share = (*share << b).wrapping_add(product[plan.place(x, z)]) >> shift & low;
+                    *share = (*share << b).wrapping_add(product[plan.place(j, x, z)]) >> shift & low;
                 }
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! The client has L \[rows, depth\] mod 2^width, the server R \[depth, columns\] of signed integers, which may be as wide as L's. Shares
 //! are C0 + C1 = L·R + error mod 2^width, as of a batch (the head of the crate). Let N = 4096 and q the product of three primes of
-//! 30 bits, and let blocks of r rows, k inner places and c columns have r·k·c at most N.
+//! 29, 29 and 30 bits, and let blocks of r rows, k inner places and c columns have r·k·c at most N.
 //!
 //! 1. Client: a seed, from which p and a_l follow mod q, and p'_i = -p·s_i + e for the secret s_i of each block of rows
 //!    ([`Client::key`]).
@@ -18,15 +18,27 @@
 //! depth. Polynomials are kept by their values modulo the primes: ciphertexts are sent so, and the server transforms what it
 //! multiplies by and what it sends.
 //!
+//! Several products of the same sizes, as of the heads or rows of an attention, may lie side by side in a ciphertext: each has an
+//! answer of its own ([`Plan::many`]).
+//!
 //! # Security
 //!
-//! As of a batch, with the same secrets, noise and statements ("What the server sees", "What the client sees", "What is not
-//! claimed", "What serves once"; p·u + e1 is made mod q, and bringing a sum to 2^64 is a public function of it). What differs is
-//! the assumption: decisional ring-LWE at log2 q = 90 instead of 64, still within the 109 bits that the tables of the Homomorphic
-//! Encryption Standard allow at N = 4096 for 128 bits of security. Only coefficients under fresh uniform numbers leave of b_i: the
-//! others, which hold sums that nobody asked for, are dropped at the server.
+//! As of a batch (the head of the crate): "What the server sees", "What the client sees"; p·u + e1 is made mod q, and bringing a
+//! sum to 2^64 and rounding it are public functions of it. Only coefficients under fresh uniform numbers leave of b_i: the
+//! others, which hold sums that nobody asked for, are dropped at the server. What differs:
 //!
-//! A session may have many products under one key: a_l, noise, u and uniform numbers are drawn anew for each, the secrets stay.
+//! **Assumption.** Decisional ring-LWE at log2 q = 88 instead of 64, with the same secrets and noise. The tables of the Homomorphic
+//! Encryption Standard (2018) allow 109 bits at N = 4096 for 128 bits of security. The primal attack by unique shortest vectors
+//! (condition of Alkim, Ducas, Pöppelmann and Schwabe, USENIX Security 2016, geometric series assumption) takes a block size
+//! of 445: 2^130 classical operations by their count, 2^118 quantum ones. With counts that do not neglect all but one call of the
+//! sieve, as the lattice estimator's default, some 25 bits more.
+//!
+//! **What serves once.** Secrets serve for all products of a [`Client`]; a_l, noise, u and uniform numbers are drawn anew for each, by
+//! counters that go on after a failure as well. A session that fails is thrown away with its client and server.
+//!
+//! **What is not claimed.** The error of a result depends on R and on the client's noise and secrets, see plan.rs. Of products of two
+//! secrets R are numbers of a mask of the server's: whoever would learn such a result without its being rounded first, either
+//! party, would have a hint on the other's mask or on what hides it.
 
 mod client;
 mod plan;

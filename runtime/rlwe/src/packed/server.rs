@@ -5,7 +5,7 @@ use super::public;
 use crate::error::{Error, check_length};
 use crate::ntt::N;
 use crate::plan::SEED_BYTES;
-use crate::rns::{GROUP, PACKED, Scratch, Sums, Values};
+use crate::rns::{BLOCKS, GROUP, PACKED, Scratch, Sums, Values};
 use crate::{sample, use_of};
 use kernels::cpu::Cpu;
 use kernels::prg::{Seed, Stream};
@@ -13,6 +13,9 @@ use kernels::ring::{self, Tensor, map_assign, mask, packed_len};
 use rayon::prelude::*;
 use std::ops::Range;
 use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Answers that are made together, at most.
+const TILE: usize = 4;
 
 /// The server of a session's products.
 pub struct Server {
@@ -22,7 +25,7 @@ pub struct Server {
     ternary: Stream,
     noise: Stream,
     masks: Stream,
-    /// Blocks of inner places that were received.
+    /// Ciphertexts that were received, by their first halves.
     received: u64,
     /// Answers: their randomness serves once.
     answered: u64,
@@ -31,7 +34,7 @@ pub struct Server {
 /// The client's ciphertexts of one product.
 pub struct Operand {
     pub(super) plan: Plan,
-    /// For each block of inner places the half that all rows share, then one for each block of rows.
+    /// For each ciphertext the half that all rows share, then one for each block of rows.
     ciphertexts: Vec<Vec<Values>>,
 }
 
@@ -41,20 +44,23 @@ struct Work {
     scratch: Scratch,
     coefficients: Vec<u64>,
     random: Values,
+    /// Of each answer of a tile.
+    parts: Vec<Part>,
+}
+
+/// What an answer is made of.
+#[derive(Zeroize, ZeroizeOnDrop)]
+struct Part {
     factors: Vec<Values>,
     /// Of the half that all rows share, then of those of the blocks of rows.
     sums: Vec<Sums>,
 }
 
 impl Work {
-    fn new(secrets: usize) -> Work {
-        Work {
-            scratch: Scratch::new(),
-            coefficients: vec![0; N],
-            random: Values::new(),
-            factors: vec![Values::new(); GROUP - 1],
-            sums: vec![Sums::new(); secrets + 1],
-        }
+    fn new(secrets: usize, tile: usize) -> Work {
+        let part = || Part { factors: vec![Values::new(); GROUP - 1], sums: vec![Sums::new(); secrets + 1] };
+        let parts = (0..tile).map(|_| part()).collect();
+        Work { scratch: Scratch::new(), coefficients: vec![0; N], random: Values::new(), parts }
     }
 }
 
@@ -85,7 +91,7 @@ impl Server {
         check_length("matrix", message, plan.upload_bytes())?;
         assert!(plan.secrets() < self.key.len(), "secrets of the client");
         let first = self.received;
-        self.received += plan.blocks()[1] as u64;
+        self.received += plan.ciphertexts() as u64;
         let halves = &self.halves;
         let blocks = message.par_chunks_exact(plan.secrets() * PACKED).enumerate();
         let ciphertexts = blocks.map_init(Scratch::new, |scratch, (l, bytes)| {
@@ -100,8 +106,8 @@ impl Server {
         Ok(Operand { plan: *plan, ciphertexts: ciphertexts.collect::<Result<_, Error>>()? })
     }
 
-    /// The message for some answers, and the server's share C1 [rows, columns] of their columns, for its matrix R [depth,
-    /// columns], whose columns have sums of squares within the plan's. Each answer once.
+    /// The message for some answers, and the server's share C1 of their rows and columns, for its matrix R [depth, columns], or
+    /// those of several products below one another, whose columns have sums of squares within the plan's. Each answer once.
     pub fn answer(&mut self, operand: &Operand, right: Rows, answers: Range<usize>) -> (Vec<u8>, Tensor) {
         let plan = &operand.plan;
         let first = self.answered;
@@ -112,44 +118,62 @@ impl Server {
             let bytes = plan.answer_bytes(j..j + 1);
             places.push((number, j, rest.split_off_mut(..bytes).expect("bytes of all answers")));
         }
-        let work = || Work::new(plan.secrets());
-        let shares = places.into_par_iter().map_init(work, |work, (number, j, out)| {
-            self.multiply(operand, right, j, number, work);
-            self.hide(plan, j, number, work, out)
+        // A tile's answers read each ciphertext once, unless they are of different products.
+        let each = places.len() / (4 * rayon::current_num_threads());
+        let tile = if plan.count() > 1 { 1 } else { each.clamp(1, TILE) };
+        let work = || Work::new(plan.secrets(), tile);
+        let shares = places.par_chunks_mut(tile).map_init(work, |work, places| {
+            self.multiply(operand, right, places, work);
+            let hide = |(at, (number, j, out)): (usize, &mut (u64, usize, &mut [u8]))| {
+                self.hide(plan, *j, *number, at, work, out)
+            };
+            places.iter_mut().enumerate().map(hide).collect::<Vec<_>>()
         });
-        let shares: Vec<Tensor> = shares.collect();
-        let share = Tensor::concat(&shares.iter().collect::<Vec<_>>(), 1);
-        (message, share)
+        let shares: Vec<Tensor> = shares.collect::<Vec<_>>().into_iter().flatten().collect();
+        (message, plan.joined(&shares))
     }
 
-    /// Makes the sums of answer j in `work`, an encryption of zero among them, under randomness number `number`.
-    fn multiply(&self, operand: &Operand, right: Rows, j: usize, number: u64, work: &mut Work) {
-        let Work { scratch, coefficients, random, factors, sums } = work;
-        self.ternary.fill(number * N as u64, 64, coefficients);
-        sample::ternary(Cpu::get(), coefficients);
-        random.set_signed(coefficients, scratch);
-        for (key, sums) in self.key.iter().zip(sums.iter_mut()) {
-            sums.clear();
-            sums.add_products(std::iter::once((&*random, key)));
-        }
-        self.noise.fill(number * N as u64, 64, coefficients);
-        sample::noise(Cpu::get(), coefficients);
-        random.set_signed(coefficients, scratch);
-        sums[0].add(random);
-        for (group, ciphertexts) in operand.ciphertexts.chunks(factors.len()).enumerate() {
-            for (i, factor) in factors[..ciphertexts.len()].iter_mut().enumerate() {
-                fill(&operand.plan, right, group * (GROUP - 1) + i, j, coefficients);
-                factor.set_signed(coefficients, scratch);
+    /// Makes the sums of neighbouring answers in `work`, each with an encryption of zero, under the randomness of their numbers.
+    fn multiply(&self, operand: &Operand, right: Rows, places: &[(u64, usize, &mut [u8])], work: &mut Work) {
+        let Work { scratch, coefficients, random, parts } = work;
+        let parts = &mut parts[..places.len()];
+        for ((number, ..), Part { sums, .. }) in places.iter().zip(&mut *parts) {
+            self.ternary.fill(number * N as u64, 64, coefficients);
+            sample::ternary(Cpu::get(), coefficients);
+            random.set_signed(coefficients, scratch);
+            for (key, sums) in self.key.iter().zip(sums.iter_mut()) {
+                sums.clear();
+                sums.add_products(std::iter::once((&*random, key)));
             }
-            for (half, sums) in sums.iter_mut().enumerate() {
-                sums.add_products(factors.iter().zip(ciphertexts.iter().map(|halves| &halves[half])));
+            self.noise.fill(number * N as u64, 64, coefficients);
+            sample::noise(Cpu::get(), coefficients);
+            random.set_signed(coefficients, scratch);
+            sums[0].add(random);
+        }
+        let of_answers = operand.plan.ciphertexts_of(places[0].1);
+        let groups = operand.ciphertexts[of_answers.clone()].chunks(GROUP - 1);
+        for (first, ciphertexts) in of_answers.step_by(GROUP - 1).zip(groups) {
+            for ((_, j, _), Part { factors, .. }) in places.iter().zip(&mut *parts) {
+                for (l, factor) in (first..).zip(&mut factors[..ciphertexts.len()]) {
+                    fill(&operand.plan, right, l, *j, coefficients);
+                    factor.set_signed(coefficients, scratch);
+                }
+            }
+            for block in 0..BLOCKS {
+                for half in 0..=operand.plan.secrets() {
+                    for Part { factors, sums } in &mut *parts {
+                        let halves = ciphertexts.iter().map(|halves| &halves[half]);
+                        sums[half].add_block(block, factors.iter().zip(halves));
+                    }
+                }
             }
         }
     }
 
-    /// Makes a message of the sums in `work`, and gives the server's share.
-    fn hide(&self, plan: &Plan, j: usize, number: u64, work: &mut Work, message: &mut [u8]) -> Tensor {
-        let Work { scratch, coefficients, sums, .. } = work;
+    /// Makes a message of the sums in part `at` of `work`, and gives the server's share.
+    fn hide(&self, plan: &Plan, j: usize, number: u64, at: usize, work: &mut Work, message: &mut [u8]) -> Tensor {
+        let Work { scratch, coefficients, parts, .. } = work;
+        let sums = &mut parts[at].sums;
         let ([a, b], shift, low) = (plan.dropped(), plan.shift(), mask(plan.width()));
         let count = plan.columns_of(j..j + 1).len();
         let (first, second) = message.split_at_mut(packed_len(N, 64 - a));
@@ -165,7 +189,7 @@ impl Server {
             sums.coefficients(coefficients, scratch);
             for (x, sent) in sent.chunks_exact_mut(count).enumerate() {
                 for (z, sent) in sent.iter_mut().enumerate() {
-                    *sent = round(sent.wrapping_add(coefficients[plan.place(x, z)]), b);
+                    *sent = round(sent.wrapping_add(coefficients[plan.place(j, x, z)]), b);
                 }
             }
         }
@@ -175,12 +199,12 @@ impl Server {
     }
 }
 
-/// The coefficients by which block l of inner places is multiplied for answer j.
+/// The coefficients by which ciphertext l is multiplied for answer j.
 fn fill(plan: &Plan, right: Rows, l: usize, j: usize, coefficients: &mut [u64]) {
     let ([r, k, _], columns) = (plan.block(), plan.columns_of(j..j + 1));
     let mut run = vec![0; columns.len()];
     coefficients.fill(0);
-    for (y, place) in (l * k..plan.depth().min((l + 1) * k)).enumerate() {
+    for (y, place) in plan.factor_rows(l, j).enumerate() {
         right(place, columns.start, &mut run);
         for (out, value) in coefficients[k - 1 - y..].iter_mut().step_by(r * k).zip(&run) {
             *out = *value;
