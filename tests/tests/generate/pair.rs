@@ -113,6 +113,13 @@ fn a_making_that_ended_is_gone_on_with() {
     for name in ["client", "server"] {
         assert_eq!(files(name), ["manifest", "material", "products"]);
     }
+    // Each making had a seed of its own.
+    let stock = std::fs::read_dir(world.folder.path().join("client/stock")).unwrap().next().unwrap().unwrap();
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(stock.path().join("manifest")).unwrap()).unwrap();
+    let seeds = manifest["seeds"].as_array().unwrap();
+    assert_eq!(seeds.iter().take(2).map(|seed| seed[0].clone()).collect::<Vec<_>>(), [0, 2]);
+    assert!(seeds.len() == 3 && seeds[0][1] != seeds[1][1] && seeds[1][1] != seeds[2][1] && seeds[0][1] != seeds[2][1]);
     let model = PrivateModel::new(client, world.net.handle().clone(), TIMEOUT).unwrap();
     let got = generate(&model, &[20, 300, 41], 11).unwrap();
     assert_eq!(got.iter().map(|step| step.0).collect::<Vec<_>>(), expected(&[20, 300, 41], 11));
