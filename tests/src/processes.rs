@@ -63,6 +63,13 @@ impl Server {
         }
     }
 
+    /// Ends it by a signal; gives its exit code.
+    pub fn stop(mut self, signal: &str) -> Result<Option<i32>, String> {
+        let mut kill = Command::new("kill");
+        output(kill.args([&format!("-{signal}"), &self.child.id().to_string()]))?;
+        Ok(self.child.wait().map_err(|e| e.to_string())?.code())
+    }
+
     /// Its greatest resident memory so far, where the system tells.
     pub fn peak_rss_bytes(&self) -> Option<u64> {
         self.status_bytes("VmHWM:")

@@ -98,6 +98,10 @@ impl Model for Toy {
         "no third party"
     }
 
+    fn stock_tokens(&self) -> u64 {
+        500 - self.counters.tokens.load(Ordering::SeqCst)
+    }
+
     fn begin(&self, prompt: &[u32], noise: Noise, cancel: &Cancel) -> Result<Box<dyn Session>, GenerateError> {
         let last = *prompt.last().expect("a prompt");
         if last == fault(Misfortune::NoServer) {

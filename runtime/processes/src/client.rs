@@ -8,13 +8,14 @@ use ir::cost::setup_bytes;
 use ir::{Party, Program};
 use ndarray::ArrayD;
 
+use super::growth::Growth;
 use super::material::{AHEAD, Dealing, Dealt, Delivery, Office, Source, Turn};
 use super::online::run;
 use super::pair::{self, ASIDE};
 use super::progress::Progress;
-use super::stock::{Part, Stock};
+use super::stock::{Named, Part, Seeds, Stock};
 use super::stream::receive;
-use super::{Begin, Entropy, Loaded, Purpose, Record, RunError, Stocks, TAKEN, Watch};
+use super::{Allowance, Begin, Entropy, Loaded, Purpose, Record, RunError, Stocks, Watch};
 use crate::handshake::{Hello, Mismatch, Role, Session, greet};
 use crate::inputs::{Run, decode, outside};
 use crate::ledger::Ledger;
@@ -43,6 +44,8 @@ pub struct Client {
     pub dealing: Dealing,
     /// Of the connection to the server.
     pub options: Options,
+    /// What making stocks may take.
+    pub allowance: Allowance,
     /// Where seeds come from.
     pub entropy: Box<dyn Entropy>,
 }
@@ -59,19 +62,21 @@ pub(super) struct Ask<'a> {
     pub(super) frames: usize,
     /// The masked weights, if this process has them already.
     pub(super) held: Option<Arc<Masked>>,
-    /// A stock to use, if the server has its part.
-    pub(super) offer: Option<Session>,
+    /// A stock to use, or to go on making, if the server has its part.
+    pub(super) offer: Option<Named>,
 }
 
 /// A session whose first step may run.
 pub(super) struct Opened {
     pub(super) session: Session,
-    pub(super) seed: Seed,
+    pub(super) seeds: Seeds,
     /// Unless both parties make their material.
     pub(super) masked: Option<Arc<Masked>>,
     pub(super) delivery: Delivery,
     /// Steps that the stock lasts for, if there is one.
     pub(super) steps: Option<u64>,
+    /// The stock, if more steps of it are to be made.
+    pub(super) growth: Option<Growth>,
     /// The products of these steps.
     pub(super) products: Option<Part>,
     pub(super) setup_bytes: u64,
@@ -133,12 +138,12 @@ impl Client {
         let bytes = ir::cost::cost(program).client_material_bytes;
         let (purpose, frames) = (Purpose::Run(self.dealing), AHEAD);
         let ask = Ask { program, publics: &input.publics, purpose, frames, held: None, offer: None };
-        let Opened { session, seed, masked, mut delivery, setup_bytes, mut phases, .. } =
+        let Opened { session, seeds, masked, mut delivery, setup_bytes, mut phases, .. } =
             self.open(net, conn, &mut watch, ask)?;
         let step = self.loaded.first_step(program);
         delivery.ask(step.number, step.entry)?;
         delivery.turn(Turn { step, bytes, weights: None, kept: None, ahead: &[] }, conn)?;
-        let machine = machine(step, &seed, &input.publics, masked.as_deref())?;
+        let machine = machine(step, seeds.of(0), &input.publics, masked.as_deref())?;
         let finished = run(conn, delivery, self.dealing, machine, inputs, &mut watch, &mut phases)?;
         conn.send_frame(Kind::Done, 0, Bytes::new())?;
         let record = Record::new(session, phases, setup_bytes, conn, finished.report);
@@ -154,7 +159,7 @@ impl Client {
         let ours = Hello {
             entry: program.name.clone(),
             publics: publics.to_vec(),
-            session: offer.unwrap_or_default(),
+            session: offer.map(|named| named.session).unwrap_or_default(),
             ..self.loaded.hello(Role::Party(Party::Client))
         };
         let theirs = greet(conn, &ours, &[Role::Party(Party::Server)])?;
@@ -174,16 +179,27 @@ impl Client {
             None => self.cache.load(model)?.map(Arc::new),
         };
         let holds_setup = kept.is_some() || maker == Maker::Pair;
-        let begin = Begin { holds_setup, maker, purpose };
+        let begin = Begin { holds_setup, maker, purpose, steps: offer.map_or(0, |named| named.steps) };
         conn.send_frame(Kind::Begin, 0, begin.encode())?;
-        let mut stock = None;
+        let (mut stock, mut growth) = (None, None);
+        // Steps that both have of the stock.
+        let mut both = 0;
         if !matches!(purpose, Purpose::Run(_)) {
             // The server has a place. A party that waits for one should not keep the dealer waiting.
-            let taken = conn.receive_small(Kind::Ready, 1)?[..] == [TAKEN];
-            if let Some(offer) = offer {
-                // A stock that the server lacks is of no use.
-                stock = self.stocks().take(offer)?.filter(|_| taken);
-                if taken && stock.is_none() {
+            let theirs = conn.receive_small(Kind::Ready, 4)?[..].try_into().map_or(0, u32::from_le_bytes);
+            if let Some(Named { session, steps }) = offer {
+                both = steps.min(theirs);
+                match purpose {
+                    Purpose::Prepare if both > 0 => {
+                        growth = Growth::find(self.stocks(), session)?.filter(|growth| growth.steps() >= both);
+                    }
+                    // A stock that the server lacks is of no use.
+                    _ => {
+                        let taken = self.stocks().take(session)?;
+                        stock = taken.filter(|stock| both > 0 && stock.entries.len() >= both as usize);
+                    }
+                }
+                if both > 0 && stock.is_none() && growth.is_none() {
                     return Err(Mismatch::Session { what: "another client took the stock" }.into());
                 }
             }
@@ -195,26 +211,40 @@ impl Client {
         };
         phases.setup_seconds = watch.lap();
 
-        let (session, seed, stock, products) = match (stock, offer) {
-            (Some(Stock { seed, entries, material, products }), Some(offer)) => {
-                (offer, seed, Some(Dealt { entries, material }), Some(products))
+        let (session, fresh, mut kept) = (offer.filter(|_| both > 0), self.entropy.seed()?, None);
+        let session = session.map_or(theirs.session, |named| named.session);
+        // What both make now takes a new seed; a dealer knows the session by its first.
+        let of_pair = (maker == Maker::Pair).then(|| fresh.clone());
+        let (seeds, stock, products) = match (stock, &mut growth) {
+            (Some(Stock { mut seeds, mut entries, material, products }), _) => {
+                entries.truncate(both as usize);
+                of_pair.into_iter().for_each(|seed| seeds.then(both, seed));
+                (seeds, Some(Dealt { entries, material: Some(material) }), Some(products))
             }
-            _ => (theirs.session, self.entropy.seed()?, None, None),
+            (None, Some(growth)) => {
+                kept = growth.rewind(entries, both, of_pair)?;
+                (growth.seeds().clone(), growth.dealt(), None)
+            }
+            (None, None) => (Seeds::one(fresh), None, None),
         };
         if purpose != Purpose::Prepare {
             self.ledger.burn(Party::Client, &session)?;
         }
         let source = match self.dealer {
-            None => Source::Pair(pair::Maker::new(Party::Client, &self.loaded.hash, session, seed.clone())),
+            None => {
+                let stock = (purpose == Purpose::Prepare).then(|| (&self.allowance, kept.unwrap_or_default()));
+                let (program, seed) = (&self.loaded.hash, seeds.of(both).clone());
+                Source::Pair(pair::Maker::new(Party::Client, program, theirs.session, seed, stock)?)
+            }
             Some(dealer) => {
                 let hello = Hello { session, ..ours };
-                Source::Dealer(Office { net: net.clone(), dealer, hello, seeds: vec![seed.clone()], frames })
+                Source::Dealer(Office { net: net.clone(), dealer, hello, seeds: vec![seeds.of(0).clone()], frames })
             }
         };
         let steps = stock.as_ref().map(|stock| stock.entries.len() as u64);
         let delivery = Delivery::begin(source, stock, conn)?;
         phases.dealing_seconds = watch.lap();
-        Ok(Opened { session, seed, masked, delivery, steps, products, setup_bytes, phases })
+        Ok(Opened { session, seeds, masked, delivery, steps, growth, products, setup_bytes, phases })
     }
 
     /// Who makes the material of its sessions.

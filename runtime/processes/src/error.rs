@@ -52,6 +52,14 @@ pub enum RunError {
     Threads(rayon::ThreadPoolBuildError),
     #[error(transparent)]
     Stock(#[from] StockError),
+    #[error(
+        "the server keeps material for at most {limit} tokens (`--stock`): it has promised {kept}, and {more} more are asked for"
+    )]
+    Enough { limit: u64, kept: u64, more: u64 },
+    #[error("somebody else is making this stock")]
+    Growing,
+    #[error("a text took the stock while it was made")]
+    Taken,
     #[error("there is no entry for {tokens} tokens after a prompt of {prefill} slots: at most {most} have room")]
     NoRoom { tokens: usize, prefill: usize, most: usize },
     #[error("the program has no prefill of {size} slots, only of {sizes}")]
@@ -104,6 +112,9 @@ impl RunError {
             RunError::Masked(_) => "the same program on both sides".to_owned(),
             RunError::Threads(_) => "a larger process limit".to_owned(),
             RunError::Stock(_) => "`--state DIR` with a directory that can be written and has room".to_owned(),
+            RunError::Enough { .. } => "use what there is, or a server with a greater `--stock`".to_owned(),
+            RunError::Growing => "again when the other has ended".to_owned(),
+            RunError::Taken => "run it again, for another stock".to_owned(),
             RunError::NoRoom { .. } => "fewer tokens, or a program that was compiled for more".to_owned(),
             RunError::NoPrefill { .. } => "`--prefill` with one of these".to_owned(),
             RunError::Step { .. } => "a new session".to_owned(),
@@ -112,7 +123,7 @@ impl RunError {
             }
             RunError::Busy { .. } => "ask again later, or a server with a greater `--sessions`".to_owned(),
             RunError::Transfers(_) | RunError::Making(_) => {
-                "run again: what was made is dropped on both sides".to_owned()
+                "run again: what was made of this step is dropped on both sides".to_owned()
             }
             RunError::Unmade { .. } => {
                 "`sscc compile --material pair`, or a dealer on both sides: `--dealer ADDRESS`".to_owned()
@@ -126,7 +137,8 @@ impl RunError {
         match self {
             RunError::Net(e) => e.to_string(),
             RunError::Mismatch(e) => e.to_string(),
-            RunError::Step { .. } | RunError::Busy { .. } => self.to_string(),
+            RunError::Step { .. } | RunError::Busy { .. } | RunError::Enough { .. } => self.to_string(),
+            RunError::Growing | RunError::Taken => self.to_string(),
             RunError::Transfers(_) | RunError::Making(_) => "what it received was no part of the making".to_owned(),
             RunError::Ledger(LedgerError::Replayed { .. }) => "the session was burnt before".to_owned(),
             RunError::Vm(_) => "the program could not be run to its end".to_owned(),

@@ -9,6 +9,7 @@
 //! Ends     With the session's owner, on cancellation, or by a fault; the next session connects anew. What was dealt for
 //!          steps that did not run is forgotten.
 
+use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -25,7 +26,8 @@ use zeroize::Zeroizing;
 use super::client::{Ask, Client, Opened, machine};
 use super::material::Turn;
 use super::online::{Threads, step};
-use super::{Due, GO_ON, Loaded, Plan, Purpose, RunError, Watch, trace};
+use super::refill::{Refiller, Texts};
+use super::{Due, GO_ON, Loaded, Plan, Purpose, Refill, RunError, Watch, trace};
 use crate::handshake::Role;
 use crate::inputs::outside;
 use crate::net::frame::Kind;
@@ -41,9 +43,10 @@ use protocols::step;
 /// A model that runs as a client of a server and a dealer.
 pub struct Generator(Arc<Shared>);
 
-struct Shared {
-    client: Client,
-    plan: Plan,
+pub(super) struct Shared {
+    pub(super) client: Client,
+    pub(super) plan: Plan,
+    pub(super) texts: watch::Sender<Texts>,
     /// Of the socket tasks.
     handle: Handle,
     timeout: Duration,
@@ -67,6 +70,7 @@ impl Generator {
             pool,
             client,
             plan,
+            texts: watch::Sender::default(),
             handle,
             timeout,
             masked: Mutex::default(),
@@ -84,6 +88,17 @@ impl Generator {
         &self.0.client.loaded
     }
 
+    /// For how many tokens there is material.
+    pub fn stock_tokens(&self) -> u64 {
+        self.0.client.stocks().tokens()
+    }
+
+    /// Keeps stocks for at least so many tokens, from now on until the process is told to stop, as `net` knows it. A text has at
+    /// most `most` of them.
+    pub fn refill(&self, net: &Net, tokens: NonZeroUsize, most: NonZeroUsize) -> Refill {
+        Refiller { net: net.clone(), shared: self.0.clone(), tokens: tokens.get(), most: most.get() }.start()
+    }
+
     /// Starts on a prompt of at least one token that the plan has room for, token ids below the vocabulary. The session
     /// asks `noise` for each token's noise, and gives up with [`NetError::Interrupted`](crate::net::NetError::Interrupted) soon after `cancel` turns true,
     /// also in its later calls.
@@ -96,6 +111,7 @@ impl Generator {
         let (asks, asked) = channel();
         let (answers, answered) = channel();
         let job = Job {
+            _counted: Counted::new(&self.0, prompt.len()),
             shared: self.0.clone(),
             net: Net::new(self.0.handle.clone(), self.0.timeout, cancel),
             prompt: Zeroizing::new(prompt.to_vec()),
@@ -166,8 +182,26 @@ impl Drop for Session {
     }
 }
 
+/// A text that runs, for as long as this lasts.
+struct Counted(Arc<Shared>);
+
+impl Counted {
+    fn new(shared: &Arc<Shared>, prompt: usize) -> Counted {
+        let size = shared.plan.prefill().into_iter().find(|&size| size >= prompt);
+        shared.texts.send_modify(|texts| *texts = Texts { running: texts.running + 1, size: size.or(texts.size) });
+        Counted(shared.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.texts.send_modify(|texts| texts.running -= 1);
+    }
+}
+
 /// A session of one prompt.
 struct Job {
+    _counted: Counted,
     shared: Arc<Shared>,
     net: Net,
     prompt: Zeroizing<Vec<u32>>,
@@ -226,7 +260,9 @@ impl Job {
         let guard = offer.map(|_| offering);
         let mut opened = client.open(&self.net, conn, &mut Watch::start(), ask)?;
         drop(guard);
-        let material = opened.steps.map(|_| tokens);
+        // All that there was but what the server has not of this one.
+        let rest = tokens - offer.map_or(0, |named| u64::from(named.steps));
+        let material = opened.steps.map(|steps| rest + steps);
         masked.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&opened.masked);
         let done = self.one_by_one(conn, &mut opened, (schedule, material), asked, answers);
         opened.delivery.end(&done);
@@ -242,13 +278,14 @@ impl Job {
         answers: &Sender<Answer>,
     ) -> Result<(), RunError> {
         let (plan, entries) = (&self.shared.plan, &self.shared.client.loaded.module.entries);
-        let Opened { seed, masked, delivery, steps, products, .. } = opened;
+        let Opened { seeds, masked, delivery, steps, products, .. } = opened;
         let steps = steps.unwrap_or(0);
-        let (seed, masked) = (&*seed, masked.as_deref());
+        let (seeds, masked) = (&*seeds, masked.as_deref());
         let mut prepare = |number: usize| -> Result<(Machine<'_>, Ahead), RunError> {
             let due = &schedule[number];
             let step = step::Step { entries, entry: due.entry, number: number as u32 };
-            let (mut machine, mut ahead) = (machine(step, seed, &due.publics, masked)?, Ahead::default());
+            let (mut machine, mut ahead) =
+                (machine(step, seeds.of(step.number), &due.publics, masked)?, Ahead::default());
             if let Some(products) = products.as_mut().filter(|_| masked.is_some() && (number as u64) < steps) {
                 let packed = products.read(products_len(step.program()))?;
                 machine =

@@ -20,7 +20,7 @@ use crate::net::frame::Kind;
 use crate::net::{Conn, NetError, printable};
 
 /// Version of frames, handshake and message order. The bytecode has its own.
-pub const PROTOCOL_VERSION: u32 = 7;
+pub const PROTOCOL_VERSION: u32 = 8;
 
 /// Greatest size of an encoded [`Hello`].
 const MOST: usize = 4096;

@@ -64,7 +64,9 @@ pub mod setup;
 pub mod weights_file;
 
 mod accept;
+mod allowance;
 mod error;
+mod growth;
 mod material;
 mod online;
 mod pair;
@@ -73,15 +75,19 @@ mod plan;
 mod prepare;
 mod program;
 mod progress;
+mod refill;
+mod rows;
 mod stock;
 mod stream;
 
+pub use allowance::Allowance;
 pub use error::{RunError, chain};
 pub use material::Dealing;
 pub use parts::{Entropy, Os, Record, write_json};
 
-use parts::{Begin, GO_ON, Purpose, TAKEN, Watch, trace};
+use parts::{BEGIN, Begin, GO_ON, Purpose, Watch, trace};
 pub use plan::{Due, Plan};
-pub use prepare::Made;
+pub use prepare::{Made, Order};
 pub use program::Loaded;
+pub use refill::Refill;
 pub use stock::{StockError, Stocks};

@@ -12,6 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use ir::Program;
 use memmap2::MmapMut;
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 use super::RunError;
 use super::pair::Maker;
@@ -108,7 +109,8 @@ impl Office {
 pub(super) struct Dealt {
     /// The entry of each step.
     pub(super) entries: Vec<u32>,
-    pub(super) material: Part,
+    /// None if the steps are not to run: more are to be made.
+    pub(super) material: Option<Part>,
 }
 
 /// A session's material on its way, from a stock as far as that lasts, else from the dealer, or as both parties make it. Chunks are
@@ -150,6 +152,14 @@ impl Delivery {
         }
     }
 
+    /// The masks of what the session keeps of a step, which was made last; none of a dealer's.
+    pub(super) fn rows(&mut self, step: Step) -> Option<Zeroizing<Vec<u8>>> {
+        match &mut self.source {
+            Source::Dealer(_) => None,
+            Source::Pair(maker) => maker.rows(step),
+        }
+    }
+
     /// Goes on to a step that was asked for; the step before has taken its own. Both parties make it now, if they do.
     pub(super) fn turn(&mut self, turn: Turn, peer: &mut Conn) -> Result<(), RunError> {
         assert!(self.left == 0 && self.chunks.is_empty(), "a step takes what the program implies");
@@ -172,7 +182,8 @@ impl Delivery {
         let Some(stock) = &mut self.stock else { return Ok(()) };
         match kept.flatten() {
             Some(kept) if kept == entry => {
-                let kept = stock.material.read(total)?;
+                let material = stock.material.as_mut().expect("a stock that grows is not read");
+                let kept = material.read(total)?;
                 self.coming = 0;
                 self.chunks.extend((total > 0).then_some(kept));
             }

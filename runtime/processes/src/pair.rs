@@ -1,20 +1,27 @@
 //! The two parties in the dealer's place: material of one step after another, made over the connection between them.
 //!
-//! Keys       of the transfers come from the operating system, once a session; their names from the session and the program.
+//! Keys       of the transfers come from the operating system, once a connection; their names from the program and the session that
+//!            the server named for the connection, so that a stock that is continued has transfers of its own.
 //! When       A step's material is made when the step begins, unless a stock has it. Whoever continues a stock goes on from the
 //!            masks of what its session keeps.
 //! Messages   are frames of a kind of their own with the step's number; their lengths follow from the program.
-//! Errors     What was made of a step that failed is dropped by both sides, with the session.
+//! Errors     What was made of a step that failed is dropped by both sides, with the keys and the seeds that it was made from.
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use ir::{Party, Program};
 use ot::{Channel, Pair};
+use rayon::ThreadPool;
+use tokio::time::sleep;
+use zeroize::Zeroizing;
 
 use super::RunError;
+use super::allowance::Allowance;
 use super::material::Turn;
+use super::rows::Kept;
 use crate::handshake::Session;
-use crate::net::frame::Kind;
+use crate::net::frame::{HEADER, Kind, PAYLOAD};
 use crate::net::{Conn, NetError};
 use kernels::prg::Seed;
 use protocols::cache::{Masks, Openings};
@@ -28,20 +35,37 @@ pub(super) const ASIDE: u64 = 1 << 30;
 /// A party's end of a session's making.
 pub(super) struct Maker {
     party: Party,
-    /// Tells this session's transfers from all others.
+    /// Tells this connection's transfers from all others.
     name: [u8; 32],
     seed: Seed,
+    allowance: Allowance,
+    pool: Option<ThreadPool>,
     engine: Option<Engine>,
-    masks: Option<Masks>,
+    kept: Option<Kept>,
     products: Products,
 }
 
 impl Maker {
-    /// Of a session of a program; `seed` is the party's of the session.
-    pub(super) fn new(party: Party, program: &[u8; 32], session: Session, seed: Seed) -> Maker {
-        let mut hasher = blake3::Hasher::new_derive_key("ssvm making, name of a session, 1");
-        hasher.update(program).update(&session.0);
-        Maker { party, name: hasher.finalize().into(), seed, engine: None, masks: None, products: Products::default() }
+    /// For a connection, by the session that the server named for it, of a program; `seed` is the party's, and new to every step
+    /// that is made. For a stock, it has an allowance, and `kept` has the masks of the steps before, which else are a machine's to give.
+    pub(super) fn new(
+        party: Party,
+        program: &[u8; 32],
+        named: Session,
+        seed: Seed,
+        stock: Option<(&Allowance, Kept)>,
+    ) -> Result<Maker, RunError> {
+        let mut hasher = blake3::Hasher::new_derive_key("ssvm making, name of a connection, 2");
+        hasher.update(program).update(&named.0);
+        let (allowance, kept) =
+            stock.map_or_else(Default::default, |(allowance, kept)| (allowance.clone(), Some(kept)));
+        let (name, pool, products) = (hasher.finalize().into(), allowance.pool()?, Products::default());
+        Ok(Maker { party, name, seed, allowance, pool, engine: None, kept, products })
+    }
+
+    /// The masks of what the session keeps of a step, which was made last.
+    pub(super) fn rows(&mut self, step: Step) -> Option<Zeroizing<Vec<u8>>> {
+        Some(self.kept.as_mut()?.rows(step))
     }
 
     /// Bytes of material that a step of a program takes here.
@@ -52,8 +76,9 @@ impl Maker {
     /// Makes the material of a step: what the server keeps, nothing at the client.
     pub(super) fn step(&mut self, turn: &Turn, peer: &mut Conn) -> Result<Vec<u8>, RunError> {
         let Turn { step, weights, kept, ahead, .. } = *turn;
-        let mut way = Way { conn: peer, step: step.number, fault: None };
-        let masks = self.masks.get_or_insert_with(|| kept.map_or_else(Masks::default, Openings::masks));
+        let mut way = Way { conn: peer, step: step.number, allowance: &self.allowance, fault: None };
+        let masks = || Kept::of(kept.map_or_else(Masks::default, Openings::masks));
+        let masks = &mut self.kept.get_or_insert_with(masks).masks;
         let (products, mut made) = (&mut self.products, Vec::new());
         let mut work = || {
             // Before anything is sent for it.
@@ -62,11 +87,7 @@ impl Maker {
                 Some(engine) => engine,
                 empty => {
                     let seed = Seed::random().map_err(RunError::Random)?;
-                    // A stock of the session may have had transfers of its own, up to the step before.
-                    let mut name = blake3::Hasher::new_keyed(&self.name);
-                    name.update(&step.number.to_le_bytes());
-                    let name = name.finalize().into();
-                    let pair = Pair::set_up(&mut way, self.party, name, &seed).map_err(RunError::Transfers)?;
+                    let pair = Pair::set_up(&mut way, self.party, self.name, &seed).map_err(RunError::Transfers)?;
                     empty.insert(Engine::new(pair))
                 }
             };
@@ -82,7 +103,10 @@ impl Maker {
             tracing::debug!(step = step.number, seconds, of_products, "made the material of a step");
             Ok(())
         };
-        let done = work();
+        let done = match &self.pool {
+            Some(pool) => pool.install(work),
+            None => work(),
+        };
         match way.fault {
             Some(fault) => Err(fault.into()),
             None => done.map(|()| made),
@@ -111,6 +135,7 @@ const TOGETHER: u64 = 1 << 26;
 struct Way<'a> {
     conn: &'a mut Conn,
     step: u32,
+    allowance: &'a Allowance,
     /// The fault that ended it, in full; the transfers know it only in short.
     fault: Option<NetError>,
 }
@@ -125,9 +150,23 @@ impl Way<'_> {
     }
 }
 
+impl Way<'_> {
+    /// Frame by frame, so that the peer hears of this side while a long message is held back.
+    fn hold_and_send(&mut self, mut rest: Bytes) -> Result<(), NetError> {
+        while !rest.is_empty() {
+            let payload = rest.split_to(rest.len().min(PAYLOAD));
+            if let Some(time) = self.allowance.hold(HEADER + payload.len()).filter(|time| !time.is_zero()) {
+                self.conn.during(async { sleep(time).await })?;
+            }
+            self.conn.send_frame(Kind::Making, self.step, payload)?;
+        }
+        Ok(())
+    }
+}
+
 impl Channel for Way<'_> {
     fn send(&mut self, bytes: Vec<u8>) -> Result<(), ot::Error> {
-        let sent = self.conn.send(Kind::Making, self.step, bytes.into());
+        let sent = self.hold_and_send(bytes.into());
         self.kept(sent)
     }
 

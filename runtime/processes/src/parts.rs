@@ -50,7 +50,7 @@ pub(super) enum Purpose {
     Prepare,
 }
 
-/// What the client tells the server before its first step, one byte.
+/// What the client tells the server before its first step: a byte, and a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Begin {
     /// The client holds the masked weights, or needs none.
@@ -59,6 +59,8 @@ pub(super) struct Begin {
     pub(super) maker: Maker,
     /// What the session is for.
     pub(super) purpose: Purpose,
+    /// Steps of the stock that it named in its hello; 0 if it named none.
+    pub(super) steps: u32,
 }
 
 const PURPOSES: [Purpose; 4] =
@@ -68,21 +70,23 @@ impl Begin {
     pub(super) fn encode(self) -> Bytes {
         let purpose = PURPOSES.iter().position(|p| *p == self.purpose).expect("all are listed");
         let pair = u8::from(self.maker == Maker::Pair);
-        Bytes::from(vec![u8::from(self.holds_setup) | pair << 1 | (purpose as u8) << 2])
+        let choices = u8::from(self.holds_setup) | pair << 1 | (purpose as u8) << 2;
+        Bytes::from([&[choices][..], &self.steps.to_le_bytes()].concat())
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Begin> {
-        let [choices] = bytes else { return None };
+        let [choices, steps @ ..] = bytes else { return None };
         let maker = if choices & 2 == 0 { Maker::Dealer } else { Maker::Pair };
-        Some(Begin { holds_setup: choices & 1 != 0, maker, purpose: *PURPOSES.get(usize::from(choices >> 2))? })
+        let purpose = *PURPOSES.get(usize::from(choices >> 2))?;
+        Some(Begin { holds_setup: choices & 1 != 0, maker, purpose, steps: u32::from_le_bytes(steps.try_into().ok()?) })
     }
 }
 
 /// What the client says to the server between steps: run the step that is due, or deal it. Anything else ends the session.
 pub(super) const GO_ON: u8 = 1;
 
-/// What the server says when it has a place: the stock that the client named is there.
-pub(super) const TAKEN: u8 = 1;
+/// Bytes of [`Begin`].
+pub(super) const BEGIN: usize = 5;
 
 /// A run in the report file.
 #[derive(Serialize)]

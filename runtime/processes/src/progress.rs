@@ -17,6 +17,11 @@ impl Progress {
         Progress(ProgressBar::with_draw_target(Some(total), target).with_style(style).with_message(what))
     }
 
+    /// For nobody.
+    pub(super) fn none() -> Progress {
+        Progress(ProgressBar::hidden())
+    }
+
     /// For making material of so many tokens: at what rate, and how long it will take.
     pub(super) fn tokens(what: &'static str, total: u64) -> Progress {
         let shown = std::io::stderr().is_terminal() && total > 0;

@@ -1,24 +1,30 @@
 //! The server's process: runs one after another and generations beside them, until it is told to stop.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ir::cost::setup_bytes;
 use ir::{Party, Program};
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
+use super::growth::Growth;
 use super::material::{AHEAD, Dealt, Delivery, Office, Source, Turn};
 use super::online::{Threads, over, run, step};
 use super::pair::{self, ASIDE};
 use super::plan::{Due, Plan};
 use super::prepare::keep;
-use super::stock::Stock;
+use super::stock::{Named, Seeds, Stock};
 use super::stream::Outgoing;
 use super::{
-    Begin, Entropy, GO_ON, Loaded, Purpose, Record, RunError, Stocks, TAKEN, Watch, accept, chain, trace, write_json,
+    Allowance, BEGIN, Begin, Entropy, GO_ON, Loaded, Purpose, Record, RunError, Stocks, Watch, accept, chain, trace,
+    write_json,
 };
 use crate::handshake::{self, Hello, Mismatch, Role, Session, greet, hex};
 use crate::keys::MasterKey;
@@ -56,6 +62,10 @@ pub struct Server {
     pub entropy: Box<dyn Entropy>,
     /// Generations at one time; more wait, and are refused when none ends within the timeout. Runs go one by one.
     pub sessions: usize,
+    /// Tokens that it keeps material for at most, over all clients.
+    pub stock: Option<NonZeroUsize>,
+    /// What making stocks may take.
+    pub allowance: Allowance,
     /// Where to write what the last run took.
     pub report: Option<PathBuf>,
 }
@@ -83,13 +93,18 @@ struct Desk {
     plan: Option<Plan>,
     running: Semaphore,
     generating: Semaphore,
+    /// A stock that is made takes no place of a text.
+    preparing: Semaphore,
+    /// How many tokens the stocks are to have that are being made.
+    promised: Mutex<BTreeMap<[u8; 16], u64>>,
 }
 
 /// Serves all clients that come, until told to stop.
 pub fn serve(net: &Net, listener: &Listener, server: Server) {
     let plan = Plan::of(&server.loaded.module).ok();
-    let generating = Semaphore::new(server.sessions);
-    let desk = Desk { net: net.clone(), server, plan, running: Semaphore::new(1), generating };
+    let [generating, preparing] = [(); 2].map(|()| Semaphore::new(server.sessions));
+    let (running, promised) = (Semaphore::new(1), Mutex::default());
+    let desk = Desk { net: net.clone(), server, plan, running, generating, preparing, promised };
     accept::serve(listener, Role::Party(Party::Client).name(), CONNECTIONS, desk, Desk::attend);
 }
 
@@ -111,7 +126,11 @@ impl Desk {
                 conn.close();
             }
             Err(error) => {
-                tracing::warn!(%session, "session failed: {}", chain(&error));
+                match error {
+                    // It was of use.
+                    RunError::Taken => tracing::info!(%session, "session ended: {error}"),
+                    _ => tracing::warn!(%session, "session failed: {}", chain(&error)),
+                }
                 conn.fail(&error.for_peer());
             }
         }
@@ -129,13 +148,13 @@ impl Desk {
     }
 
     fn session(&self, conn: &mut Conn, session: Session) -> Result<Served, RunError> {
-        let Server { loaded, weights, key, ledger, dealer, entropy, .. } = &self.server;
+        let Server { loaded, weights, key, ledger, dealer, entropy, allowance, .. } = &self.server;
         let (mut phases, mut watch) = (Phases::default(), Watch::start());
         let ours = Hello { session, ..loaded.hello(Role::Party(Party::Server)) };
         let theirs = greet(conn, &ours, &[Role::Party(Party::Client)])?;
         let program = handshake::entry(&loaded.module, &theirs)?;
         let (step, entries) = (loaded.first_step(program), &loaded.module.entries);
-        let begin = Begin::decode(&conn.receive_small(Kind::Begin, 1)?).ok_or_else(|| NetError::BadFrame {
+        let begin = Begin::decode(&conn.receive_small(Kind::Begin, BEGIN)?).ok_or_else(|| NetError::BadFrame {
             peer: conn.peer(),
             expected: "a begin with known choices".to_owned(),
             got: "something else".to_owned(),
@@ -160,13 +179,26 @@ impl Desk {
         conn.trust(if maker == Maker::Pair { online.max(ASIDE) } else { online });
         phases.handshake_seconds = watch.lap();
 
-        let _permit = self.permit(conn, plan.is_some())?;
-        let mut stock = None;
+        let _permit = self.permit(conn, begin.purpose)?;
+        let (mut stock, mut growth) = (None, None);
+        // Steps that both have of the stock.
+        let mut both = 0;
         if plan.is_some() {
-            if begin.purpose == Purpose::Generate && theirs.session != Session::default() {
-                stock = self.stocks().take(theirs.session)?;
-            }
-            conn.send_frame(Kind::Ready, 0, Bytes::copy_from_slice(&[if stock.is_some() { TAKEN } else { 0 }]))?;
+            let named = Some(theirs.session).filter(|_| begin.steps > 0);
+            let steps = match (begin.purpose, named) {
+                (Purpose::Prepare, Some(named)) => {
+                    growth = self.growth(conn, named)?;
+                    growth.as_ref().map_or(0, Growth::steps)
+                }
+                (_, Some(named)) => {
+                    stock = self.stocks().take(named)?;
+                    stock.as_ref().map_or(0, |stock| stock.entries.len() as u32)
+                }
+                (_, None) => 0,
+            };
+            both = steps.min(begin.steps);
+            (stock, growth) = (stock.filter(|_| both > 0), growth.filter(|_| both > 0));
+            conn.send_frame(Kind::Ready, 0, Bytes::copy_from_slice(&steps.to_le_bytes()))?;
         }
         let mask_seed = key.mask_seed(&loaded.hash);
         let weights = weights.of(program);
@@ -181,9 +213,21 @@ impl Desk {
         }
         phases.setup_seconds = watch.lap();
 
-        let (session, seed, stock) = match stock {
-            Some(Stock { seed, entries, material, .. }) => (theirs.session, seed, Some(Dealt { entries, material })),
-            None => (session, entropy.seed()?, None),
+        let (named, fresh, mut kept) = (session, entropy.seed()?, None);
+        let session = if both > 0 { theirs.session } else { named };
+        // What both make now takes a new seed; a dealer knows the session by its first.
+        let of_pair = (maker == Maker::Pair).then(|| fresh.clone());
+        let (seeds, stock) = match (stock, &mut growth) {
+            (Some(Stock { mut seeds, entries: mut steps, material, .. }), _) => {
+                steps.truncate(both as usize);
+                of_pair.into_iter().for_each(|seed| seeds.then(both, seed));
+                (seeds, Some(Dealt { entries: steps, material: Some(material) }))
+            }
+            (None, Some(growth)) => {
+                kept = growth.rewind(entries, both, of_pair)?;
+                (growth.seeds().clone(), growth.dealt())
+            }
+            (None, None) => (Seeds::one(fresh), None),
         };
         if begin.purpose != Purpose::Prepare {
             ledger.burn(Party::Server, &session)?;
@@ -195,12 +239,15 @@ impl Desk {
             (_, None) => unreachable!("a generation has a plan"),
         };
         let source = match *dealer {
-            None => Source::Pair(pair::Maker::new(Party::Server, &loaded.hash, session, seed.clone())),
+            None => {
+                let stock = (begin.purpose == Purpose::Prepare).then(|| (allowance, kept.unwrap_or_default()));
+                Source::Pair(pair::Maker::new(Party::Server, &loaded.hash, named, seeds.of(both).clone(), stock)?)
+            }
             Some(dealer) => Source::Dealer(Office {
                 net: self.net.clone(),
                 dealer,
                 hello: Hello { entry: program.name.clone(), session, ..ours },
-                seeds: vec![seed.clone(), mask_seed.clone()],
+                seeds: vec![seeds.of(0).clone(), mask_seed.clone()],
                 frames,
             }),
         };
@@ -212,8 +259,11 @@ impl Desk {
             (purpose, Some((plan, prompt))) => {
                 let steps = Steps { loaded, plan, prompt, maker };
                 let done = match purpose {
-                    Purpose::Prepare => self.keep(conn, &mut delivery, steps, (session, &seed), &weights),
-                    _ => generate(conn, &mut delivery, steps, &seed, &weights),
+                    Purpose::Prepare => {
+                        let growth = growth.unwrap_or_else(|| Growth::begin(self.stocks(), session, seeds, 0));
+                        self.keep(conn, &mut delivery, steps, growth, &weights)
+                    }
+                    _ => generate(conn, &mut delivery, steps, &seeds, &weights),
                 };
                 delivery.end(&done);
                 return Ok(Served::Steps { steps: done? });
@@ -222,7 +272,7 @@ impl Desk {
         };
         delivery.ask(step.number, step.entry)?;
         delivery.turn(Turn { step, bytes, weights: Some(&weights), kept: None, ahead: &[] }, conn)?;
-        let machine = machine(maker, step, &seed, &theirs.publics, &weights)?;
+        let machine = machine(maker, step, seeds.of(0), &theirs.publics, &weights)?;
         let finished = run(conn, delivery, dealing, machine, Vec::new(), &mut watch, &mut phases)?;
         conn.receive_small(Kind::Done, 0)?;
         let setup_bytes = if begin.holds_setup { 0 } else { setup_bytes(entries) };
@@ -237,40 +287,81 @@ impl Desk {
         prompt.ok_or_else(|| Mismatch::Session { what }.into())
     }
 
-    /// Keeps the material of steps as long as the client asks for them; gives their number.
+    /// Keeps the material of further steps of a stock, as long as the client asks for them; gives their number.
     fn keep(
         &self,
         conn: &mut Conn,
         delivery: &mut Delivery,
         Steps { plan, loaded, prompt, .. }: Steps<'_>,
-        (session, seed): (Session, &Seed),
+        mut growth: Growth,
         weights: &EntryWeights<'_>,
     ) -> Result<u32, RunError> {
         let first = plan.due(&loaded.module, prompt, 0).and_then(|due| plan.size(due.entry));
         let size = first.expect("the session began with a prefill");
-        let stocks = self.stocks();
-        let mut making = stocks.make()?;
         let count = conn.receive_small(Kind::Next, 4)?;
         let count = count[..].try_into().map_or(u32::MAX, u32::from_le_bytes);
         let entries: Option<Vec<u32>> = (0..count).map(|number| plan.entry(size, number)).collect();
         let Some(entries) = entries else {
             return Err(Mismatch::Session { what: "a step beyond the last slot was asked for" }.into());
         };
-        let mut number = 0;
-        while goes_on(conn)? {
-            let Some(&entry) = entries.get(number as usize) else {
-                return Err(Mismatch::Session { what: "more steps were asked for than were said" }.into());
-            };
-            let step = Step { entries: &loaded.module.entries, entry, number };
-            let bytes = plan.material_bytes(entry, Party::Server);
-            let ahead = &entries[number as usize + 1..];
-            keep(delivery, &mut making, Turn { step, bytes, weights: Some(weights), kept: None, ahead }, conn)?;
-            number += 1;
+        if !entries.starts_with(growth.entries()) {
+            return Err(Mismatch::Session { what: "the stock was begun for other entries" }.into());
         }
-        // The client keeps its part when this one is safe, so that it never names a stock that was not made.
-        stocks.keep(making, session, seed)?;
+        let _promise = self.promise(&growth, count)?;
+        growth.want(count);
+        let begun = growth.steps();
+        let mut grow = || -> Result<(), RunError> {
+            while goes_on(conn)? {
+                let number = growth.steps();
+                let Some(&entry) = entries.get(number as usize) else {
+                    return Err(Mismatch::Session { what: "more steps were asked for than were said" }.into());
+                };
+                let step = Step { entries: &loaded.module.entries, entry, number };
+                let bytes = plan.material_bytes(entry, Party::Server);
+                let ahead = &entries[number as usize + 1..];
+                keep(delivery, &mut growth, Turn { step, bytes, weights: Some(weights), kept: None, ahead }, conn)?;
+                growth.whole(&[entry])?;
+            }
+            Ok(())
+        };
+        let grown = grow();
+        let settled = growth.settle();
+        grown.and(settled)?;
+        let steps = growth.steps() - begun;
+        growth.end()?;
         conn.send_frame(Kind::Done, 0, Bytes::new())?;
-        Ok(number)
+        Ok(steps)
+    }
+
+    /// A stock that is to grow. A connection that was lost may not have let go of it yet.
+    fn growth(&self, conn: &mut Conn, named: Session) -> Result<Option<Growth>, RunError> {
+        let begin = Instant::now();
+        loop {
+            match Growth::find(self.stocks(), named) {
+                Err(RunError::Growing) if begin.elapsed() < self.net.timeout() => {
+                    conn.during(async { sleep(Duration::from_millis(20)).await })?;
+                }
+                found => return found,
+            }
+        }
+    }
+
+    /// Promises to keep a stock of so many tokens, if that is within the limit.
+    fn promise(&self, growth: &Growth, tokens: u32) -> Result<Promise<'_>, RunError> {
+        let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = growth.session().0;
+        if let Some(limit) = self.server.stock {
+            let limit = limit.get() as u64;
+            let counted = |named: &Named| named.session.0 == session || promised.contains_key(&named.session.0);
+            let others = self.stocks().sessions().into_iter().filter(|named| !counted(named));
+            let kept = others.map(|named| u64::from(named.steps)).sum::<u64>() + promised.values().sum::<u64>();
+            let (kept, more) = (kept + u64::from(growth.steps()), u64::from(tokens.saturating_sub(growth.steps())));
+            if kept + more > limit {
+                return Err(RunError::Enough { limit, kept, more });
+            }
+        }
+        promised.insert(session, tokens.into());
+        Ok(Promise { desk: self, session })
     }
 
     fn stocks(&self) -> Stocks {
@@ -278,16 +369,29 @@ impl Desk {
     }
 
     /// Waits for a place.
-    fn permit(&self, conn: &mut Conn, generation: bool) -> Result<SemaphorePermit<'_>, RunError> {
+    fn permit(&self, conn: &mut Conn, purpose: Purpose) -> Result<SemaphorePermit<'_>, RunError> {
         let limit = self.net.timeout();
-        let acquired = match generation {
-            false => Ok(conn.during(self.running.acquire())?),
-            true => conn.during(async { timeout(limit, self.generating.acquire()).await })?,
+        let acquired = match purpose {
+            Purpose::Run(_) => Ok(conn.during(self.running.acquire())?),
+            Purpose::Generate => conn.during(async { timeout(limit, self.generating.acquire()).await })?,
+            Purpose::Prepare => conn.during(async { timeout(limit, self.preparing.acquire()).await })?,
         };
         match acquired {
             Ok(permit) => Ok(permit.expect("the semaphore is never closed")),
             Err(_) => Err(RunError::Busy { sessions: self.server.sessions, seconds: limit.as_secs_f64() }),
         }
+    }
+}
+
+/// A stock that is being made.
+struct Promise<'a> {
+    desk: &'a Desk,
+    session: [u8; 16],
+}
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        self.desk.promised.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.session);
     }
 }
 
@@ -311,7 +415,7 @@ fn generate(
     conn: &mut Conn,
     delivery: &mut Delivery,
     Steps { loaded, plan, prompt, maker }: Steps<'_>,
-    seed: &Seed,
+    seeds: &Seeds,
     weights: &EntryWeights<'_>,
 ) -> Result<u32, RunError> {
     let (entries, threads) = (&loaded.module.entries, Threads::new()?);
@@ -327,7 +431,7 @@ fn generate(
         let ready = match &due {
             Some(Due { entry, publics }) => {
                 let step = Step { entries, entry: *entry, number };
-                Some((step, machine(maker, step, seed, publics, weights)?))
+                Some((step, machine(maker, step, seeds.of(number), publics, weights)?))
             }
             None => None,
         };

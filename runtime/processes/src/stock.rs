@@ -1,22 +1,26 @@
-//! Stocks: material of sessions that was dealt beforehand, on disk until a generation takes it.
+//! Stocks: material of sessions that was made or dealt beforehand, on disk until a generation takes it.
 //!
 //! Files     `stock/ROLE-SESSION/` in the state directory has `manifest`, what the session begins with, and, of its steps one
 //!           after another, `material`, the dealt bytes, and at the client `products`, its shares of the products with weights
-//!           ([`machine::products`]). It is made under another name, made durable and renamed, and is private: the manifest
-//!           has the party's seed, and the products tell as much. One of another version is passed over.
+//!           ([`machine::products`]). It is begun under another name, made durable and renamed, and is private: the manifest
+//!           has the party's seeds, and the products tell as much. One of another version is passed over.
+//! Growth    A stock grows where it lies, step by step (`growth`). The manifest counts the steps that are whole, so whatever ends
+//!           the making leaves a stock that is shorter and as good. The parties may differ by some steps: a session uses
+//!           those that both have.
 //! Once      Whoever takes a stock renames and removes its directory before it reads a byte, and keeps the open file: no
 //!           other process finds it, and a crash leaves nothing behind. The session is burnt in the ledger besides.
 //! Sequence  The entries of the steps are fixed when they are dealt. They follow from the size of the prefill, not from
 //!           the prompt's length.
+//! Seeds     Two parties who go on making a stock take new seeds for the steps that follow, so that nothing of a step that
+//!           broke is used again. A dealer, who makes a step anew from the same seeds, sends the same bytes.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::fs::{File, TryLockError};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use ir::Party;
 use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 use zeroize::Zeroize;
 
 use crate::handshake::{Session, hex};
@@ -29,11 +33,12 @@ use protocols::Maker;
 const MOST: u64 = 1 << 20;
 
 /// Of the files and what they hold: 2 has products, 3 comparison keys of four children, 4 says who made it, 5 has no shares of masks
-/// that are of the parties' seeds.
-const VERSION: u32 = 5;
+/// that are of the parties' seeds, 6 grows.
+const VERSION: u32 = 6;
 
-const MATERIAL: &str = "material";
-const PRODUCTS: &str = "products";
+pub(super) const MATERIAL: &str = "material";
+pub(super) const PRODUCTS: &str = "products";
+pub(super) const MANIFEST: &str = "manifest";
 
 /// A stock that cannot be used or made.
 #[derive(thiserror::Error, Debug)]
@@ -46,32 +51,73 @@ pub struct StockError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Manifest {
+pub(super) struct Manifest {
     version: u32,
     program: [u8; 32],
     /// Whether both parties made it; else a dealer knows it.
     pair: bool,
+    /// Of the steps that are whole.
     entries: Vec<u32>,
-    seed: [u8; 32],
+    /// Steps that it is to have.
+    wanted: u32,
+    /// The party's, each with the first step that it serves.
+    seeds: Vec<(u32, [u8; 32])>,
 }
 
 impl Drop for Manifest {
     fn drop(&mut self) {
-        self.seed.zeroize();
+        self.seeds.iter_mut().for_each(|(_, seed)| seed.zeroize());
+    }
+}
+
+/// A party's seeds of a session: each serves the steps from its first to the next one's, the last all that follow.
+#[derive(Clone)]
+pub(super) struct Seeds(Vec<(u32, Seed)>);
+
+impl Seeds {
+    /// One for all steps.
+    pub(super) fn one(seed: Seed) -> Seeds {
+        Seeds(vec![(0, seed)])
+    }
+
+    /// That of a step.
+    pub(super) fn of(&self, step: u32) -> &Seed {
+        let (_, seed) = self.0.iter().rev().find(|(first, _)| *first <= step).expect("the first serves step 0");
+        seed
+    }
+
+    /// Forgets those of steps from `first` on, which take this one.
+    pub(super) fn then(&mut self, first: u32, seed: Seed) {
+        self.cut(first);
+        self.0.push((first, seed));
+    }
+
+    /// Forgets those of steps from `end` on; step 0 keeps its own.
+    pub(super) fn cut(&mut self, end: u32) {
+        self.0.retain(|(first, _)| *first < end.max(1));
     }
 }
 
 /// A party's stocks of one program, by one source. Those of the other have another layout, and another trust.
+#[derive(Clone)]
 pub struct Stocks {
-    directory: PathBuf,
-    party: Party,
+    pub(super) directory: PathBuf,
+    pub(super) party: Party,
     program: [u8; 32],
-    maker: Maker,
+    pub(super) maker: Maker,
+}
+
+/// A stock that a party names to the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Named {
+    pub(super) session: Session,
+    /// Steps that are whole here.
+    pub(super) steps: u32,
 }
 
 /// A stock that was taken: it is on disk no more.
 pub(super) struct Stock {
-    pub(super) seed: Seed,
+    pub(super) seeds: Seeds,
     /// The entry of each step.
     pub(super) entries: Vec<u32>,
     pub(super) material: Part,
@@ -92,17 +138,39 @@ impl Stocks {
         Stocks { directory: state.join("stock"), party, program, maker }
     }
 
-    /// The session with the most steps among those that begin with an entry, and for how many tokens all of them last.
-    pub(super) fn offer(&self, entry: u32) -> (Option<Session>, u64) {
+    /// The one with the most steps among those that begin with an entry, and for how many tokens all of them last. One that
+    /// grows is named if there is no other.
+    pub(super) fn offer(&self, entry: u32) -> (Option<Named>, u64) {
         let fitting = self.all().into_iter().filter(|(_, manifest)| manifest.entries.first() == Some(&entry));
-        let sizes: Vec<(usize, Session)> = fitting.map(|(session, m)| (m.entries.len(), session)).collect();
-        let best = sizes.iter().max_by_key(|(size, _)| *size).map(|&(_, session)| session);
-        (best, sizes.iter().map(|(size, _)| *size as u64).sum())
+        let named: Vec<Named> = fitting.map(|(session, m)| Named { session, steps: m.entries.len() as u32 }).collect();
+        let best = named.iter().max_by_key(|named| (!self.grows(named.session), named.steps)).copied();
+        (best, named.iter().map(|named| u64::from(named.steps)).sum())
+    }
+
+    /// The one with the most steps among those that begin with an entry and have fewer than they were to have, unless somebody
+    /// is making it; and how many it was to have.
+    pub(super) fn begun(&self, entry: u32) -> Option<(Named, u32)> {
+        let begun = |m: &Manifest| m.entries.first() == Some(&entry) && m.entries.len() < m.wanted as usize;
+        let all = self.all().into_iter().filter(|(session, manifest)| begun(manifest) && !self.grows(*session));
+        let named = all.map(|(session, m)| (Named { session, steps: m.entries.len() as u32 }, m.wanted));
+        named.max_by_key(|(named, _)| named.steps)
     }
 
     /// For how many tokens there is material.
     pub fn tokens(&self) -> u64 {
         self.all().iter().map(|(_, manifest)| manifest.entries.len() as u64).sum()
+    }
+
+    /// For how many tokens each session has material.
+    pub(super) fn sessions(&self) -> Vec<Named> {
+        let named = |(session, m): (Session, Manifest)| Named { session, steps: m.entries.len() as u32 };
+        self.all().into_iter().map(named).collect()
+    }
+
+    /// Whether somebody is making a session's stock: its maker has the material's lock.
+    fn grows(&self, session: Session) -> bool {
+        let material = File::open(self.place(session).join(MATERIAL));
+        material.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     /// Takes a session's stock, if it is there.
@@ -116,56 +184,37 @@ impl Stocks {
         }
         let open = |name| io::Result::Ok(Part { file: File::open(taken.join(name))?, used: 0, path: place.clone() });
         let read = self.manifest(&taken).and_then(|manifest| Ok((manifest, open(MATERIAL)?, open(PRODUCTS)?)));
-        std::fs::remove_dir_all(&taken).and_then(|()| sync_directory(&self.directory)).map_err(failed)?;
+        // Its maker may have been about to write.
+        let removed = (0..3).find_map(|_| match std::fs::remove_dir_all(&taken) {
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => None,
+            removed => Some(removed),
+        });
+        removed.unwrap_or(Ok(())).and_then(|()| sync_directory(&self.directory)).map_err(failed)?;
         let (manifest, material, products) = read.map_err(failed)?;
         if !self.is_of(&manifest) {
             return Ok(None);
         }
-        let (seed, entries) = (Seed::new(manifest.seed), manifest.entries.clone());
-        Ok(Some(Stock { seed, entries, material, products }))
+        let (seeds, entries) = (manifest.seeds(), manifest.entries.clone());
+        Ok(Some(Stock { seeds, entries, material, products }))
     }
 
-    /// Begins to make a stock.
-    pub(super) fn make(&self) -> Result<Making, StockError> {
-        let begin = || {
-            std::fs::create_dir_all(&self.directory)?;
-            let folder = TempDir::with_prefix_in("making-", &self.directory)?;
-            let part = |name| io::Result::Ok(BufWriter::with_capacity(1 << 20, private(&folder.path().join(name))?));
-            let [material, products] = [part(MATERIAL)?, part(PRODUCTS)?];
-            Ok(Making { folder, material, products, entries: Vec::new() })
-        };
-        begin().map_err(|source| StockError { path: self.directory.clone(), source })
-    }
-
-    /// Makes a stock durable under its session's name.
-    pub(super) fn keep(&self, made: Making, session: Session, seed: &Seed) -> Result<(), StockError> {
-        let place = self.place(session);
-        let manifest = Manifest {
+    /// What the manifest of a stock with these steps says.
+    pub(super) fn describe(&self, entries: &[u32], wanted: u32, seeds: &Seeds) -> Manifest {
+        Manifest {
             version: VERSION,
             program: self.program,
             pair: self.maker == Maker::Pair,
-            entries: made.entries,
-            seed: *seed.expose(),
-        };
-        let keep = || {
-            for part in [made.material, made.products] {
-                part.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-            }
-            let mut file = private(&made.folder.path().join("manifest"))?;
-            file.write_all(&serde_json::to_vec(&manifest)?)?;
-            file.sync_all()?;
-            sync_directory(made.folder.path())?;
-            std::fs::rename(made.folder.path(), &place)?;
-            sync_directory(&self.directory)
-        };
-        keep().map_err(|source| StockError { path: place.clone(), source })
+            entries: entries.to_vec(),
+            wanted,
+            seeds: seeds.0.iter().map(|(first, seed)| (*first, *seed.expose())).collect(),
+        }
     }
 
-    fn is_of(&self, manifest: &Manifest) -> bool {
+    pub(super) fn is_of(&self, manifest: &Manifest) -> bool {
         (manifest.program, manifest.pair) == (self.program, self.maker == Maker::Pair)
     }
 
-    fn place(&self, session: Session) -> PathBuf {
+    pub(super) fn place(&self, session: Session) -> PathBuf {
         self.directory.join(format!("{}-{session}", self.party))
     }
 
@@ -182,14 +231,29 @@ impl Stocks {
         found.collect()
     }
 
-    fn manifest(&self, stock: &Path) -> io::Result<Manifest> {
+    pub(super) fn manifest(&self, stock: &Path) -> io::Result<Manifest> {
         let mut text = zeroize::Zeroizing::new(Vec::new());
-        File::open(stock.join("manifest"))?.take(MOST).read_to_end(&mut text)?;
+        File::open(stock.join(MANIFEST))?.take(MOST).read_to_end(&mut text)?;
         let manifest: Manifest = serde_json::from_slice(&text)?;
+        let odd = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         match manifest.version {
+            VERSION if manifest.seeds.first().is_none_or(|&(first, _)| first != 0) => {
+                Err(odd("it has no seed for its first step".to_owned()))
+            }
             VERSION => Ok(manifest),
-            other => Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has version {other}, not {VERSION}"))),
+            other => Err(odd(format!("it has version {other}, not {VERSION}"))),
         }
+    }
+}
+
+impl Manifest {
+    pub(super) fn seeds(&self) -> Seeds {
+        Seeds(self.seeds.iter().map(|&(first, seed)| (first, Seed::new(seed))).collect())
+    }
+
+    /// The entries of the steps that are whole, and how many there are to be.
+    pub(super) fn steps(&self) -> (Vec<u32>, u32) {
+        (self.entries.clone(), self.wanted)
     }
 }
 
@@ -209,44 +273,6 @@ impl Part {
     }
 }
 
-/// A stock in the making. Dropped, it is removed.
-pub(super) struct Making {
-    folder: TempDir,
-    material: BufWriter<File>,
-    products: BufWriter<File>,
-    entries: Vec<u32>,
-}
-
-impl Making {
-    /// Begins the next step.
-    pub(super) fn step(&mut self, entry: u32) {
-        self.entries.push(entry);
-    }
-
-    /// Appends material of the step.
-    pub(super) fn material(&mut self, bytes: &[u8]) -> Result<(), StockError> {
-        self.material.write_all(bytes).map_err(|source| self.failed(source))
-    }
-
-    /// Appends products of the next step that has none yet.
-    pub(super) fn products(&mut self, bytes: &[u8]) -> Result<(), StockError> {
-        self.products.write_all(bytes).map_err(|source| self.failed(source))
-    }
-
-    fn failed(&self, source: io::Error) -> StockError {
-        StockError { path: self.folder.path().to_owned(), source }
-    }
-}
-
-/// A new file that its owner alone can read.
-fn private(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
 /// A session from its hexadecimal digits.
 fn session(text: &str) -> Option<Session> {
     let mut bytes = [0; 16];
@@ -262,6 +288,8 @@ fn session(text: &str) -> Option<Session> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::RunError;
+    use crate::growth::Growth;
 
     #[test]
     fn a_stock_is_taken_once_and_by_its_program() {
@@ -269,17 +297,23 @@ mod tests {
         let stocks = Stocks::new(state.path(), Party::Client, [1; 32], Maker::Dealer);
         assert_eq!((stocks.offer(3), stocks.tokens()), ((None, 0), 0));
         let id = |n| Session([n; 16]);
+        let named = |n: u8| Some(Named { session: id(n), steps: n.into() });
         for n in [2, 1, 3] {
-            let mut making = stocks.make().unwrap();
+            let seeds = Seeds::one(Seed::new([n; 32]));
+            let mut growth = Growth::begin(stocks.clone(), id(n), seeds, n.into());
             for entry in (0..u32::from(n)).map(|i| 3 + i) {
-                making.step(entry);
-                making.material(&[n, entry as u8]).unwrap();
-                making.products(&[entry as u8]).unwrap();
+                growth.material(&[n, entry as u8]).unwrap();
+                growth.products(&[entry as u8]).unwrap();
+                growth.whole(&[entry]).unwrap();
             }
-            stocks.keep(making, id(n), &Seed::new([n; 32])).unwrap();
+            growth.settle().unwrap();
+            growth.end().unwrap();
         }
-        drop(stocks.make().unwrap());
-        assert_eq!((stocks.offer(3), stocks.tokens()), ((Some(id(3)), 6), 6));
+        let mut broken = Growth::begin(stocks.clone(), id(4), Seeds::one(Seed::new([4; 32])), 1);
+        broken.material(&[1]).unwrap();
+        assert_eq!(std::fs::read_dir(state.path().join("stock")).unwrap().count(), 4);
+        drop(broken);
+        assert_eq!((stocks.offer(3), stocks.tokens()), ((named(3), 6), 6));
         assert_eq!(stocks.offer(4), (None, 0));
         for other in
             [(Party::Server, 1, Maker::Dealer), (Party::Client, 2, Maker::Dealer), (Party::Client, 1, Maker::Pair)]
@@ -292,7 +326,7 @@ mod tests {
         assert!(pair.offer(3).0.is_none(), "the dealer knows it");
         let mut stock = stocks.take(id(3)).unwrap().expect("it is there");
         assert!(stocks.take(id(3)).unwrap().is_none(), "it was taken");
-        assert_eq!((stock.entries.clone(), stock.seed.expose()), (vec![3, 4, 5], &[3; 32]));
+        assert_eq!((stock.entries.clone(), stock.seeds.of(2).expose()), (vec![3, 4, 5], &[3; 32]));
         assert_eq!(stock.material.read(2).unwrap()[..], [3, 3]);
         assert_eq!(stock.material.read(4).unwrap()[..], [3, 4, 3, 5]);
         assert_eq!(stock.products.read(3).unwrap()[..], [3, 4, 5]);
@@ -302,8 +336,56 @@ mod tests {
         let older =
             std::fs::read_to_string(&manifest).unwrap().replace(&format!(r#""version":{VERSION}"#), r#""version":2"#);
         std::fs::write(&manifest, older).unwrap();
-        assert_eq!((stocks.offer(3), stocks.tokens()), ((Some(id(1)), 1), 1));
+        assert_eq!((stocks.offer(3), stocks.tokens()), ((named(1), 1), 1));
         assert_eq!(std::fs::read_dir(state.path().join("stock")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_stock_that_grows_is_taken_as_it_is_and_its_maker_ends() {
+        let state = tempfile::tempdir().unwrap();
+        let stocks = Stocks::new(state.path(), Party::Client, [1; 32], Maker::Pair);
+        let id = |n| Session([n; 16]);
+        let grow = |n: u8, steps: u32| {
+            let mut growth = Growth::begin(stocks.clone(), id(n), Seeds::one(Seed::new([n; 32])), 5);
+            (0..steps).for_each(|step| growth.whole(&[7 + step]).unwrap());
+            growth.settle().unwrap();
+            growth
+        };
+        let (mut first, second) = (grow(1, 3), grow(2, 2));
+        assert_eq!(stocks.begun(7), None, "both are being made");
+        assert!(matches!(Growth::find(stocks.clone(), id(1)), Err(RunError::Growing)));
+        drop(second);
+        // One that nobody makes, though it is shorter.
+        assert_eq!(stocks.offer(7).0.map(|named| named.steps), Some(2));
+        assert_eq!(stocks.begun(7), Some((Named { session: id(2), steps: 2 }, 5)));
+        let mut again = Growth::find(stocks.clone(), id(2)).unwrap().expect("it is there");
+        assert_eq!((again.steps(), again.seeds().of(4).expose()), (2, &[2; 32]));
+        again.whole(&[9]).unwrap();
+        again.settle().unwrap();
+        assert_eq!(stocks.take(id(1)).unwrap().expect("it is there").entries, [7, 8, 9]);
+        first.whole(&[10]).unwrap();
+        assert!(matches!(first.settle(), Err(RunError::Taken)));
+        first.end().unwrap();
+        assert_eq!(stocks.tokens(), 3);
+        again.whole(&[10, 11]).unwrap();
+        again.settle().unwrap();
+        again.end().unwrap();
+        assert!(Growth::find(stocks.clone(), id(2)).unwrap().is_none(), "it has all that it was to have");
+        assert_eq!((stocks.begun(7), stocks.tokens()), (None, 5));
+        assert_eq!(std::fs::read_dir(state.path().join("stock")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn seeds_serve_the_steps_from_their_first() {
+        let seed = |n| Seed::new([n; 32]);
+        let mut seeds = Seeds::one(seed(1));
+        seeds.then(3, seed(2));
+        let serve = |seeds: &Seeds| [0, 2, 3, 9].map(|step| seeds.of(step).expose()[0]);
+        assert_eq!(serve(&seeds), [1, 1, 2, 2]);
+        seeds.then(2, seed(3));
+        assert_eq!(serve(&seeds), [1, 3, 3, 3]);
+        seeds.cut(2);
+        assert_eq!(serve(&seeds), [1, 1, 1, 1]);
     }
 
     #[test]

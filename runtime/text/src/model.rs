@@ -75,6 +75,9 @@ pub trait Model: Send + Sync + 'static {
     /// Whom its privacy rests on besides the two parties; see [`ir::pair::Maker::trust`].
     fn trust(&self) -> &'static str;
 
+    /// For how many tokens there is material that was made beforehand.
+    fn stock_tokens(&self) -> u64;
+
     /// Starts on a prompt that [`Limits`] allow: token ids below the vocabulary, at least one.
     ///
     /// The session asks `noise` for each token's noise, and gives up with [`GenerateError::Cancelled`] soon after

@@ -1,12 +1,13 @@
 //! The model of a program that runs with a server, and with a dealer where there is one.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use ir::noise::TEMPERATURE_BOUND;
-use processes::RunError;
 use processes::client::Client;
 use processes::generation::{self, Generator, Step};
-use processes::net::NetError;
+use processes::net::{Net, NetError};
+use processes::{Refill, RunError};
 use tokio::runtime::Handle;
 
 use super::{Cancel, Companions, GenerateError, Limits, Model, Noise, Session};
@@ -35,6 +36,11 @@ impl PrivateModel {
         };
         Ok(PrivateModel { generator, limits, trust })
     }
+
+    /// See [`Generator::refill`].
+    pub fn refill(&self, net: &Net, tokens: NonZeroUsize, most: NonZeroUsize) -> Refill {
+        self.generator.refill(net, tokens, most)
+    }
 }
 
 impl Model for PrivateModel {
@@ -44,6 +50,10 @@ impl Model for PrivateModel {
 
     fn trust(&self) -> &'static str {
         self.trust
+    }
+
+    fn stock_tokens(&self) -> u64 {
+        self.generator.stock_tokens()
     }
 
     fn begin(&self, prompt: &[u32], noise: Noise, cancel: &Cancel) -> Result<Box<dyn Session>, GenerateError> {

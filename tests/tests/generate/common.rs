@@ -19,7 +19,7 @@ use processes::net::{Net, Options};
 use processes::server::Server;
 use processes::setup::Cache;
 use processes::weights_file::WeightsFile;
-use processes::{self, Dealing, Entropy, Loaded, Plan, RunError};
+use processes::{self, Allowance, Dealing, Entropy, Loaded, Order, Plan, RunError};
 use protocols::dealer::Seeds;
 use sscc::pipeline;
 use tempfile::TempDir;
@@ -126,6 +126,8 @@ impl World {
             dealer: dealer.into(),
             entropy: Box::new(Fixed(SERVER)),
             sessions,
+            stock: None,
+            allowance: Allowance::default(),
             report: None,
             loaded,
         };
@@ -149,6 +151,7 @@ impl World {
             dealer: dealer.into(),
             dealing: Dealing::Overlapped,
             options: Options::default(),
+            allowance: Allowance::default(),
             entropy: Box::new(Fixed(mark)),
         }
     }
@@ -165,6 +168,11 @@ impl Drop for World {
         }
         self.runtime.take().unwrap().shutdown_background();
     }
+}
+
+/// A stock of so many tokens.
+pub fn order(prefill: impl Into<Option<usize>>, tokens: usize) -> Order {
+    Order { prefill: prefill.into(), tokens, watched: false }
 }
 
 pub fn loaded() -> Loaded {

@@ -1,6 +1,8 @@
 //! Private generation over sockets: parties and dealer in threads, whose seeds a test can foresee, and as processes that die.
 
 mod common;
+#[cfg(unix)]
+mod making;
 mod pair;
 #[cfg(unix)]
 mod processes;

@@ -1,15 +1,19 @@
 //! Generation without a dealer: the two parties make what they consume, as they go or beforehand.
 
-use std::time::Duration;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
 
 use ir::Party;
 use ir::pair::Maker;
+use processes::client::Client;
 use processes::handshake::Mismatch;
-use processes::{Plan, RunError, Stocks};
+use processes::net::{Net, NetError};
+use processes::{Os, Plan, RunError, Stocks};
 use text::PrivateModel;
 use text::{Cancel, GenerateError, Model, Noise};
+use tokio::sync::watch;
 
-use crate::common::{PAIR, World, simulated};
+use crate::common::{PAIR, World, order, simulated};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -45,7 +49,7 @@ fn a_stock_is_made_by_two_and_continued_by_them() {
     let server = world.server(None, 1);
     let client = world.party(server, None, 1);
     let plan = Plan::of(&client.loaded.module).unwrap();
-    let made = client.prepare(&world.net, &plan, Some(4), 2).unwrap();
+    let made = client.prepare(&world.net, &plan, order(Some(4), 2), &mut |_| true).unwrap();
     assert_eq!((made.material_bytes, made.products_bytes), (0, 0), "the client keeps its seed");
     let left = |party, name: &str| {
         Stocks::new(&world.folder.path().join(name), party, world.loaded().hash, Maker::Pair).tokens()
@@ -58,6 +62,136 @@ fn a_stock_is_made_by_two_and_continued_by_them() {
     assert_eq!(both(), [0, 0]);
 }
 
+/// A making that ends early leaves what is whole of its stock, and the next one makes the rest of it, from new seeds.
+#[test]
+fn a_making_that_ended_is_gone_on_with() {
+    let mut world = world();
+    let server = world.server(None, 1);
+    let client = Client { entropy: Box::new(Os), ..world.party(server, None, 1) };
+    let plan = Plan::of(&client.loaded.module).unwrap();
+    let left = |party, name: &str| {
+        Stocks::new(&world.folder.path().join(name), party, world.loaded().hash, Maker::Pair).tokens()
+    };
+    let both = || [left(Party::Client, "client"), left(Party::Server, "server")];
+    let files = |name: &str| {
+        let stocks = std::fs::read_dir(world.folder.path().join(name).join("stock")).unwrap();
+        let mut files: Vec<String> = stocks
+            .flat_map(|stock| std::fs::read_dir(stock.unwrap().path()).unwrap())
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        files
+    };
+    // By its owner's wish, between two steps.
+    let made = client.prepare(&world.net, &plan, order(4, 9), &mut |there| there < 2).unwrap();
+    assert_eq!((made.tokens, both()), (2, [2, 2]));
+    // By a signal, in the middle of a step.
+    let (stop, stopped) = watch::channel(false);
+    let net = Net::new(world.net.handle().clone(), TIMEOUT, stopped);
+    let mut asked = Vec::new();
+    let error = client.prepare(&net, &plan, order(4, 9), &mut |there| {
+        asked.push(there);
+        if there == 4 {
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(20));
+                stop.send_replace(true);
+            });
+        }
+        true
+    });
+    assert!(matches!(error, Err(RunError::Net(NetError::Interrupted))));
+    assert_eq!(asked[..3], [2, 3, 4]);
+    let there = *asked.last().unwrap();
+    assert!((4..9).contains(&there));
+    // The server may have been done with the step; it may have to notice yet that the client is gone.
+    assert_eq!(both()[0], there as u64);
+    assert_eq!(files("client"), ["manifest", "masks", "material", "products"]);
+    let made = client.prepare(&world.net, &plan, order(4, 9), &mut |_| true).unwrap();
+    assert!(made.tokens == 9 - there || made.tokens == 9 - there + 1, "{} of {there}", made.tokens);
+    assert_eq!(both(), [9, 9]);
+    for name in ["client", "server"] {
+        assert_eq!(files(name), ["manifest", "material", "products"]);
+    }
+    // Each making had a seed of its own.
+    let stock = std::fs::read_dir(world.folder.path().join("client/stock")).unwrap().next().unwrap().unwrap();
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(stock.path().join("manifest")).unwrap()).unwrap();
+    let seeds = manifest["seeds"].as_array().unwrap();
+    assert_eq!(seeds.iter().take(2).map(|seed| seed[0].clone()).collect::<Vec<_>>(), [0, 2]);
+    assert!(seeds.len() == 3 && seeds[0][1] != seeds[1][1] && seeds[1][1] != seeds[2][1] && seeds[0][1] != seeds[2][1]);
+    let model = PrivateModel::new(client, world.net.handle().clone(), TIMEOUT).unwrap();
+    let got = generate(&model, &[20, 300, 41], 11).unwrap();
+    assert_eq!(got.iter().map(|step| step.0).collect::<Vec<_>>(), expected(&[20, 300, 41], 11));
+    assert_eq!(got.iter().map(|step| step.1).collect::<Vec<_>>()[7..], [Some(1), Some(0), Some(0), Some(0)]);
+    assert_eq!(both(), [0, 0]);
+}
+
+/// Stocks are made while no text runs, and a text waits for none.
+#[test]
+fn stocks_are_made_between_texts() {
+    let mut world = world();
+    let server = world.server(None, 1);
+    let model = world.client(server, None, 1);
+    let size = |n| NonZeroUsize::new(n).unwrap();
+    let _refill = model.refill(&world.net, size(8), size(5));
+    let eventually = |what: &str, holds: &dyn Fn() -> bool| {
+        let begin = Instant::now();
+        while !holds() {
+            assert!(begin.elapsed() < TIMEOUT, "not in time: {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    eventually("some of a stock is made", &|| model.stock_tokens() >= 3);
+    // The server has one place for texts, and the making another.
+    let mut session = model.begin(&[20, 300, 41], Noise::greedy(), &Cancel::default()).unwrap();
+    let first = session.next().unwrap();
+    assert!(first.material_tokens.is_some_and(|left| left >= 1), "it takes what there is of the stock");
+    let there = model.stock_tokens();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(model.stock_tokens(), there, "the making is held up");
+    assert_eq!([first.token, session.next().unwrap().token], expected(&[20, 300, 41], 2)[..]);
+    drop(session);
+    // A stock of 5 tokens, as a text has at most, and one of the rest.
+    eventually("both are made", &|| model.stock_tokens() == 8);
+    let got = generate(&model, &[20, 300, 41], 5).unwrap();
+    assert_eq!(got.iter().map(|step| step.1).collect::<Vec<_>>(), [7, 6, 5, 4, 3].map(Some));
+    // A longer prompt has none, and the next one of its size has.
+    generate(&model, &[9, 8, 7, 6, 5], 1).unwrap();
+    eventually("there are some for longer prompts", &|| model.stock_tokens() >= 8 + 3);
+    let got = generate(&model, &[9, 8, 7, 6, 5], 2).unwrap();
+    assert_eq!(got.iter().map(|step| step.0).collect::<Vec<_>>(), expected(&[9, 8, 7, 6, 5], 2));
+    assert!(got[1].1.is_some());
+}
+
+/// A party may have a step more than the other: a session uses those that both have, and makes the rest.
+#[test]
+fn parties_use_the_steps_that_both_have() {
+    let mut world = world();
+    let server = world.server(None, 1);
+    let client = Client { entropy: Box::new(Os), ..world.party(server, None, 1) };
+    let plan = Plan::of(&client.loaded.module).unwrap();
+    let place = |name: &str| world.folder.path().join(name).join("stock");
+    for (name, longer) in [("client", "server"), ("server", "client")] {
+        // As if `name` had been cut off before it had the third token on disk.
+        client.prepare(&world.net, &plan, order(4, 5), &mut |there| there < 2).unwrap();
+        let stock = std::fs::read_dir(place(name)).unwrap().next().unwrap().unwrap().path();
+        let before = std::fs::read(stock.join("manifest")).unwrap();
+        client.prepare(&world.net, &plan, order(4, 5), &mut |there| there < 3).unwrap();
+        std::fs::write(stock.join("manifest"), before).unwrap();
+        let model = |client: Client| PrivateModel::new(client, world.net.handle().clone(), TIMEOUT).unwrap();
+        let again = || Client { entropy: Box::new(Os), ..world.party(server, None, 1) };
+        if longer == "server" {
+            let made = client.prepare(&world.net, &plan, order(4, 5), &mut |_| true).unwrap();
+            assert_eq!(made.tokens, 3, "the {longer}'s third token is made anew");
+        }
+        let got = generate(&model(again()), &[20, 300, 41], 5).unwrap();
+        assert_eq!(got.iter().map(|step| step.0).collect::<Vec<_>>(), expected(&[20, 300, 41], 5));
+        let left = if longer == "server" { [4, 3, 2, 1, 0] } else { [1, 0, 0, 0, 0] };
+        assert_eq!(got.iter().map(|step| step.1).collect::<Vec<_>>(), left.map(Some), "{longer}");
+    }
+}
+
 /// A stock that a dealer dealt is none for two who have no dealer: it has another layout, and the dealer knows the masks.
 #[test]
 fn stocks_of_a_dealer_are_passed_over() {
@@ -65,7 +199,7 @@ fn stocks_of_a_dealer_are_passed_over() {
     let dealer = world.dealer();
     let with_dealer = world.server(dealer, 1);
     let plan = Plan::of(&world.loaded().module).unwrap();
-    world.party(with_dealer, dealer, 1).prepare(&world.net, &plan, Some(4), 2).unwrap();
+    world.party(with_dealer, dealer, 1).prepare(&world.net, &plan, order(Some(4), 2), &mut |_| true).unwrap();
     let server = world.server(None, 1);
     let got = generate(&world.client(server, None, 1), &[20, 300, 41], 2).unwrap();
     assert_eq!(got.iter().map(|step| step.0).collect::<Vec<_>>(), expected(&[20, 300, 41], 2));
@@ -80,7 +214,8 @@ fn sources_must_agree() {
     let with_dealer = world.server(dealer, 1);
     let plan = Plan::of(&world.loaded().module).unwrap();
     for (server, source) in [(with_pair, Some(dealer)), (with_dealer, None)] {
-        let error = world.party(server, source, 1).prepare(&world.net, &plan, Some(4), 1).unwrap_err();
+        let error =
+            world.party(server, source, 1).prepare(&world.net, &plan, order(Some(4), 1), &mut |_| true).unwrap_err();
         assert!(error.to_string().contains("material mismatch"), "{error}");
     }
     assert!(Mismatch::Maker { what: "" }.hint().contains("--dealer"));

@@ -12,7 +12,7 @@ use tests::processes::{Server, build_binaries};
 
 use crate::common::{burnt, file};
 
-static BINARIES: LazyLock<std::path::PathBuf> = LazyLock::new(|| build_binaries().unwrap());
+pub static BINARIES: LazyLock<std::path::PathBuf> = LazyLock::new(|| build_binaries().unwrap());
 
 /// Longest silence that processes admit, in seconds.
 const TIMEOUT: &str = "2";
@@ -97,7 +97,7 @@ impl Parties {
 }
 
 /// Waits for the end of a process, which must come soon.
-fn end(mut child: Child, what: &str) -> Output {
+pub fn end(mut child: Child, what: &str) -> Output {
     let begin = Instant::now();
     while child.try_wait().unwrap().is_none() {
         if begin.elapsed() > SOON {
@@ -109,7 +109,7 @@ fn end(mut child: Child, what: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn signal(child: &Child, name: &str) {
+pub fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap().success());
 }
 

@@ -9,7 +9,7 @@ use processes::{Plan, RunError, Stocks};
 use text::PrivateModel;
 use text::{Cancel, GenerateError, Model, Noise};
 
-use crate::common::{World, loaded, simulated};
+use crate::common::{World, loaded, order, simulated};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -39,7 +39,7 @@ fn a_stock_needs_no_dealer_and_is_continued_by_one() {
     let client = world.party(server, dealer, 1);
     let plan = Plan::of(&client.loaded.module).unwrap();
     for (size, tokens) in [(4, 6), (8, 3), (4, 2)] {
-        let made = client.prepare(&world.net, &plan, Some(size), tokens).unwrap();
+        let made = client.prepare(&world.net, &plan, order(Some(size), tokens), &mut |_| true).unwrap();
         assert!(made.material_bytes > 30_000 && made.products_bytes > 10_000, "{}", made.material_bytes);
     }
     assert_eq!(left(&world), [11, 11]);
@@ -66,7 +66,7 @@ fn a_stock_without_its_products_is_of_no_use() {
     let server = world.server(dealer, 1);
     let client = world.party(server, dealer, 1);
     let plan = Plan::of(&client.loaded.module).unwrap();
-    let made = client.prepare(&world.net, &plan, Some(4), 3).unwrap();
+    let made = client.prepare(&world.net, &plan, order(Some(4), 3), &mut |_| true).unwrap();
     let stocks = std::fs::read_dir(world.folder.path().join("client/stock")).unwrap();
     let products = stocks.map(|stock| stock.unwrap().path().join("products")).next().expect("one was made");
     let file = std::fs::File::options().write(true).open(products).unwrap();
@@ -80,12 +80,31 @@ fn a_stock_without_its_products_is_of_no_use() {
     assert_eq!(left(&world), [0, 0]);
 }
 
+/// What was dealt of a stock is kept, and the dealer deals the rest from the same seeds.
+#[test]
+fn a_dealing_that_ended_is_gone_on_with() {
+    let mut world = World::new(TIMEOUT);
+    let dealer = world.dealer();
+    let server = world.server(dealer, 1);
+    let client = world.party(server, dealer, 1);
+    let plan = Plan::of(&client.loaded.module).unwrap();
+    let whole = client.prepare(&world.net, &plan, order(8, 6), &mut |_| true).unwrap();
+    let first = client.prepare(&world.net, &plan, order(4, 6), &mut |there| there < 2).unwrap();
+    assert_eq!((first.tokens, left(&world)), (2, [8, 8]));
+    let rest = client.prepare(&world.net, &plan, order(4, 6), &mut |_| true).unwrap();
+    assert_eq!((rest.tokens, left(&world)), (4, [12, 12]));
+    assert!(rest.material_bytes < whole.material_bytes && rest.products_bytes < whole.products_bytes);
+    let got = generate(&world.client(server, NOWHERE, 1), &[20, 300, 41], 6).unwrap();
+    assert_eq!(got.iter().map(|step| step.0).collect::<Vec<_>>(), expected(&[20, 300, 41], 6));
+    assert_eq!(left(&world), [6, 6]);
+}
+
 #[test]
 fn sizes_without_room_are_refused() {
     let world = World::new(TIMEOUT);
     let client = world.party(NOWHERE, NOWHERE, 1);
     let plan = Plan::of(&client.loaded.module).unwrap();
-    let refused = |size, tokens| client.prepare(&world.net, &plan, size, tokens).unwrap_err();
+    let refused = |size, tokens| client.prepare(&world.net, &plan, order(size, tokens), &mut |_| true).unwrap_err();
     assert!(matches!(refused(Some(5), 1), RunError::NoPrefill { size: 5, .. }));
     assert!(matches!(refused(None, 70), RunError::NoRoom { tokens: 70, prefill: 4, most: 69 }));
 }
@@ -107,7 +126,7 @@ fn a_stock_that_comes_back_is_refused_and_half_a_stock_is_passed_over() {
     let server = world.server(dealer, 1);
     let client = world.party(server, dealer, 1);
     let plan = Plan::of(&client.loaded.module).unwrap();
-    client.prepare(&world.net, &plan, Some(4), 3).unwrap();
+    client.prepare(&world.net, &plan, order(Some(4), 3), &mut |_| true).unwrap();
     let place = |name: &str| -> PathBuf { world.folder.path().join(name) };
     let both = ["client", "server"];
     // As a backup would bring it back.

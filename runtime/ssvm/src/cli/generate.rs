@@ -10,14 +10,14 @@ use indicatif::DecimalBytes;
 use serde::Serialize;
 
 use super::{
-    CliError, NetOptions, cache_directory, dealer_address, open, resolve, run_error, say, state_directory, with_net,
-    write_report,
+    CliError, MakingOptions, NetOptions, cache_directory, dealer_address, open, resolve, run_error, say,
+    state_directory, with_net, write_report,
 };
 use processes::client::Client;
 use processes::ledger::Ledger;
 use processes::net::{self, Net, Shape, addr};
 use processes::setup::Cache;
-use processes::{Dealing, Os, Plan, RunError};
+use processes::{Dealing, Order, Os, Plan, RunError};
 use protocols::Maker;
 use text::PrivateModel;
 use text::command::GenerateOptions;
@@ -48,6 +48,12 @@ pub(super) struct ServerOptions {
     party: u8,
     #[command(flatten)]
     serve: ServeOptions,
+    /// Keep stocks for at least so many tokens: they are made in the background while no request runs, for prompts of the size
+    /// that the last one had, at first of the least.
+    #[arg(long, value_name = "TOKENS")]
+    stock: Option<NonZeroUsize>,
+    #[command(flatten)]
+    making: MakingOptions,
     #[command(flatten)]
     client: ClientOptions,
 }
@@ -66,6 +72,8 @@ pub(super) struct PrepareOptions {
     /// Stocks to make; a generation takes one.
     #[arg(long, value_name = "K", default_value = "1")]
     sessions: NonZeroUsize,
+    #[command(flatten)]
+    making: MakingOptions,
     #[command(flatten)]
     client: ClientOptions,
 }
@@ -95,10 +103,10 @@ struct ClientOptions {
 }
 
 impl ClientOptions {
-    /// A model that asks these processes.
-    fn model(&self, program: &Path, net: &Net) -> Result<PrivateModel, CliError> {
-        let client = self.client(program)?;
-        if client.maker() == Maker::Pair && client.stocks().tokens() == 0 {
+    /// A model that asks these processes; what its stocks may take, if it makes any.
+    fn model(&self, program: &Path, net: &Net, making: Option<&MakingOptions>) -> Result<PrivateModel, CliError> {
+        let client = self.client(program, making)?;
+        if making.is_none() && client.maker() == Maker::Pair && client.stocks().tokens() == 0 {
             eprintln!(
                 "note: no stock is left, so the material of each token is made when it begins, which takes far longer\n  try: ssvm \
                  prepare, beforehand"
@@ -108,7 +116,8 @@ impl ClientOptions {
     }
 
     /// A client of these processes.
-    fn client(&self, program: &Path) -> Result<Client, CliError> {
+    fn client(&self, program: &Path, making: Option<&MakingOptions>) -> Result<Client, CliError> {
+        let allowance = making.map(|making| making.allowance(self.dealer.is_some())).transpose()?;
         let dealer = dealer_address(self.dealer.as_deref(), &self.net)?;
         let loaded = open(program, dealer)?;
         Ok(Client {
@@ -118,6 +127,7 @@ impl ClientOptions {
             dealer,
             dealing: Dealing::Overlapped,
             options: net::Options { shape: self.shape, ..net::Options::default() },
+            allowance: allowance.unwrap_or_default(),
             entropy: Box::new(Os),
             loaded,
         })
@@ -135,7 +145,7 @@ struct Report {
 /// Continues a text.
 pub(super) fn generate(options: &Options) -> Result<(), CliError> {
     with_net(&options.client.net, |net| {
-        let model = options.client.model(&options.program, net)?;
+        let model = options.client.model(&options.program, net, None)?;
         let prepared = options.generate.prepare(&options.program, model.limits())?;
         let (cancel, stopped) = (Cancel::default(), net.clone());
         let cancelled = cancel.clone();
@@ -150,13 +160,23 @@ pub(super) fn generate(options: &Options) -> Result<(), CliError> {
 
 /// Makes stocks.
 pub(super) fn prepare(options: &PrepareOptions) -> Result<(), CliError> {
-    let client = options.client.client(&options.program)?;
+    let client = options.client.client(&options.program, Some(&options.making))?;
     let plan = Plan::of(&client.loaded.module)
         .map_err(|what| RunError::NotForGeneration { path: options.program.clone(), what })?;
     with_net(&options.client.net, |net| {
         for number in 1..=options.sessions.get() {
+            let order = Order { prefill: options.prefill, tokens: options.tokens.get(), watched: true };
             let start = Instant::now();
-            let made = client.prepare(net, &plan, options.prefill, options.tokens.get())?;
+            let (mut begun, mut whole) = (None, 0);
+            let made = client.prepare(net, &plan, order, &mut |there| {
+                if *begun.get_or_insert(there) == there && there > 0 {
+                    let more = order.tokens - there;
+                    say(&format!("a stock of {there} tokens is there; making {more} more\n"));
+                }
+                whole = there;
+                true
+            });
+            let made = made.map_err(|error| CliError::Making { error, whole })?;
             let what = match client.maker() {
                 Maker::Dealer => format!(
                     "{} of material and {} of products here",
@@ -180,9 +200,10 @@ pub(super) fn serve(options: &ServerOptions) -> Result<(), CliError> {
     let address = options.serve.address()?;
     let state = state_directory(options.client.state.as_deref())?;
     with_net(&options.client.net, |net| {
-        let model = Arc::new(options.client.model(&options.program, net)?);
+        let making = options.making.of_stocks(options.stock)?;
+        let model = Arc::new(options.client.model(&options.program, net, making)?);
         let trust = model.trust();
-        let (endpoint, token) = options.serve.endpoint(&options.program, &state, model, net.stop())?;
+        let (endpoint, token) = options.serve.endpoint(&options.program, &state, model.clone(), net.stop())?;
         let listener = net.handle().block_on(bind(address))?;
         let address = listener.local_addr().unwrap_or(address);
         let token = match token {
@@ -190,6 +211,7 @@ pub(super) fn serve(options: &ServerOptions) -> Result<(), CliError> {
             TokenSource::Environment => "bearer token from the variable SSVM_TOKEN".to_owned(),
         };
         say(&format!("listening on {address}\nserving http://{address}/v1 with {trust}; {token}\n"));
+        let _refill = options.stock.map(|tokens| model.refill(net, tokens, options.serve.most_tokens()));
         net.handle().block_on(text::serve::serve(listener, endpoint));
         Ok(())
     })

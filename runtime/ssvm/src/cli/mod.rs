@@ -29,7 +29,7 @@ use processes::npz;
 use processes::server::Server;
 use processes::setup::Cache;
 use processes::weights_file::WeightsFile;
-use processes::{self, Dealing, Entropy, Loaded, Os, Record, RunError, chain};
+use processes::{self, Allowance, Dealing, Entropy, Loaded, Os, Record, RunError, chain};
 use protocols::Maker;
 use protocols::dealer::Seeds;
 use text::command::CommandError;
@@ -59,7 +59,7 @@ enum Command {
     Generate(Box<generate::Options>),
     /// Answers requests for private text over HTTP, in the shape of OpenAI's API.
     Serve(Box<generate::ServerOptions>),
-    /// Has material dealt and kept on both sides, for generations to come.
+    /// Makes material for generations to come, which both sides keep; goes on where it was broken off.
     Prepare(generate::PrepareOptions),
     /// Runs both parties and the dealer in one process, bit for bit as over sockets.
     Simulate(SimulateOptions),
@@ -73,6 +73,47 @@ struct NetOptions {
     /// Admit addresses other than loopback. Links are not encrypted yet: use it on a network that you trust.
     #[arg(long)]
     insecure: bool,
+}
+
+/// What making stocks may take.
+#[derive(Args)]
+struct MakingOptions {
+    /// Most that making stocks sends, in Mbit/s [default: no limit].
+    #[arg(long, value_name = "MBIT", value_parser = megabits)]
+    making_rate: Option<f64>,
+    /// Threads that making a stock takes at most [default: one for each core].
+    #[arg(long, value_name = "N")]
+    making_threads: Option<NonZeroUsize>,
+}
+
+impl MakingOptions {
+    /// What is allowed, which a dealer does not know of.
+    fn allowance(&self, dealer: bool) -> Result<Allowance, CliError> {
+        let given = self.given().filter(|_| dealer);
+        if let Some(name) = given {
+            let what = format!("`{name}` makes no sense with `--dealer`: the dealer makes what stocks have");
+            return Err(CliError::Usage { what, hint: "without it, or without a dealer on both sides" });
+        }
+        Ok(Allowance::new(self.making_rate.map(|rate| rate * 1e6), self.making_threads))
+    }
+
+    /// An option that was given.
+    fn given(&self) -> Option<&'static str> {
+        let given =
+            [("--making-rate", self.making_rate.is_some()), ("--making-threads", self.making_threads.is_some())];
+        given.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
+    }
+
+    /// These, if there is to be a stock; else none may be given.
+    fn of_stocks(&self, stock: Option<NonZeroUsize>) -> Result<Option<&MakingOptions>, CliError> {
+        match (stock, self.given()) {
+            (None, Some(name)) => Err(CliError::Usage {
+                what: format!("`{name}` makes no sense without `--stock`: no stock is made"),
+                hint: "`--stock TOKENS`",
+            }),
+            (stock, _) => Ok(stock.map(|_| self)),
+        }
+    }
 }
 
 #[derive(Args)]
@@ -106,6 +147,11 @@ struct RunOptions {
     /// Server: generations at one time; more wait [default: 2].
     #[arg(long, value_name = "N")]
     sessions: Option<NonZeroUsize>,
+    /// Server: tokens that it keeps material for at most, over all clients [default: as many as they ask for].
+    #[arg(long, value_name = "TOKENS")]
+    stock: Option<NonZeroUsize>,
+    #[command(flatten)]
+    making: MakingOptions,
     /// Client: where the server listens [default: 127.0.0.1:7701].
     #[arg(long, value_name = "ADDR")]
     connect: Option<String>,
@@ -156,6 +202,15 @@ struct SimulateOptions {
     report: Option<PathBuf>,
 }
 
+/// A rate in Mbit/s that a frame passes at within a timeout.
+fn megabits(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "a number of Mbit/s is needed".to_owned())?;
+    match rate {
+        rate if (0.5..=1e6).contains(&rate) => Ok(rate),
+        _ => Err("between 0.5 and 1000000 Mbit/s".to_owned()),
+    }
+}
+
 /// A positive number of seconds, at most a day.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "a number of seconds is needed".to_owned())?;
@@ -174,6 +229,8 @@ enum CliError {
     Generate(#[from] CommandError),
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error("{}", chain(error))]
+    Making { error: RunError, whole: usize },
     #[error("{what}")]
     Usage { what: String, hint: &'static str },
 }
@@ -184,6 +241,10 @@ impl CliError {
             CliError::Run(error) => error.hint(),
             CliError::Generate(error) => error.hint(),
             CliError::Serve(error) => error.hint(),
+            CliError::Making { error, whole: 0 } => error.hint(),
+            CliError::Making { error, whole } => {
+                format!("{}; what is whole is kept, {whole} tokens, and the same command makes the rest", error.hint())
+            }
             CliError::Usage { hint, .. } => (*hint).to_owned(),
         }
     }
@@ -244,6 +305,9 @@ fn run(options: &RunOptions) -> Result<(), CliError> {
             ("--listen", options.listen.is_some()),
             ("--weights", options.weights.is_some()),
             ("--sessions", options.sessions.is_some()),
+            ("--stock", options.stock.is_some()),
+            ("--making-rate", options.making.making_rate.is_some()),
+            ("--making-threads", options.making.making_threads.is_some()),
         ],
         _ => &[
             ("--connect", options.connect.is_some()),
@@ -277,6 +341,8 @@ fn server(options: &RunOptions) -> Result<(), CliError> {
         dealer,
         entropy: Box::new(Os),
         sessions: options.sessions.unwrap_or(SESSIONS).get(),
+        stock: options.stock,
+        allowance: options.making.allowance(dealer.is_some())?,
         report: options.report.clone(),
         loaded,
     };
@@ -319,6 +385,7 @@ fn client(options: &RunOptions) -> Result<(), CliError> {
         dealer,
         dealing: if options.overlap { Dealing::Overlapped } else { Dealing::First },
         options: Options { shape: options.shape, ..Options::default() },
+        allowance: Allowance::default(),
         entropy: Box::new(Os),
         loaded,
     };
@@ -587,6 +654,14 @@ mod tests {
         assert!(describe("logits", &array, &labels).contains("argmax 1 \"b\" (2.000), then 0 \"a\" (0.500)"));
         assert!(!describe("logits", &array, &labels[..2]).contains('"'));
         assert_eq!(nested(array.view()).to_string(), "[[[0.5,2.0,-1.0]]]");
+    }
+
+    #[test]
+    fn rates_are_numbers() {
+        assert_eq!(megabits("2.5"), Ok(2.5));
+        for bad in ["0", "0.1", "-1", "nan", "inf", "2mbit"] {
+            assert!(megabits(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

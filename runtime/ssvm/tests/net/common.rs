@@ -20,7 +20,7 @@ use processes::npz::Array;
 use processes::server::Server;
 use processes::setup::Cache;
 use processes::weights_file::WeightsFile;
-use processes::{self, Dealing, Entropy, Loaded, RunError};
+use processes::{self, Allowance, Dealing, Entropy, Loaded, RunError};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -185,6 +185,8 @@ impl World {
             dealer: Some(dealer),
             entropy: Box::new(entropy),
             sessions: 2,
+            stock: None,
+            allowance: Allowance::default(),
             report: None,
             loaded,
         };
@@ -228,6 +230,7 @@ pub fn client(files: &Files, server: SocketAddr, dealer: SocketAddr) -> Client {
         dealer: Some(dealer),
         dealing: Dealing::First,
         options: Options::default(),
+        allowance: Allowance::default(),
         entropy: Box::new(Foreseen::new(0)),
     }
 }

@@ -68,7 +68,7 @@ async fn count(State(endpoint): Shared, request: Request, next: Next) -> Respons
 }
 
 async fn counters(State(endpoint): Shared) -> Response {
-    let mut response = Response::new(endpoint.metrics.encode().into());
+    let mut response = Response::new(endpoint.metrics.encode(endpoint.model.stock_tokens()).into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
     response
 }

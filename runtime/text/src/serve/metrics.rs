@@ -65,15 +65,16 @@ impl Metrics {
         registry.register_with_unit("token", "Wall time of a token", Unit::Seconds, seconds);
         registry.register_with_unit("sent", "Sent to the parties", Unit::Bytes, metrics.sent_bytes.clone());
         registry.register_with_unit("received", "Received from them", Unit::Bytes, metrics.received_bytes.clone());
-        let help = "Tokens for which material is left; -1 if it is dealt or made on demand";
+        let help = "Tokens for which there is material in stocks, those that texts have taken left out";
         registry.register("material_tokens", help, metrics.material_tokens.clone());
-        metrics.material_tokens.set(-1);
         let help = "Elements that left their calibrated ranges; answers with such may be wrong";
         registry.register("outside_elements", help, metrics.outside.clone());
         Metrics { registry, ..metrics }
     }
 
-    pub(super) fn encode(&self) -> String {
+    /// All of it, beside for how many tokens there is material now: others make stocks and take them, too.
+    pub(super) fn encode(&self, stock_tokens: u64) -> String {
+        self.material_tokens.set(i64::try_from(stock_tokens).unwrap_or(i64::MAX));
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a string takes all that is written");
         text
@@ -99,7 +100,6 @@ impl Metrics {
         self.sent_bytes.inc_by(after.sent_bytes - before.sent_bytes);
         self.received_bytes.inc_by(after.received_bytes - before.received_bytes);
         self.outside.inc_by(after.outside - before.outside);
-        self.material_tokens.set(after.material_tokens.map_or(-1, |tokens| i64::try_from(tokens).unwrap_or(i64::MAX)));
     }
 
     /// Counts a request as running until the guard is dropped.

@@ -61,6 +61,11 @@ impl ServeOptions {
         }
     }
 
+    /// Most tokens of an answer.
+    pub fn most_tokens(&self) -> NonZeroUsize {
+        self.max_tokens.unwrap_or(NonZeroUsize::MAX)
+    }
+
     /// An endpoint for a model, with the files that belong to its program, and where its token is.
     pub fn endpoint(
         &self,
@@ -75,7 +80,7 @@ impl ServeOptions {
         let (token, source) = Token::find(self.token.as_deref(), state)?;
         let caps = Caps {
             requests: self.requests.get(),
-            tokens: self.max_tokens.unwrap_or(NonZeroUsize::MAX),
+            tokens: self.most_tokens(),
             body_bytes: BODY_BYTES,
             deadline: Duration::from_secs(self.deadline.into()),
         };
