@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ir::Limits;
 use ir::eval::Arguments;
+use ir::pair::Maker as Source;
 use ndarray::{ArrayD, IxDyn};
 use sscc::calibrate;
 use sscc::graph::{self, DType, Function, Graph, Node, NodeId, Op, Owner, Stage, Tensor};
@@ -53,7 +54,18 @@ impl Maker {
     }
 
     /// Compiles with `y` as the output, runs in the clear and compares; gives the number of elements outside of tables.
-    fn check(mut self, y: NodeId, calibration: &[&[f32]], inputs: &[&[f32]]) -> i64 {
+    fn check(self, y: NodeId, calibration: &[&[f32]], inputs: &[&[f32]]) -> i64 {
+        self.check_made((Source::Dealer, ERROR), y, calibration, inputs)
+    }
+
+    /// The same for who makes the material, with a greatest error.
+    fn check_made(
+        mut self,
+        (maker, error): (Source, f64),
+        y: NodeId,
+        calibration: &[&[f32]],
+        inputs: &[&[f32]],
+    ) -> i64 {
         self.0.outputs.push(("y".to_owned(), y));
         let graph = self.0;
         graph::verify(&graph, Stage::Fused).unwrap();
@@ -66,7 +78,7 @@ impl Maker {
         };
         let ranges = calibrate::run(&graph, &graph, &[sample(calibration)], 1.0).unwrap();
         let rungs = Rungs::default();
-        let context = Context::new(&graph, &ranges, &rungs, Link::LAN);
+        let context = Context { maker, ..Context::new(&graph, &ranges, &rungs, Link::LAN) };
         let draft = lower::run(&context, Draft::default()).unwrap();
         let Ok((mut program, draft)) = assign_width::run(draft, &|_| true) else { panic!("it fits 64 bits") };
         program.name = "model".to_owned();
@@ -102,7 +114,7 @@ impl Maker {
         assert_eq!(got.outputs[0].len(), want.len());
         for (&got, &want) in got.outputs[0].iter().zip(&want) {
             let (got, want) = (got as f64 / unit, f64::from(want));
-            let near = (got - want).abs() <= ERROR * (1.0 + want.abs());
+            let near = (got - want).abs() <= error * (1.0 + want.abs());
             assert!(near || outside > 0, "{got} is not {want}; {outside} outside");
         }
         outside
@@ -267,4 +279,24 @@ fn elements_outside_are_counted() {
     let (mut m, inputs) = Maker::new(&[&[3]]);
     let y = m.op(Op::Unary(Function::Tanh {}), &inputs);
     assert_eq!(m.check(y, &[&[-1.0, 0.5, 1.0]], &[&[-1.2, 2.5, -1.9]]), 2);
+}
+
+/// Activations whose inputs reach far, as in models with massive channels: whoever makes the material.
+#[test]
+fn activations_of_any_reach() {
+    // What reaches farthest is off by a little more.
+    let (near, far) = ([2.0, 12.0], [30.0, 60.0, 150.0, 400.0]);
+    for (maker, reaches, error) in [
+        (Source::Dealer, &near[..], ERROR),
+        (Source::Dealer, &far[..2], 2.0 * ERROR),
+        (Source::Pair, &near, ERROR),
+        (Source::Pair, &far, 3.0 * ERROR),
+    ] {
+        for reach in reaches.iter().copied() {
+            let values = [-reach, -0.3 * reach, -0.5, 0.0, 1.25, 0.5 * reach, reach, 0.01 * reach];
+            let (mut m, inputs) = Maker::new(&[&[1, 8]]);
+            let y = m.op(Op::Unary(Function::Swish { beta: 1.0 }), &inputs);
+            m.check_made((maker, error), y, &[&values], &[&values]);
+        }
+    }
 }

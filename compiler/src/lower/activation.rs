@@ -46,12 +46,17 @@ const MOST_CELLS_LOG2: u8 = 9;
 /// The same where two parties make the unit vectors.
 const MOST_MADE_LOG2: u8 = 12;
 
-/// Greatest period of a table of the even part itself, as a power of two: a party adds up any of its numbers, which near a quarter
-/// of the period at the most, in 32 bits.
-const GREATEST_EVEN_LOG2: i8 = 5;
+/// Greatest period of a table of the even part itself, as a power of two. Beyond, slopes at [`cells_scale`] are too coarse.
+const GREATEST_EVEN_LOG2: i8 = 7;
 
 /// Fractional bits of what cells give.
 const CELLS_SCALE: Scale = 19;
+
+/// Fractional bits of a table of the even part of a period: a party adds up any of its numbers, which near a quarter of the period, in
+/// 32 bits, so that there are two less for each doubling.
+fn cells_scale(period_log2: i8) -> Scale {
+    CELLS_SCALE - 2 * Scale::from((period_log2 - 5).max(0))
+}
 
 /// An activation may exceed its argument by this much, rounding and error included.
 const CELLS_ROOM: f64 = 0.25;
@@ -173,25 +178,26 @@ fn by_cells(
     let scale = draft.scale(x);
     let even = |v: f64| f.value(v) - 0.5 * v;
     let bump = |v: f64| f.value(v) - v.max(0.0);
-    // Numbers of a long table are large, but for those beside |x|/2, for which a sign is looked at.
+    // What is beside max(x, 0), for which the sign is looked at, has small numbers however long the table, but a corner: a hundredth is
+    // lost there.
     let apart = period_log2 > GREATEST_EVEN_LOG2;
-    let lines: &dyn Fn(f64) -> f64 = if apart { &bump } else { &even };
-    let table = tables::cells(lines, period_log2, CELLS_PER_UNIT_LOG2, scale, CELLS_SCALE);
+    let (lines, cells_scale): (&dyn Fn(f64) -> f64, Scale) =
+        if apart { (&bump, CELLS_SCALE) } else { (&even, cells_scale(period_log2)) };
+    let table = tables::cells(lines, period_log2, CELLS_PER_UNIT_LOG2, scale, cells_scale);
     let table = draft.table(f.name(), table);
     let opened = draft.open_whole(x, (Scale::from(period_log2) + scale) as u8);
     let lines = draft.cells(opened, table);
     let wide = if extends { x } else { draft.extend(x, bound) };
     if apart {
         let positive = positive(draft, x, wide, bound);
-        let positive = draft.up_to(positive, CELLS_SCALE);
+        let positive = draft.up_to(positive, cells_scale);
         let sum = draft.add(lines, positive);
         let sum = draft.down_to(sum, context.scales(id).operand);
         return if extends { draft.extend(sum, bound + CELLS_ROOM) } else { sum };
     }
-    let even = lines;
     let half = draft.halve(wide, 1);
-    let half = draft.up_to(half, CELLS_SCALE);
-    let sum = draft.add(even, half);
+    let half = draft.up_to(half, cells_scale);
+    let sum = draft.add(lines, half);
     let sum = draft.down_to(sum, context.scales(id).operand);
     if extends { draft.extend(sum, bound + CELLS_ROOM) } else { sum }
 }
