@@ -4,8 +4,8 @@
 //! with the x that is open already. Where the stream was not centred at compile time, d·x - Σx takes the mean's
 //! place: exact and local, at log2(d) bits of headroom.
 //!
-//! Where two parties make the material, long rows take a round more ([`OpenRows`]): extended and opened whole, they are read by
-//! products of matrices alone, whose material takes 20 to 30 times less to make than that of reads that want bits of masks.
+//! Where two parties make the material, long rows take a round more: extended and opened whole, they are read by
+//! products of matrices alone, whose material takes several times less to make than that of reads that want bits of masks.
 
 use ir::pair::Maker;
 use ir::{MAX_WIDTH, Pattern, Scale, Table, TableId, Value};
