@@ -49,21 +49,24 @@ pub(super) struct Growth {
     folder: Option<Folder>,
     /// When what is whole was made durable.
     settled: Option<Instant>,
+    /// Something could not be made durable. The system tells that once, so nothing more is counted.
+    broken: bool,
 }
 
 struct Folder {
     path: PathBuf,
     /// Until the first step is whole.
     apart: Option<TempDir>,
-    material: BufWriter<File>,
     products: BufWriter<File>,
     masks: BufWriter<File>,
+    /// With the lock: the last that is written and closed.
+    material: BufWriter<File>,
 }
 
 impl Growth {
     /// Of a stock that has no step yet.
     pub(super) fn begin(stocks: Stocks, session: Session, seeds: Seeds, wanted: u32) -> Growth {
-        Growth { stocks, session, seeds, entries: Vec::new(), wanted, folder: None, settled: None }
+        Growth { stocks, session, seeds, entries: Vec::new(), wanted, folder: None, settled: None, broken: false }
     }
 
     /// Of one that has some, if it is there.
@@ -87,7 +90,7 @@ impl Growth {
         }
         let (seeds, (entries, wanted)) = (manifest.seeds(), manifest.steps());
         let folder = Some(Folder { path, apart: None, material, products, masks });
-        Ok(Some(Growth { stocks, session, seeds, entries, wanted, folder, settled: None }))
+        Ok(Some(Growth { stocks, session, seeds, entries, wanted, folder, settled: None, broken: false }))
     }
 
     /// Goes back to the end of so many steps, which there are, of a program of these entries; gives the masks of what they keep,
@@ -199,11 +202,12 @@ impl Growth {
 
     /// Makes durable what is whole. To be called when the making ends, however it does.
     pub(super) fn settle(&mut self) -> Result<(), RunError> {
-        if self.entries.is_empty() {
+        if self.entries.is_empty() || self.broken {
             return Ok(());
         }
+        self.broken = true;
         self.append(|folder| {
-            for part in [&mut folder.material, &mut folder.products, &mut folder.masks] {
+            for part in [&mut folder.products, &mut folder.masks, &mut folder.material] {
                 part.flush()?;
                 part.get_ref().sync_data()?;
             }
@@ -212,14 +216,15 @@ impl Growth {
         self.describe()?;
         let (directory, place) = (&self.stocks.directory, self.stocks.place(self.session));
         let folder = self.folder.as_mut().expect("made durable");
-        if let Some(apart) = folder.apart.take() {
-            let kept = std::fs::rename(apart.path(), &place).and_then(|()| sync_directory(directory));
-            kept.map_err(|source| StockError { path: place.clone(), source })?;
+        if let Some(apart) = &folder.apart {
+            let failed = |source| StockError { path: place.clone(), source };
+            std::fs::rename(apart.path(), &place).map_err(failed)?;
             // It has another name now, and stays.
-            let _ = apart.keep();
-            folder.path = place;
+            let _ = folder.apart.take().map(TempDir::keep);
+            folder.path = place.clone();
+            sync_directory(directory).map_err(failed)?;
         }
-        self.settled = Some(Instant::now());
+        (self.settled, self.broken) = (Some(Instant::now()), false);
         Ok(())
     }
 

@@ -148,9 +148,7 @@ impl Way<'_> {
             short
         })
     }
-}
 
-impl Way<'_> {
     /// Frame by frame, so that the peer hears of this side while a long message is held back.
     fn hold_and_send(&mut self, mut rest: Bytes) -> Result<(), NetError> {
         while !rest.is_empty() {

@@ -98,7 +98,7 @@ impl Refiller {
                 }
                 _ if self.net.stopped() => return,
                 // It was of use.
-                Err(RunError::Taken) => {}
+                Err(RunError::Taken) => self.wait(PAUSES[0]),
                 Err(error) => {
                     let what = chain(&error);
                     let kind = what.chars().filter(|c| !c.is_ascii_digit()).collect();

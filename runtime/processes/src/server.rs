@@ -341,6 +341,11 @@ impl Desk {
                 Err(RunError::Growing) if begin.elapsed() < self.net.timeout() => {
                     conn.during(async { sleep(Duration::from_millis(20)).await })?;
                 }
+                // Nobody can go on with it.
+                Err(RunError::Stock(error)) => {
+                    tracing::warn!("a stock is passed over: {}", chain(&error));
+                    return Ok(None);
+                }
                 found => return found,
             }
         }

@@ -151,7 +151,7 @@ fn a_prepare_that_is_killed_is_gone_on_with() {
         assert!((3..40).contains(&client));
         let said = String::from_utf8(ended.stderr).unwrap();
         if name == "INT" {
-            let start = "error: stopped by a signal\ntry: run it again; what is whole is kept, ";
+            let start = "error: stopped by a signal\ntry: run it again; what is whole is kept, about ";
             let end = " tokens, and the same command makes the rest\n";
             assert!(said.starts_with(start) && said.ends_with(end), "{said}");
         }

@@ -81,7 +81,7 @@ struct MakingOptions {
     /// Most that making stocks sends, in Mbit/s [default: no limit].
     #[arg(long, value_name = "MBIT", value_parser = megabits)]
     making_rate: Option<f64>,
-    /// Threads that making a stock takes at most [default: one for each core].
+    /// Threads that making a stock takes, but for short moments [default: one for each core].
     #[arg(long, value_name = "N")]
     making_threads: Option<NonZeroUsize>,
 }
@@ -241,9 +241,13 @@ impl CliError {
             CliError::Run(error) => error.hint(),
             CliError::Generate(error) => error.hint(),
             CliError::Serve(error) => error.hint(),
+            CliError::Making { error: error @ (RunError::Taken | RunError::Enough { .. }), .. } => error.hint(),
             CliError::Making { error, whole: 0 } => error.hint(),
             CliError::Making { error, whole } => {
-                format!("{}; what is whole is kept, {whole} tokens, and the same command makes the rest", error.hint())
+                format!(
+                    "{}; what is whole is kept, about {whole} tokens, and the same command makes the rest",
+                    error.hint()
+                )
             }
             CliError::Usage { hint, .. } => (*hint).to_owned(),
         }
