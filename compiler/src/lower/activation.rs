@@ -188,16 +188,9 @@ fn by_cells(
     let opened = draft.open_whole(x, (Scale::from(period_log2) + scale) as u8);
     let lines = draft.cells(opened, table);
     let wide = if extends { x } else { draft.extend(x, bound) };
-    if apart {
-        let positive = positive(draft, x, wide, bound);
-        let positive = draft.up_to(positive, cells_scale);
-        let sum = draft.add(lines, positive);
-        let sum = draft.down_to(sum, context.scales(id).operand);
-        return if extends { draft.extend(sum, bound + CELLS_ROOM) } else { sum };
-    }
-    let half = draft.halve(wide, 1);
-    let half = draft.up_to(half, cells_scale);
-    let sum = draft.add(lines, half);
+    let rest = if apart { positive(draft, x, wide, bound) } else { draft.halve(wide, 1) };
+    let rest = draft.up_to(rest, cells_scale);
+    let sum = draft.add(lines, rest);
     let sum = draft.down_to(sum, context.scales(id).operand);
     if extends { draft.extend(sum, bound + CELLS_ROOM) } else { sum }
 }

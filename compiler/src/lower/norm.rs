@@ -23,8 +23,8 @@ const KNOTS_PER_OCTAVE: u32 = 12;
 /// Sums of squares are taken this far beyond what was seen, either way.
 const SUM_MARGIN: f64 = 4.0;
 
-/// Length of the rows that two parties open whole: a product with a row takes 70 KB to make whatever its length, other reads
-/// about 1 KB for each of its elements.
+/// Length of the rows that two parties open whole: by reckoning, the products of a row take some 100 KB to make whatever its length,
+/// and other reads up to 1 KB for each of its elements.
 const LEAST_WHOLE: f64 = 128.0;
 
 /// Rows of which all are zero are taken for ones with this sum of squares.
