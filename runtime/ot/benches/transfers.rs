@@ -102,9 +102,9 @@ fn correlated(aes: f64) {
     row("soft, both parties", batch as f64 / (make + answer) / 1e6, "M/s", &format!("{bytes:.2} bytes each"));
 }
 
-/// Silent extensions of the large set: both parties in turn.
+/// Silent extensions: both parties in turn.
 fn silent_blocks(_: f64) {
-    let sizes = silent::LARGE;
+    let sizes = silent::SIZES;
     let (delta, t) = (blocks(1)[0] | 1, blocks(sizes.stock()));
     let q = t.iter().map(|t| t ^ ((t & 1) * delta)).collect();
     let [a, b] = [1, 2].map(|byte| Seed::new([byte; 32]));

@@ -34,11 +34,14 @@ struct Direction {
     hash: Arc<Hash>,
     /// Number of the next correlation.
     next: u64,
+    /// Correlations that were made.
+    made: usize,
+    silent: bool,
 }
 
 impl Direction {
     fn new(key: &[u8; 16]) -> Direction {
-        Direction { stock: Stock::default(), hash: Arc::new(Hash::new(key)), next: 0 }
+        Direction { stock: Stock::default(), hash: Arc::new(Hash::new(key)), next: 0, made: 0, silent: false }
     }
 
     /// The next blocks and the number of the first.
@@ -56,7 +59,22 @@ pub struct Pair {
     holder: Box<dyn CotSender>,
     /// Where this party chooses, and where it holds.
     ways: [Direction; 2],
+    /// How a direction goes on once it has made many correlations.
+    later: Option<Later>,
 }
+
+/// What silent engines are made of.
+struct Later {
+    session: [u8; 32],
+    seed: Seed,
+    sizes: silent::Sizes,
+    /// Correlations that a direction makes before.
+    after: usize,
+}
+
+/// Correlations that a direction makes by SoftSpokenOT, whose messages are long, before a silent engine, which makes millions at once,
+/// takes its place.
+const SILENT_AFTER: usize = 1 << 22;
 
 /// A name for the direction in which `chooser` chooses.
 fn direction(context: &str, session: &[u8; 32], chooser: Party) -> [u8; 32] {
@@ -73,7 +91,8 @@ fn other(party: Party) -> Party {
 }
 
 impl Pair {
-    /// Sets up both directions by base transfers and SoftSpokenOT: two exchanges. Both parties name the same session, which no
+    /// Sets up both directions by base transfers and SoftSpokenOT: two exchanges. A direction that makes many correlations goes on by
+    /// silent transfers. Both parties name the same session, which no
     /// other run has; the seed is fresh and this party's own.
     pub fn set_up(channel: &mut dyn Channel, party: Party, session: [u8; 32], seed: &Seed) -> Result<Pair, Error> {
         let stream = |kind| seed.stream(Domain { step: 0, entry: 0, index: 0, kind });
@@ -105,33 +124,21 @@ impl Pair {
         contributions.iter().for_each(|part| _ = hasher.update(part));
         let keys: [u8; 32] = hasher.finalize().into();
         let keys = [0, 1].map(|way| keys.as_chunks::<16>().0[way]);
-        Ok(Pair::new(party, Box::new(chooser), Box::new(holder), keys))
+        let pair = Pair::new(party, Box::new(chooser), Box::new(holder), keys);
+        Ok(pair.later_silent(session, seed, silent::SIZES, SILENT_AFTER))
     }
 
     /// From the ends of two engines, and the keys of the hash where P0 chooses and where P1 does. The keys are public, and
     /// of this session alone.
     pub fn new(party: Party, chooser: Box<dyn CotReceiver>, holder: Box<dyn CotSender>, keys: [[u8; 16]; 2]) -> Pair {
         let ways = [party, other(party)].map(|chooser| Direction::new(&keys[chooser.index()]));
-        Pair { party, chooser, holder, ways }
+        Pair { party, chooser, holder, ways, later: None }
     }
 
-    /// Replaces both engines by silent ones of these sizes, whose first stock the engines before them make. Both parties
-    /// name the same session, which no other run has; the seed is fresh and this party's own. Correlations that are left
-    /// over stay.
-    pub fn silent(
-        mut self,
-        channel: &mut dyn Channel,
-        session: [u8; 32],
-        seed: &Seed,
-        sizes: silent::Sizes,
-    ) -> Result<Pair, Error> {
-        self.reserve(channel, sizes.stock(), sizes.stock())?;
-        let name = |chooser| direction("ssvm transfers, silent engine of a direction, 1", &session, chooser);
-        let [own, theirs] = [name(self.party), name(other(self.party))];
-        let [of_chooser, of_holder] = self.ways.each_mut().map(|way| way.take(sizes.stock()).0);
-        self.chooser = Box::new(silent::Receiver::new(of_chooser, &own, seed, sizes));
-        self.holder = Box::new(silent::Sender::new(self.holder.delta(), of_holder, &theirs, seed, sizes));
-        Ok(self)
+    /// A direction that has made so many correlations goes on by a silent engine of these sizes, whose first stock the engine before it
+    /// makes. Both parties name the same session, which no other run has; the seed is fresh and this party's own.
+    pub fn later_silent(self, session: [u8; 32], seed: &Seed, sizes: silent::Sizes, after: usize) -> Pair {
+        Pair { later: Some(Later { session, seed: seed.clone(), sizes, after }), ..self }
     }
 
     /// Which party this is.
@@ -142,6 +149,41 @@ impl Pair {
     /// Makes correlations until there are as many as given, for choices of this party's and of the peer's. Operations do
     /// it for themselves; ahead of them it saves their waiting.
     pub fn reserve(&mut self, channel: &mut dyn Channel, own: usize, theirs: usize) -> Result<(), Error> {
+        let wanted = [own, theirs];
+        if let Some(later) = self.later.take() {
+            let goes_on = |way: usize| {
+                let Direction { stock, made, silent, .. } = &self.ways[way];
+                !silent && *made >= later.after && stock.lacks(wanted[way]) > 0
+            };
+            let goes_on = [goes_on(0), goes_on(1)];
+            if goes_on != [false, false] {
+                self.make(channel, goes_on.map(|goes_on| if goes_on { later.sizes.stock() } else { 0 }))?;
+                self.go_on(&later, goes_on);
+            }
+            self.later = Some(later);
+        }
+        self.make(channel, wanted)
+    }
+
+    /// Puts silent engines in their places, whose first stocks are there.
+    fn go_on(&mut self, later: &Later, goes_on: [bool; 2]) {
+        let Later { session, seed, sizes, .. } = later;
+        let name = |chooser| direction("ssvm transfers, silent engine of a direction, 1", session, chooser);
+        let stock = |way: &mut Direction| {
+            way.silent = true;
+            way.take(sizes.stock()).0
+        };
+        if goes_on[0] {
+            let stock = stock(&mut self.ways[0]);
+            self.chooser = Box::new(silent::Receiver::new(stock, &name(self.party), seed, *sizes));
+        }
+        if goes_on[1] {
+            let (stock, name) = (stock(&mut self.ways[1]), name(other(self.party)));
+            self.holder = Box::new(silent::Sender::new(self.holder.delta(), stock, &name, seed, *sizes));
+        }
+    }
+
+    fn make(&mut self, channel: &mut dyn Channel, [own, theirs]: [usize; 2]) -> Result<(), Error> {
         loop {
             let lacking = [self.ways[0].stock.lacks(own), self.ways[1].stock.lacks(theirs)];
             if lacking == [0, 0] {
@@ -149,6 +191,9 @@ impl Pair {
             }
             let own_batch = (lacking[0] > 0).then(|| self.chooser.batch(lacking[0]));
             let their_batch = (lacking[1] > 0).then(|| self.holder.batch(lacking[1]));
+            for (way, batch) in self.ways.iter_mut().zip([own_batch, their_batch]) {
+                way.made += batch.unwrap_or(0);
+            }
             let request = own_batch.map_or(Vec::new(), |batch| self.chooser.request(batch));
             let expected = their_batch.map_or(0, |batch| self.holder.request_bytes(batch));
             let theirs = exchange(channel, request, expected)?;

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 pub const N: usize = 4096;
 
 /// Rows of the square, and their length.
-const SIDE: usize = 64;
+pub const SIDE: usize = 64;
 
 /// The primes: the two greatest below 2^29 and the greatest below 2^30 that are 1 mod 8192, the least first.
 pub const PRIMES: [u64; 3] = [0x1ffd_4001, 0x1fff_2001, 0x3fff_4001];
@@ -248,6 +248,52 @@ multiversion! {
         transpose(x, out);
         for first in 0..8 {
             on_eight::<Forward, _>(out, first, 8, &twiddles.columns[0], p);
+        }
+        for block in 0..8 {
+            on_eight::<Forward, _>(out, 8 * block, 1, &twiddles.columns[1 + block], p);
+        }
+    }
+}
+
+multiversion! {
+    /// The same for an `x` of which `few` rows of 64 elements, each as far from the next, may have something in their first `most`
+    /// elements; what the others have does not matter. Both are powers of two. Most steps then have a zero, and copy.
+    pub fn forward_few(prime: &Prime, few: usize, most: usize, x: &mut [u64], out: &mut [u64]) {
+        let (p, twiddles) = (prime.p, &prime.forward);
+        let (x, out) = (&mut x[..N], &mut out[..N]);
+        let distance = SIDE / few;
+        for level in 0..few.trailing_zeros() {
+            let (blocks, half) = (1usize << level, few >> (level + 1));
+            for block in 0..blocks {
+                // Factors of the first three levels, or of one block of eight of the others.
+                let (seven, k) = match level {
+                    0..3 => (0, blocks - 1 + block),
+                    _ => (1 + (block >> (level - 3)), (blocks >> 3) - 1 + block % (blocks >> 3)),
+                };
+                let factor = twiddles.rows[seven][k];
+                for row in 2 * block * half..(2 * block + 1) * half {
+                    let (left, right) = x.split_at_mut((row + half) * distance * SIDE);
+                    let left = &mut left[row * distance * SIDE..][..most];
+                    for (x, y) in left.iter_mut().zip(&mut right[..most]) {
+                        Forward::step(x, y, factor, p);
+                    }
+                }
+            }
+        }
+        let rows = most.max(8);
+        for (i, row) in out[..rows * SIDE].chunks_exact_mut(SIDE).enumerate() {
+            for (place, run) in row.chunks_exact_mut(distance).enumerate() {
+                run.fill(if i < most { x[place * distance * SIDE + i] } else { 0 });
+            }
+        }
+        if most > 8 {
+            out[rows * SIDE..].fill(0);
+            for first in 0..8 {
+                on_eight::<Forward, _>(out, first, 8, &twiddles.columns[0], p);
+            }
+        } else {
+            let (first, others) = out.split_at_mut(8 * SIDE);
+            others.chunks_exact_mut(8 * SIDE).for_each(|block| block.copy_from_slice(first));
         }
         for block in 0..8 {
             on_eight::<Forward, _>(out, 8 * block, 1, &twiddles.columns[1 + block], p);

@@ -5,7 +5,7 @@
 //! Σ_i w_i / p_i mod 1 with w_i = x·(q / p_i)^-1 mod p_i, as in Halevi, Polyakov and Shoup, "An improved RNS variant of the BFV
 //! homomorphic encryption scheme", CT-RSA 2019, section 2. Nothing depends on time or place of an element's value.
 
-use crate::ntt::{self, Factor, N, PRIMES, Prime, fold, invert, mul_mod, mul32};
+use crate::ntt::{self, Factor, N, PRIMES, Prime, SIDE, fold, invert, mul_mod, mul32};
 use crate::ring::reduce;
 use kernels::cpu::{Cpu, multiversion};
 use kernels::prg::Stream;
@@ -35,17 +35,17 @@ pub const BLOCKS: usize = 3 * N / BLOCK;
 
 /// Values modulo the three primes, below them. Wiped when dropped.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct Values(Vec<u32>);
+pub struct Values(pub(crate) Vec<u32>);
 
 /// Sums of products of values. Wiped when dropped.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct Sums(Vec<u64>);
+pub struct Sums(pub(crate) Vec<u64>);
 
 /// Memory for what is in work. Wiped when dropped.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct Scratch {
-    input: Vec<u64>,
-    output: Vec<u64>,
+    pub(crate) input: Vec<u64>,
+    pub(crate) output: Vec<u64>,
     residues: Vec<u64>,
 }
 
@@ -82,6 +82,20 @@ multiversion! {
 }
 
 multiversion! {
+    /// The same for three pairs.
+    pub(crate) fn add_three(x: [&[u32]; 3], y: [&[u32]; 3], sums: &mut [u64]) {
+        let count = sums.len();
+        let ([a, b, c], [e, f, g]) = (x, y);
+        let (a, b, c) = (&a[..count], &b[..count], &c[..count]);
+        let (e, f, g) = (&e[..count], &f[..count], &g[..count]);
+        for i in 0..count {
+            let first = (u64::from(a[i]) * u64::from(e[i])).wrapping_add(u64::from(b[i]) * u64::from(f[i]));
+            sums[i] = sums[i].wrapping_add(first.wrapping_add(u64::from(c[i]) * u64::from(g[i])));
+        }
+    }
+}
+
+multiversion! {
     /// Values below 4p, of their classes.
     fn shrink(x: &mut [u64], p: u64) {
         let (one, high) = (Factor::new(1, p), Factor::new((1 << 32) % p, p));
@@ -94,7 +108,7 @@ multiversion! {
 
 multiversion! {
     /// The residues of numbers below 4p.
-    fn settle(x: &[u64], p: u64, out: &mut [u32]) {
+    pub(crate) fn settle(x: &[u64], p: u64, out: &mut [u32]) {
         out.iter_mut().zip(x).for_each(|(out, x)| *out = fold(fold(*x, 2 * p), p) as u32);
     }
 }
@@ -174,6 +188,20 @@ impl Values {
         });
     }
 
+    /// The same for coefficients of which `few` runs, each as far from the next, may be other than zero, in their first `most`, 64 at
+    /// most. Both are powers of two.
+    pub fn set_few(&mut self, [few, most]: [usize; 2], x: &[u64], scratch: &mut Scratch) {
+        assert!(x.len() == N && few <= SIDE && most <= SIDE, "runs of a polynomial");
+        for (prime, out) in Prime::all().iter().zip(self.0.chunks_exact_mut(N)) {
+            for (run, x) in scratch.input.chunks_exact_mut(N / few).zip(x.chunks_exact(N / few)) {
+                reduce(Cpu::get(), &x[..most], prime.p, &mut run[..most]);
+                sign(Cpu::get(), &x[..most], prime.p, &mut run[..most]);
+            }
+            ntt::forward_few(Cpu::get(), prime, few, most, &mut scratch.input, &mut scratch.output);
+            settle(Cpu::get(), &scratch.output, prime.p, out);
+        }
+    }
+
     /// Become those of q / 2^width times coefficients, rounded, plus noise. Bits of a coefficient above `width` mean nothing.
     pub fn set_message(&mut self, x: &mut [u64], noise: &[u64], width: u8, scratch: &mut Scratch) {
         let low = kernels::ring::mask(width);
@@ -208,6 +236,39 @@ impl Values {
             shrink(Cpu::get(), sums, p);
             sums.iter_mut().zip(&*out).for_each(|(sum, x)| *sum = fold(4 * p - *sum, 2 * p) + u64::from(*x));
             settle(Cpu::get(), sums, p, out);
+        }
+    }
+
+    /// Become twice themselves.
+    pub fn double(&mut self) {
+        for (p, values) in PRIMES.into_iter().zip(self.0.chunks_exact_mut(N)) {
+            values.iter_mut().for_each(|x| *x = fold(2 * u64::from(*x), p) as u32);
+        }
+    }
+
+    /// Become sums times values.
+    pub fn set_product(&mut self, sums: &mut Sums, factor: &Values) {
+        sums.multiply(factor);
+        self.set_sums(sums);
+    }
+
+    /// Become the sums.
+    pub fn set_sums(&mut self, sums: &mut Sums) {
+        for (i, (p, out)) in PRIMES.into_iter().zip(self.0.chunks_exact_mut(N)).enumerate() {
+            let sums = &mut sums.0[i * N..(i + 1) * N];
+            shrink(Cpu::get(), sums, p);
+            settle(Cpu::get(), sums, p, out);
+        }
+    }
+
+    /// Become those of X^exponent / 2^halvings, mod q; the exponent is below 2·4096.
+    pub fn set_monomial(&mut self, exponent: usize, halvings: u32, scratch: &mut Scratch) {
+        let mut x = vec![0; N];
+        x[exponent % N] = if exponent < N { 1 } else { u64::MAX };
+        self.set_signed(&x, scratch);
+        for (p, values) in PRIMES.into_iter().zip(self.0.chunks_exact_mut(N)) {
+            let factor = invert(ntt::power(2, halvings.into(), p), p);
+            values.iter_mut().for_each(|x| *x = (u64::from(*x) * factor % p) as u32);
         }
     }
 
@@ -274,6 +335,19 @@ impl Sums {
             }
         }
         shrink(Cpu::get(), sums, PRIMES[block * BLOCK / N]);
+    }
+
+    /// Becomes the values.
+    pub fn set(&mut self, x: &Values) {
+        self.0.iter_mut().zip(&x.0).for_each(|(sum, x)| *sum = (*x).into());
+    }
+
+    /// Times values.
+    fn multiply(&mut self, factor: &Values) {
+        for ((p, sums), factor) in PRIMES.into_iter().zip(self.0.chunks_exact_mut(N)).zip(factor.0.chunks_exact(N)) {
+            shrink(Cpu::get(), sums, p);
+            sums.iter_mut().zip(factor).for_each(|(sum, x)| *sum *= u64::from(*x));
+        }
     }
 
     /// The coefficients, brought to 64 bits.
@@ -355,6 +429,23 @@ mod tests {
     }
 
     #[test]
+    fn few_coefficients() {
+        let mut scratch = Scratch::new();
+        for log_few in 0..=6 {
+            for log_most in 0..=6 {
+                let [few, most]: [usize; 2] = [1 << log_few, 1 << log_most];
+                let (mut x, numbers) = (vec![0; N], test_elements(9, few * most));
+                for (run, numbers) in x.chunks_exact_mut(N / few).zip(numbers.chunks_exact(most)) {
+                    run[..most].copy_from_slice(numbers);
+                }
+                let mut got = Values::new();
+                got.set_few([few, most], &x, &mut scratch);
+                assert!(got.0 == values(&x).0, "{few} runs of {most}");
+            }
+        }
+    }
+
+    #[test]
     fn messages_are_scaled_and_rounded() {
         let (mut scratch, mut one) = (Scratch::new(), vec![0; N]);
         one[0] = 1;
@@ -415,13 +506,16 @@ mod tests {
                 let (mut sums, mut shrunk, mut settled) = (x.clone(), x.clone(), vec![0; N]);
                 add_products(cpu, &words, &words, &mut sums);
                 add_four(cpu, [&words; 4], [&words; 4], &mut sums);
+                add_three(cpu, [&words; 3], [&words; 3], &mut sums);
                 shrink(cpu, &mut shrunk, p);
                 settle(cpu, &shrunk, p, &mut settled);
+                let mut few = vec![0; N];
+                ntt::forward_few(cpu, &Prime::all()[i], 4, 16, &mut below.clone(), &mut few);
                 let (mut signed, mut embedded, mut fraction) = (below.clone(), below.clone(), x.clone());
                 sign(cpu, &small, p, &mut signed);
                 embed(cpu, &x, &small, 64, p, Factor::new(5, p), &mut embedded);
                 add_fraction(cpu, &below, i, &mut fraction);
-                (sums, shrunk, settled, signed, embedded, fraction)
+                (sums, shrunk, settled, few, signed, embedded, fraction)
             };
             assert!(Cpu::available().into_iter().all(|cpu| run(cpu) == run(Cpu::PORTABLE)));
         }

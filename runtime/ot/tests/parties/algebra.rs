@@ -178,10 +178,16 @@ fn silent_engines() {
     let bits = [60, 61].map(|p| numbers(p, 700, 64));
     let both = on(Memory::pair(PATIENCE), |party, channel| {
         let own = party.index();
-        let mut pair = pair(party, 8).silent(channel, [8; 32], &seed(own as u8), sizes).unwrap();
+        let mut pair = pair(party, 8).later_silent([8; 32], &seed(own as u8), sizes, sizes.stock());
+        // Once so many are made, silent engines go on, from a stock of these.
+        pair.reserve(channel, sizes.stock(), sizes.stock()).unwrap();
+        let first = channel.meter();
+        pair.reserve(channel, 2 * sizes.stock(), 2 * sizes.stock()).unwrap();
+        let each = (sizes.request_bytes() + sizes.response_bytes()) as u64;
+        assert_eq!(since(first, channel.meter()).0, each);
         let before = channel.meter();
-        // The dealt engine's last batch left some.
-        let wanted = 3 * sizes.given();
+        // The first extension is there, and the first engine's last batch left some.
+        let wanted = 4 * sizes.given();
         pair.reserve(channel, [wanted, 0][own], [wanted, 0][1 - own]).unwrap();
         let each = [sizes.request_bytes(), sizes.response_bytes()][own] as u64;
         assert_eq!(since(before, channel.meter()).0, 3 * each);

@@ -167,7 +167,7 @@ fn silent_messages_are_uniform() {
     let sizes = Sizes { trees: 1000, depth: 7, columns: 5000 };
     let (ends, logs) = recorded();
     on(ends, |party, channel| {
-        let mut pair = pair(party, 90).silent(channel, [1; 32], &seed(party.index() as u8), sizes).unwrap();
+        let mut pair = pair(party, 90).later_silent([1; 32], &seed(party.index() as u8), sizes, 0);
         pair.reserve(channel, sizes.given(), sizes.given()).unwrap();
     });
     for log in logs {

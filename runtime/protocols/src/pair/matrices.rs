@@ -5,7 +5,7 @@ use super::{Factors, PairError};
 use crate::weights::{Columns, Integers};
 use ir::{Party, Width};
 use kernels::ring::{self, Buffer, Tensor};
-use rlwe::packed::{self, MAX_SECRETS, Rows};
+use rlwe::packed::{self, Rows};
 use rlwe::{Client, Plan, Server};
 use std::ops::Range;
 
@@ -20,12 +20,6 @@ const DEPTH: usize = 1 << 13;
 
 /// Bytes of ciphertexts that are on their way before any is answered, about.
 const AT_ONCE: usize = 32 << 20;
-
-/// How far a product of private numbers may be off, in units of the last place, before more digits are tried: 64, and more for
-/// results of more than 41 bits, which are rescaled by as many more afterwards.
-fn good_error(width: Width) -> u64 {
-    1 << width.saturating_sub(35).max(6)
-}
 
 impl From<rlwe::Error> for PairError {
     fn from(error: rlwe::Error) -> PairError {
@@ -46,13 +40,6 @@ fn cut(rows: usize, depth: usize) -> impl Iterator<Item = (Range<usize>, Range<u
     blocks(rows, ROWS).flat_map(move |rows| blocks(depth, DEPTH).map(move |depth| (rows.clone(), depth)))
 }
 
-/// Puts the share of some answers into that of all.
-fn put(plan: &packed::Plan, answers: Range<usize>, part: &Tensor, out: &mut [u64]) {
-    let (rows, columns) = (plan.rows_in(answers.clone()), plan.columns_of(answers));
-    let out = &mut out[rows.start * plan.columns()..rows.end * plan.columns()];
-    add_columns(part, columns.start, plan.columns(), out);
-}
-
 /// Adds columns, from number `from` on, to a matrix of so many.
 fn add_columns(part: &Tensor, from: usize, columns: usize, out: &mut [u64]) {
     let count = part.shape[1];
@@ -64,7 +51,7 @@ fn add_columns(part: &Tensor, from: usize, columns: usize, out: &mut [u64]) {
 /// The plan of a product with weights if it is one of few rows: if it takes less so than in batches. Both parties ask with the same
 /// numbers.
 pub(super) fn few_rows(sizes @ [rows, depth, columns]: [usize; 3], width: Width, square: u64) -> Option<packed::Plan> {
-    let plan = packed::Plan::new(sizes, width, square.into()).ok()?;
+    let plan = packed::Plan::new(1, sizes, width, square.into()).ok()?;
     let batches = cut(rows, depth).map(|(rows, depth)| Plan::new(rows.len(), depth.len(), width, square));
     let seconds = batches.map(|plan| plan.map(|plan| plan.seconds(columns))).sum::<Result<f64, _>>();
     seconds.map_or(true, |seconds| plan.seconds() < seconds).then_some(plan)
@@ -74,10 +61,8 @@ pub(super) fn few_rows(sizes @ [rows, depth, columns]: [usize; 3], width: Width,
 struct Way {
     /// Bits of a digit of the server's numbers.
     bits: Width,
-    /// Of all products, or of each.
+    /// Of each digit.
     plan: packed::Plan,
-    /// Times that the plan is used for each digit.
-    times: usize,
 }
 
 impl Way {
@@ -88,17 +73,13 @@ impl Way {
         for digits in 1..=3 {
             let bits = width.div_ceil(digits);
             let square = (depth as u128).saturating_mul(1 << (2 * (bits - 1)));
-            let (plan, times) = match packed::Plan::many(count, sizes, width, square) {
-                Some(plan) => (plan, 1),
-                None => (packed::Plan::new(sizes, width, square), count),
-            };
-            match plan {
+            match packed::Plan::new(count, sizes, width, square) {
                 Ok(plan) => {
                     let error = plan.error_bound().saturating_mul(digits.into());
                     if best.as_ref().is_none_or(|(least, _)| error < *least) {
-                        best = Some((error, Way { bits, plan, times }));
+                        best = Some((error, Way { bits, plan }));
                     }
-                    if error <= good_error(width) {
+                    if error <= packed::good_error(width) {
                         break;
                     }
                 }
@@ -192,7 +173,7 @@ impl Connected<'_> {
     /// The client's side of products of few rows: its shares. It sends some, then reads their answers.
     pub(super) fn client_packed(&mut self, products: &[(packed::Plan, &[u64])]) -> Result<Vec<Buffer>, PairError> {
         if let Packed::Unset = self.engine.packed {
-            let client = packed::Client::new(MAX_SECRETS)?;
+            let client = packed::Client::new()?;
             self.channel.send(client.key())?;
             self.engine.packed = Packed::Client(Box::new(client));
         }
@@ -200,13 +181,17 @@ impl Connected<'_> {
         let mut shares = Vec::new();
         for group in groups(products) {
             for (plan, left) in group {
+                let keys = client.merge_keys(plan);
+                if !keys.is_empty() {
+                    self.channel.send(keys)?;
+                }
                 self.channel.send(client.encrypt(plan, left))?;
             }
             for (plan, _) in group {
-                let mut share = Buffer::zeros(plan.count() * plan.rows() * plan.columns());
+                let mut share = Buffer::zeros(plan.results());
                 for answers in parts(plan) {
                     let message = self.channel.receive(plan.answer_bytes(answers.clone()))?;
-                    put(plan, answers.clone(), &client.decrypt(plan, answers, &message)?, &mut share);
+                    plan.put(answers.clone(), &client.decrypt(plan, answers, &message)?, &mut share);
                 }
                 shares.push(share);
             }
@@ -217,23 +202,43 @@ impl Connected<'_> {
     /// The server's side.
     pub(super) fn server_packed(&mut self, products: &[(packed::Plan, Rows)]) -> Result<Vec<Buffer>, PairError> {
         if let Packed::Unset = self.engine.packed {
-            let key = self.channel.receive(packed::key_bytes(MAX_SECRETS))?;
-            self.engine.packed = Packed::Server(Box::new(packed::Server::new(MAX_SECRETS, &key)?));
+            let key = self.channel.receive(packed::KEY_BYTES)?;
+            self.engine.packed = Packed::Server(Box::new(packed::Server::new(&key)?));
         }
         let Packed::Server(server) = &mut self.engine.packed else { panic!("the server's end") };
         let mut shares = Vec::new();
         for group in groups(products) {
             let mut operands = Vec::new();
             for (plan, _) in group {
+                let keys = server.merge_key_bytes(plan);
+                if keys > 0 {
+                    server.take_merge_keys(plan, &self.channel.receive(keys)?)?;
+                }
                 operands.push(server.receive(plan, &self.channel.receive(plan.upload_bytes())?)?);
             }
             for ((plan, right), operand) in group.iter().zip(operands) {
-                let mut share = Buffer::zeros(plan.count() * plan.rows() * plan.columns());
+                let mut share = Buffer::zeros(plan.results());
+                let t = std::time::Instant::now();
+                let [mut took, _] = [0.0; 2];
+                eprintln!(
+                    "PLAN {}x[{},{}]x[{}] w{} up {} down {} {}",
+                    plan.count(),
+                    plan.rows(),
+                    plan.depth(),
+                    plan.columns(),
+                    plan.width(),
+                    plan.upload_bytes(),
+                    plan.answer_bytes(0..plan.answers()),
+                    plan.describe()
+                );
                 for answers in parts(plan) {
+                    let t = std::time::Instant::now();
                     let (message, part) = server.answer(&operand, *right, answers.clone());
+                    took += t.elapsed().as_secs_f64();
                     self.channel.send(message)?;
-                    put(plan, answers, &part, &mut share);
+                    plan.put(answers, &part, &mut share);
                 }
+                eprintln!("TOOK {took} of {} est {}", t.elapsed().as_secs_f64(), plan.seconds());
                 shares.push(share);
             }
         }
@@ -243,48 +248,42 @@ impl Connected<'_> {
     /// Both parties' shares of products of private numbers: see [`super::Transfers::private_products`].
     pub(super) fn private(&mut self, asked: &[Factors]) -> Result<Vec<Buffer>, PairError> {
         let ways = asked.iter().map(|ask| Way::new(ask.count, ask.sizes, ask.width)).collect::<Result<Vec<_>, _>>()?;
-        // The parts that a product is made of: which use of the plan, and which digit of the server's numbers.
+        // The parts that products are made of: one for each digit of the server's numbers.
         let each = || {
-            let parts = |(i, way): (usize, &Way)| {
-                let digits = way.digits();
-                (0..way.times).flat_map(move |time| (0..digits).map(move |digit| (i, time, digit)))
-            };
-            ways.iter().enumerate().flat_map(parts)
-        };
-        let own = |i: usize, time: usize| {
-            let length = asked[i].own.len() / ways[i].times;
-            &asked[i].own[time * length..][..length]
+            let digits = |(i, way): (usize, &Way)| (0..way.digits()).map(move |digit| (i, digit));
+            ways.iter().enumerate().flat_map(digits)
         };
         let parts = match self.engine.pair.party() {
             Party::Client => {
-                let shifted = |(i, time, digit): (usize, usize, Width)| -> Buffer {
+                let shifted = |(i, digit): (usize, Width)| -> Buffer {
                     let up = ways[i].bits * digit;
-                    own(i, time).iter().map(|x| x << up).collect()
+                    asked[i].own.iter().map(|x| x << up).collect()
                 };
                 let left: Vec<Buffer> = each().map(shifted).collect();
-                let products: Vec<_> = each().zip(&left).map(|((i, ..), left)| (ways[i].plan, &left[..])).collect();
+                let products: Vec<_> = each().zip(&left).map(|((i, _), left)| (ways[i].plan, &left[..])).collect();
                 self.client_packed(&products)?
             }
             Party::Server => {
                 type Runs<'r> = Box<dyn Fn(usize, usize, &mut [u64]) + Sync + 'r>;
-                let runs = |(i, time, number): (usize, usize, Width)| {
-                    let (own, columns, width, bits) = (own(i, time), asked[i].sizes[2], asked[i].width, ways[i].bits);
+                let runs = |(i, number): (usize, Width)| {
+                    let Factors { own, sizes: [.., columns], width, .. } = &asked[i];
+                    let bits = ways[i].bits;
                     let runs = move |row: usize, first: usize, out: &mut [u64]| {
                         let own = &own[row * columns + first..][..out.len()];
-                        out.iter_mut().zip(own).for_each(|(out, x)| *out = digit(*x, width, bits, number));
+                        out.iter_mut().zip(own).for_each(|(out, x)| *out = digit(*x, *width, bits, number));
                     };
                     Box::new(runs) as Runs
                 };
                 let rows: Vec<Runs> = each().map(runs).collect();
                 let products: Vec<_> =
-                    each().zip(&rows).map(|((i, ..), rows)| (ways[i].plan, &**rows as Rows)).collect();
+                    each().zip(&rows).map(|((i, _), rows)| (ways[i].plan, &**rows as Rows)).collect();
                 self.server_packed(&products)?
             }
         };
         let result = |ask: &Factors| Buffer::zeros(ask.count * ask.sizes[0] * ask.sizes[2]);
         let mut shares: Vec<Buffer> = asked.iter().map(result).collect();
-        for ((i, time, _), part) in each().zip(parts) {
-            ring::add_assign(&mut shares[i][time * part.len()..][..part.len()], &part);
+        for ((i, _), part) in each().zip(parts) {
+            ring::add_assign(&mut shares[i], &part);
         }
         Ok(shares)
     }
@@ -332,15 +331,11 @@ mod tests {
     fn wide_products_take_digits() {
         let way = |sizes, width| Way::new(12, sizes, width).unwrap();
         let heads = way([128, 64, 128], 39);
-        assert!((heads.digits(), heads.times) == (1, 12) && heads.plan.error_bound() <= 8);
+        assert!(heads.digits() == 1 && heads.plan.error_bound() <= 8);
         let wide = way([128, 64, 128], 50);
-        assert!((wide.digits(), wide.times) == (2, 12) && wide.plan.error_bound() <= good_error(50));
+        assert!(wide.digits() == 2 && wide.plan.error_bound() <= packed::good_error(50));
         let rows = way([1, 768, 1], 60);
-        assert!(
-            rows.times == 1 && rows.plan.count() == 12 && rows.plan.error_bound() <= 1 << 12,
-            "{}",
-            rows.plan.error_bound()
-        );
+        assert!(rows.plan.count() == 12 && rows.plan.error_bound() <= 1 << 12, "{}", rows.plan.error_bound());
         assert!(Way::new(1, [1024, 1024, 64], 64).is_ok());
     }
 

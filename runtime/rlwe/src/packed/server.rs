@@ -1,6 +1,7 @@
 //! The server's side: it multiplies the client's ciphertexts by its matrices and hides what they tell of them.
 
-use super::plan::{MAX_SECRETS, Plan, key_bytes};
+use super::merge::{self, Ciphertext, DIGITS, DISTANCES, Key, PARTS, key_number, merge};
+use super::plan::{KEY_BYTES, Leaf, MAX_SECRETS, Plan};
 use super::public;
 use crate::error::{Error, check_length};
 use crate::ntt::N;
@@ -9,19 +10,22 @@ use crate::rns::{BLOCKS, GROUP, PACKED, Scratch, Sums, Values};
 use crate::{sample, use_of};
 use kernels::cpu::Cpu;
 use kernels::prg::{Seed, Stream};
-use kernels::ring::{self, Tensor, map_assign, mask, packed_len};
+use kernels::ring::{self, Buffer, map_assign, mask, packed_len};
 use rayon::prelude::*;
 use std::ops::Range;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// Answers that are made together, at most.
+/// Leaves that are made together, so that they read each ciphertext once.
 const TILE: usize = 4;
 
 /// The server of a session's products.
 pub struct Server {
+    seed: Seed,
     halves: Stream,
-    /// Halves of encryptions of zero: the one that secrets share, then one for each of them.
-    key: Vec<Values>,
+    /// Encryptions of zero.
+    key: Ciphertext,
+    /// Keys of automorphisms, by the logarithm of the distance and the part; empty, or of some secrets.
+    merge_keys: [[Key; PARTS]; DISTANCES],
     ternary: Stream,
     noise: Stream,
     masks: Stream,
@@ -34,8 +38,7 @@ pub struct Server {
 /// The client's ciphertexts of one product.
 pub struct Operand {
     pub(super) plan: Plan,
-    /// For each ciphertext the half that all rows share, then one for each block of rows.
-    ciphertexts: Vec<Vec<Values>>,
+    ciphertexts: Vec<Ciphertext>,
 }
 
 /// Memory of a thread. Wiped when dropped.
@@ -44,23 +47,31 @@ struct Work {
     scratch: Scratch,
     coefficients: Vec<u64>,
     random: Values,
-    /// Of each answer of a tile.
-    parts: Vec<Part>,
-}
-
-/// What an answer is made of.
-#[derive(Zeroize, ZeroizeOnDrop)]
-struct Part {
-    factors: Vec<Values>,
-    /// Of the half that all rows share, then of those of the blocks of rows.
-    sums: Vec<Sums>,
+    /// Of each leaf of a tile.
+    factors: Vec<Vec<Values>>,
+    /// Of each leaf of a tile: of the half that all rows share, then of those of the blocks of rows.
+    sums: Vec<Vec<Sums>>,
+    merge: merge::Work,
+    /// Ciphertexts that wait to be merged with others of their level.
+    #[zeroize(skip)]
+    waiting: Vec<(u32, Ciphertext)>,
+    /// Memory for ciphertexts.
+    #[zeroize(skip)]
+    spare: Vec<Ciphertext>,
 }
 
 impl Work {
-    fn new(secrets: usize, tile: usize) -> Work {
-        let part = || Part { factors: vec![Values::new(); GROUP - 1], sums: vec![Sums::new(); secrets + 1] };
-        let parts = (0..tile).map(|_| part()).collect();
-        Work { scratch: Scratch::new(), coefficients: vec![0; N], random: Values::new(), parts }
+    fn new(secrets: usize) -> Work {
+        Work {
+            scratch: Scratch::new(),
+            coefficients: vec![0; N],
+            random: Values::new(),
+            factors: vec![vec![Values::new(); GROUP - 1]; TILE],
+            sums: vec![vec![Sums::new(); 1 + secrets]; TILE],
+            merge: merge::Work::new(),
+            waiting: Vec::new(),
+            spare: Vec::new(),
+        }
     }
 }
 
@@ -68,13 +79,13 @@ impl Work {
 pub type Rows<'r> = &'r (dyn Fn(usize, usize, &mut [u64]) + Sync);
 
 impl Server {
-    /// For the client of this first message, with so many secrets, and randomness from the operating system.
-    pub fn new(secrets: usize, key: &[u8]) -> Result<Server, Error> {
-        Server::from_seed(secrets, key, &Seed::random().map_err(Error::Random)?)
+    /// For the client of this first message, with randomness from the operating system.
+    pub fn new(key: &[u8]) -> Result<Server, Error> {
+        Server::from_seed(key, &Seed::random().map_err(Error::Random)?)
     }
 
-    pub(crate) fn from_seed(secrets: usize, key: &[u8], private: &Seed) -> Result<Server, Error> {
-        check_length("key", key, key_bytes(secrets))?;
+    pub(crate) fn from_seed(key: &[u8], private: &Seed) -> Result<Server, Error> {
+        check_length("key", key, KEY_BYTES)?;
         let (seed, halves) = key.split_first_chunk::<SEED_BYTES>().expect("as long as a key");
         let (seed, mut scratch, mut shared) = (Seed::new(*seed), Scratch::new(), Values::new());
         shared.set_uniform(&seed.stream(public::KEY), 0, &mut scratch);
@@ -83,13 +94,48 @@ impl Server {
             key.push(Values::unpack(half, &mut scratch).ok_or(Error::Residue { what: "key" })?);
         }
         let [ternary, noise, masks] = [0, 1, 2].map(|kind| private.stream(use_of(kind)));
-        Ok(Server { halves: seed.stream(public::HALVES), key, ternary, noise, masks, received: 0, answered: 0 })
+        let (halves, merge_keys) = (seed.stream(public::HALVES), [const { [const { Key::new() }; PARTS] }; DISTANCES]);
+        Ok(Server { seed, halves, key, merge_keys, ternary, noise, masks, received: 0, answered: 0 })
+    }
+
+    /// The keys that a plan takes and are not there yet: distance, part, and of how many secrets they are.
+    fn lacking(&self, plan: &Plan) -> Vec<(usize, usize, usize)> {
+        let known = |key: &Key| key.first().map_or(0, |halves| halves.len() - 1);
+        let lacking = plan.keys().map(|(log, part)| (log, part, known(&self.merge_keys[log][part])));
+        lacking.filter(|(.., known)| *known < plan.secrets()).collect()
+    }
+
+    /// Bytes of these keys.
+    pub fn merge_key_bytes(&self, plan: &Plan) -> usize {
+        self.lacking(plan).iter().map(|(.., known)| (plan.secrets() - known) * DIGITS * PACKED).sum()
+    }
+
+    /// Takes the client's message of these keys, [`super::Client::merge_keys`].
+    pub fn take_merge_keys(&mut self, plan: &Plan, message: &[u8]) -> Result<(), Error> {
+        check_length("keys", message, self.merge_key_bytes(plan))?;
+        let unpack = |bytes: &[u8]| Values::unpack(bytes, &mut Scratch::new()).ok_or(Error::Residue { what: "keys" });
+        let keys = message.par_chunks_exact(PACKED).map(unpack).collect::<Result<Vec<_>, Error>>()?;
+        let (halves, mut keys) = (self.seed.stream(public::MERGE_KEYS), keys.into_iter());
+        for (log, part, known) in self.lacking(plan) {
+            let key = &mut self.merge_keys[log][part];
+            if key.is_empty() {
+                key.extend((0..DIGITS).map(|digit| {
+                    let mut shared = Values::new();
+                    shared.set_uniform(&halves, key_number(log, part, digit), &mut Scratch::new());
+                    vec![shared]
+                }));
+            }
+            for _ in known..plan.secrets() {
+                key.iter_mut().zip(&mut keys).for_each(|(digit, half)| digit.push(half));
+            }
+        }
+        Ok(())
     }
 
     /// Takes the client's message for its next product.
     pub fn receive(&mut self, plan: &Plan, message: &[u8]) -> Result<Operand, Error> {
         check_length("matrix", message, plan.upload_bytes())?;
-        assert!(plan.secrets() < self.key.len(), "secrets of the client");
+        assert!(plan.secrets() <= MAX_SECRETS, "secrets of a client");
         let first = self.received;
         self.received += plan.ciphertexts() as u64;
         let halves = &self.halves;
@@ -106,62 +152,95 @@ impl Server {
         Ok(Operand { plan: *plan, ciphertexts: ciphertexts.collect::<Result<_, Error>>()? })
     }
 
-    /// The message for some answers, and the server's share C1 of their rows and columns, for its matrix R [depth, columns], or
-    /// those of several products below one another, whose columns have sums of squares within the plan's. Each answer once.
-    pub fn answer(&mut self, operand: &Operand, right: Rows, answers: Range<usize>) -> (Vec<u8>, Tensor) {
+    /// The message for some answers, and the server's share C1 of their results, for [`Plan::put`], for its matrix R
+    /// [depth, columns], or those of several products below one another, whose columns have sums of squares within the plan's.
+    /// Each answer once.
+    pub fn answer(&mut self, operand: &Operand, right: Rows, answers: Range<usize>) -> (Vec<u8>, Buffer) {
         let plan = &operand.plan;
         let first = self.answered;
         self.answered += answers.len() as u64;
-        let (mut message, mut places) = (vec![0; plan.answer_bytes(answers.clone())], Vec::new());
-        let mut rest = &mut message[..];
+        let mut message = vec![0; plan.answer_bytes(answers.clone())];
+        let (mut share, mut parts) = (Buffer::zeros(plan.results_of(answers.clone())), Vec::new());
+        let (mut rest, mut shares) = (&mut message[..], &mut share[..]);
         for (number, j) in (first..).zip(answers) {
-            let bytes = plan.answer_bytes(j..j + 1);
-            places.push((number, j, rest.split_off_mut(..bytes).expect("bytes of all answers")));
+            let bytes = rest.split_off_mut(..plan.answer_bytes(j..j + 1)).expect("bytes of all answers");
+            let share = shares.split_off_mut(..plan.results_of(j..j + 1)).expect("results of all answers");
+            parts.push((number, j, bytes, share));
         }
-        // A tile's answers read each ciphertext once, unless they are of different products.
-        let each = places.len() / (4 * rayon::current_num_threads());
-        let tile = if plan.count() > 1 { 1 } else { each.clamp(1, TILE) };
-        let work = || Work::new(plan.secrets(), tile);
-        let shares = places.par_chunks_mut(tile).map_init(work, |work, places| {
-            self.multiply(operand, right, places, work);
-            let hide = |(at, (number, j, out)): (usize, &mut (u64, usize, &mut [u8]))| {
-                self.hide(plan, *j, *number, at, work, out)
-            };
-            places.iter_mut().enumerate().map(hide).collect::<Vec<_>>()
+        let work = || Work::new(plan.secrets());
+        parts.into_par_iter().for_each_init(work, |work, (number, j, bytes, share)| {
+            let merged = self.merged(operand, right, j, work);
+            self.hide(plan, (number, j), &merged, work, bytes, share);
+            work.spare.push(merged);
         });
-        let shares: Vec<Tensor> = shares.collect::<Vec<_>>().into_iter().flatten().collect();
-        (message, plan.joined(&shares))
+        (message, share)
     }
 
-    /// Makes the sums of neighbouring answers in `work`, each with an encryption of zero, under the randomness of their numbers.
-    fn multiply(&self, operand: &Operand, right: Rows, places: &[(u64, usize, &mut [u8])], work: &mut Work) {
-        let Work { scratch, coefficients, random, parts } = work;
-        let parts = &mut parts[..places.len()];
-        for ((number, ..), Part { sums, .. }) in places.iter().zip(&mut *parts) {
-            self.ternary.fill(number * N as u64, 64, coefficients);
-            sample::ternary(Cpu::get(), coefficients);
-            random.set_signed(coefficients, scratch);
-            for (key, sums) in self.key.iter().zip(sums.iter_mut()) {
-                sums.clear();
-                sums.add_products(std::iter::once((&*random, key)));
+    /// The ciphertext that an answer's leaves are merged to.
+    fn merged(&self, operand: &Operand, right: Rows, j: usize, work: &mut Work) -> Ciphertext {
+        let plan = &operand.plan;
+        let (leaves, k) = (plan.leaves_of(j).collect::<Vec<_>>(), plan.block()[1]);
+        let levels = plan.levels(leaves.len());
+        // Results come to multiples of k, and what merging doubles is halved ahead.
+        let mut turn = Values::new();
+        turn.set_monomial((2 * N - (k - 1)) % (2 * N), levels, &mut work.scratch);
+        for tile in leaves.chunks(TILE) {
+            self.multiply(operand, right, tile, work);
+            for leaf in 0..tile.len() {
+                let mut next = work.spare.pop().unwrap_or_else(|| vec![Values::new(); 1 + plan.secrets()]);
+                let sums = work.sums[leaf].iter_mut();
+                next.iter_mut().zip(sums).for_each(|(half, sums)| half.set_product(sums, &turn));
+                let mut level = 0;
+                while let Some((_, mut even)) = work.waiting.pop_if(|(other, _)| *other == level) {
+                    self.merge(plan, level, &mut even, &next, &mut work.merge);
+                    work.spare.push(std::mem::replace(&mut next, even));
+                    level += 1;
+                }
+                work.waiting.push((level, next));
             }
-            self.noise.fill(number * N as u64, 64, coefficients);
-            sample::noise(Cpu::get(), coefficients);
-            random.set_signed(coefficients, scratch);
-            sums[0].add(random);
         }
-        let of_answers = operand.plan.ciphertexts_of(places[0].1);
-        let groups = operand.ciphertexts[of_answers.clone()].chunks(GROUP - 1);
-        for (first, ciphertexts) in of_answers.step_by(GROUP - 1).zip(groups) {
-            for ((_, j, _), Part { factors, .. }) in places.iter().zip(&mut *parts) {
-                for (l, factor) in (first..).zip(&mut factors[..ciphertexts.len()]) {
-                    fill(&operand.plan, right, l, *j, coefficients);
-                    factor.set_signed(coefficients, scratch);
+        // As if the leaves that are missing were zero; what then comes to the places that no result has does not matter.
+        let (mut level, mut last) = work.waiting.pop().expect("an answer has leaves");
+        while level < levels {
+            match work.waiting.pop_if(|(other, _)| *other == level) {
+                Some((_, mut even)) => {
+                    self.merge(plan, level, &mut even, &last, &mut work.merge);
+                    work.spare.push(std::mem::replace(&mut last, even));
+                }
+                None => last.iter_mut().for_each(Values::double),
+            }
+            level += 1;
+        }
+        last
+    }
+
+    fn merge(&self, plan: &Plan, level: u32, even: &mut Ciphertext, odd: &Ciphertext, work: &mut merge::Work) {
+        let log = plan.distance(level);
+        merge(even, odd, log, &self.merge_keys[log][..plan.parts()], work);
+    }
+
+    /// Makes the sums of a tile's leaves in `work`.
+    fn multiply(&self, operand: &Operand, right: Rows, tile: &[Leaf], work: &mut Work) {
+        let plan = &operand.plan;
+        let Work { scratch, coefficients, factors, sums, .. } = work;
+        sums.iter_mut().take(tile.len()).flatten().for_each(Sums::clear);
+        let inner = plan.blocks()[1];
+        for first in (0..inner).step_by(GROUP - 1) {
+            let group = first..inner.min(first + GROUP - 1);
+            for (leaf, factors) in tile.iter().zip(&mut *factors) {
+                for (l, factor) in group.clone().zip(factors) {
+                    fill(plan, right, *leaf, l, coefficients);
+                    match plan.runs() {
+                        Some(runs) => factor.set_few(runs, coefficients, scratch),
+                        None => factor.set_signed(coefficients, scratch),
+                    }
                 }
             }
             for block in 0..BLOCKS {
-                for half in 0..=operand.plan.secrets() {
-                    for Part { factors, sums } in &mut *parts {
+                for half in 0..=plan.secrets() {
+                    for ((leaf, factors), sums) in tile.iter().zip(&*factors).zip(sums.iter_mut()) {
+                        let all = plan.first_of(*leaf);
+                        let ciphertexts = &operand.ciphertexts[all + group.start..all + group.end];
                         let halves = ciphertexts.iter().map(|halves| &halves[half]);
                         sums[half].add_block(block, factors.iter().zip(halves));
                     }
@@ -170,41 +249,55 @@ impl Server {
         }
     }
 
-    /// Makes a message of the sums in part `at` of `work`, and gives the server's share.
-    fn hide(&self, plan: &Plan, j: usize, number: u64, at: usize, work: &mut Work, message: &mut [u8]) -> Tensor {
-        let Work { scratch, coefficients, parts, .. } = work;
-        let sums = &mut parts[at].sums;
+    /// Makes a message of what an answer was merged to, and the server's share.
+    fn hide(
+        &self,
+        plan: &Plan,
+        (number, j): (u64, usize),
+        merged: &Ciphertext,
+        work: &mut Work,
+        message: &mut [u8],
+        share: &mut [u64],
+    ) {
+        let Work { scratch, coefficients, random, sums, .. } = work;
         let ([a, b], shift, low) = (plan.dropped(), plan.shift(), mask(plan.width()));
-        let count = plan.columns_of(j..j + 1).len();
+        let sums = &mut sums[0];
+        self.ternary.fill(number * N as u64, 64, coefficients);
+        sample::ternary(Cpu::get(), coefficients);
+        random.set_signed(coefficients, scratch);
+        for ((sums, merged), key) in sums.iter_mut().zip(merged).zip(&self.key) {
+            sums.set(merged);
+            sums.add_products(std::iter::once((&*random, key)));
+        }
+        self.noise.fill(number * N as u64, 64, coefficients);
+        sample::noise(Cpu::get(), coefficients);
+        random.set_signed(coefficients, scratch);
+        sums[0].add(random);
         let (first, second) = message.split_at_mut(packed_len(N, 64 - a));
         // Half of the last place that is sent, or nothing.
         let round = |x: u64, bits: u8| x.wrapping_add((1 << bits) >> 1) >> bits;
         sums[0].coefficients(coefficients, scratch);
         map_assign(coefficients, move |x| round(x, a));
         ring::pack_into(coefficients, 64 - a, first);
-        let mut share = Tensor::unset(&[plan.rows(), count]);
-        self.masks.fill(number * (MAX_SECRETS * N) as u64, 64, &mut share.data);
-        let mut sent = share.data.clone();
-        for (sums, sent) in sums[1..].iter_mut().zip(sent.chunks_mut(plan.block()[0] * count)) {
+        self.masks.fill(number * (MAX_SECRETS * N) as u64, 64, share);
+        let mut sent: Buffer = share.iter().copied().collect();
+        for (i, sums) in sums[1..].iter_mut().enumerate() {
             sums.coefficients(coefficients, scratch);
-            for (x, sent) in sent.chunks_exact_mut(count).enumerate() {
-                for (z, sent) in sent.iter_mut().enumerate() {
-                    *sent = round(sent.wrapping_add(coefficients[plan.place(j, x, z)]), b);
-                }
+            for (place, result) in plan.places(j, i) {
+                sent[result] = round(sent[result].wrapping_add(coefficients[place]), b);
             }
         }
         ring::pack_into(&sent, 64 - b, second);
-        map_assign(&mut share.data, move |x| (x >> shift).wrapping_neg() & low);
-        share
+        map_assign(share, move |x| (x >> shift).wrapping_neg() & low);
     }
 }
 
-/// The coefficients by which ciphertext l is multiplied for answer j.
-fn fill(plan: &Plan, right: Rows, l: usize, j: usize, coefficients: &mut [u64]) {
-    let ([r, k, _], columns) = (plan.block(), plan.columns_of(j..j + 1));
+/// The coefficients that ciphertext l of a leaf is multiplied by.
+fn fill(plan: &Plan, right: Rows, leaf: Leaf, l: usize, coefficients: &mut [u64]) {
+    let ([r, k, _], columns) = (plan.block(), plan.columns_of(leaf.columns));
     let mut run = vec![0; columns.len()];
     coefficients.fill(0);
-    for (y, place) in plan.factor_rows(l, j).enumerate() {
+    for (y, place) in plan.factor_rows(leaf.product, l).enumerate() {
         right(place, columns.start, &mut run);
         for (out, value) in coefficients[k - 1 - y..].iter_mut().step_by(r * k).zip(&run) {
             *out = *value;
