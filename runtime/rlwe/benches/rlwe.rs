@@ -105,29 +105,38 @@ fn batch(rows: usize, depth: usize, columns: usize) {
     assert_eq!(down, plan.answer_bytes(columns));
 }
 
-/// A product of few rows, of numbers of `bits` bits at the server and results of `width`.
-fn few([rows, depth, columns]: [usize; 3], width: u8, bits: u8) {
-    let plan = packed::Plan::new([rows, depth, columns], width, (depth as u128) << (2 * (bits - 1))).expect("a plan");
-    let right: Vec<u64> = elements(depth * columns).iter().map(|x| (*x as i64 >> (64 - bits)) as u64).collect();
-    let left = elements(rows * depth);
+/// Products of few rows, of numbers of `bits` bits at the server and results of `width`.
+fn few(count: usize, [rows, depth, columns]: [usize; 3], width: u8, bits: u8) {
+    let square = (depth as u128) << (2 * (bits - 1));
+    let plan = packed::Plan::new(count, [rows, depth, columns], width, square).expect("a plan");
+    let right: Vec<u64> = elements(count * depth * columns).iter().map(|x| (*x as i64 >> (64 - bits)) as u64).collect();
+    let left = elements(count * rows * depth);
     let run = |row: usize, first: usize, out: &mut [u64]| {
         out.copy_from_slice(&right[row * columns + first..][..out.len()]);
     };
-    let mut client = packed::Client::new(plan.secrets()).expect("randomness");
-    let key = client.key();
-    let mut server = packed::Server::new(plan.secrets(), &key).expect("a key");
+    let mut client = packed::Client::new().expect("randomness");
+    let mut server = packed::Server::new(&client.key()).expect("a key");
+    let (keys, key_bytes) = timed(|| {
+        let keys = client.merge_keys(&plan);
+        server.take_merge_keys(&plan, &keys).expect("keys");
+        keys.len()
+    });
     let (encrypt, upload) = timed(|| client.encrypt(&plan, &left));
     let (receive, operand) = timed(|| server.receive(&plan, &upload).expect("ciphertexts"));
     let all = 0..plan.answers();
     let (answer, (message, _)) = timed(|| server.answer(&operand, &run, all.clone()));
     let (decrypt, _) = timed(|| client.decrypt(&plan, all.clone(), &message).expect("an answer"));
     let bound = plan.error_bound();
-    println!("packed [{rows}, {depth}] x [{depth}, {columns}], {width} bits times {bits}: off by {bound} at most");
+    println!(
+        "packed {count} x [{rows}, {depth}] x [{depth}, {columns}], {width} bits times {bits}: off by {bound} at most"
+    );
+    println!("  {}", plan.describe());
     for (name, seconds) in [("encrypt", encrypt), ("receive", receive), ("answer", answer), ("decrypt", decrypt)] {
         row(&format!("  {name}"), seconds * 1e3, "ms", "");
     }
     row("  all, both parties", (encrypt + receive + answer + decrypt) * 1e3, "ms", "");
-    row("  up", upload.len() as f64 / 1e6, "MB", &format!("beside a key of {:.2} MB, once", key.len() as f64 / 1e6));
+    let (keys, key_bytes) = (keys * 1e3, key_bytes as f64 / 1e6);
+    row("  up", upload.len() as f64 / 1e6, "MB", &format!("beside keys of {key_bytes:.2} MB, {keys:.0} ms, once"));
     row("  down", message.len() as f64 / 1e6, "MB", "");
 }
 
@@ -137,18 +146,21 @@ fn main() {
     let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
     let asked = |group: &str| only.as_deref().is_none_or(|only| only == group);
     if asked("few") {
-        // Of a head of GPT-2 small; of its layers; of its vocabulary.
-        for (sizes, width, bits) in [
-            ([128, 64, 128], 36, 36),
-            ([128, 128, 64], 39, 39),
-            ([128, 768, 2304], 47, 12),
-            ([128, 768, 768], 47, 12),
-            ([128, 768, 3072], 47, 12),
-            ([128, 3072, 768], 47, 12),
-            ([1, 768, 50_257], 40, 12),
-            ([32, 768, 50_257], 40, 12),
+        // Of the heads of GPT-2 small, of its norms; of its layers; of its vocabulary.
+        for (count, sizes, width, bits) in [
+            (12, [128, 64, 128], 36, 36),
+            (12, [128, 128, 64], 39, 39),
+            (128, [1, 768, 1], 60, 30),
+            (128, [1, 1, 768], 34, 34),
+            (12, [1, 64, 128], 36, 36),
+            (1, [128, 768, 2304], 47, 12),
+            (1, [128, 768, 768], 47, 12),
+            (1, [128, 768, 3072], 47, 12),
+            (1, [128, 3072, 768], 47, 12),
+            (1, [1, 768, 50_257], 40, 12),
+            (1, [32, 768, 50_257], 40, 12),
         ] {
-            few(sizes, width, bits);
+            few(count, sizes, width, bits);
         }
     }
     if asked("batch") {

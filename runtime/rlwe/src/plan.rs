@@ -23,10 +23,10 @@ pub const MAX_DEPTH: usize = 1 << 16;
 pub const MAX_ERROR: u64 = 1 << 13;
 
 /// Seconds of a core for a multiplication and addition; for a ciphertext, and for each of its halves under a secret; and of a link
-/// for a byte, at a gigabit a second.
+/// for a byte, at a sixth of a gigabit a second.
 const PRODUCT: f64 = 1.0 / 17e9;
 const COLUMN: f64 = 80e-6;
-const BYTE: f64 = 8e-9;
+const BYTE: f64 = 48e-9;
 
 /// Bytes of a public seed.
 pub(crate) const SEED_BYTES: usize = 32;
@@ -166,7 +166,7 @@ impl Plan {
         (N + self.rows) * self.depth * 8
     }
 
-    /// What making so many columns takes, in seconds of a core and of a link of a gigabit a second, none of it at the same time: as
+    /// What making so many columns takes, in seconds of a core and of a link of a sixth of a gigabit, none of it at the same time: as
     /// [`crate::packed::Plan::seconds`].
     pub fn seconds(&self, columns: usize) -> f64 {
         let (rows, depth, columns, secrets) =

@@ -35,10 +35,14 @@ impl Code {
             let words = &mut words[..WORDS * rows.len()];
             self.stream.fill((first + number * CHUNK as u64) * WORDS as u64, 64, words);
             for (row, words) in rows.iter_mut().zip(words.as_chunks::<WORDS>().0) {
+                let place = |bits: u64| ((bits * self.columns) >> 32) as usize;
+                // Two sums, so that loads do not wait for one another.
+                let mut sums = [*row, 0];
                 for word in words {
-                    let place = |bits: u64| ((bits * self.columns) >> 32) as usize;
-                    *row ^= x[place(word & 0xffff_ffff)] ^ x[place(word >> 32)];
+                    sums[0] ^= x[place(word & 0xffff_ffff)];
+                    sums[1] ^= x[place(word >> 32)];
                 }
+                *row = sums[0] ^ sums[1];
             }
         }
     }

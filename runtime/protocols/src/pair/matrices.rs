@@ -218,27 +218,11 @@ impl Connected<'_> {
             }
             for ((plan, right), operand) in group.iter().zip(operands) {
                 let mut share = Buffer::zeros(plan.results());
-                let t = std::time::Instant::now();
-                let [mut took, _] = [0.0; 2];
-                eprintln!(
-                    "PLAN {}x[{},{}]x[{}] w{} up {} down {} {}",
-                    plan.count(),
-                    plan.rows(),
-                    plan.depth(),
-                    plan.columns(),
-                    plan.width(),
-                    plan.upload_bytes(),
-                    plan.answer_bytes(0..plan.answers()),
-                    plan.describe()
-                );
                 for answers in parts(plan) {
-                    let t = std::time::Instant::now();
                     let (message, part) = server.answer(&operand, *right, answers.clone());
-                    took += t.elapsed().as_secs_f64();
                     self.channel.send(message)?;
                     plan.put(answers, &part, &mut share);
                 }
-                eprintln!("TOOK {took} of {} est {}", t.elapsed().as_secs_f64(), plan.seconds());
                 shares.push(share);
             }
         }

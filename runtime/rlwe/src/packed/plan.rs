@@ -31,12 +31,12 @@ const SHARING: usize = 8;
 const MAX_AXIS: usize = 1 << 20;
 
 /// Picoseconds of a core for a transform modulo one prime; for a multiplication and addition modulo one; and of a link for a byte,
-/// at a third of a gigabit a second. They weigh one cut against another; both parties need the same.
+/// at a sixth of a gigabit a second. They weigh one cut against another; both parties need the same.
 const TRANSFORM: u128 = 16_000_000;
 const PRODUCT: u128 = 300;
 /// What merging takes for each half beside the products of digits, in multiplications.
 const MERGE: u128 = 7;
-const BYTE: u128 = 24_000;
+const BYTE: u128 = 48_000;
 
 /// How far a result may be off, in units of its last place, if that can be had: 64, and more for results of more than 41 bits,
 /// which are rescaled by as many more afterwards; 4096 at most.
@@ -177,7 +177,7 @@ impl Plan {
         self.distances().count() * self.parts * DIGITS * self.secrets() * PACKED
     }
 
-    /// What making the product takes, in seconds of a core and of a link of a gigabit a second.
+    /// What making the product takes, in seconds of a core and of a link of a sixth of a gigabit.
     pub fn seconds(&self) -> f64 {
         self.cost() as f64 * 1e-12
     }
@@ -481,9 +481,9 @@ mod tests {
     #[test]
     fn sizes() {
         let bytes = |plan: &Plan| plan.upload_bytes() + plan.answer_bytes(0..plan.answers());
-        // Queries times keys of the heads of GPT-2 small, 128 tokens: 0.4 MB each.
+        // Queries times keys of the heads of GPT-2 small, 128 tokens: half a megabyte each.
         let p = Plan::new(12, [128, 64, 128], 36, 64 << 70).unwrap();
-        assert!(bytes(&p) < 12 * 450_000, "{}, {p:?}", bytes(&p));
+        assert!(bytes(&p) < 12 * 480_000, "{}, {p:?}", bytes(&p));
         assert!(p.error_bound() <= 4, "{}", p.error_bound());
         // One row times the vocabulary: of a batch, 1.4 GB.
         let p = plan([1, 768, 50_257], 40, 768 << 22);

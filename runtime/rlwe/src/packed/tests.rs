@@ -163,7 +163,7 @@ fn known_messages() {
     assert_eq!(messages.iter().map(|bytes| digest(bytes)).collect::<Vec<_>>(), KNOWN);
 }
 
-const KNOWN: [u64; 4] = [0, 0, 0, 0];
+const KNOWN: [u64; 4] = [13855274607631335318, 4965353405436308288, 4436408902063170486, 15874605278479630831];
 
 /// Ten million outputs: none is off by more than the bound.
 #[test]
