@@ -30,19 +30,18 @@ impl Code {
     /// Places are uniform up to 2^-32 times the number of columns, and drawn with replacement.
     pub fn add(&self, first: u64, x: &[u128], rows: &mut [u128]) {
         let x = &x[..self.columns as usize];
-        let mut words = [0; WORDS * CHUNK];
+        let (mut words, mut places) = ([0; WORDS * CHUNK], [[0; ONES]; CHUNK]);
         for (number, rows) in (0..).zip(rows.chunks_mut(CHUNK)) {
             let words = &mut words[..WORDS * rows.len()];
             self.stream.fill((first + number * CHUNK as u64) * WORDS as u64, 64, words);
-            for (row, words) in rows.iter_mut().zip(words.as_chunks::<WORDS>().0) {
-                let place = |bits: u64| ((bits * self.columns) >> 32) as usize;
-                // Two sums, so that loads do not wait for one another.
-                let mut sums = [*row, 0];
-                for word in words {
-                    sums[0] ^= x[place(word & 0xffff_ffff)];
-                    sums[1] ^= x[place(word >> 32)];
+            for (places, words) in places.iter_mut().zip(words.as_chunks::<WORDS>().0) {
+                for (places, word) in places.as_chunks_mut::<2>().0.iter_mut().zip(words) {
+                    *places = [word & 0xffff_ffff, word >> 32].map(|bits| ((bits * self.columns) >> 32) as u32);
                 }
-                *row = sums[0] ^ sums[1];
+            }
+            // Apart from the places, so that loads need not wait for anything.
+            for (row, places) in rows.iter_mut().zip(&places) {
+                *row ^= places.iter().fold(0, |sum, place| sum ^ x[*place as usize]);
             }
         }
     }
