@@ -60,7 +60,7 @@ pub struct Pair {
     /// Where this party chooses, and where it holds.
     ways: [Direction; 2],
     /// How a direction goes on once it has made many correlations.
-    later: Option<Later>,
+    later: Option<Box<Later>>,
 }
 
 /// What silent engines are made of.
@@ -138,7 +138,7 @@ impl Pair {
     /// A direction that has made so many correlations goes on by a silent engine of these sizes, whose first stock the engine before it
     /// makes. Both parties name the same session, which no other run has; the seed is fresh and this party's own.
     pub fn later_silent(self, session: [u8; 32], seed: &Seed, sizes: silent::Sizes, after: usize) -> Pair {
-        Pair { later: Some(Later { session, seed: seed.clone(), sizes, after }), ..self }
+        Pair { later: Some(Box::new(Later { session, seed: seed.clone(), sizes, after })), ..self }
     }
 
     /// Which party this is.

@@ -155,7 +155,7 @@ multiversion! {
 multiversion! {
     /// Below 4p, of integers between -2p and 2p, mod 2^64.
     fn lift(x: &[u64], p: u64, out: &mut [u64]) {
-        out.iter_mut().zip(x).for_each(|(out, x)| *out = x.wrapping_add(2 * p & (x >> 63).wrapping_neg()));
+        out.iter_mut().zip(x).for_each(|(out, x)| *out = x.wrapping_add((2 * p) & (x >> 63).wrapping_neg()));
     }
 }
 
