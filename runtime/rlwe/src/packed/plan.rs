@@ -168,7 +168,9 @@ impl Plan {
         };
         let merging = MERGE + (self.parts * DIGITS) as u128;
         let products = (3 * N) as u128 * halves * (factors + merging * merges);
-        let bytes = (self.upload_bytes() + self.answer_bytes(0..self.answers()) + self.key_bytes() / SHARING) as u128;
+        let firsts = self.answers() * packed_len(N, 64 - self.a_dropped);
+        let download = firsts + packed_len(self.results(), 64 - self.b_dropped);
+        let bytes = (self.upload_bytes() + download + self.key_bytes() / SHARING) as u128;
         transforms * TRANSFORM + factors * of_factor + products * PRODUCT + bytes * BYTE
     }
 
@@ -476,6 +478,16 @@ mod tests {
             }
             assert_eq!(left.len(), count * sizes[0] * sizes[1]);
         }
+    }
+
+    /// Both parties plan every product.
+    #[test]
+    fn planning_takes_no_time() {
+        let begin = std::time::Instant::now();
+        for sizes in [[1, 768, 50_257], [MAX_ROWS, MAX_AXIS, MAX_AXIS], [128, 50_257, 768]] {
+            _ = Plan::new(12, sizes, 40, 1 << 30);
+        }
+        assert!(begin.elapsed().as_millis() < 1000, "{:?}", begin.elapsed());
     }
 
     #[test]
