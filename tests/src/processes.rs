@@ -1,8 +1,16 @@
-//! Starting the project's own binaries as separate processes.
+//! Starting the project's own binaries as separate processes, and identities for them.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+
+use ir::Party;
+use processes::RunError;
+use processes::handshake::Role;
+use processes::identity::Identity;
+use processes::net::Protection;
+use processes::pins::{Pin, Pins};
+use tempfile::TempDir;
 
 /// Builds `sscc` and `ssvm` in the profile that this crate was built in, and gives the folder that holds them.
 pub fn build_binaries() -> Result<PathBuf, String> {
@@ -29,6 +37,44 @@ pub fn build_binaries() -> Result<PathBuf, String> {
 /// The root of the repository.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lies in the repository")
+}
+
+/// Keys of a client, a server and a dealer, who have pinned each other.
+pub struct Identities(TempDir);
+
+impl Identities {
+    /// Makes them, in a temporary folder.
+    pub fn make() -> Result<Identities, String> {
+        let made = Identities(tempfile::tempdir().map_err(|e| e.to_string())?);
+        let roles = [Role::Party(Party::Client), Role::Party(Party::Server), Role::Dealer];
+        let pin = || -> Result<(), RunError> {
+            let mut all = Vec::new();
+            for role in roles {
+                all.push((role, Identity::generate(&made.of(role))?));
+            }
+            for (role, own) in &all {
+                for (other, identity) in all.iter().filter(|(other, _)| other != role) {
+                    let pin = Pin { role: *other, key: identity.public(), name: other.name().to_owned() };
+                    Pins::add(&made.of(*role), own, pin)?;
+                }
+            }
+            Ok(())
+        };
+        pin().map_err(|e| e.to_string())?;
+        Ok(made)
+    }
+
+    /// The directory of one of them, for `--identity`.
+    pub fn of(&self, role: Role) -> PathBuf {
+        self.0.path().join(role.name())
+    }
+
+    /// How its links are protected.
+    pub fn protection(&self, role: Role) -> Result<Protection, String> {
+        let directory = self.of(role);
+        let identity = Identity::open(&directory).map_err(|e| e.to_string())?;
+        Ok(Protection::Pinned { identity, directory })
+    }
 }
 
 /// A process that is stopped when this is dropped.

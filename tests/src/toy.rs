@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use processes::RunError;
-use processes::net::NetError;
+use processes::net::{Links, NetError};
 use text::{Cancel, Companions, GenerateError, Limits, Model, Noise, Session, Step};
 
 /// What a prompt can ask the toy for by its last token.
@@ -96,6 +96,10 @@ impl Model for Toy {
 
     fn trust(&self) -> &'static str {
         "no third party"
+    }
+
+    fn links(&self) -> Links {
+        Links::Encrypted
     }
 
     fn stock_tokens(&self) -> u64 {

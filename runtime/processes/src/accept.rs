@@ -9,17 +9,11 @@ use crate::net::{Conn, Listener};
 /// Longest wait for running sessions when the process is told to stop.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Attends to everybody who connects and claims to be `peer`, at most `limit` at a time; those beyond are turned away.
+/// Attends to everybody who connects and says who it is, at most `limit` at a time; those beyond are turned away.
 /// Returns when the process was told to stop and all have left, who then have little time.
-pub(super) fn serve<D: Send + Sync + 'static>(
-    listener: &Listener,
-    peer: &'static str,
-    limit: usize,
-    desk: D,
-    attend: fn(&D, Conn),
-) {
+pub(super) fn serve<D: Send + Sync + 'static>(listener: &Listener, limit: usize, desk: D, attend: fn(&D, Conn)) {
     let (desk, guests) = (Arc::new(desk), Arc::new(AtomicUsize::new(0)));
-    while let Some(conn) = listener.accept(peer) {
+    while let Some(conn) = listener.accept() {
         if guests.fetch_add(1, Ordering::SeqCst) >= limit {
             guests.fetch_sub(1, Ordering::SeqCst);
             tracing::warn!("a connection was turned away: {limit} are open");

@@ -16,7 +16,7 @@ use super::progress::Progress;
 use super::stock::{Named, Part, Seeds, Stock};
 use super::stream::receive;
 use super::{Allowance, Begin, Entropy, Loaded, Purpose, Record, RunError, Stocks, Watch};
-use crate::handshake::{Hello, Mismatch, Role, Session, greet};
+use crate::handshake::{Hello, Mismatch, Role, Session, greet, link_digest};
 use crate::inputs::{Run, decode, outside};
 use crate::ledger::Ledger;
 use crate::net::frame::Kind;
@@ -112,7 +112,7 @@ impl Client {
         // Before anything is sent: an input that cannot be encoded should cost nothing.
         let inputs = input.encode(program)?;
         let watch = Watch::start();
-        let mut conn = net.connect(Role::Party(Party::Server).name(), self.server, self.options, None)?;
+        let mut conn = net.connect(Role::Party(Party::Server), self.server, self.options, None)?;
         let result = self.session(net, &mut conn, watch, program, input, inputs);
         match result {
             Ok(outcome) => {
@@ -234,10 +234,11 @@ impl Client {
             None => {
                 let stock = (purpose == Purpose::Prepare).then(|| (&self.allowance, kept.unwrap_or_default()));
                 let (program, seed) = (&self.loaded.hash, seeds.of(both).clone());
-                Source::Pair(pair::Maker::new(Party::Client, program, theirs.session, seed, stock)?)
+                let link = (conn.binding(), theirs.session);
+                Source::Pair(pair::Maker::new(Party::Client, program, link, seed, stock)?)
             }
             Some(dealer) => {
-                let hello = Hello { session, ..ours };
+                let hello = Hello { session, link: link_digest(conn), ..ours };
                 Source::Dealer(Office { net: net.clone(), dealer, hello, seeds: vec![seeds.of(0).clone()], frames })
             }
         };

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 
 use super::stream::Outgoing;
 use super::{Loaded, RunError, accept};
-use crate::handshake::{self, Mismatch, Role, Session, greet};
+use crate::handshake::{self, Hello, Mismatch, Role, Session, greet};
 use crate::net::frame::Kind;
 use crate::net::{Conn, Listener, Net, NetError};
 use kernels::prg::Seed;
@@ -40,6 +41,8 @@ struct Guest {
     party: Party,
     conn: Conn,
     entry: String,
+    /// The parties' link to each other.
+    link: [u8; 32],
     /// Its own seed and, from the server, the seed of its weights' masks.
     seeds: Vec<Seed>,
 }
@@ -48,11 +51,16 @@ struct Guest {
 struct Waiting {
     party: Party,
     entry: String,
+    link: [u8; 32],
     partner: oneshot::Sender<Guest>,
 }
 
+/// Who may come.
+pub const GUESTS: [Role; 2] = [Role::Party(Party::Client), Role::Party(Party::Server)];
+
 struct Desk {
     net: Net,
+    address: SocketAddr,
     loaded: Loaded,
     waiting: Mutex<HashMap<Session, Waiting>>,
     dealing: Semaphore,
@@ -60,8 +68,14 @@ struct Desk {
 
 /// Deals to all sessions that come, until told to stop.
 pub fn serve(net: &Net, listener: &Listener, loaded: Loaded) {
-    let desk = Desk { net: net.clone(), loaded, waiting: Mutex::default(), dealing: Semaphore::new(DEALING) };
-    accept::serve(listener, "party", CONNECTIONS, desk, Desk::attend);
+    let desk = Desk {
+        net: net.clone(),
+        address: listener.address(),
+        loaded,
+        waiting: Mutex::default(),
+        dealing: Semaphore::new(DEALING),
+    };
+    accept::serve(listener, CONNECTIONS, desk, Desk::attend);
 }
 
 /// A guest that is sent away, and why.
@@ -98,8 +112,10 @@ impl Desk {
     /// Handshake, then the party's seeds.
     fn admit(&self, mut conn: Conn) -> Result<(Session, Guest), Box<Refused>> {
         let mut admit = || -> Result<_, RunError> {
-            let parties = [Role::Party(Party::Client), Role::Party(Party::Server)];
-            let theirs = greet(&mut conn, &self.loaded.hello(Role::Dealer), &parties)?;
+            if conn.exposed() {
+                return Err(NetError::SeedsInTheClear { address: self.address }.into());
+            }
+            let theirs = greet(&mut conn, &self.loaded.hello(Role::Dealer), &GUESTS)?;
             let Role::Party(party) = theirs.role else { unreachable!("the roles that were asked for") };
             if self.loaded.module.entry(&theirs.entry).is_none() {
                 return Err(handshake::unknown_entry(&self.loaded.module, &theirs.entry).into());
@@ -112,10 +128,12 @@ impl Desk {
                 return Err(NetError::BadFrame { peer: conn.peer(), expected, got }.into());
             }
             let seeds = seeds.iter().map(|seed| Seed::new(*seed)).collect();
-            Ok((theirs.session, party, theirs.entry, seeds))
+            Ok((theirs, party, seeds))
         };
         match admit() {
-            Ok((session, party, entry, seeds)) => Ok((session, Guest { party, conn, entry, seeds })),
+            Ok((Hello { session, link, entry, .. }, party, seeds)) => {
+                Ok((session, Guest { party, conn, entry, link, seeds }))
+            }
             Err(error) => Err(Refused::new(conn, error)),
         }
     }
@@ -127,7 +145,7 @@ impl Desk {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             match waiting.entry(session) {
                 Entry::Vacant(place) => {
-                    place.insert(Waiting { party: guest.party, entry: guest.entry.clone(), partner });
+                    place.insert(Waiting { party: guest.party, entry: guest.entry.clone(), link: guest.link, partner });
                 }
                 Entry::Occupied(first) if first.get().party == guest.party => {
                     let what = "this role is taken in this session";
@@ -135,6 +153,10 @@ impl Desk {
                 }
                 Entry::Occupied(first) if first.get().entry != guest.entry => {
                     let what = "the parties of this session ask for different entries";
+                    return Err(Refused::new(guest.conn, Mismatch::Session { what }.into()));
+                }
+                Entry::Occupied(first) if first.get().link != guest.link => {
+                    let what = "the parties of this session are not linked to each other";
                     return Err(Refused::new(guest.conn, Mismatch::Session { what }.into()));
                 }
                 Entry::Occupied(first) => {
@@ -175,7 +197,8 @@ impl Desk {
             Ok(steps) => {
                 client.conn.close();
                 server.conn.close();
-                tracing::info!(%session, steps, seconds = begin.elapsed().as_secs_f64(), "dealt (trusted dealer)");
+                let seconds = begin.elapsed().as_secs_f64();
+                tracing::info!(%session, steps, seconds, "dealt (trusted dealer, {})", self.net.links().name());
             }
             Err(error) => {
                 match error {

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use super::StockError;
 use crate::handshake::{HandshakeError, Mismatch};
+use crate::identity::IdentityError;
 use crate::inputs::InputError;
 use crate::keys::KeyError;
 use crate::ledger::LedgerError;
 use crate::net::NetError;
 use crate::npz::NpzError;
+use crate::pins::PinError;
 use crate::setup::CacheError;
 use crate::weights_file::WeightsFileError;
 use kernels::codec::CodecError;
@@ -34,6 +36,10 @@ pub enum RunError {
     Weights(#[from] WeightsFileError),
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Pins(#[from] PinError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error(transparent)]
@@ -97,12 +103,14 @@ impl RunError {
     /// A way out, for the user.
     pub fn hint(&self) -> String {
         match self {
-            RunError::Net(e) => e.hint().to_owned(),
+            RunError::Net(e) => e.hint(),
             RunError::Mismatch(e) => e.hint().to_owned(),
             RunError::File { .. } => "check the path and its permissions".to_owned(),
             RunError::Program { .. } => "compile the model again with the same release of sscc".to_owned(),
             RunError::Weights(_) => "the `.ssw` file that was compiled together with this `.ssb` file".to_owned(),
             RunError::Key(e) => e.hint().to_owned(),
+            RunError::Identity(e) => e.hint().to_owned(),
+            RunError::Pins(e) => e.hint(),
             RunError::Ledger(e) => e.hint().to_owned(),
             RunError::Cache(_) => "`--cache DIR` with a directory that can be written and has room".to_owned(),
             RunError::Npz(_) => "numpy.savez with int64, int32 or float32 arrays, one per input".to_owned(),
@@ -135,6 +143,7 @@ impl RunError {
     /// The reason that the other sides are told: nothing about this side's files.
     pub fn for_peer(&self) -> String {
         match self {
+            RunError::Net(NetError::Pins(_)) => "trouble with its own files or system".to_owned(),
             RunError::Net(e) => e.to_string(),
             RunError::Mismatch(e) => e.to_string(),
             RunError::Step { .. } | RunError::Busy { .. } | RunError::Enough { .. } => self.to_string(),

@@ -13,13 +13,12 @@ use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use ir::Party;
 use ir::program::Encoding;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -47,9 +46,8 @@ pub(super) struct Shared {
     pub(super) client: Client,
     pub(super) plan: Plan,
     pub(super) texts: watch::Sender<Texts>,
-    /// Of the socket tasks.
-    handle: Handle,
-    timeout: Duration,
+    /// But for what ends its waits.
+    net: Net,
     /// Loaded by the first session.
     masked: Mutex<Option<Arc<Masked>>>,
     /// For work ahead.
@@ -59,9 +57,9 @@ pub(super) struct Shared {
 }
 
 impl Generator {
-    /// For a program that was compiled for generation. Waits on sockets last up to `timeout` of silence; `handle` is that
-    /// of the runtime of the socket tasks, which must outlive the sessions.
-    pub fn new(client: Client, handle: Handle, timeout: Duration) -> Result<Generator, RunError> {
+    /// For a program that was compiled for generation. Sessions connect as `net` says, whose runtime must outlive them; what ends
+    /// their waits is their own.
+    pub fn new(client: Client, net: &Net) -> Result<Generator, RunError> {
         let plan = Plan::of(&client.loaded.module)
             .map_err(|what| RunError::NotForGeneration { path: client.loaded.path.clone(), what })?;
         let threads = (rayon::current_num_threads() / 2).max(1);
@@ -71,8 +69,7 @@ impl Generator {
             client,
             plan,
             texts: watch::Sender::default(),
-            handle,
-            timeout,
+            net: net.clone(),
             masked: Mutex::default(),
             offering: Mutex::default(),
         })))
@@ -113,7 +110,7 @@ impl Generator {
         let job = Job {
             _counted: Counted::new(&self.0, prompt.len()),
             shared: self.0.clone(),
-            net: Net::new(self.0.handle.clone(), self.0.timeout, cancel),
+            net: self.0.net.stopped_by(cancel),
             prompt: Zeroizing::new(prompt.to_vec()),
             noise,
         };
@@ -225,7 +222,7 @@ impl Job {
     fn session(&self, asked: &Receiver<()>, answers: &Sender<Answer>) -> Result<(), RunError> {
         let client = &self.shared.client;
         let schedule = self.schedule();
-        let mut conn = self.net.connect(Role::Party(Party::Server).name(), client.server, client.options, None)?;
+        let mut conn = self.net.connect(Role::Party(Party::Server), client.server, client.options, None)?;
         let done = self.steps(&mut conn, &schedule, asked, answers);
         match &done {
             Ok(()) => conn.close(),

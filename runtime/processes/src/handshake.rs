@@ -5,11 +5,14 @@
 //! weight is sent. The version comes first and alone decides whether the rest can be read.
 //!
 //! ```text
-//! version 4 | role 1 | program 32 | commitment 32 | session 16 | entry 2 + n | publics 2 + 4n       little-endian
+//! version 4 | role 1 | program 32 | commitment 32 | session 16 | link 32 | entry 2 + n | publics 2 + 4n       little-endian
 //! ```
 //!
 //! The client's session is zero (the server chooses it), and so is the dealer's; the server and the dealer leave entry and
-//! publics empty, since the client chooses them.
+//! publics empty, since the client chooses them. The link is zero but to the dealer, whom both parties tell what their own link
+//! is: it deals to two who are linked to each other, and not to two whom somebody put together.
+//!
+//! A role that somebody claims is one in which its key is pinned, unless links are insecure.
 
 use std::fmt;
 
@@ -20,7 +23,7 @@ use crate::net::frame::Kind;
 use crate::net::{Conn, NetError, printable};
 
 /// Version of frames, handshake and message order. The bytecode has its own.
-pub const PROTOCOL_VERSION: u32 = 8;
+pub const PROTOCOL_VERSION: u32 = 9;
 
 /// Greatest size of an encoded [`Hello`].
 const MOST: usize = 4096;
@@ -59,6 +62,13 @@ impl Role {
         }
     }
 
+    /// The role of this name.
+    pub fn from_name(name: &str) -> Option<Role> {
+        [Role::Party(Party::Client), Role::Party(Party::Server), Role::Dealer]
+            .into_iter()
+            .find(|role| role.name() == name)
+    }
+
     fn code(self) -> u8 {
         match self {
             Role::Party(party) => party.index() as u8,
@@ -89,6 +99,8 @@ pub struct Hello {
     pub commitment: [u8; 32],
     /// The session, or zero.
     pub session: Session,
+    /// Told to the dealer: a digest of [`Conn::binding`] of the link between the parties. Else zero.
+    pub link: [u8; 32],
     /// Name of the entry to run, or empty.
     pub entry: String,
     /// Values of the entry's public run-time numbers, or empty.
@@ -153,6 +165,7 @@ impl Hello {
         bytes.put_slice(&self.program);
         bytes.put_slice(&self.commitment);
         bytes.put_slice(&self.session.0);
+        bytes.put_slice(&self.link);
         bytes.put_u16_le(self.entry.len().try_into().expect("a verified entry has a short name"));
         bytes.put_slice(self.entry.as_bytes());
         bytes.put_u16_le(self.publics.len().try_into().expect("a verified entry has few publics"));
@@ -166,10 +179,11 @@ impl Hello {
         let version = fields.u32()?;
         let role = Role::from_code(fields.array::<1>()?[0])?;
         let (program, commitment, session) = (fields.array()?, fields.array()?, Session(fields.array()?));
+        let link = fields.array()?;
         let length = fields.u16()?.into();
         let entry = std::str::from_utf8(fields.take(length)?).ok()?.to_owned();
         let publics = (0..fields.u16()?).map(|_| fields.u32()).collect::<Option<_>>()?;
-        fields.0.is_empty().then_some(Hello { version, role, program, commitment, session, entry, publics })
+        fields.0.is_empty().then_some(Hello { version, role, program, commitment, session, link, entry, publics })
     }
 }
 
@@ -211,6 +225,12 @@ pub fn greet(conn: &mut Conn, ours: &Hello, expected: &[Role]) -> Result<Hello, 
     if !expected.contains(&theirs.role) {
         return Err(Mismatch::Role { expected: expected[0].name(), got: theirs.role.name() }.into());
     }
+    if let Some(known) = conn.known()
+        && !known.roles.contains(&theirs.role)
+    {
+        let expected = known.roles.first().map_or("nobody", |role| role.name());
+        return Err(Mismatch::Role { expected, got: theirs.role.name() }.into());
+    }
     let peer = theirs.role.name();
     conn.set_peer(peer);
     let short = |hash: &[u8; 32]| hex(&hash[..8]);
@@ -221,7 +241,15 @@ pub fn greet(conn: &mut Conn, ours: &Hello, expected: &[Role]) -> Result<Hello, 
         let (ours, theirs) = (short(&ours.commitment), short(&theirs.commitment));
         return Err(Mismatch::Commitment { peer, ours, theirs }.into());
     }
+    conn.greeted();
     Ok(theirs)
+}
+
+/// What the parties tell the dealer of the link between them.
+pub fn link_digest(conn: &Conn) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key("ssvm 2026-11 a link between parties, for their dealer");
+    hasher.update(conn.binding());
+    hasher.finalize().into()
 }
 
 /// What to say about an entry that the program lacks.
@@ -262,6 +290,7 @@ mod tests {
             program: [1; 32],
             commitment: [2; 32],
             session: Session([3; 16]),
+            link: [4; 32],
             entry: "main".to_owned(),
             publics: vec![5, 6],
         }

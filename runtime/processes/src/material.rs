@@ -20,7 +20,7 @@ use super::progress::Progress;
 use super::stock::Part;
 use crate::handshake::{Hello, Mismatch, Role, greet};
 use crate::net::frame::{Kind, PAYLOAD};
-use crate::net::{Conn, Net, NetError, Options};
+use crate::net::{Conn, Links, Net, NetError, Options};
 use kernels::prg::Seed;
 use protocols::cache::Openings;
 use protocols::material::{Material, MaterialError};
@@ -84,7 +84,10 @@ impl Office {
     /// Connects and hands in the seeds. Gives up when the connection to the other party is lost.
     fn visit(&self, peer: &mut Conn) -> Result<Conn, RunError> {
         let options = Options { incoming_frames: self.frames, shape: None };
-        let mut conn = self.net.connect(Role::Dealer.name(), self.dealer, options, Some(peer))?;
+        if self.net.links() == Links::Insecure && !self.dealer.ip().is_loopback() {
+            return Err(NetError::SeedsInTheClear { address: self.dealer }.into());
+        }
+        let mut conn = self.net.connect(Role::Dealer, self.dealer, options, Some(peer))?;
         let mut enter = || -> Result<(), RunError> {
             greet(&mut conn, &self.hello, &[Role::Dealer])?;
             let mut bytes = BytesMut::new();

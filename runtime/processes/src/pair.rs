@@ -1,7 +1,8 @@
 //! The two parties in the dealer's place: material of one step after another, made over the connection between them.
 //!
-//! Keys       of the transfers come from the operating system, once a connection; their names from the program and the session that
-//!            the server named for the connection, so that a stock that is continued has transfers of its own.
+//! Keys       of the transfers come from the operating system, once a connection; their names from the program, the session that
+//!            the server named for the connection, and what the connection's two ends alone have in common ([`Conn::binding`]). So a
+//!            stock that is continued has transfers of its own, and messages of one connection are of no use on another.
 //! When       A step's material is made when the step begins, unless a stock has it. Whoever continues a stock goes on from the
 //!            masks of what its session keeps.
 //! Messages   are frames of a kind of their own with the step's number; their lengths follow from the program.
@@ -46,17 +47,17 @@ pub(super) struct Maker {
 }
 
 impl Maker {
-    /// For a connection, by the session that the server named for it, of a program; `seed` is the party's, and new to every step
+    /// For a connection of a program, by what its two ends alone have in common and the session that the server named for it; `seed` is the party's, and new to every step
     /// that is made. For a stock, it has an allowance, and `kept` has the masks of the steps before, which else are a machine's to give.
     pub(super) fn new(
         party: Party,
         program: &[u8; 32],
-        named: Session,
+        (binding, named): (&[u8; 32], Session),
         seed: Seed,
         stock: Option<(&Allowance, Kept)>,
     ) -> Result<Maker, RunError> {
-        let mut hasher = blake3::Hasher::new_derive_key("ssvm making, name of a connection, 2");
-        hasher.update(program).update(&named.0);
+        let mut hasher = blake3::Hasher::new_derive_key("ssvm making, name of a connection, 3");
+        hasher.update(program).update(&named.0).update(binding);
         let (allowance, kept) =
             stock.map_or_else(Default::default, |(allowance, kept)| (allowance.clone(), Some(kept)));
         let (name, pool, products) = (hasher.finalize().into(), allowance.pool()?, Products::default());

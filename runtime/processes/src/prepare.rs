@@ -80,7 +80,7 @@ impl Client {
         if entries.len() < tokens || entries.is_empty() {
             return Err(RunError::NoRoom { tokens, prefill: size, most: entries.len() });
         }
-        let mut conn = net.connect(Role::Party(Party::Server).name(), self.server, self.options, None)?;
+        let mut conn = net.connect(Role::Party(Party::Server), self.server, self.options, None)?;
         match self.grow(net, &mut conn, plan, (size, &entries, watched), go_on) {
             Ok(made) => {
                 let (sent_bytes, received_bytes) = (conn.sent_bytes(), conn.received_bytes());

@@ -86,6 +86,7 @@ impl Loaded {
             program: self.hash,
             commitment: self.module.commitment,
             session: Session::default(),
+            link: [0; 32],
             entry: String::new(),
             publics: Vec::new(),
         }

@@ -26,11 +26,11 @@ use super::{
     Allowance, BEGIN, Begin, Entropy, GO_ON, Loaded, Purpose, Record, RunError, Stocks, Watch, accept, chain, trace,
     write_json,
 };
-use crate::handshake::{self, Hello, Mismatch, Role, Session, greet, hex};
+use crate::handshake::{self, Hello, Mismatch, Role, Session, greet, hex, link_digest};
 use crate::keys::MasterKey;
 use crate::ledger::Ledger;
 use crate::net::frame::Kind;
-use crate::net::{Conn, Listener, Net, NetError};
+use crate::net::{Conn, Links, Listener, Net, NetError};
 use crate::setup::layout;
 use crate::weights_file::{EntryWeights, WeightsFile};
 use kernels::prg::Seed;
@@ -45,6 +45,9 @@ use protocols::weights::ServerWeights;
 
 /// Connections at one time. Those beyond are turned away.
 const CONNECTIONS: usize = 64;
+
+/// Who may come.
+pub const GUESTS: [Role; 1] = [Role::Party(Party::Client)];
 
 /// What the server needs besides its sockets.
 pub struct Server {
@@ -81,6 +84,7 @@ impl Server {
 #[derive(Serialize)]
 struct ServerReport {
     preprocessing: &'static str,
+    links: Links,
     program: String,
     #[serde(flatten)]
     totals: Totals,
@@ -105,7 +109,7 @@ pub fn serve(net: &Net, listener: &Listener, server: Server) {
     let [generating, preparing] = [(); 2].map(|()| Semaphore::new(server.sessions));
     let (running, promised) = (Semaphore::new(1), Mutex::default());
     let desk = Desk { net: net.clone(), server, plan, running, generating, preparing, promised };
-    accept::serve(listener, Role::Party(Party::Client).name(), CONNECTIONS, desk, Desk::attend);
+    accept::serve(listener, CONNECTIONS, desk, Desk::attend);
 }
 
 impl Desk {
@@ -117,12 +121,12 @@ impl Desk {
         match self.session(&mut conn, session) {
             Ok(Served::Run(record)) => {
                 let seconds = record.phases.online_seconds;
-                tracing::info!(%session, online_seconds = seconds, "session served ({})", self.server.maker().trust());
+                tracing::info!(%session, online_seconds = seconds, "session served ({})", self.trust());
                 conn.close();
                 self.report(*record);
             }
             Ok(Served::Steps { steps }) => {
-                tracing::info!(%session, steps, "session served ({})", self.server.maker().trust());
+                tracing::info!(%session, steps, "session served ({})", self.trust());
                 conn.close();
             }
             Err(error) => {
@@ -136,12 +140,18 @@ impl Desk {
         }
     }
 
+    /// What a session's privacy rests on.
+    fn trust(&self) -> String {
+        format!("{}, {}", self.server.maker().trust(), self.net.links().name())
+    }
+
     /// A report that cannot be written ends no service.
     fn report(&self, session: Record) {
         let Some(path) = &self.server.report else { return };
         let program = hex(&self.server.loaded.hash);
         let totals = Totals::of([(&session.online, session.phases, session.setup_bytes)]);
-        let report = ServerReport { preprocessing: self.server.maker().trust(), program, totals, session };
+        let (preprocessing, links) = (self.server.maker().trust(), self.net.links());
+        let report = ServerReport { preprocessing, links, program, totals, session };
         if let Err(error) = write_json(path, &report) {
             tracing::warn!("report: {}", chain(&error));
         }
@@ -151,7 +161,7 @@ impl Desk {
         let Server { loaded, weights, key, ledger, dealer, entropy, allowance, .. } = &self.server;
         let (mut phases, mut watch) = (Phases::default(), Watch::start());
         let ours = Hello { session, ..loaded.hello(Role::Party(Party::Server)) };
-        let theirs = greet(conn, &ours, &[Role::Party(Party::Client)])?;
+        let theirs = greet(conn, &ours, &GUESTS)?;
         let program = handshake::entry(&loaded.module, &theirs)?;
         let (step, entries) = (loaded.first_step(program), &loaded.module.entries);
         let begin = Begin::decode(&conn.receive_small(Kind::Begin, BEGIN)?).ok_or_else(|| NetError::BadFrame {
@@ -241,12 +251,13 @@ impl Desk {
         let source = match *dealer {
             None => {
                 let stock = (begin.purpose == Purpose::Prepare).then(|| (allowance, kept.unwrap_or_default()));
-                Source::Pair(pair::Maker::new(Party::Server, &loaded.hash, named, seeds.of(both).clone(), stock)?)
+                let link = (conn.binding(), named);
+                Source::Pair(pair::Maker::new(Party::Server, &loaded.hash, link, seeds.of(both).clone(), stock)?)
             }
             Some(dealer) => Source::Dealer(Office {
                 net: self.net.clone(),
                 dealer,
-                hello: Hello { entry: program.name.clone(), session, ..ours },
+                hello: Hello { entry: program.name.clone(), session, link: link_digest(conn), ..ours },
                 seeds: vec![seeds.of(0).clone(), mask_seed.clone()],
                 frames,
             }),

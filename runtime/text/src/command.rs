@@ -174,18 +174,18 @@ impl Prepared {
                 out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CommandError::Output)?;
             }
             if let Some(line) = &shown {
-                line.0.set_message(summary(model.trust(), generation.totals()));
+                line.0.set_message(summary(&trust(model), generation.totals()));
             }
             if let Some(finish) = advance.finish {
                 break finish;
             }
         };
         let totals = generation.totals();
-        let end = if self.json { report(&all, finish, totals, model.trust()) } else { "\n".to_owned() };
+        let end = if self.json { report(&all, finish, totals, model) } else { "\n".to_owned() };
         out.write_all(end.as_bytes()).and_then(|()| out.flush()).map_err(CommandError::Output)?;
         if let Some(line) = shown {
             line.0.finish_and_clear();
-            eprintln!("{}", summary(model.trust(), totals));
+            eprintln!("{}", summary(&trust(model), totals));
         }
         if let Some(warning) = warning(totals.outside) {
             eprintln!("{warning}");
@@ -212,6 +212,11 @@ impl Drop for Line {
     }
 }
 
+/// What the privacy of a text rests on.
+fn trust(model: &dyn Model) -> String {
+    format!("{}, {}", model.trust(), model.links().name())
+}
+
 /// Figures of a generation, in a line.
 fn summary(trust: &str, totals: &Totals) -> String {
     let tokens = totals.tokens.max(1);
@@ -225,7 +230,7 @@ fn summary(trust: &str, totals: &Totals) -> String {
 }
 
 /// What `--json` writes.
-fn report(text: &str, finish: Finish, totals: &Totals, trust: &str) -> String {
+fn report(text: &str, finish: Finish, totals: &Totals, model: &dyn Model) -> String {
     let report = json!({
         "text": text,
         "finish_reason": finish.name(),
@@ -237,7 +242,8 @@ fn report(text: &str, finish: Finish, totals: &Totals, trust: &str) -> String {
         "received_bytes": totals.received_bytes,
         "material_tokens": totals.material_tokens,
         "outside": totals.outside,
-        "preprocessing": trust,
+        "preprocessing": model.trust(),
+        "links": model.links(),
     });
     format!("{report}\n")
 }

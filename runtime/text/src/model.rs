@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tokio::sync::watch;
 
 use processes::generation::Step;
+use processes::net::Links;
 
 use super::{GenerateError, Noise, SpecialTokens};
 
@@ -74,6 +75,9 @@ pub trait Model: Send + Sync + 'static {
 
     /// Whom its privacy rests on besides the two parties; see [`ir::pair::Maker::trust`].
     fn trust(&self) -> &'static str;
+
+    /// What the links to the other processes are.
+    fn links(&self) -> Links;
 
     /// For how many tokens there is material that was made beforehand.
     fn stock_tokens(&self) -> u64;

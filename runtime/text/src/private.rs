@@ -1,14 +1,12 @@
 //! The model of a program that runs with a server, and with a dealer where there is one.
 
 use std::num::NonZeroUsize;
-use std::time::Duration;
 
 use ir::noise::TEMPERATURE_BOUND;
 use processes::client::Client;
 use processes::generation::{self, Generator, Step};
-use processes::net::{Net, NetError};
+use processes::net::{Links, Net, NetError};
 use processes::{Refill, RunError};
-use tokio::runtime::Handle;
 
 use super::{Cancel, Companions, GenerateError, Limits, Model, Noise, Session};
 
@@ -17,13 +15,14 @@ pub struct PrivateModel {
     generator: Generator,
     limits: Limits,
     trust: &'static str,
+    links: Links,
 }
 
 impl PrivateModel {
     /// See [`Generator::new`].
-    pub fn new(client: Client, handle: Handle, timeout: Duration) -> Result<PrivateModel, RunError> {
+    pub fn new(client: Client, net: &Net) -> Result<PrivateModel, RunError> {
         let trust = client.maker().trust();
-        let generator = Generator::new(client, handle, timeout)?;
+        let generator = Generator::new(client, net)?;
         let plan = generator.plan();
         let limits = Limits {
             context: plan.context(),
@@ -34,7 +33,7 @@ impl PrivateModel {
             temperature: if plan.noise() { TEMPERATURE_BOUND } else { 0.0 },
             companions: Companions::of(&generator.loaded().module.metadata),
         };
-        Ok(PrivateModel { generator, limits, trust })
+        Ok(PrivateModel { generator, limits, trust, links: net.links() })
     }
 
     /// See [`Generator::refill`].
@@ -50,6 +49,10 @@ impl Model for PrivateModel {
 
     fn trust(&self) -> &'static str {
         self.trust
+    }
+
+    fn links(&self) -> Links {
+        self.links
     }
 
     fn stock_tokens(&self) -> u64 {

@@ -81,19 +81,31 @@ fn demo(arguments: &Arguments) -> Result<(), String> {
     )?;
     let compile_seconds = started.elapsed().as_secs_f64();
 
+    step("making a key for each side, and pinning each other's");
+    let ssvm = |side: &str, command: &str| {
+        let mut ssvm = Command::new(binaries.join("ssvm"));
+        ssvm.arg(command).arg("--identity").arg(at(side).join("identity"));
+        ssvm
+    };
+    for side in ["client", "server"] {
+        output(&mut ssvm(side, "keygen"))?;
+    }
+    for (side, other) in [("client", "server"), ("server", "client")] {
+        let public = at(other).join("identity/identity.pub");
+        output(ssvm(side, "pair").args(["--as", other, "--file"]).arg(public))?;
+    }
+
     step("starting the server; it and the client are processes of their own, and there is no third one");
-    let ssvm = || Command::new(binaries.join("ssvm"));
     let server = Server::start(
-        ssvm()
-            .arg("run")
+        ssvm("server", "run")
             .arg(at("model.ssb"))
             .args(["--party", "1", "--listen", "127.0.0.1:0"])
             .arg("--state")
             .arg(at("server")),
     )?;
     let client = |command: &str| {
-        let mut client = ssvm();
-        client.arg(command).arg(at("model.ssb")).args(["--connect", &server.address]);
+        let mut client = ssvm("client", command);
+        client.arg(at("model.ssb")).args(["--connect", &server.address]);
         client.arg("--cache").arg(at("cache")).arg("--state").arg(at("client"));
         client
     };

@@ -6,12 +6,14 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use ir::Party;
+use processes::handshake::Role;
 use serde_json::{Value, json};
 
 use super::pass::Sizes;
 use super::table::{Table, median};
 use crate::gpt2::{self, Gpt2Shape};
-use crate::processes::{Server, output};
+use crate::processes::{Identities, Server, output};
 
 /// Tokens of prompt and text together, at most. The prompt takes one prefill of 16 slots.
 const CONTEXT: u32 = 128;
@@ -46,9 +48,16 @@ pub fn measure(subject: &Subject, tokens: u32, links: &[String], runs: u16, bina
             "The meaning of"
         }
     };
+    let identities = Identities::make()?;
     let ssvm = |command: &str, link: &str| {
+        let role = match command {
+            "dealer" => Role::Dealer,
+            "run" => Role::Party(Party::Server),
+            _ => Role::Party(Party::Client),
+        };
         let mut ssvm = Command::new(binaries.join("ssvm"));
         ssvm.arg(command).args(["model.ssb", "--timeout", "300"]).current_dir(folder.path());
+        ssvm.arg("--identity").arg(identities.of(role));
         if command != "dealer" && link != "loopback" {
             ssvm.args(["--shape", link]);
         }

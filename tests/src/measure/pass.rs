@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use ir::Party;
 use ndarray::Array2;
 use ndarray_npy::NpzWriter;
+use processes::handshake::Role;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::table::median;
 use crate::gpt2::{self, Gpt2Shape};
-use crate::processes::{Server, output};
+use crate::processes::{Identities, Server, output};
 
 /// Sizes of a model and its prompt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +50,7 @@ pub struct Model {
     /// What `sscc cost --json` says of its entry.
     pub cost: Value,
     folder: TempDir,
+    identities: Identities,
     binaries: PathBuf,
 }
 
@@ -116,7 +119,8 @@ impl Model {
         let mut npz = NpzWriter::new(File::create(at("x.npz")).map_err(|e| e.to_string())?);
         npz.add_array("input_ids", &ids).map_err(|e| e.to_string())?;
         npz.finish().map_err(|e| e.to_string())?;
-        let mut model = Model { sizes, cost: Value::Null, folder, binaries: binaries.to_owned() };
+        let identities = Identities::make()?;
+        let mut model = Model { sizes, cost: Value::Null, folder, identities, binaries: binaries.to_owned() };
         model.cost = model.entry_cost(&[])?;
         Ok(model)
     }
@@ -154,8 +158,8 @@ impl Model {
 
     /// Starts dealer and server for passes of one way.
     pub fn start<'a>(&'a self, way: Way<'a>) -> Result<Passes<'a>, String> {
-        let dealer = Server::start(self.ssvm("dealer", way).args(["--listen", "127.0.0.1:0"]))?;
-        let server = Server::start(self.party("1", "server", &dealer, way).args(["--listen", "127.0.0.1:0"]))?;
+        let dealer = Server::start(self.ssvm("dealer", Role::Dealer, way).args(["--listen", "127.0.0.1:0"]))?;
+        let server = Server::start(self.party(Party::Server, &dealer, way).args(["--listen", "127.0.0.1:0"]))?;
         Ok(Passes { model: self, way, dealer, server, reports: Vec::new() })
     }
 
@@ -166,27 +170,21 @@ impl Model {
         passes.taken()
     }
 
-    fn ssvm(&self, command: &str, way: Way<'_>) -> Command {
+    fn ssvm(&self, command: &str, role: Role, way: Way<'_>) -> Command {
         let mut ssvm = Command::new(self.binaries.join("ssvm"));
         ssvm.arg(command).arg(self.program()).args(["--timeout", "300"]).current_dir(self.folder.path());
+        ssvm.arg("--identity").arg(self.identities.of(role));
         if way.one_thread {
             ssvm.env("RAYON_NUM_THREADS", "1");
         }
         ssvm
     }
 
-    fn party(&self, party: &str, name: &str, dealer: &Server, way: Way<'_>) -> Command {
-        let mut ssvm = self.ssvm("run", way);
-        ssvm.args([
-            "--party",
-            party,
-            "--dealer",
-            &dealer.address,
-            "--state",
-            name,
-            "--report",
-            &format!("{name}.json"),
-        ]);
+    fn party(&self, party: Party, dealer: &Server, way: Way<'_>) -> Command {
+        let mut ssvm = self.ssvm("run", Role::Party(party), way);
+        let (number, name) = (party.index().to_string(), party.to_string());
+        ssvm.args(["--party", &number, "--dealer", &dealer.address, "--state", &name]);
+        ssvm.args(["--report", &format!("{name}.json")]);
         if way.link != "loopback" {
             ssvm.args(["--shape", way.link]);
         }
@@ -199,7 +197,7 @@ impl Passes<'_> {
     pub fn run(&mut self) -> Result<(), String> {
         let at = |name: &str| self.model.folder.path().join(name);
         let _ = fs::remove_file(at("server.json"));
-        let mut client = self.model.party("0", "client", &self.dealer, self.way);
+        let mut client = self.model.party(Party::Client, &self.dealer, self.way);
         client.args(["--connect", &self.server.address, "--input", "x.npz", "--cache", "cache"]);
         if self.way.overlap {
             client.arg("--overlap");

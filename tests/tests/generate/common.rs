@@ -6,16 +6,17 @@ use std::sync::LazyLock;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ir::Party;
 use ir::pair::Maker;
 use kernels::codec::dimensions;
 use kernels::prg::Seed;
 use kernels::ring::Tensor;
 use machine::simulate;
 use processes::client::Client;
-use processes::handshake::Session;
+use processes::handshake::{Role, Session};
 use processes::keys::MasterKey;
 use processes::ledger::Ledger;
-use processes::net::{Net, Options};
+use processes::net::{Net, Options, Protection};
 use processes::server::Server;
 use processes::setup::Cache;
 use processes::weights_file::WeightsFile;
@@ -24,7 +25,7 @@ use protocols::dealer::Seeds;
 use sscc::pipeline;
 use tempfile::TempDir;
 use tests::private;
-use tests::processes::repository;
+use tests::processes::{Identities, repository};
 use text::Noise;
 use text::PrivateModel;
 use tokio::runtime::Runtime;
@@ -36,6 +37,16 @@ pub static MODEL: LazyLock<TempDir> = LazyLock::new(|| compiled(Maker::Dealer));
 
 /// The same, compiled so that two parties can make its material.
 pub static PAIR: LazyLock<TempDir> = LazyLock::new(|| compiled(Maker::Pair));
+
+/// Who the processes are.
+pub static IDENTITIES: LazyLock<Identities> = LazyLock::new(|| Identities::make().unwrap());
+
+const CLIENT: Role = Role::Party(Party::Client);
+
+/// How the links of a process are protected.
+pub fn protection(role: Role) -> Protection {
+    IDENTITIES.protection(role).unwrap()
+}
 
 fn compiled(maker: Maker) -> TempDir {
     let from = repository().join("models/tiny-shakespeare");
@@ -84,6 +95,8 @@ pub const SERVER: u8 = 200;
 pub struct World {
     runtime: Option<Runtime>,
     stop: watch::Sender<bool>,
+    stopped: watch::Receiver<bool>,
+    /// The client's.
     pub net: Net,
     threads: Vec<JoinHandle<()>>,
     pub folder: TempDir,
@@ -99,14 +112,20 @@ impl World {
     pub fn of(model: &'static Path, timeout: Duration) -> World {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let net = Net::new(runtime.handle().clone(), timeout, stopped);
-        World { runtime: Some(runtime), stop, net, threads: Vec::new(), folder: tempfile::tempdir().unwrap(), model }
+        let net = Net::new(runtime.handle().clone(), timeout, stopped.clone(), protection(CLIENT));
+        let folder = tempfile::tempdir().unwrap();
+        World { runtime: Some(runtime), stop, stopped, net, threads: Vec::new(), folder, model }
+    }
+
+    /// The sockets of a process in another role.
+    fn net_of(&self, role: Role) -> Net {
+        Net::new(self.net.handle().clone(), self.net.timeout(), self.stopped.clone(), protection(role))
     }
 
     pub fn dealer(&mut self) -> SocketAddr {
-        let listener = self.net.listen(([127, 0, 0, 1], 0).into()).unwrap();
-        let (address, net) = (listener.address(), self.net.clone());
-        let loaded = self.loaded();
+        let net = self.net_of(Role::Dealer);
+        let listener = net.listen(([127, 0, 0, 1], 0).into(), &processes::dealer::GUESTS).unwrap();
+        let (address, loaded) = (listener.address(), self.loaded());
         self.threads.push(std::thread::spawn(move || processes::dealer::serve(&net, &listener, loaded)));
         address
     }
@@ -116,8 +135,9 @@ impl World {
     }
 
     pub fn server(&mut self, dealer: impl Into<Option<SocketAddr>>, sessions: usize) -> SocketAddr {
-        let listener = self.net.listen(([127, 0, 0, 1], 0).into()).unwrap();
-        let (address, net, loaded) = (listener.address(), self.net.clone(), self.loaded());
+        let net = self.net_of(Role::Party(Party::Server));
+        let listener = net.listen(([127, 0, 0, 1], 0).into(), &processes::server::GUESTS).unwrap();
+        let (address, loaded) = (listener.address(), self.loaded());
         let weights = self.model.join("model.ssw");
         let server = Server {
             weights: WeightsFile::open(&weights, &loaded.module, loaded.hash).unwrap(),
@@ -138,7 +158,7 @@ impl World {
     /// A generator whose sessions have the seed `mark`.
     pub fn client(&self, server: SocketAddr, dealer: impl Into<Option<SocketAddr>>, mark: u8) -> PrivateModel {
         let client = self.party(server, dealer, mark);
-        PrivateModel::new(client, self.net.handle().clone(), self.net.timeout()).unwrap()
+        PrivateModel::new(client, &self.net).unwrap()
     }
 
     /// What is behind it.

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use processes::handshake::Role;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::processes::{Server, output};
 
-use crate::common::PAIR;
+use crate::common::{IDENTITIES, PAIR};
 use crate::processes::{BINARIES, end, signal};
 
 /// Longest wait for something that a machine with much else to do does in seconds.
@@ -16,7 +17,10 @@ const LONG: Duration = Duration::from_secs(120);
 
 fn ssvm(command: &str, folder: &Path) -> Command {
     let mut ssvm = Command::new(BINARIES.join("ssvm"));
+    // Each has a folder of its role's name.
+    let role = folder.file_name().and_then(|name| Role::from_name(name.to_str()?)).unwrap();
     ssvm.arg(command).arg(PAIR.path().join("model.ssb")).args(["--timeout", "5"]).env("HOME", folder);
+    ssvm.arg("--identity").arg(IDENTITIES.of(role));
     ssvm.env_remove("XDG_CACHE_HOME").env_remove("XDG_STATE_HOME").env_remove("RUST_LOG").stdin(Stdio::null());
     ssvm
 }

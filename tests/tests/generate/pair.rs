@@ -7,7 +7,7 @@ use ir::Party;
 use ir::pair::Maker;
 use processes::client::Client;
 use processes::handshake::Mismatch;
-use processes::net::{Net, NetError};
+use processes::net::NetError;
 use processes::{Os, Plan, RunError, Stocks};
 use text::PrivateModel;
 use text::{Cancel, GenerateError, Model, Noise};
@@ -87,7 +87,7 @@ fn a_making_that_ended_is_gone_on_with() {
     assert_eq!((made.tokens, both()), (2, [2, 2]));
     // By a signal, in the middle of a step.
     let (stop, stopped) = watch::channel(false);
-    let net = Net::new(world.net.handle().clone(), TIMEOUT, stopped);
+    let net = world.net.stopped_by(stopped);
     let mut asked = Vec::new();
     let error = client.prepare(&net, &plan, order(4, 9), &mut |there| {
         asked.push(there);
@@ -120,7 +120,7 @@ fn a_making_that_ended_is_gone_on_with() {
     let seeds = manifest["seeds"].as_array().unwrap();
     assert_eq!(seeds.iter().take(2).map(|seed| seed[0].clone()).collect::<Vec<_>>(), [0, 2]);
     assert!(seeds.len() == 3 && seeds[0][1] != seeds[1][1] && seeds[1][1] != seeds[2][1] && seeds[0][1] != seeds[2][1]);
-    let model = PrivateModel::new(client, world.net.handle().clone(), TIMEOUT).unwrap();
+    let model = PrivateModel::new(client, &world.net).unwrap();
     let got = generate(&model, &[20, 300, 41], 11).unwrap();
     assert_eq!(got.iter().map(|step| step.0).collect::<Vec<_>>(), expected(&[20, 300, 41], 11));
     assert_eq!(got.iter().map(|step| step.1).collect::<Vec<_>>()[7..], [Some(1), Some(0), Some(0), Some(0)]);
@@ -179,7 +179,7 @@ fn parties_use_the_steps_that_both_have() {
         let before = std::fs::read(stock.join("manifest")).unwrap();
         client.prepare(&world.net, &plan, order(4, 5), &mut |there| there < 3).unwrap();
         std::fs::write(stock.join("manifest"), before).unwrap();
-        let model = |client: Client| PrivateModel::new(client, world.net.handle().clone(), TIMEOUT).unwrap();
+        let model = |client: Client| PrivateModel::new(client, &world.net).unwrap();
         let again = || Client { entropy: Box::new(Os), ..world.party(server, None, 1) };
         if longer == "server" {
             let made = client.prepare(&world.net, &plan, order(4, 5), &mut |_| true).unwrap();

@@ -6,11 +6,12 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use processes::handshake::Role;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::processes::{Server, build_binaries};
 
-use crate::common::{burnt, file};
+use crate::common::{IDENTITIES, burnt, file};
 
 pub static BINARIES: LazyLock<std::path::PathBuf> = LazyLock::new(|| build_binaries().unwrap());
 
@@ -22,7 +23,10 @@ const SOON: Duration = Duration::from_secs(12);
 
 fn ssvm(command: &str, folder: &Path) -> Command {
     let mut ssvm = Command::new(BINARIES.join("ssvm"));
+    // Each has a folder of its role's name.
+    let role = folder.file_name().and_then(|name| Role::from_name(name.to_str()?)).unwrap();
     ssvm.arg(command).arg(file("model.ssb")).args(["--timeout", TIMEOUT]).env("HOME", folder);
+    ssvm.arg("--identity").arg(IDENTITIES.of(role));
     ssvm.env_remove("XDG_CACHE_HOME").env_remove("XDG_STATE_HOME").env_remove("RUST_LOG").stdin(Stdio::null());
     ssvm
 }
@@ -190,7 +194,8 @@ fn what_is_prepared_is_used_and_said() {
     assert!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
     let said = String::from_utf8(prepared.stdout).unwrap();
     assert!(
-        said.starts_with("trusted dealer; stock 1 of 2: ") && said.ends_with(" s; material for 10 tokens\n"),
+        said.starts_with("trusted dealer, encrypted links; stock 1 of 2: ")
+            && said.ends_with(" s; material for 10 tokens\n"),
         "{said}"
     );
     assert_eq!(said.matches(" of products here, in ").count(), 2, "{said}");

@@ -2,7 +2,7 @@
 //!
 //! Silence   A side that computes sends an `alive` frame every second, so a wait ends after the timeout without a single
 //!           byte, not when a message takes long. Since `alive` frames alone must not hold a wait for ever, it also ends
-//!           after [`PATIENCE`] timeouts; before a peer is known, already after one.
+//!           after [`PATIENCE`] timeouts; before both have greeted each other, already after one, which is then short.
 //! Sending   Queues up to [`QUEUE`] frames; a short one that finds the queue empty is written at once. When the queue is
 //!           full, frames that arrive are set aside, so two parties that send at once never block each other; what is set
 //!           aside has a limit that follows from the program.
@@ -17,20 +17,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncReadExt;
-use tokio::net::tcp::OwnedReadHalf;
-use tokio::net::{TcpListener, TcpStream};
+use bytes::Bytes;
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::frame::{Frame, HEADER, Header, Kind, PAYLOAD, describe};
+use super::link::{End, HANDSHAKE, Link, Links, Peer, Protection, begin};
+use super::listener::Listener;
 use super::outgoing::{Outgoing, Outlet, unwritten, write_frames};
 use super::pulse::Pulse;
+use super::seal::Inlet;
 use super::shape::{Pace, Shape};
 use super::{MAX_REASON, NetError, printable};
+use crate::handshake::Role;
 
 /// Frames that wait in either direction, unless [`Options`] say otherwise.
 const QUEUE: usize = 8;
@@ -60,18 +62,39 @@ impl Default for Options {
     }
 }
 
-/// What every connection of a process shares: where its tasks run, how long it waits, and whether to stop.
+/// What every connection of a process shares: where its tasks run, how long it waits, whether to stop, and how it is protected.
 #[derive(Clone)]
 pub struct Net {
     handle: Handle,
     timeout: Duration,
     stop: watch::Receiver<bool>,
+    protection: Arc<Protection>,
 }
 
 impl Net {
     /// Tasks run on `handle`, whose runtime must outlive all connections. Waits end when `stop` becomes true.
-    pub fn new(handle: Handle, timeout: Duration, stop: watch::Receiver<bool>) -> Net {
-        Net { handle, timeout, stop }
+    pub fn new(handle: Handle, timeout: Duration, stop: watch::Receiver<bool>, protection: Protection) -> Net {
+        Net { handle, timeout, stop, protection: Arc::new(protection) }
+    }
+
+    /// The same, but that its waits end by another `stop`.
+    pub fn stopped_by(&self, stop: watch::Receiver<bool>) -> Net {
+        Net { stop, ..self.clone() }
+    }
+
+    /// How its links are protected.
+    pub(super) fn protection(&self) -> &Protection {
+        &self.protection
+    }
+
+    /// What its links are.
+    pub fn links(&self) -> Links {
+        self.protection.links()
+    }
+
+    /// How long a stranger has to say who it is.
+    pub(super) fn short(&self) -> Duration {
+        self.timeout.min(HANDSHAKE)
     }
 
     /// The longest silence.
@@ -102,23 +125,21 @@ impl Net {
         }
     }
 
-    /// Opens a listening socket.
-    pub fn listen(&self, address: SocketAddr) -> Result<Listener, NetError> {
-        let failed = |source| NetError::Listen { address, source };
-        let socket = self.handle.block_on(TcpListener::bind(address)).map_err(failed)?;
-        let address = socket.local_addr().map_err(failed)?;
-        Ok(Listener { net: self.clone(), socket, address, options: Options::default() })
+    /// Opens a listening socket, for peers in one of these roles.
+    pub fn listen(&self, address: SocketAddr, roles: &[Role]) -> Result<Listener, NetError> {
+        Listener::open(self.clone(), address, roles)
     }
 
-    /// Connects to `peer`, trying again until the timeout. Gives up early if `watched`, to whom this connection
+    /// Connects to the peer in `role`, trying again until the timeout. Gives up early if `watched`, to whom this connection
     /// matters, goes away.
     pub fn connect(
         &self,
-        peer: &'static str,
+        role: Role,
         address: SocketAddr,
         options: Options,
         mut watched: Option<&mut Conn>,
     ) -> Result<Conn, NetError> {
+        let peer = role.name();
         let deadline = Instant::now() + self.timeout;
         let mut pause = Duration::from_millis(20);
         let attempts = async {
@@ -138,15 +159,15 @@ impl Net {
                 pause = (pause * 2).min(Duration::from_millis(500));
             }
         };
-        let stream = self.handle.block_on(async {
+        let link = self.handle.block_on(async {
             tokio::select! {
-                stream = attempts => stream.map(Some),
+                stream = attempts => begin(stream?, End::Connects, &self.protection, &[role], self.short()).await.map(Some),
                 () = self.until_stopped() => Err(NetError::Interrupted),
                 () = lost(watched.as_ref().map(|conn| &conn.lost)) => Ok(None),
             }
         })?;
-        match (stream, &mut watched) {
-            (Some(stream), _) => Conn::new(self.clone(), peer, stream, options),
+        match (link, &mut watched) {
+            (Some(link), _) => Ok(Conn::new(self.clone(), peer, link, options)),
             (None, Some(conn)) => Err(conn.failure()),
             (None, None) => unreachable!("nobody was watched"),
         }
@@ -164,53 +185,15 @@ async fn lost(conn: Option<&watch::Receiver<bool>>) {
     }
 }
 
-/// A listening socket.
-pub struct Listener {
-    net: Net,
-    socket: TcpListener,
-    address: SocketAddr,
-    options: Options,
-}
-
-impl Listener {
-    /// With other options for its connections.
-    pub fn with(self, options: Options) -> Listener {
-        Listener { options, ..self }
-    }
-
-    /// The bound address.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The next connection, from somebody who claims to be `peer`; no deadline. `None` when told to stop.
-    pub fn accept(&self, peer: &'static str) -> Option<Conn> {
-        loop {
-            let accepted = self.net.handle.block_on(async {
-                tokio::select! {
-                    accepted = self.socket.accept() => Some(accepted),
-                    () = self.net.until_stopped() => None,
-                }
-            })?;
-            match accepted
-                .map_err(|source| NetError::Io { peer, source })
-                .and_then(|(stream, _)| Conn::new(self.net.clone(), peer, stream, self.options))
-            {
-                Ok(conn) => return Some(conn),
-                Err(error) => {
-                    // Out of descriptors, most likely: others must end before a new one can begin.
-                    tracing::warn!("a connection was lost before it began: {error}");
-                    std::thread::sleep(Duration::from_millis(100));
-                }
-            }
-        }
-    }
-}
-
 /// A connection. Dropping it sends what is queued, then closes.
 pub struct Conn {
     net: Net,
     peer: &'static str,
+    known: Option<Peer>,
+    binding: [u8; 32],
+    address: Option<SocketAddr>,
+    /// The longest silence.
+    limit: Duration,
     patience: u32,
     outgoing: Option<Outgoing>,
     incoming: mpsc::Receiver<Result<Frame, NetError>>,
@@ -226,8 +209,13 @@ pub struct Conn {
 }
 
 impl Conn {
-    fn new(net: Net, peer: &'static str, stream: TcpStream, options: Options) -> Result<Conn, NetError> {
-        stream.set_nodelay(true).map_err(|source| NetError::Io { peer, source })?;
+    pub(super) fn new(net: Net, peer: &'static str, link: Link, options: Options) -> Conn {
+        let Link { stream, seal, opener, rest, peer: known, binding } = link;
+        let address = stream.peer_addr().ok();
+        let peer = match known.as_ref().map(|known| &known.roles[..]) {
+            Some([role]) => role.name(),
+            _ => peer,
+        };
         let (read, write) = stream.into_split();
         let in_flight = options.shape.map_or(0, |shape| shape.frames_in_flight());
         let (queue, to_write) = mpsc::channel(QUEUE + in_flight);
@@ -235,9 +223,10 @@ impl Conn {
         let (lose, lost) = watch::channel(false);
         let pulse = Arc::new(Pulse::new());
         let idle = (net.timeout / 3).min(Duration::from_secs(1));
-        let reader = net.handle.spawn(read_frames(read, peer, to_read, pulse.clone(), lose));
+        let inlet = Inlet::new(read, opener, &rest, peer, pulse.clone());
+        let reader = net.handle.spawn(read_frames(inlet, peer, to_read, lose));
         let pace = options.shape.map(Pace::new);
-        let outlet = Arc::new(Outlet::new(write, pulse.clone()));
+        let outlet = Arc::new(Outlet::new(write, seal, pulse.clone()));
         let (paced, writing) = (pace.is_some(), write_frames(outlet.clone(), to_write, idle, pace));
         let writer = match paced {
             false => net.handle.spawn(writing),
@@ -247,9 +236,13 @@ impl Conn {
                 net.handle.spawn_blocking(move || handle.block_on(writing))
             }
         };
-        Ok(Conn {
+        Conn {
+            limit: net.short(),
             net,
             peer,
+            known,
+            binding,
+            address,
             patience: 1,
             outgoing: Some(Outgoing { queue, outlet, at_once: !paced }),
             incoming,
@@ -262,7 +255,7 @@ impl Conn {
             writer: Some(writer),
             sent_bytes: 0,
             received_bytes: 0,
-        })
+        }
     }
 
     /// Who is at the other end.
@@ -275,9 +268,31 @@ impl Conn {
         self.peer = peer;
     }
 
+    /// The key and roles of the peer, which it has proven; none on an insecure link.
+    pub fn known(&self) -> Option<&Peer> {
+        self.known.as_ref()
+    }
+
+    /// What the two ends of this connection have in common, and nobody else on an encrypted link: for what is to be of no use on
+    /// another connection.
+    pub fn binding(&self) -> &[u8; 32] {
+        &self.binding
+    }
+
+    /// Whether frames are in the clear on a way that leaves this machine, as far as addresses tell.
+    pub fn exposed(&self) -> bool {
+        self.known.is_none() && !self.address.is_some_and(|address| address.ip().is_loopback())
+    }
+
+    /// From now on the peer may be silent for the whole timeout: it has greeted.
+    pub fn greeted(&mut self) {
+        self.limit = self.net.timeout;
+    }
+
     /// From now on the peer is known: it may take long as long as it shows that it is alive, and may send up to
     /// `limit` bytes while this side is sending itself.
     pub fn trust(&mut self, limit: u64) {
+        self.greeted();
         self.patience = PATIENCE;
         self.aside_limit = limit;
     }
@@ -516,8 +531,8 @@ impl Conn {
     }
 
     fn deadline(&self, begin: Instant) -> Instant {
-        let silence = self.pulse.last().max(begin) + self.net.timeout;
-        silence.min(begin + self.net.timeout * self.patience)
+        let silence = self.pulse.last().max(begin) + self.limit;
+        silence.min(begin + self.limit * self.patience)
     }
 
     fn silent(&self, waiting: &'static str, begin: Instant) -> NetError {
@@ -560,6 +575,8 @@ impl Conn {
             NetError::BadFrame { expected, got, .. } => NetError::BadFrame { peer, expected, got },
             NetError::Peer { reason, .. } => NetError::Peer { peer, reason },
             NetError::Io { source, .. } => NetError::Io { peer, source },
+            NetError::Tls { source, .. } => NetError::Tls { peer, source },
+            NetError::Changed { .. } => NetError::Changed { peer },
             other => other,
         }
     }
@@ -598,14 +615,13 @@ enum Sent {
 }
 
 async fn read_frames(
-    mut half: OwnedReadHalf,
+    mut inlet: Inlet,
     peer: &'static str,
     frames: mpsc::Sender<Result<Frame, NetError>>,
-    pulse: Arc<Pulse>,
     lose: watch::Sender<bool>,
 ) {
     loop {
-        match read_frame(&mut half, peer, &pulse).await {
+        match read_frame(&mut inlet, peer).await {
             Ok(frame) if frame.kind == Kind::Alive => {}
             Ok(frame) => {
                 if frames.send(Ok(frame)).await.is_err() {
@@ -621,43 +637,24 @@ async fn read_frames(
     }
     drop(frames);
     // Unread bytes would make closing reset the connection before the peer reads our reason.
-    let mut rest = [0; 4096];
-    while matches!(half.read(&mut rest).await, Ok(n) if n > 0) {}
+    inlet.drain().await;
 }
 
-async fn read_frame(half: &mut OwnedReadHalf, peer: &'static str, pulse: &Pulse) -> Result<Frame, NetError> {
-    let mut bytes = [0; HEADER];
-    half.read_exact(&mut bytes).await.map_err(|e| ended(peer, e))?;
-    pulse.beat();
-    let header =
-        Header::decode(&bytes).map_err(|got| NetError::BadFrame { peer, expected: "a frame".to_owned(), got })?;
-    let length = header.length as usize;
-    let most = match header.kind {
+async fn read_frame(inlet: &mut Inlet, peer: &'static str) -> Result<Frame, NetError> {
+    let most = |header: &Header| match header.kind {
         Kind::Alive => 0,
         Kind::Error => MAX_REASON,
         _ => PAYLOAD,
     };
-    if length > most {
-        let expected = format!("at most {most} bytes");
-        return Err(NetError::BadFrame { peer, expected, got: describe(header.kind, header.step, length) });
-    }
-    let mut payload = BytesMut::with_capacity(length);
-    while payload.len() < length {
-        // `BytesMut` may have spare room beyond `length`, so the reader is limited, too.
-        let read = (&mut *half).take((length - payload.len()) as u64).read_buf(&mut payload).await;
-        match read {
-            Ok(0) => return Err(NetError::Closed { peer }),
-            Ok(_) => pulse.beat(),
-            Err(e) => return Err(ended(peer, e)),
-        }
-    }
-    if header.kind == Kind::Error {
+    let (Header { kind, step, .. }, payload) = inlet.frame(most).await?;
+    if kind == Kind::Error {
         return Err(NetError::Peer { peer, reason: printable(&payload) });
     }
-    Ok(Frame { kind: header.kind, step: header.step, payload: payload.freeze() })
+    Ok(Frame { kind, step, payload })
 }
 
-fn ended(peer: &'static str, source: io::Error) -> NetError {
+/// What a fault of a socket means.
+pub(super) fn ended(peer: &'static str, source: io::Error) -> NetError {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     match source.kind() {
         UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe => NetError::Closed { peer },

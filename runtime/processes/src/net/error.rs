@@ -3,6 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::handshake::{Mismatch, PROTOCOL_VERSION};
+use crate::pins::PinError;
+
 /// Greatest length of the reason in an error frame, in bytes.
 pub const MAX_REASON: usize = 256;
 
@@ -26,8 +29,38 @@ pub enum NetError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("`{address}` is no address")]
     Address { address: String, reason: String },
-    #[error("{address} is not a loopback address, and links are not encrypted yet")]
-    NotLoopback { address: SocketAddr },
+    #[error("what is at the other end says nothing that a {peer} would within {seconds} s")]
+    Mute { peer: &'static str, seconds: f64 },
+    #[error("what is at the other end is no {peer}: it began with `{began}`")]
+    Foreign { peer: &'static str, began: String },
+    #[error("the {peer} is of an older release, whose links are not encrypted")]
+    Older { peer: &'static str },
+    #[error(transparent)]
+    Version(Mismatch),
+    #[error("the {peer} does not speak this side's protocol, version {PROTOCOL_VERSION}")]
+    Protocol { peer: &'static str },
+    #[error("the {peer} encrypts its links, and this side was started with `--insecure`")]
+    Encrypted { peer: &'static str },
+    #[error("the {peer} was started with `--insecure`, and this side encrypts its links")]
+    Unencrypted { peer: &'static str },
+    #[error("the key at the other end, {fingerprint}, is not pinned: it may be the {peer}'s or anybody's")]
+    Unpinned { peer: &'static str, fingerprint: String },
+    #[error("the key at the other end, {fingerprint}, is pinned as that of a {pinned}, not of a {peer}")]
+    PinnedAs { peer: &'static str, fingerprint: String, pinned: &'static str },
+    #[error("the {peer} has not pinned this side's key")]
+    NotPinnedThere { peer: &'static str },
+    #[error("the {peer} has pinned this side's key in another role")]
+    PinnedOtherwiseThere { peer: &'static str },
+    #[error(transparent)]
+    Pins(#[from] PinError),
+    #[error("the encrypted link to the {peer} broke")]
+    Tls { peer: &'static str, source: rustls::Error },
+    #[error("a frame of the {peer} was changed on its way")]
+    Changed { peer: &'static str },
+    #[error(
+        "no secret goes over an insecure link to the dealer at {address}: it would give the weights or the prompt away"
+    )]
+    SeedsInTheClear { address: SocketAddr },
     #[error("connection to the {peer}")]
     Io { peer: &'static str, source: io::Error },
     #[error("stopped by a signal")]
@@ -36,8 +69,20 @@ pub enum NetError {
 
 impl NetError {
     /// A way out, for the user.
-    pub fn hint(&self) -> &'static str {
-        match self {
+    pub fn hint(&self) -> String {
+        let hint = match self {
+            NetError::Pins(e) => return e.hint(),
+            NetError::Unpinned { peer, fingerprint } => {
+                return format!(
+                    "if the {peer}'s owner reads out this fingerprint, `ssvm pair --file PEER.pub --as {peer}` with its file; \
+                     `ssvm pair --list` shows what is pinned ({fingerprint} is not)"
+                );
+            }
+            NetError::NotPinnedThere { .. } => {
+                return "on that side `ssvm pair --file PEER.pub` with this side's `identity.pub`, in this side's role"
+                    .to_owned();
+            }
+            NetError::Version(e) => e.hint(),
             NetError::Closed { .. } | NetError::Vain { .. } => "look at the other side's log; it says why it ended",
             NetError::Timeout { .. } => "a longer `--timeout` if the other side is slow rather than gone",
             NetError::BadFrame { .. } => "the same release of ssvm on both sides, and the right port",
@@ -45,12 +90,30 @@ impl NetError {
             NetError::Unreachable { .. } => "start it, check the address, or give a longer `--timeout`",
             NetError::Listen { .. } => "another `--listen`; port 0 picks a free port",
             NetError::Address { .. } => "HOST:PORT, for example 127.0.0.1:7701",
-            NetError::NotLoopback { .. } => {
-                "an encrypted tunnel to a loopback port, or `--insecure` on a network that you trust"
+            NetError::Mute { .. } | NetError::Foreign { .. } => {
+                "check the address and the port: `--connect`, `--dealer`, and what the other side's `listening on` says"
             }
+            NetError::Older { .. } => "the same release of ssvm on all sides",
+            NetError::Protocol { .. } => {
+                "the same release of ssvm on all sides, and `ssvm pair` with `ssvm pair` alone"
+            }
+            NetError::Encrypted { .. } | NetError::Unencrypted { .. } => {
+                "leave `--insecure` away on both sides; or give it to both, on a network that you trust"
+            }
+            NetError::PinnedAs { .. } => {
+                "check the address: another of your peers answers there; or pin the key in this role, too, with `ssvm pair`"
+            }
+            NetError::PinnedOtherwiseThere { .. } => {
+                "check the address and this side's role; on that side `ssvm pair --list` shows the roles"
+            }
+            NetError::Tls { .. } | NetError::Changed { .. } => {
+                "run it again; if it comes again, something between the two changes what they send"
+            }
+            NetError::SeedsInTheClear { .. } => "leave `--insecure` away on all sides, or a dealer on this machine",
             NetError::Io { .. } => "check the network between the parties",
             NetError::Interrupted => "run it again",
-        }
+        };
+        hint.to_owned()
     }
 }
 

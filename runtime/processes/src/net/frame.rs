@@ -62,6 +62,8 @@ frame_kinds! {
     Next = 11, "next";
     /// Transfers of two parties who make their material.
     Making = 12, "making";
+    /// What two who pair tell each other.
+    Pairing = 13, "pairing";
 }
 
 /// A frame's header.
@@ -99,6 +101,11 @@ impl Header {
         }
         Ok(header)
     }
+
+    /// How error messages name its frame.
+    pub fn describe(self) -> String {
+        describe(self.kind, self.step, self.length as usize)
+    }
 }
 
 /// A received frame.
@@ -130,8 +137,8 @@ mod tests {
 
     #[test]
     fn headers_round_trip_and_garbage_is_refused() {
-        for code in 1..=12 {
-            let kind = Kind::from_code(code).expect("kinds are numbered from 1 to 12");
+        for code in 1..=13 {
+            let kind = Kind::from_code(code).expect("kinds are numbered from 1 to 13");
             let header = Header { kind, step: 7 + code, length: PAYLOAD as u32 };
             assert_eq!(Header::decode(&header.encode()), Ok(header));
         }
@@ -142,7 +149,7 @@ mod tests {
             Header::decode(&bytes)
         };
         assert!(broken(0, b'X').is_err());
-        assert!(broken(4, 0).is_err() && broken(4, 13).is_err() && broken(7, 1).is_err());
+        assert!(broken(4, 0).is_err() && broken(4, 14).is_err() && broken(7, 1).is_err());
         assert!(broken(15, 0x80).is_err());
         assert!(broken(14, 0x11).is_err());
     }

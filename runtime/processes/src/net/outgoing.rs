@@ -1,12 +1,11 @@
 //! The sending half of a connection: frames queue for a task that writes them, and short ones go past it when nothing waits,
 //! since waking the task takes longer than writing them.
 
-use std::io::{self, IoSlice};
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::buf::Chain;
 use bytes::{Buf, Bytes};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
@@ -14,6 +13,7 @@ use tokio::time::timeout;
 
 use super::frame::{Header, Kind};
 use super::pulse::Pulse;
+use super::seal::{Plain, Seal};
 use super::shape::Pace;
 
 /// Frames of at most so many bytes are written by the thread that sends them, if the system takes them.
@@ -22,12 +22,24 @@ const SHORT: usize = 1 << 15;
 /// A frame that waits to be written, and since when.
 pub type Queued = (std::time::Instant, Kind, Unwritten);
 
-/// What is left to write of a frame: header and payload leave in one segment where they fit.
-pub type Unwritten = Chain<Bytes, Bytes>;
+/// What is left to write of a frame.
+pub struct Unwritten {
+    /// What is not yet sealed.
+    plain: Plain,
+    /// What is, and follows on what was written.
+    sealed: Bytes,
+}
+
+impl Unwritten {
+    /// Bytes of the frame, of which nothing was written.
+    fn length(&self) -> usize {
+        self.plain.remaining()
+    }
+}
 
 /// A whole frame.
 pub fn unwritten(header: Header, payload: Bytes) -> Unwritten {
-    Bytes::copy_from_slice(&header.encode()).chain(payload)
+    Unwritten { plain: Bytes::copy_from_slice(&header.encode()).chain(payload), sealed: Bytes::new() }
 }
 
 /// Where frames go: to the writing task, or past it.
@@ -43,7 +55,7 @@ pub struct Outgoing {
 impl Outgoing {
     /// Writes a short frame if no other is unfinished, or begins to; true if that is all. If not, it is to be queued.
     pub fn write_at_once(&self, kind: Kind, frame: &mut Unwritten) -> bool {
-        if self.at_once && frame.remaining() <= SHORT && self.outlet.begin() {
+        if self.at_once && frame.length() <= SHORT && self.outlet.begin() {
             // A fault is the reading task's to name, and the writing task comes upon it, too.
             let written = self.outlet.write_now(kind, frame).unwrap_or(false);
             if written {
@@ -59,6 +71,8 @@ impl Outgoing {
 /// The sending half of a socket; dropping it closes that half.
 pub struct Outlet {
     half: OwnedWriteHalf,
+    /// Used by one at a time: whoever writes the frame whose turn it is.
+    seal: Mutex<Seal>,
     /// Frames that are queued or being written. Who raises it from zero may write without queuing.
     unfinished: AtomicUsize,
     pulse: Arc<Pulse>,
@@ -66,8 +80,8 @@ pub struct Outlet {
 
 impl Outlet {
     /// Of a socket on which nothing was written.
-    pub fn new(half: OwnedWriteHalf, pulse: Arc<Pulse>) -> Outlet {
-        Outlet { half, unfinished: AtomicUsize::new(0), pulse }
+    pub fn new(half: OwnedWriteHalf, seal: Seal, pulse: Arc<Pulse>) -> Outlet {
+        Outlet { half, seal: Mutex::new(seal), unfinished: AtomicUsize::new(0), pulse }
     }
 
     /// True if there is nothing to write but a frame of the caller's, who finishes it.
@@ -81,12 +95,16 @@ impl Outlet {
 
     /// Writes as much as the system takes at once; true if that is all.
     fn write_now(&self, kind: Kind, frame: &mut Unwritten) -> io::Result<bool> {
-        while frame.has_remaining() {
-            let mut slices = [IoSlice::new(&[]); 2];
-            let count = frame.chunks_vectored(&mut slices);
-            match self.half.try_write_vectored(&slices[..count]) {
+        loop {
+            if frame.sealed.is_empty() {
+                if !frame.plain.has_remaining() {
+                    return Ok(true);
+                }
+                frame.sealed = self.seal.lock().unwrap_or_else(PoisonError::into_inner).seal(&mut frame.plain)?;
+            }
+            match self.half.try_write(&frame.sealed) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => frame.advance(n),
+                Ok(n) => frame.sealed.advance(n),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(e) => return Err(e),
             }
@@ -94,7 +112,6 @@ impl Outlet {
                 self.pulse.beat();
             }
         }
-        Ok(true)
     }
 
     /// Writes a frame, or what is left of it.
@@ -125,7 +142,7 @@ pub async fn write_frames(
             }
         };
         if let Some(pace) = &mut pace {
-            pace.hold(queued, frame.remaining());
+            pace.hold(queued, frame.length());
         }
         // The reading task sees the same fault and names it.
         if outlet.write(kind, frame).await.is_err() {

@@ -7,15 +7,17 @@ use std::time::Instant;
 
 use clap::Args;
 use indicatif::DecimalBytes;
+use ir::Party;
 use serde::Serialize;
 
 use super::{
-    CliError, MakingOptions, NetOptions, cache_directory, dealer_address, open, resolve, run_error, say,
+    CliError, MakingOptions, NetOptions, cache_directory, dealer_address, open, peers, resolve, run_error, say,
     state_directory, with_net, write_report,
 };
 use processes::client::Client;
+use processes::handshake::Role;
 use processes::ledger::Ledger;
-use processes::net::{self, Net, Shape, addr};
+use processes::net::{self, Links, Net, Shape, addr};
 use processes::setup::Cache;
 use processes::{Dealing, Order, Os, Plan, RunError};
 use protocols::Maker;
@@ -112,7 +114,12 @@ impl ClientOptions {
                  prepare, beforehand"
             );
         }
-        Ok(PrivateModel::new(client, net.handle().clone(), net.timeout())?)
+        Ok(PrivateModel::new(client, net)?)
+    }
+
+    /// Whom it has links with.
+    fn peers(&self) -> Vec<Role> {
+        peers(Party::Server, self.dealer.is_some())
     }
 
     /// A client of these processes.
@@ -123,7 +130,7 @@ impl ClientOptions {
         Ok(Client {
             cache: Cache::open(&cache_directory(self.cache.as_deref())?).map_err(run_error)?,
             ledger: Ledger::open(&state_directory(self.state.as_deref())?).map_err(run_error)?,
-            server: resolve(&self.connect, &self.net)?,
+            server: resolve(&self.connect)?,
             dealer,
             dealing: Dealing::Overlapped,
             options: net::Options { shape: self.shape, ..net::Options::default() },
@@ -138,13 +145,14 @@ impl ClientOptions {
 #[derive(Serialize)]
 struct Report {
     preprocessing: &'static str,
+    links: Links,
     #[serde(flatten)]
     totals: Totals,
 }
 
 /// Continues a text.
 pub(super) fn generate(options: &Options) -> Result<(), CliError> {
-    with_net(&options.client.net, |net| {
+    with_net(&options.client.net, &options.client.peers(), |net| {
         let model = options.client.model(&options.program, net, None)?;
         let prepared = options.generate.prepare(&options.program, model.limits())?;
         let (cancel, stopped) = (Cancel::default(), net.clone());
@@ -154,7 +162,7 @@ pub(super) fn generate(options: &Options) -> Result<(), CliError> {
             cancelled.cancel();
         });
         let totals = prepared.run(&model, &cancel)?;
-        write_report(options.report.as_deref(), &Report { preprocessing: model.trust(), totals })
+        write_report(options.report.as_deref(), &Report { preprocessing: model.trust(), links: model.links(), totals })
     })
 }
 
@@ -163,7 +171,7 @@ pub(super) fn prepare(options: &PrepareOptions) -> Result<(), CliError> {
     let client = options.client.client(&options.program, Some(&options.making))?;
     let plan = Plan::of(&client.loaded.module)
         .map_err(|what| RunError::NotForGeneration { path: options.program.clone(), what })?;
-    with_net(&options.client.net, |net| {
+    with_net(&options.client.net, &options.client.peers(), |net| {
         for number in 1..=options.sessions.get() {
             let order = Order { prefill: options.prefill, tokens: options.tokens.get(), watched: true };
             let start = Instant::now();
@@ -188,8 +196,10 @@ pub(super) fn prepare(options: &PrepareOptions) -> Result<(), CliError> {
                 }
             };
             let (seconds, left) = (start.elapsed().as_secs_f64(), client.stocks().tokens());
-            let (trust, all) = (client.maker().trust(), options.sessions);
-            say(&format!("{trust}; stock {number} of {all}: {what}, in {seconds:.1} s; material for {left} tokens\n"));
+            let (trust, links, all) = (client.maker().trust(), net.links().name(), options.sessions);
+            say(&format!(
+                "{trust}, {links}; stock {number} of {all}: {what}, in {seconds:.1} s; material for {left} tokens\n"
+            ));
         }
         Ok(())
     })
@@ -199,10 +209,10 @@ pub(super) fn prepare(options: &PrepareOptions) -> Result<(), CliError> {
 pub(super) fn serve(options: &ServerOptions) -> Result<(), CliError> {
     let address = options.serve.address()?;
     let state = state_directory(options.client.state.as_deref())?;
-    with_net(&options.client.net, |net| {
+    with_net(&options.client.net, &options.client.peers(), |net| {
         let making = options.making.of_stocks(options.stock)?;
         let model = Arc::new(options.client.model(&options.program, net, making)?);
-        let trust = model.trust();
+        let (trust, links) = (model.trust(), model.links().name());
         let (endpoint, token) = options.serve.endpoint(&options.program, &state, model.clone(), net.stop())?;
         let listener = net.handle().block_on(bind(address))?;
         let address = listener.local_addr().unwrap_or(address);
@@ -210,7 +220,7 @@ pub(super) fn serve(options: &ServerOptions) -> Result<(), CliError> {
             TokenSource::File(path) => format!("bearer token in {}", path.display()),
             TokenSource::Environment => "bearer token from the variable SSVM_TOKEN".to_owned(),
         };
-        say(&format!("listening on {address}\nserving http://{address}/v1 with {trust}; {token}\n"));
+        say(&format!("listening on {address}\nserving http://{address}/v1 with {trust}, {links}; {token}\n"));
         let _refill = options.stock.map(|tokens| model.refill(net, tokens, options.serve.most_tokens()));
         net.handle().block_on(text::serve::serve(listener, endpoint));
         Ok(())

@@ -1,6 +1,7 @@
 //! The command line: options, files, signals and messages around [`processes`].
 
 mod generate;
+mod pair;
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use ir::Party;
 use ir::bytecode::Module;
 use ndarray::{ArrayD, ArrayViewD};
 use serde::Serialize;
@@ -21,11 +23,14 @@ use machine::meter::{Phases, Report};
 use machine::profile::Totals;
 use machine::simulate::Session;
 use processes::client::Client;
+use processes::handshake::Role;
+use processes::identity::Identity;
 use processes::inputs::{self, decode, stack, warning};
 use processes::keys::MasterKey;
 use processes::ledger::Ledger;
-use processes::net::{Net, Options, Shape, addr};
+use processes::net::{Links, Net, NetError, Options, Protection, Shape, addr};
 use processes::npz;
+use processes::pins::Pins;
 use processes::server::Server;
 use processes::setup::Cache;
 use processes::weights_file::WeightsFile;
@@ -61,6 +66,10 @@ enum Command {
     Serve(Box<generate::ServerOptions>),
     /// Makes material for generations to come, which both sides keep; goes on where it was broken off.
     Prepare(generate::PrepareOptions),
+    /// Makes the key that this side proves itself with on every link.
+    Keygen(pair::KeygenOptions),
+    /// Pins the key of another side, so that links with it come about; lists and removes what is pinned.
+    Pair(pair::Options),
     /// Runs both parties and the dealer in one process, bit for bit as over sockets.
     Simulate(SimulateOptions),
 }
@@ -70,9 +79,46 @@ struct NetOptions {
     /// Longest silence of another process, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     timeout: Duration,
-    /// Admit addresses other than loopback. Links are not encrypted yet: use it on a network that you trust.
+    #[command(flatten)]
+    identity: IdentityOptions,
+    /// Neither encrypt links nor ask who is at their other end: whoever reads them can unmask secrets. To be given on all sides; for
+    /// measurements, and networks that you trust.
     #[arg(long)]
     insecure: bool,
+}
+
+/// Where this side's key and its pins are.
+#[derive(Args)]
+struct IdentityOptions {
+    /// Where this side's key and its pins are [default: `ssvm` in the user's configuration directory].
+    #[arg(long, value_name = "DIR")]
+    identity: Option<PathBuf>,
+}
+
+impl IdentityOptions {
+    fn directory(&self) -> Result<PathBuf, CliError> {
+        directory(self.identity.as_deref(), "--identity", "XDG_CONFIG_HOME", ".config")
+    }
+}
+
+impl NetOptions {
+    /// How links with peers in these roles are protected. Says now what would let every link fail later.
+    fn protection(&self, peers: &[Role]) -> Result<Protection, CliError> {
+        if self.insecure {
+            tracing::warn!("`--insecure`: links are not encrypted, and nobody knows who is at their other end");
+            return Ok(Protection::Insecure);
+        }
+        let directory = self.identity.directory()?;
+        let identity = Identity::open(&directory).map_err(run_error)?;
+        let pins = Pins::read(&directory).map_err(run_error)?;
+        peers.iter().try_for_each(|&role| pins.need(role, &directory)).map_err(run_error)?;
+        Ok(Protection::Pinned { identity, directory })
+    }
+}
+
+/// Whom the client or the server has links with: the other party, and the dealer if there is one.
+fn peers(other: Party, dealer: bool) -> Vec<Role> {
+    [Role::Party(other)].into_iter().chain(dealer.then_some(Role::Dealer)).collect()
 }
 
 /// What making stocks may take.
@@ -268,6 +314,8 @@ pub fn main() -> ExitCode {
         Command::Generate(options) => generate::generate(&options),
         Command::Serve(options) => generate::serve(&options),
         Command::Prepare(options) => generate::prepare(&options),
+        Command::Keygen(options) => pair::keygen(&options),
+        Command::Pair(options) => pair::pair(&options),
         Command::Simulate(options) => simulated(&options),
     });
     match done {
@@ -293,11 +341,18 @@ fn log(filter: Option<&str>) -> Result<(), CliError> {
 }
 
 fn dealer(options: &DealerOptions) -> Result<(), CliError> {
-    let address = resolve(&options.listen, &options.net)?;
+    let address = resolve(&options.listen)?;
+    if options.net.insecure && !address.ip().is_loopback() {
+        return Err(run_error(NetError::SeedsInTheClear { address }));
+    }
     let loaded = Loaded::open(&options.program)?;
-    with_net(&options.net, |net| {
-        let listener = net.listen(address).map_err(run_error)?;
-        say(&format!("listening on {}\ntrusted dealer: must collude with neither party\n", listener.address()));
+    with_net(&options.net, &processes::dealer::GUESTS, |net| {
+        let listener = net.listen(address, &processes::dealer::GUESTS).map_err(run_error)?;
+        let links = net.links().name();
+        say(&format!(
+            "listening on {}\ntrusted dealer, {links}: must collude with neither party\n",
+            listener.address()
+        ));
         processes::dealer::serve(net, &listener, loaded);
         Ok(())
     })
@@ -333,7 +388,7 @@ fn run(options: &RunOptions) -> Result<(), CliError> {
 }
 
 fn server(options: &RunOptions) -> Result<(), CliError> {
-    let address = resolve(options.listen.as_deref().unwrap_or(addr::SERVER), &options.net)?;
+    let address = resolve(options.listen.as_deref().unwrap_or(addr::SERVER))?;
     let dealer = dealer_address(options.dealer.as_deref(), &options.net)?;
     let loaded = open(&options.program, dealer)?;
     let path = weights_path(&options.program, options.weights.as_deref());
@@ -350,12 +405,13 @@ fn server(options: &RunOptions) -> Result<(), CliError> {
         report: options.report.clone(),
         loaded,
     };
-    with_net(&options.net, |net| {
+    with_net(&options.net, &peers(Party::Client, dealer.is_some()), |net| {
         let shaped = Options { shape: options.shape, ..Options::default() };
-        let listener = net.listen(address).map_err(run_error)?.with(shaped);
+        let listener = net.listen(address, &processes::server::GUESTS).map_err(run_error)?.with(shaped);
         let source =
             dealer.map_or_else(|| "no third party".to_owned(), |dealer| format!("a trusted dealer at {dealer}"));
-        say(&format!("listening on {}\nserving, with {source}\n", listener.address()));
+        let links = net.links().name();
+        say(&format!("listening on {}\nserving over {links}, with {source}\n", listener.address()));
         processes::server::serve(net, &listener, server);
         Ok(())
     })
@@ -365,6 +421,7 @@ fn server(options: &RunOptions) -> Result<(), CliError> {
 #[derive(Serialize)]
 struct ClientReport {
     preprocessing: &'static str,
+    links: Links,
     program: String,
     /// Elements that left their tables, over all runs, if the program counts them.
     outside: Option<u64>,
@@ -374,7 +431,7 @@ struct ClientReport {
 }
 
 fn client(options: &RunOptions) -> Result<(), CliError> {
-    let server = resolve(options.connect.as_deref().unwrap_or(addr::SERVER), &options.net)?;
+    let server = resolve(options.connect.as_deref().unwrap_or(addr::SERVER))?;
     let dealer = dealer_address(options.dealer.as_deref(), &options.net)?;
     let input = options.input.as_deref().ok_or_else(|| CliError::Usage {
         what: "the client has nothing to ask".to_owned(),
@@ -395,26 +452,26 @@ fn client(options: &RunOptions) -> Result<(), CliError> {
     };
     let (program, runs) = inputs::plan(&client.loaded.module, &arrays).map_err(run_error)?;
     let (mut outputs, mut records, mut outside) = (Vec::new(), Vec::new(), None);
-    with_net(&options.net, |net| {
+    let links = with_net(&options.net, &peers(Party::Server, dealer.is_some()), |net| {
         for run in &runs {
             let outcome = client.run(net, program, run)?;
             outputs.push(outcome.outputs);
             outside = sum(outside, outcome.outside);
             records.push(outcome.record);
         }
-        Ok(())
+        Ok(net.links())
     })?;
     finish(&client.loaded.module, stack(outputs), options.output.as_deref())?;
     warn(outside);
     let reports: Vec<&Report> = records.iter().map(|r| &r.online).collect();
-    say(&summary(&reports, records.iter().map(|r| r.phases.online_seconds).sum()));
+    say(&summary(&reports, records.iter().map(|r| r.phases.online_seconds).sum(), Some(links)));
     let hash = processes::handshake::hex(&client.loaded.hash);
     let totals = Totals::of(records.iter().map(|r| (&r.online, r.phases, r.setup_bytes)));
     if options.profile {
         say(&totals.profile());
     }
     let preprocessing = client.maker().trust();
-    let report = ClientReport { preprocessing, program: hash, outside, totals, runs: records };
+    let report = ClientReport { preprocessing, links, program: hash, outside, totals, runs: records };
     write_report(options.report.as_deref(), &report)
 }
 
@@ -458,7 +515,7 @@ fn simulated(options: &SimulateOptions) -> Result<(), CliError> {
     finish(&loaded.module, stack(outputs), options.output.as_deref())?;
     warn(outside);
     let reports: Vec<&Report> = runs.iter().map(|r| &r.client).collect();
-    say(&summary(&reports, reports.iter().map(|r| r.online_seconds).sum()));
+    say(&summary(&reports, reports.iter().map(|r| r.online_seconds).sum(), None));
     let hash = processes::handshake::hex(&loaded.hash);
     let phases =
         |r: &Report| Phases { prepare_seconds: r.setup_seconds, online_seconds: r.online_seconds, ..Phases::default() };
@@ -478,11 +535,15 @@ fn open(program: &Path, dealer: Option<SocketAddr>) -> Result<Loaded, CliError> 
 
 /// Where the dealer listens, if there is one.
 fn dealer_address(given: Option<&str>, options: &NetOptions) -> Result<Option<SocketAddr>, CliError> {
-    given.map(|address| resolve(address, options)).transpose()
+    let Some(address) = given.map(resolve).transpose()? else { return Ok(None) };
+    match options.insecure && !address.ip().is_loopback() {
+        true => Err(run_error(NetError::SeedsInTheClear { address })),
+        false => Ok(Some(address)),
+    }
 }
 
-fn resolve(address: &str, options: &NetOptions) -> Result<SocketAddr, CliError> {
-    addr::resolve(address, options.insecure).map_err(run_error)
+fn resolve(address: &str) -> Result<SocketAddr, CliError> {
+    addr::resolve(address).map_err(run_error)
 }
 
 fn weights_path(program: &Path, given: Option<&Path>) -> PathBuf {
@@ -506,12 +567,29 @@ fn directory(given: Option<&Path>, option: &str, variable: &str, below_home: &st
         .or_else(|| absolute("HOME").map(|home| home.join(below_home).join("ssvm")))
         .ok_or_else(|| CliError::Usage {
             what: format!("neither {variable} nor HOME is set"),
-            hint: if option == "--cache" { "`--cache DIR`" } else { "`--state DIR`" },
+            hint: match option {
+                "--cache" => "`--cache DIR`",
+                "--identity" => "`--identity DIR`",
+                _ => "`--state DIR`",
+            },
         })
 }
 
-/// Runs `body` with socket tasks beside it, until it ends or a signal stops it. A second signal ends the process at once.
-fn with_net(options: &NetOptions, body: impl FnOnce(&Net) -> Result<(), CliError>) -> Result<(), CliError> {
+/// Runs `body` with socket tasks beside it, for links with `peers`, until it ends or a signal stops it.
+fn with_net<T>(
+    options: &NetOptions,
+    peers: &[Role],
+    body: impl FnOnce(&Net) -> Result<T, CliError>,
+) -> Result<T, CliError> {
+    with_links(options.timeout, options.protection(peers)?, body)
+}
+
+/// The same for links that are protected so. A second signal ends the process at once.
+fn with_links<T>(
+    timeout: Duration,
+    protection: Protection,
+    body: impl FnOnce(&Net) -> Result<T, CliError>,
+) -> Result<T, CliError> {
     let failed =
         |e: std::io::Error| CliError::Usage { what: format!("no threads: {e}"), hint: "a larger process limit" };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(failed)?;
@@ -524,7 +602,7 @@ fn with_net(options: &NetOptions, body: impl FnOnce(&Net) -> Result<(), CliError
             }
         }
     });
-    let net = Net::new(runtime.handle().clone(), options.timeout, stopped);
+    let net = Net::new(runtime.handle().clone(), timeout, stopped, protection);
     let done = body(&net);
     // Connections that still close have had their time.
     runtime.shutdown_background();
@@ -619,10 +697,11 @@ fn describe(name: &str, array: &ArrayD<f32>, labels: &[String]) -> String {
     text
 }
 
-fn summary(reports: &[&Report], online_seconds: f64) -> String {
+fn summary(reports: &[&Report], online_seconds: f64, links: Option<Links>) -> String {
     let sum = |of: fn(&Report) -> u64| reports.iter().map(|r| of(r)).sum::<u64>();
+    let links = links.map_or_else(String::new, |links| format!(", {}", links.name()));
     format!(
-        "{}; {} run(s), online {online_seconds:.3} s, {} rounds, sent {}, received {}, material {}\n",
+        "{}{links}; {} run(s), online {online_seconds:.3} s, {} rounds, sent {}, received {}, material {}\n",
         reports.first().map_or("nothing ran", |report| report.preprocessing),
         reports.len(),
         sum(|r| r.rounds),

@@ -5,17 +5,34 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{Files, SQUARE, TOKENS};
+use crate::common::{Files, IDENTITIES, SQUARE, TOKENS};
 use ndarray::{Array2, ArrayD};
 use ndarray_npy::{NpzReader, NpzWriter};
 
-fn ssvm(files: &Files, arguments: &[&str]) -> Command {
+/// The command, with the identity of its role unless another is given.
+pub fn ssvm(files: &Files, arguments: &[&str]) -> Command {
+    let mut command = ssvm_with(files, arguments);
+    let role = match arguments {
+        ["dealer", ..] => Some("dealer"),
+        ["run", _, "--party", "1", ..] => Some("server"),
+        ["run", ..] => Some("client"),
+        _ => None,
+    };
+    if let Some(role) = role.filter(|_| !arguments.contains(&"--identity")) {
+        command.arg("--identity").arg(IDENTITIES.path().join(role));
+    }
+    command
+}
+
+/// The command as it is given; its identity, if it needs one, too.
+pub fn ssvm_with(files: &Files, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ssvm"));
     command
         .args(arguments)
         .current_dir(files.directory.path())
         .env("HOME", files.directory.path())
         .env_remove("XDG_CACHE_HOME")
+        .env_remove("XDG_CONFIG_HOME")
         .env_remove("XDG_STATE_HOME")
         .env_remove("RUST_LOG")
         .stdin(Stdio::null())
@@ -25,14 +42,14 @@ fn ssvm(files: &Files, arguments: &[&str]) -> Command {
 }
 
 /// A process that serves, and where. Killed with the test if it does not end before.
-struct Service {
+pub struct Service {
     child: Child,
     out: BufReader<ChildStdout>,
-    address: String,
+    pub address: String,
 }
 
 impl Service {
-    fn start(files: &Files, arguments: &[&str]) -> Service {
+    pub fn start(files: &Files, arguments: &[&str]) -> Service {
         let mut child = ssvm(files, arguments).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -70,16 +87,16 @@ impl Drop for Service {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn failed(output: &Output) -> String {
+pub fn failed(output: &Output) -> String {
     assert!(!output.status.success(), "{}", text(&output.stdout));
     text(&output.stderr)
 }
 
-fn write_input(files: &Files, rows: &[[f32; 4]]) {
+pub fn write_input(files: &Files, rows: &[[f32; 4]]) {
     let mut npz = NpzWriter::new(std::fs::File::create(files.path("x.npz")).unwrap());
     npz.add_array("x", &Array2::from(rows.to_vec())).unwrap();
     npz.finish().unwrap();
@@ -106,7 +123,7 @@ fn processes_serve_one_client_after_another_and_end_by_signals() {
         assert!(asked.status.success(), "{}", text(&asked.stderr));
         let said = text(&asked.stdout);
         assert!(said.starts_with("y [3, 3]\n  row 0: argmax "), "{said}");
-        assert!(said.contains("trusted dealer; 3 run(s), online "), "{said}");
+        assert!(said.contains("trusted dealer, encrypted links; 3 run(s), online "), "{said}");
         assert_eq!(text(&asked.stderr), "");
     }
     let simulate = ["simulate", "model.ssb", "--input", "x.npz", "--output", "z.npz", "--report", "simulated.json"];
@@ -124,6 +141,7 @@ fn processes_serve_one_client_after_another_and_end_by_signals() {
     for report in [&client, &served, &simulated] {
         assert_eq!(report["preprocessing"], "trusted dealer");
     }
+    assert_eq!([&client["links"], &served["links"]], ["encrypted links"; 2]);
     assert_eq!(client["runs"].as_array().unwrap().len(), 3);
     assert_eq!(client["runs"][2]["session"], served["session"]["session"]);
     assert_eq!(client["runs"][2]["online"]["sent_bytes"], served["session"]["online"]["received_bytes"]);
@@ -132,10 +150,10 @@ fn processes_serve_one_client_after_another_and_end_by_signals() {
 
     let (code, said, logged) = server.stop("TERM");
     assert_eq!((code, &logged[..]), (Some(0), ""));
-    assert_eq!(said, format!("serving, with a trusted dealer at {}\n", dealer.address));
+    assert_eq!(said, format!("serving over encrypted links, with a trusted dealer at {}\n", dealer.address));
     let (code, said, logged) = dealer.stop("INT");
     assert_eq!((code, &logged[..]), (Some(0), ""));
-    assert_eq!(said, "trusted dealer: must collude with neither party\n");
+    assert_eq!(said, "trusted dealer, encrypted links: must collude with neither party\n");
 }
 
 #[test]
@@ -179,8 +197,7 @@ fn mistakes_are_explained() {
             run(&["--party", "0"]),
             run(&["--party", "0", "--listen", "127.0.0.1:0"]),
             run(&["--party", "1", "--input", "x.npz"]),
-            run(&["--party", "1", "--listen", "0.0.0.0:0"]),
-            run(&["--party", "0", "--input", "x.npz", "--connect", "192.0.2.1:7701"]),
+            run(&["--party", "1", "--insecure", "--dealer", "192.0.2.1:7702"]),
             run(&["--party", "0", "--input", "x.npz", "--connect", "7701"]),
             run(&["--party", "0", "--input", "x.npz"]),
             run(&["--party", "0", "--input", "none.npz"]),

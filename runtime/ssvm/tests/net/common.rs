@@ -3,20 +3,24 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ir::Party;
 use ir::bytecode::{self, Module};
 use ir::weights::{Element, Header, Tensor, encode_values, layout};
 use kernels::prg::Seed;
 use processes::client::{Client, Outcome};
-use processes::handshake::Session;
+use processes::handshake::{Role, Session};
+use processes::identity::Identity;
 use processes::inputs::{Run, plan};
 use processes::keys::MasterKey;
 use processes::ledger::Ledger;
-use processes::net::{Conn, Net, Options};
+use processes::net::{Conn, Net, Options, Protection};
 use processes::npz::Array;
+use processes::pins::{Pin, Pins};
 use processes::server::Server;
 use processes::setup::Cache;
 use processes::weights_file::WeightsFile;
@@ -146,10 +150,41 @@ impl Entropy for Foreseen {
     }
 }
 
+/// All roles.
+pub const ROLES: [Role; 3] = [Role::Party(Party::Client), Role::Party(Party::Server), Role::Dealer];
+
+/// Identities of a client, a server and a dealer, who have pinned each other. Made once.
+pub static IDENTITIES: LazyLock<TempDir> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |role: Role| folder.path().join(role.name());
+    let made = ROLES.map(|role| (role, Identity::generate(&at(role)).unwrap()));
+    for (role, own) in &made {
+        for (other, identity) in made.iter().filter(|(other, _)| other != role) {
+            let pin = Pin { role: *other, key: identity.public(), name: other.name().to_owned() };
+            Pins::add(&at(*role), own, pin).unwrap();
+        }
+    }
+    folder
+});
+
+/// The directory of one of these identities.
+pub fn identity(role: Role) -> PathBuf {
+    IDENTITIES.path().join(role.name())
+}
+
+/// How its links are protected.
+pub fn pinned(directory: &Path) -> Protection {
+    Protection::Pinned { identity: Identity::open(directory).unwrap(), directory: directory.to_owned() }
+}
+
 /// Sockets and threads of one test; all end with it.
 pub struct World {
     runtime: Option<Runtime>,
     stop: watch::Sender<bool>,
+    timeout: Duration,
+    stopped: watch::Receiver<bool>,
+    insecure: bool,
+    /// The client's.
     pub net: Net,
     threads: Vec<JoinHandle<()>>,
 }
@@ -158,15 +193,38 @@ pub const LOOPBACK: &str = "127.0.0.1:0";
 
 impl World {
     pub fn new(timeout: Duration) -> World {
+        World::with(timeout, false)
+    }
+
+    /// With links that are not encrypted.
+    pub fn insecure(timeout: Duration) -> World {
+        World::with(timeout, true)
+    }
+
+    fn with(timeout: Duration, insecure: bool) -> World {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let net = Net::new(runtime.handle().clone(), timeout, stopped);
-        World { runtime: Some(runtime), stop, net, threads: Vec::new() }
+        let protection = if insecure { Protection::Insecure } else { pinned(&identity(ROLES[0])) };
+        let net = Net::new(runtime.handle().clone(), timeout, stopped.clone(), protection);
+        World { runtime: Some(runtime), stop, timeout, stopped, insecure, net, threads: Vec::new() }
+    }
+
+    /// The sockets of a process in this role.
+    pub fn net_of(&self, role: Role) -> Net {
+        let protection = if self.insecure { Protection::Insecure } else { pinned(&identity(role)) };
+        self.protected(protection)
+    }
+
+    /// The sockets of a process whose links are protected so.
+    pub fn protected(&self, protection: Protection) -> Net {
+        let handle = self.runtime.as_ref().unwrap().handle().clone();
+        Net::new(handle, self.timeout, self.stopped.clone(), protection)
     }
 
     pub fn dealer(&mut self, files: &Files) -> SocketAddr {
-        let listener = self.net.listen(LOOPBACK.parse().unwrap()).unwrap();
-        let (address, net, loaded) = (listener.address(), self.net.clone(), files.loaded());
+        let net = self.net_of(Role::Dealer);
+        let listener = net.listen(LOOPBACK.parse().unwrap(), &processes::dealer::GUESTS).unwrap();
+        let (address, loaded) = (listener.address(), files.loaded());
         self.threads.push(std::thread::spawn(move || processes::dealer::serve(&net, &listener, loaded)));
         address
     }
@@ -176,8 +234,9 @@ impl World {
     }
 
     pub fn server_with(&mut self, files: &Files, dealer: SocketAddr, entropy: Foreseen) -> SocketAddr {
-        let listener = self.net.listen(LOOPBACK.parse().unwrap()).unwrap();
-        let (address, net, loaded) = (listener.address(), self.net.clone(), files.loaded());
+        let net = self.net_of(Role::Party(Party::Server));
+        let listener = net.listen(LOOPBACK.parse().unwrap(), &processes::server::GUESTS).unwrap();
+        let (address, loaded) = (listener.address(), files.loaded());
         let server = Server {
             weights: WeightsFile::open(&files.ssw, &loaded.module, loaded.hash).unwrap(),
             key: MasterKey::beside(&files.ssw).unwrap(),
@@ -216,9 +275,15 @@ impl Drop for World {
 
 /// Two connected ends, named `client` and `server` by what they expect at the other side.
 pub fn two(world: &World, options: Options) -> (Conn, Conn) {
-    let listener = world.net.listen(LOOPBACK.parse().unwrap()).unwrap().with(options);
-    let client = world.net.connect("server", listener.address(), options, None).unwrap();
-    (client, listener.accept("client").unwrap())
+    let net = world.net_of(Role::Party(Party::Server));
+    let listener = net.listen(LOOPBACK.parse().unwrap(), &processes::server::GUESTS).unwrap().with(options);
+    let address = listener.address();
+    // Both ends take part.
+    std::thread::scope(|scope| {
+        let server = scope.spawn(|| listener.accept().unwrap());
+        let client = world.net.connect(Role::Party(Party::Server), address, options, None).unwrap();
+        (client, server.join().unwrap())
+    })
 }
 
 pub fn client(files: &Files, server: SocketAddr, dealer: SocketAddr) -> Client {

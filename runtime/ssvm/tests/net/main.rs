@@ -4,5 +4,6 @@
 mod commands;
 mod common;
 mod faults;
+mod links;
 mod sessions;
 mod shape;

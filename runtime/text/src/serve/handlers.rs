@@ -104,7 +104,8 @@ async fn answer(way: Way, endpoint: Arc<Endpoint>, request: Request) -> Result<R
     if ask.model.as_ref().is_some_and(|model| *model != endpoint.name) {
         return Err(ApiError::no_model(&endpoint.name));
     }
-    let reply = Reply::new(way, &endpoint.name, endpoint.model.trust()).map_err(|_| ApiError::internal())?;
+    let reply = Reply::new(way, &endpoint.name, endpoint.model.trust(), endpoint.model.links())
+        .map_err(|_| ApiError::internal())?;
     let (stream, include_usage) = (ask.stream, ask.include_usage);
     let mut answer = Answer::start(&endpoint, ask)?;
     if stream {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::{Caps, Endpoint, ServeError, Token, TokenSource};
 use crate::{LanguageOptions, Model};
-use processes::net::{NetError, addr};
+use processes::net::addr;
 
 /// Where the endpoint listens unless told otherwise.
 const ADDRESS: &str = "127.0.0.1:7700";
@@ -51,14 +51,14 @@ pub struct ServeOptions {
 impl ServeOptions {
     /// The address to listen on.
     pub fn address(&self) -> Result<SocketAddr, ServeError> {
-        match addr::resolve(&self.listen, false) {
-            Err(NetError::NotLoopback { address }) if self.expose => {
-                tracing::warn!("{address} is not a loopback address: prompts and answers are not encrypted");
-                Ok(address)
+        let address = addr::resolve(&self.listen).map_err(ServeError::Address)?;
+        if !address.ip().is_loopback() {
+            if !self.expose {
+                return Err(ServeError::NotLoopback { address });
             }
-            Err(NetError::NotLoopback { address }) => Err(ServeError::NotLoopback { address }),
-            resolved => resolved.map_err(ServeError::Address),
+            tracing::warn!("{address} is not a loopback address: prompts and answers are not encrypted");
         }
+        Ok(address)
     }
 
     /// Most tokens of an answer.

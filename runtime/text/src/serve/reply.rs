@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
+use processes::net::Links;
 use serde_json::{Value, json};
 
 use super::request::Way;
@@ -12,6 +13,9 @@ use crate::{Finish, Totals};
 /// The field of an answer that says how many elements left their calibrated ranges; above zero, the text may be wrong.
 const OUTSIDE: &str = "outside";
 
+/// The field of an answer that says what the links were that its prompt took: encrypted, or not.
+const LINKS: &str = "links";
+
 /// What all parts of an answer have in common.
 pub(super) struct Reply {
     way: Way,
@@ -20,11 +24,12 @@ pub(super) struct Reply {
     model: String,
     /// Says, in each answer, whom its privacy rests on.
     fingerprint: String,
+    links: Links,
 }
 
 impl Reply {
     /// A new answer, with an id of its own.
-    pub(super) fn new(way: Way, model: &str, trust: &str) -> Result<Reply, getrandom::Error> {
+    pub(super) fn new(way: Way, model: &str, trust: &str, links: Links) -> Result<Reply, getrandom::Error> {
         let mut random = [0; 12];
         getrandom::fill(&mut random)?;
         let prefix = match way {
@@ -33,7 +38,7 @@ impl Reply {
         };
         let id = format!("{prefix}-{}", processes::handshake::hex(&random));
         let fingerprint = format!("ssvm-{} ({trust})", env!("CARGO_PKG_VERSION"));
-        Ok(Reply { way, id, created: unix_time(), model: model.to_owned(), fingerprint })
+        Ok(Reply { way, id, created: unix_time(), model: model.to_owned(), fingerprint, links })
     }
 
     /// An answer as a whole.
@@ -45,6 +50,7 @@ impl Reply {
         let mut answer = self.part(object, vec![self.choice(content, Some(finish))]);
         answer["usage"] = usage(totals);
         answer[OUTSIDE] = json!(totals.outside);
+        answer[LINKS] = json!(self.links);
         answer
     }
 
@@ -71,6 +77,7 @@ impl Reply {
             Way::Chat => self.delta(json!({}), Some(finish)),
         };
         piece[OUTSIDE] = json!(totals.outside);
+        piece[LINKS] = json!(self.links);
         piece
     }
 

@@ -1,0 +1,206 @@
+//! TLS 1.3 between identities: raw public keys (RFC 7250) on both sides, and pins in the place of certificates.
+//!
+//! One of everything: Ed25519 to sign, X25519 to agree, AES-128-GCM with SHA-256, and the protocol's name and version by ALPN.
+//! No resumption and no early data, so no connection depends on an earlier one; no key log.
+
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
+use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, Connection, DigitallySignedStruct,
+    DistinguishedName, Error, ServerConfig, ServerConnection, SignatureScheme, version,
+};
+
+use super::NetError;
+use super::link::{End, Peer};
+use crate::handshake::{PROTOCOL_VERSION, Role};
+use crate::identity::{Identity, PublicKey};
+use crate::pins::Pins;
+
+/// What is the same for all connections.
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+    Arc::new(CryptoProvider {
+        cipher_suites: vec![ring::cipher_suite::TLS13_AES_128_GCM_SHA256],
+        kx_groups: vec![ring::kx_group::X25519],
+        ..ring::default_provider()
+    })
+});
+
+/// The protocol that a connection is for.
+pub(super) fn alpn(pairing: bool) -> Vec<u8> {
+    let name = if pairing { "ssvm-pair" } else { "ssvm" };
+    format!("{name}/{PROTOCOL_VERSION}").into_bytes()
+}
+
+/// Whom a connection admits.
+#[derive(Debug)]
+pub(super) enum Admits {
+    /// Pinned keys, in one of these roles.
+    Pinned(Pins, Vec<Role>),
+    /// Whoever has a key: two who pair.
+    Anyone,
+}
+
+/// Checks the key at the other end of one connection, and remembers what it found.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    admits: Admits,
+    peer: &'static str,
+    found: Mutex<Option<Result<Peer, NetError>>>,
+}
+
+impl Verifier {
+    pub(super) fn new(admits: Admits, peer: &'static str) -> Arc<Verifier> {
+        Arc::new(Verifier { admits, peer, found: Mutex::default() })
+    }
+
+    /// What was found, once.
+    pub(super) fn found(&self) -> Option<Result<Peer, NetError>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn check(&self, key: &CertificateDer<'_>, more: &[CertificateDer<'_>]) -> Result<(), Error> {
+        let Some(key) = PublicKey::from_spki(key).filter(|_| more.is_empty()) else {
+            return Err(CertificateError::BadEncoding.into());
+        };
+        let (peer, fingerprint) = (self.peer, key.fingerprint());
+        // The alert tells the other side which of the two it is: see `failed`.
+        let (found, told) = match &self.admits {
+            Admits::Anyone => (Ok(Peer { key, roles: Vec::new() }), Ok(())),
+            Admits::Pinned(pins, wanted) => {
+                let all = pins.roles(&key);
+                let roles: Vec<Role> = all.iter().copied().filter(|role| wanted.contains(role)).collect();
+                match (all.first(), roles.is_empty()) {
+                    (_, false) => (Ok(Peer { key, roles }), Ok(())),
+                    (None, true) => {
+                        (Err(NetError::Unpinned { peer, fingerprint }), Err(CertificateError::UnknownIssuer.into()))
+                    }
+                    (Some(pinned), true) => (
+                        Err(NetError::PinnedAs { peer, fingerprint, pinned: pinned.name() }),
+                        Err(CertificateError::ApplicationVerificationFailure.into()),
+                    ),
+                }
+            }
+        };
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        told
+    }
+}
+
+/// Both verifiers ask the same: is the key pinned, and does its owner hold it?
+macro_rules! signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Err(Error::General("TLS 1.2 is not offered".to_owned()))
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            key: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            let key = SubjectPublicKeyInfoDer::from(key.as_ref());
+            verify_tls13_signature_with_raw_key(message, &key, signature, &PROVIDER.signature_verification_algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            vec![SignatureScheme::ED25519]
+        }
+
+        fn requires_raw_public_keys(&self) -> bool {
+            true
+        }
+    };
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        key: &CertificateDer<'_>,
+        more: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.check(key, more).map(|()| ServerCertVerified::assertion())
+    }
+
+    signatures!();
+}
+
+impl ClientCertVerifier for Verifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        key: &CertificateDer<'_>,
+        more: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.check(key, more).map(|()| ClientCertVerified::assertion())
+    }
+
+    signatures!();
+}
+
+/// A connection that has not begun.
+pub(super) fn connection(
+    end: End,
+    identity: &Identity,
+    verifier: &Arc<Verifier>,
+    alpn: Vec<u8>,
+) -> Result<Connection, Error> {
+    let (provider, versions) = (PROVIDER.clone(), &[&version::TLS13]);
+    match end {
+        End::Connects => {
+            let resolver = AlwaysResolvesClientRawPublicKeys::new(identity.certified());
+            let mut config = ClientConfig::builder_with_provider(provider)
+                .with_protocol_versions(versions)?
+                .dangerous()
+                .with_custom_certificate_verifier(verifier.clone())
+                .with_client_cert_resolver(Arc::new(resolver));
+            config.alpn_protocols = vec![alpn];
+            config.enable_sni = false;
+            config.resumption = Resumption::disabled();
+            // A key has no name; this one is neither sent nor compared.
+            let name = ServerName::try_from("ssvm.invalid").expect("a name");
+            Ok(Connection::Client(ClientConnection::new(Arc::new(config), name)?))
+        }
+        End::Listens => {
+            let resolver = AlwaysResolvesServerRawPublicKeys::new(identity.certified());
+            let mut config = ServerConfig::builder_with_provider(provider)
+                .with_protocol_versions(versions)?
+                .with_client_cert_verifier(verifier.clone())
+                .with_cert_resolver(Arc::new(resolver));
+            config.alpn_protocols = vec![alpn];
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+            Ok(Connection::Server(ServerConnection::new(Arc::new(config))?))
+        }
+    }
+}
+
+/// What a fault of TLS means to the user.
+pub(super) fn failed(peer: &'static str, source: Error) -> NetError {
+    match source {
+        Error::AlertReceived(AlertDescription::UnknownCA) => NetError::NotPinnedThere { peer },
+        Error::AlertReceived(AlertDescription::AccessDenied) => NetError::PinnedOtherwiseThere { peer },
+        Error::AlertReceived(AlertDescription::NoApplicationProtocol) | Error::NoApplicationProtocol => {
+            NetError::Protocol { peer }
+        }
+        source => NetError::Tls { peer, source },
+    }
+}
