@@ -155,6 +155,7 @@ fn the_command_writes_text_or_json() {
     assert_eq!(json["text"], "Good morrow, ");
     assert_eq!(json["finish_reason"], "stop");
     assert_eq!(json["preprocessing"], "no third party");
+    assert_eq!(json["links"], "encrypted links");
     assert_eq!(json["received_bytes"].as_u64(), json["completion_tokens"].as_u64().map(|n| n * 2000));
     // A terminal is not steered by what a model writes.
     let rude = Toy::new(text().encode("a\u{1b}[2Jb").unwrap());

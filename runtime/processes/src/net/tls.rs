@@ -204,3 +204,78 @@ pub(super) fn failed(peer: &'static str, source: Error) -> NetError {
         source => NetError::Tls { peer, source },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pins::Pin;
+    use ir::Party;
+
+    const CLIENT: Role = Role::Party(Party::Client);
+    const SERVER: Role = Role::Party(Party::Server);
+
+    /// What each end finds when both speak these protocols, and have pinned the other in these roles.
+    fn met(protocols: [&[u8]; 2], pinned: [Option<Role>; 2]) -> [Result<Vec<Role>, NetError>; 2] {
+        let directory = tempfile::tempdir().unwrap();
+        let at = ["a", "b"].map(|name| directory.path().join(name));
+        let own = at.each_ref().map(|at| Identity::generate(at).unwrap());
+        let mut ends = Vec::new();
+        for (this, end) in [End::Connects, End::Listens].into_iter().enumerate() {
+            if let Some(role) = pinned[this] {
+                let pin = Pin { role, key: own[1 - this].public(), name: "other".to_owned() };
+                Pins::add(&at[this], &own[this], pin).unwrap();
+            }
+            let wanted = if end == End::Connects { SERVER } else { CLIENT };
+            let verifier = Verifier::new(Admits::Pinned(Pins::read(&at[this]).unwrap(), vec![wanted]), "peer");
+            let conn = connection(end, &own[this], &verifier, protocols[this].to_vec()).unwrap();
+            ends.push((conn, verifier, Ok(())));
+        }
+        for turn in 0..8 {
+            let (sender, receiver) = (turn % 2, 1 - turn % 2);
+            let mut bytes = Vec::new();
+            while ends[sender].0.wants_write() {
+                ends[sender].0.write_tls(&mut bytes).unwrap();
+            }
+            let (mut rest, (conn, _, state)) = (&bytes[..], &mut ends[receiver]);
+            while state.is_ok() && !rest.is_empty() {
+                conn.read_tls(&mut rest).unwrap();
+                *state = conn.process_new_packets().map(drop);
+            }
+        }
+        let found = ends.into_iter().map(|(conn, verifier, state)| match (state, verifier.found()) {
+            (_, Some(Err(refused))) => Err(refused),
+            (Err(error), _) => Err(failed("peer", error)),
+            (Ok(()), found) => {
+                assert!(!conn.is_handshaking());
+                Ok(found.unwrap().unwrap().roles)
+            }
+        });
+        found.collect::<Vec<_>>().try_into().unwrap_or_else(|_| panic!("two ends"))
+    }
+
+    #[test]
+    fn keys_are_admitted_in_their_roles_alone() {
+        let ours = alpn(false);
+        let meet = |pinned| met([&ours, &ours], pinned);
+        assert!(matches!(&meet([Some(SERVER), Some(CLIENT)]), [Ok(a), Ok(b)] if a == &[SERVER] && b == &[CLIENT]));
+        use NetError::{NotPinnedThere, PinnedAs, PinnedOtherwiseThere, Unpinned};
+        assert!(matches!(meet([None, Some(CLIENT)]), [Err(Unpinned { .. }), Err(NotPinnedThere { .. })]));
+        assert!(matches!(meet([Some(SERVER), None]), [Err(NotPinnedThere { .. }), Err(Unpinned { .. })]));
+        let swapped = meet([Some(CLIENT), Some(CLIENT)]);
+        assert!(matches!(swapped, [Err(PinnedAs { .. }), Err(PinnedOtherwiseThere { .. })]));
+        let swapped = meet([Some(SERVER), Some(Role::Dealer)]);
+        assert!(matches!(swapped, [Err(PinnedOtherwiseThere { .. }), Err(PinnedAs { .. })]));
+    }
+
+    #[test]
+    fn other_versions_and_purposes_are_refused() {
+        let (ours, both) = (alpn(false), [Some(SERVER), Some(CLIENT)]);
+        let older = format!("ssvm/{}", PROTOCOL_VERSION - 1);
+        for theirs in [older.as_bytes(), &alpn(true)] {
+            for protocols in [[&ours[..], theirs], [theirs, &ours[..]]] {
+                let met = met(protocols, both);
+                assert!(met.iter().all(|end| matches!(end, Err(NetError::Protocol { .. }))), "{:?}", met);
+            }
+        }
+    }
+}
