@@ -13,6 +13,7 @@ use kernels::prg::{Seed, Stream};
 use kernels::ring::{self, Buffer, map_assign, mask, packed_len};
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Leaves that are made together, so that they read each ciphertext once.
@@ -72,6 +73,26 @@ impl Work {
             waiting: Vec::new(),
             spare: Vec::new(),
         }
+    }
+}
+
+/// What tasks of a product share.
+struct Making<'m> {
+    operand: &'m Operand,
+    right: Rows<'m>,
+    /// Memory that no task has.
+    works: Mutex<Vec<Work>>,
+}
+
+impl Making<'_> {
+    fn take(&self) -> Work {
+        let spare = self.works.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| Work::new(self.operand.plan.secrets()))
+    }
+
+    fn give(&self, mut work: Work, spare: Option<Ciphertext>) {
+        work.spare.extend(spare);
+        self.works.lock().unwrap_or_else(PoisonError::into_inner).push(work);
     }
 }
 
@@ -167,29 +188,58 @@ impl Server {
             let share = shares.split_off_mut(..plan.results_of(j..j + 1)).expect("results of all answers");
             parts.push((number, j, bytes, share));
         }
-        let work = || Work::new(plan.secrets());
-        parts.into_par_iter().for_each_init(work, |work, (number, j, bytes, share)| {
-            let merged = self.merged(operand, right, j, work);
-            self.hide(plan, (number, j), &merged, work, bytes, share);
-            work.spare.push(merged);
+        let making = Making { operand, right, works: Mutex::default() };
+        // Enough tasks for all threads, of a tile's leaves at least.
+        let splits = (4 * rayon::current_num_threads()).div_ceil(parts.len().max(1)).next_power_of_two().ilog2();
+        parts.into_par_iter().for_each(|(number, j, bytes, share)| {
+            let leaves: Vec<Leaf> = plan.leaves_of(j).collect();
+            let levels = plan.levels(leaves.len());
+            // Results come to multiples of k, and what merging doubles is halved ahead.
+            let (mut turn, mut work) = (Values::new(), making.take());
+            turn.set_monomial((2 * N + 1 - plan.block()[1]) % (2 * N), levels, &mut work.scratch);
+            making.give(work, None);
+            let least = levels.saturating_sub(splits).max(levels.min(TILE.ilog2()));
+            let merged = self.subtree(&making, &leaves, &turn, levels, least);
+            let mut work = making.take();
+            self.hide(plan, (number, j), &merged, &mut work, bytes, share);
+            making.give(work, Some(merged));
         });
         (message, share)
     }
 
-    /// The ciphertext that an answer's leaves are merged to.
-    fn merged(&self, operand: &Operand, right: Rows, j: usize, work: &mut Work) -> Ciphertext {
-        let plan = &operand.plan;
-        let (leaves, k) = (plan.leaves_of(j).collect::<Vec<_>>(), plan.block()[1]);
-        let levels = plan.levels(leaves.len());
-        // Results come to multiples of k, and what merging doubles is halved ahead.
-        let mut turn = Values::new();
-        turn.set_monomial((2 * N - (k - 1)) % (2 * N), levels, &mut work.scratch);
+    /// The ciphertext that up to 2^level leaves are merged to; subtrees above level `least` are tasks of their own.
+    fn subtree(&self, making: &Making, leaves: &[Leaf], turn: &Values, level: u32, least: u32) -> Ciphertext {
+        let plan = &making.operand.plan;
+        if level <= least {
+            let mut work = making.take();
+            let merged = self.merged(making, leaves, turn, level, &mut work);
+            making.give(work, None);
+            return merged;
+        }
+        let half = 1 << (level - 1);
+        if leaves.len() <= half {
+            let mut merged = self.subtree(making, leaves, turn, level - 1, least);
+            merged.iter_mut().for_each(Values::double);
+            return merged;
+        }
+        let (left, right) = leaves.split_at(half);
+        let of = |leaves| self.subtree(making, leaves, turn, level - 1, least);
+        let (mut even, odd) = rayon::join(|| of(left), || of(right));
+        let mut work = making.take();
+        self.merge(plan, level - 1, &mut even, &odd, &mut work.merge);
+        making.give(work, Some(odd));
+        even
+    }
+
+    /// The same in one task.
+    fn merged(&self, making: &Making, leaves: &[Leaf], turn: &Values, levels: u32, work: &mut Work) -> Ciphertext {
+        let plan = &making.operand.plan;
         for tile in leaves.chunks(TILE) {
-            self.multiply(operand, right, tile, work);
+            self.multiply(making.operand, making.right, tile, work);
             for leaf in 0..tile.len() {
                 let mut next = work.spare.pop().unwrap_or_else(|| vec![Values::new(); 1 + plan.secrets()]);
                 let sums = work.sums[leaf].iter_mut();
-                next.iter_mut().zip(sums).for_each(|(half, sums)| half.set_product(sums, &turn));
+                next.iter_mut().zip(sums).for_each(|(half, sums)| half.set_product(sums, turn));
                 let mut level = 0;
                 while let Some((_, mut even)) = work.waiting.pop_if(|(other, _)| *other == level) {
                     self.merge(plan, level, &mut even, &next, &mut work.merge);
