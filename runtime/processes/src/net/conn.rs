@@ -44,6 +44,9 @@ const HASTE: Duration = Duration::from_micros(200);
 /// Timeouts that a wait lasts at most, however alive the peer is.
 const PATIENCE: u32 = 20;
 
+/// After so long without anybody at an address the user is told what is waited for.
+const NOTICE: Duration = Duration::from_secs(3);
+
 /// Longest time that an ending connection waits for the other side to read.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -140,8 +143,9 @@ impl Net {
         mut watched: Option<&mut Conn>,
     ) -> Result<Conn, NetError> {
         let peer = role.name();
-        let deadline = Instant::now() + self.timeout;
-        let mut pause = Duration::from_millis(20);
+        let begin_at = Instant::now();
+        let deadline = begin_at + self.timeout;
+        let (mut pause, mut said) = (Duration::from_millis(20), false);
         let attempts = async {
             loop {
                 let failure = match timeout_at(deadline, TcpStream::connect(address)).await {
@@ -154,6 +158,11 @@ impl Net {
                 if Instant::now() + pause >= deadline {
                     let source = failure.unwrap_or_else(|| io::ErrorKind::TimedOut.into());
                     return Err(NetError::Unreachable { peer, address, seconds: self.timeout.as_secs_f64(), source });
+                }
+                if !said && begin_at.elapsed() >= NOTICE {
+                    said = true;
+                    let seconds = self.timeout.as_secs_f64();
+                    tracing::warn!("no {peer} at {address} yet; it may still start: waiting up to {seconds} s");
                 }
                 sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_millis(500));
