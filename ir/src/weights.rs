@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Numbers are 4 bytes, little endian. Data are the tensors in the header's order, row-major, little-endian integers of
-//! 2, 4 or 8 bytes, each tensor at a multiple of 64 bytes from the start of the data, so that a mapped file can be used
-//! as it lies. Values are integers at the tensor's scale.
+//! 2, 4 or 8 bytes, each tensor at a multiple of 64 bytes from the start of the data, so that the file can be used in
+//! memory as it lies. Values are integers at the tensor's scale.
 //!
 //! The bytecode commits to the weights: to names, shapes, scales and the digest of the data, under a random salt, since
 //! a bare hash would confirm a guessed checkpoint. The file in turn names the program that it was made for.
@@ -175,6 +175,11 @@ impl Header {
         blake3::keyed_hash(&self.salt, &named.encode_to_vec()).into()
     }
 
+    /// Tells the file from any other, once its data are checked: the header has their digest.
+    pub fn hash(&self) -> [u8; 32] {
+        blake3::hash(&self.encode()).into()
+    }
+
     /// The file up to the start of the data.
     pub fn encode(&self) -> Vec<u8> {
         let header = self.entry().encode_to_vec();
@@ -245,7 +250,7 @@ impl Header {
     }
 }
 
-/// A `.ssw` file in memory, usually mapped.
+/// A `.ssw` file in memory.
 pub struct Weights<'a> {
     /// What it says about itself.
     pub header: Header,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tests::processes::repository;
 
-/// Files that may hold `unsafe` blocks: vector kernels, the multiversioning macro, and the memory mapping.
+/// Files that may hold `unsafe` blocks: vector kernels and the multiversioning macro.
 const UNSAFE: &[&str] = &[
     "runtime/kernels/src/aes128.rs",
     "runtime/kernels/src/cpu.rs",
@@ -17,7 +17,6 @@ const UNSAFE: &[&str] = &[
     "runtime/kernels/src/ring/matmul/x86.rs",
     "runtime/kernels/src/ring/pack/mod.rs",
     "runtime/kernels/src/ring/pack/vbmi.rs",
-    "runtime/processes/src/mapped.rs",
     "runtime/protocols/benches/kernels.rs",
     "runtime/protocols/src/dcf/whole.rs",
     "runtime/protocols/src/dcf/wide.rs",

@@ -60,8 +60,6 @@ pub(super) struct Ask<'a> {
     pub(super) purpose: Purpose,
     /// Frames of material that wait here at most.
     pub(super) frames: usize,
-    /// The masked weights, if this process has them already.
-    pub(super) held: Option<Arc<Masked>>,
     /// A stock to use, or to go on making, if the server has its part.
     pub(super) offer: Option<Named>,
 }
@@ -137,7 +135,7 @@ impl Client {
     ) -> Result<Outcome, RunError> {
         let bytes = ir::cost::cost(program).client_material_bytes;
         let (purpose, frames) = (Purpose::Run(self.dealing), AHEAD);
-        let ask = Ask { program, publics: &input.publics, purpose, frames, held: None, offer: None };
+        let ask = Ask { program, publics: &input.publics, purpose, frames, offer: None };
         let Opened { session, seeds, masked, mut delivery, setup_bytes, mut phases, .. } =
             self.open(net, conn, &mut watch, ask)?;
         let step = self.loaded.first_step(program);
@@ -153,7 +151,7 @@ impl Client {
 
     /// Everything before the first step: handshake, masked weights, and the dealer.
     pub(super) fn open(&self, net: &Net, conn: &mut Conn, watch: &mut Watch, ask: Ask<'_>) -> Result<Opened, RunError> {
-        let Ask { program, publics, purpose, frames, held, offer } = ask;
+        let Ask { program, publics, purpose, frames, offer } = ask;
         let maker = self.maker();
         let mut phases = Phases::default();
         let ours = Hello {
@@ -172,11 +170,10 @@ impl Client {
         conn.trust(if maker == Maker::Pair { online.max(ASIDE) } else { online });
         phases.handshake_seconds = watch.lap();
 
-        let model = Model { hash: &self.loaded.hash, commitment: &theirs.commitment, entries };
-        let kept = match held {
-            _ if maker == Maker::Pair => None,
-            Some(masked) => Some(masked),
-            None => self.cache.load(model)?.map(Arc::new),
+        let model = Model { hash: &self.loaded.hash, commitment: &theirs.commitment, entries, digest: theirs.setup };
+        let kept = match maker {
+            Maker::Dealer => self.cache.load(model)?,
+            Maker::Pair => None,
         };
         let holds_setup = kept.is_some() || maker == Maker::Pair;
         let begin = Begin { holds_setup, maker, purpose, steps: offer.map_or(0, |named| named.steps) };
@@ -207,7 +204,7 @@ impl Client {
         let setup_bytes = if holds_setup { 0 } else { setup_bytes(entries) };
         let masked = match holds_setup {
             true => kept,
-            false => Some(Arc::new(self.set_up(conn, model)?)),
+            false => Some(self.set_up(conn, model)?),
         };
         phases.setup_seconds = watch.lap();
 
@@ -259,7 +256,7 @@ impl Client {
     }
 
     /// Receives and keeps the masked weights.
-    fn set_up(&self, conn: &mut Conn, model: Model<'_>) -> Result<Masked, RunError> {
+    fn set_up(&self, conn: &mut Conn, model: Model<'_>) -> Result<Arc<Masked>, RunError> {
         let pieces = layout(model.entries);
         let progress = Progress::bytes("setup", pieces.last().map_or(0, |p| p.bytes.end as u64));
         let mut store = self.cache.store(model)?;
@@ -268,7 +265,8 @@ impl Client {
                 progress.add(chunk.len());
                 Ok(store.write(&chunk)?)
             })?;
+            store.end_piece();
         }
-        Ok(store.finish(model)?)
+        store.finish(&self.cache, model)
     }
 }

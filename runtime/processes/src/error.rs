@@ -119,7 +119,7 @@ impl RunError {
             RunError::Vm(_) => "the same program on both sides; the other side's log may say more".to_owned(),
             RunError::Masked(_) => "the same program on both sides".to_owned(),
             RunError::Threads(_) => "a larger process limit".to_owned(),
-            RunError::Stock(_) => "`--state DIR` with a directory that can be written and has room".to_owned(),
+            RunError::Stock(e) => e.hint().to_owned(),
             RunError::Enough { .. } => "use what there is, or a server with a greater `--stock`".to_owned(),
             RunError::Growing => "again when the other has ended".to_owned(),
             RunError::Taken => "run it again, for another stock".to_owned(),

@@ -48,7 +48,7 @@ pub(super) struct Shared {
     pub(super) texts: watch::Sender<Texts>,
     /// But for what ends its waits.
     net: Net,
-    /// Loaded by the first session.
+    /// Those of the last session, so that the next finds them in memory.
     masked: Mutex<Option<Arc<Masked>>>,
     /// For work ahead.
     pool: ThreadPool,
@@ -251,7 +251,6 @@ impl Job {
             publics: &first.publics,
             purpose: Purpose::Generate,
             frames: plan.frames(module, first.entry, Party::Client),
-            held: masked.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             offer,
         };
         let guard = offer.map(|_| offering);

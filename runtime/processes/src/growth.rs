@@ -15,22 +15,17 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ir::{Party, Program};
+use ir::Program;
 use tempfile::TempDir;
-use zeroize::Zeroizing;
 
 use super::RunError;
 use super::material::Dealt;
 use super::rows::{self, Kept};
-use super::stock::{MANIFEST, MATERIAL, Manifest, PRODUCTS, Seeds, StockError, Stocks};
+use super::stock::{MANIFEST, MASKS, MATERIAL, Manifest, Mark, PRODUCTS, Seeds, StockError, Stocks, changed};
 use crate::handshake::Session;
 use crate::ledger::sync_directory;
-use machine::products_len;
 use protocols::Maker;
-use protocols::dealer::material_bytes;
 use protocols::step::Step;
-
-const MASKS: &str = "masks";
 
 /// Time between steps that are made durable at once and those that wait.
 const GRAIN: Duration = Duration::from_millis(250);
@@ -46,11 +41,53 @@ pub(super) struct Growth {
     /// Of the steps that are whole.
     entries: Vec<u32>,
     wanted: u32,
+    /// What is written of the steps that are whole, and of those that will be.
+    marks: AllMarks,
     folder: Option<Folder>,
     /// When what is whole was made durable.
     settled: Option<Instant>,
     /// Something could not be made durable. The system tells that once, so nothing more is counted.
     broken: bool,
+}
+
+/// What a file has of each step, and the step that is being written.
+#[derive(Default)]
+struct Marks {
+    steps: Vec<Mark>,
+    step: blake3::Hasher,
+}
+
+impl Marks {
+    fn end(&mut self) {
+        self.steps.push(Mark::of(&std::mem::take(&mut self.step)));
+    }
+}
+
+/// Of all files.
+#[derive(Default)]
+struct AllMarks {
+    material: Marks,
+    products: Marks,
+    masks: Marks,
+}
+
+impl AllMarks {
+    /// As a manifest has them.
+    fn each(&self) -> [&[Mark]; 3] {
+        [&self.material, &self.products, &self.masks].map(|marks| &marks.steps[..])
+    }
+
+    fn of(manifest: &Manifest) -> AllMarks {
+        let [material, products, masks] = manifest.marks().map(|steps| Marks { steps, step: blake3::Hasher::new() });
+        AllMarks { material, products, masks }
+    }
+
+    /// Forgets those of steps from `end` on.
+    fn cut(&mut self, end: usize) {
+        for marks in [&mut self.material, &mut self.products, &mut self.masks] {
+            marks.steps.truncate(end);
+        }
+    }
 }
 
 struct Folder {
@@ -66,7 +103,8 @@ struct Folder {
 impl Growth {
     /// Of a stock that has no step yet.
     pub(super) fn begin(stocks: Stocks, session: Session, seeds: Seeds, wanted: u32) -> Growth {
-        Growth { stocks, session, seeds, entries: Vec::new(), wanted, folder: None, settled: None, broken: false }
+        let (entries, marks) = (Vec::new(), AllMarks::default());
+        Growth { stocks, session, seeds, entries, wanted, marks, folder: None, settled: None, broken: false }
     }
 
     /// Of one that has some, if it is there.
@@ -85,12 +123,13 @@ impl Growth {
             Ok(()) => {}
         }
         let manifest = stocks.manifest(&path).map_err(failed)?;
-        if !stocks.is_of(&manifest) {
+        if !stocks.is_of(session, &manifest) {
             return Ok(None);
         }
         let (seeds, (entries, wanted)) = (manifest.seeds(), manifest.steps());
+        let marks = AllMarks::of(&manifest);
         let folder = Some(Folder { path, apart: None, material, products, masks });
-        Ok(Some(Growth { stocks, session, seeds, entries, wanted, folder, settled: None, broken: false }))
+        Ok(Some(Growth { stocks, session, seeds, entries, wanted, marks, folder, settled: None, broken: false }))
     }
 
     /// Goes back to the end of so many steps, which there are, of a program of these entries; gives the masks of what they keep,
@@ -101,9 +140,10 @@ impl Growth {
         steps: u32,
         fresh: Option<kernels::prg::Seed>,
     ) -> Result<Option<Kept>, RunError> {
-        let (party, maker) = (self.stocks.party, self.stocks.maker);
+        let maker = self.stocks.maker;
         let shorter = (steps as usize) < self.entries.len();
         self.entries.truncate(steps as usize);
+        self.marks.cut(steps as usize);
         self.seeds.cut(steps);
         if shorter {
             // Before anything is cut off that it counts.
@@ -111,13 +151,7 @@ impl Growth {
         }
         let step = |(number, &entry): (u32, &u32)| Step { entries: programs, entry, number };
         let whole: Vec<Step> = (0..).zip(&self.entries).map(step).collect();
-        let products = |step: &Step| if of_dealer(party, maker) { products_len(step.program()) as u64 } else { 0 };
-        let masks = |step: &Step| if maker == Maker::Pair { rows::length(step.program()) } else { 0 };
-        let lengths = [
-            whole.iter().map(|step| material_bytes(step.program(), maker, party)).sum(),
-            whole.iter().map(products).sum(),
-            whole.iter().map(masks).sum::<u64>(),
-        ];
+        let lengths = self.marks.each().map(|steps| steps.iter().map(|mark| mark.bytes()).sum::<u64>());
         let folder = self.folder.as_mut().expect("it has steps");
         let failed = |source| StockError { path: folder.path.clone(), source };
         let parts = [&mut folder.material, &mut folder.products, &mut folder.masks];
@@ -134,7 +168,13 @@ impl Growth {
             Maker::Pair => {
                 let file = folder.masks.get_mut();
                 let bytes = file.rewind().and_then(|()| rows::read(file)).map_err(failed)?;
-                Some(rows::restore(&whole, &bytes)?)
+                let kept = match rows::are(&self.marks.masks.steps, &bytes) {
+                    true => rows::restore(&whole, &bytes)?,
+                    false => None,
+                };
+                let path = folder.path.join(MASKS);
+                let what = || StockError { path, source: changed("it changed on disk; remove the stock".to_owned()) };
+                Some(kept.ok_or_else(what)?)
             }
         };
         if let Some(seed) = fresh {
@@ -178,17 +218,27 @@ impl Growth {
 
     /// Appends material of the next step.
     pub(super) fn material(&mut self, bytes: &[u8]) -> Result<(), StockError> {
+        self.marks.material.step.update(bytes);
         self.append(|folder| folder.material.write_all(bytes))
     }
 
-    /// Appends products of the next step that has none yet.
+    /// Appends products of the next step that has none yet: all of them.
     pub(super) fn products(&mut self, bytes: &[u8]) -> Result<(), StockError> {
+        self.marks.products.step.update(bytes);
+        self.marks.products.end();
         self.append(|folder| folder.products.write_all(bytes))
     }
 
     /// Appends the masks of what the next step keeps.
     pub(super) fn masks(&mut self, bytes: &[u8]) -> Result<(), StockError> {
+        self.marks.masks.step.update(bytes);
         self.append(|folder| folder.masks.write_all(bytes))
+    }
+
+    /// Material and masks of the next step are all there.
+    pub(super) fn made(&mut self) {
+        self.marks.material.end();
+        self.marks.masks.end();
     }
 
     /// The next steps are whole, of these entries.
@@ -240,7 +290,11 @@ impl Growth {
 
     /// Writes the manifest anew, at once or not at all.
     fn describe(&mut self) -> Result<(), RunError> {
-        let manifest = self.stocks.describe(&self.entries, self.wanted, &self.seeds);
+        // Steps that were made and wait for their products do not count yet. Some files have nothing of any step.
+        let nothing = std::iter::repeat(Mark::nothing());
+        let whole = |steps: &[Mark]| steps.iter().copied().chain(nothing.clone()).take(self.entries.len()).collect();
+        let marks = self.marks.each().map(whole);
+        let manifest = self.stocks.describe(self.session, (&self.entries, self.wanted), &self.seeds, marks);
         let folder = self.folder.as_ref().expect("it has steps");
         match replace(&folder.path, &manifest) {
             // A stock in its place goes away in one way alone.
@@ -290,11 +344,6 @@ fn sweep(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The client has its products of what a dealer dealt.
-fn of_dealer(party: Party, maker: Maker) -> bool {
-    (party, maker) == (Party::Client, Maker::Dealer)
-}
-
 /// Puts a manifest in a stock's directory, in place of the one that is there.
 fn replace(stock: &Path, manifest: &Manifest) -> io::Result<()> {
     let (new, place) = (stock.join("manifest.new"), stock.join(MANIFEST));
@@ -303,7 +352,7 @@ fn replace(stock: &Path, manifest: &Manifest) -> io::Result<()> {
         _ => {}
     }
     let mut file = private(&new)?;
-    file.write_all(&Zeroizing::new(serde_json::to_vec(manifest)?))?;
+    file.write_all(&manifest.encode()?)?;
     file.sync_all()?;
     std::fs::rename(&new, &place)?;
     sync_directory(stock)

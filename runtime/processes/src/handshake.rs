@@ -5,12 +5,13 @@
 //! weight is sent. The version comes first and alone decides whether the rest can be read.
 //!
 //! ```text
-//! version 4 | role 1 | program 32 | commitment 32 | session 16 | link 32 | entry 2 + n | publics 2 + 4n       little-endian
+//! version 4 | role 1 | program 32 | commitment 32 | setup 32 | session 16 | link 32 | entry 2 + n | publics 2 + 4n     little-endian
 //! ```
 //!
 //! The client's session is zero (the server chooses it), and so is the dealer's; the server and the dealer leave entry and
 //! publics empty, since the client chooses them. The link is zero but to the dealer, whom both parties tell what their own link
-//! is: it deals to two who are linked to each other, and not to two whom somebody put together.
+//! is: it deals to two who are linked to each other, and not to two whom somebody put together. The setup is zero but from a server
+//! with a dealer to its clients: it names the masked weights that the client must have.
 //!
 //! A role that somebody claims is one in which its key is pinned, unless links are insecure.
 
@@ -21,9 +22,10 @@ use ir::Party;
 
 use crate::net::frame::Kind;
 use crate::net::{Conn, NetError, printable};
+use crate::setup::SetupDigest;
 
 /// Version of frames, handshake and message order. The bytecode has its own.
-pub const PROTOCOL_VERSION: u32 = 9;
+pub const PROTOCOL_VERSION: u32 = 10;
 
 /// Greatest size of an encoded [`Hello`].
 const MOST: usize = 4096;
@@ -97,6 +99,8 @@ pub struct Hello {
     pub program: [u8; 32],
     /// Commitment to the weights that its program is for, and that the server has loaded.
     pub commitment: [u8; 32],
+    /// Of a server's masked weights, told to its clients. Else zero.
+    pub setup: SetupDigest,
     /// The session, or zero.
     pub session: Session,
     /// Told to the dealer: a digest of [`Conn::binding`] of the link between the parties. Else zero.
@@ -127,6 +131,8 @@ pub enum Mismatch {
     Session { what: &'static str },
     #[error("material mismatch: {what}")]
     Maker { what: &'static str },
+    #[error("setup mismatch: the masked weights that arrived are not those that the server had named")]
+    Setup,
 }
 
 impl Mismatch {
@@ -143,6 +149,7 @@ impl Mismatch {
             Mismatch::Publics { .. } => "public inputs within the program's bounds",
             Mismatch::Session { .. } => "run again: every run gets a new session",
             Mismatch::Maker { .. } => "`--dealer` on both sides, or on neither",
+            Mismatch::Setup => "run again; if it comes back, start the server anew",
         }
     }
 }
@@ -164,6 +171,7 @@ impl Hello {
         bytes.put_u8(self.role.code());
         bytes.put_slice(&self.program);
         bytes.put_slice(&self.commitment);
+        bytes.put_slice(&self.setup.0);
         bytes.put_slice(&self.session.0);
         bytes.put_slice(&self.link);
         bytes.put_u16_le(self.entry.len().try_into().expect("a verified entry has a short name"));
@@ -178,12 +186,14 @@ impl Hello {
         let mut fields = Fields(bytes);
         let version = fields.u32()?;
         let role = Role::from_code(fields.array::<1>()?[0])?;
-        let (program, commitment, session) = (fields.array()?, fields.array()?, Session(fields.array()?));
+        let (program, commitment) = (fields.array()?, fields.array()?);
+        let (setup, session) = (SetupDigest(fields.array()?), Session(fields.array()?));
         let link = fields.array()?;
         let length = fields.u16()?.into();
         let entry = std::str::from_utf8(fields.take(length)?).ok()?.to_owned();
         let publics = (0..fields.u16()?).map(|_| fields.u32()).collect::<Option<_>>()?;
-        fields.0.is_empty().then_some(Hello { version, role, program, commitment, session, link, entry, publics })
+        let whole = fields.0.is_empty();
+        whole.then_some(Hello { version, role, program, commitment, setup, session, link, entry, publics })
     }
 }
 
@@ -289,6 +299,7 @@ mod tests {
             role: Role::Party(Party::Client),
             program: [1; 32],
             commitment: [2; 32],
+            setup: SetupDigest([7; 32]),
             session: Session([3; 16]),
             link: [4; 32],
             entry: "main".to_owned(),

@@ -1,8 +1,9 @@
 //! The server's lasting secret, from which the masks of its weights derive.
 //!
 //! One file of 32 random bytes beside the weights, readable by its owner alone. The seed of the masks B is derived from
-//! it and the program's hash: another program (so other weights, encodings or widths) never meets the same B, which would
-//! give the client the difference of two weights. All entries of a program share B.
+//! it, the program's hash and the digest of the weights that this process has read: another program (so other encodings or
+//! widths) or other weights never meet the same B, which would give the client the difference of two weights. All entries of a
+//! program share B.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -60,10 +61,10 @@ impl MasterKey {
         }
     }
 
-    /// The seed of the masks of a program's weights.
-    pub fn mask_seed(&self, program: &[u8; 32]) -> Seed {
-        let mut hasher = blake3::Hasher::new_derive_key("ssvm 2026-01 masks of the server's weights");
-        hasher.update(&*self.0).update(program);
+    /// The seed of the masks of a program's weights, which have this digest ([`crate::weights_file::WeightsFile::digest`]).
+    pub fn mask_seed(&self, program: &[u8; 32], weights: &[u8; 32]) -> Seed {
+        let mut hasher = blake3::Hasher::new_derive_key("ssvm 2026-11 masks of the server's weights");
+        hasher.update(&*self.0).update(program).update(weights);
         Seed::new(*hasher.finalize().as_bytes())
     }
 
@@ -121,17 +122,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_lasts_and_separates_programs() {
+    fn a_key_lasts_and_separates_programs_and_weights() {
         let directory = tempfile::tempdir().unwrap();
         let weights = directory.path().join("m.ssw");
         let key = MasterKey::beside(&weights).unwrap();
         let again = MasterKey::beside(&weights).unwrap();
-        let seed = key.mask_seed(&[1; 32]);
+        let seed = key.mask_seed(&[1; 32], &[5; 32]);
         let seed = seed.expose();
-        assert_eq!(seed, again.mask_seed(&[1; 32]).expose());
-        assert_ne!(seed, key.mask_seed(&[2; 32]).expose());
+        assert_eq!(seed, again.mask_seed(&[1; 32], &[5; 32]).expose());
+        assert_ne!(seed, key.mask_seed(&[2; 32], &[5; 32]).expose());
+        assert_ne!(seed, key.mask_seed(&[1; 32], &[6; 32]).expose());
         let other = MasterKey::beside(&directory.path().join("n.ssw")).unwrap();
-        assert_ne!(seed, other.mask_seed(&[1; 32]).expose());
+        assert_ne!(seed, other.mask_seed(&[1; 32], &[5; 32]).expose());
     }
 
     #[test]

@@ -48,6 +48,8 @@
 //!
 //! A party enters the session in its ledger before it connects to the dealer, or makes anything: from there on its material exists.
 
+#![forbid(unsafe_code)]
+
 pub mod client;
 pub mod dealer;
 pub mod generation;
@@ -57,7 +59,7 @@ pub mod inputs;
 pub mod keys;
 pub mod ledger;
 pub mod link;
-pub mod mapped;
+pub mod memory;
 pub mod net;
 pub mod npz;
 pub mod pairing;

@@ -53,10 +53,11 @@ pub(super) fn keep(delivery: &mut Delivery, growth: &mut Growth, turn: Turn, pee
     delivery.ask(step.number, step.entry)?;
     delivery.turn(turn, peer)?;
     delivery.drain(|chunk| Ok(growth.material(chunk)?))?;
-    match delivery.rows(step) {
-        Some(rows) => Ok(growth.masks(&rows)?),
-        None => Ok(()),
+    if let Some(rows) = delivery.rows(step) {
+        growth.masks(&rows)?;
     }
+    growth.made();
+    Ok(())
 }
 
 impl Client {
@@ -114,7 +115,6 @@ impl Client {
             publics: &due.publics,
             purpose: Purpose::Prepare,
             frames: plan.frames(module, due.entry, Party::Client),
-            held: None,
             offer: begun.filter(|named| (named.steps as usize) < entries.len()),
         };
         let Opened { session, seeds, masked, mut delivery, growth, .. } =

@@ -10,6 +10,7 @@ use kernels::ring::Tensor;
 use zeroize::Zeroizing;
 
 use super::RunError;
+use super::stock::Mark;
 use protocols::cache::{Masks, deal};
 use protocols::pair::PairError;
 use protocols::step::Step;
@@ -77,16 +78,24 @@ pub(super) fn read(file: &mut impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// The masks after some steps, of whose rows these are the bytes.
-pub(super) fn restore(steps: &[Step], mut bytes: &[u8]) -> Result<Kept, RunError> {
+/// Whether these are the rows of steps as they were written.
+pub(super) fn are(steps: &[Mark], mut bytes: &[u8]) -> bool {
+    let mut is_next = |mark: &Mark| {
+        let next = usize::try_from(mark.bytes()).ok().and_then(|length| bytes.split_off(..length));
+        next.is_some_and(|next| mark.is_of(next))
+    };
+    steps.iter().all(&mut is_next) && bytes.is_empty()
+}
+
+/// The masks after some steps, of whose rows these are the bytes; none if they are not as many.
+pub(super) fn restore(steps: &[Step], mut bytes: &[u8]) -> Result<Option<Kept>, RunError> {
     let mut kept = Kept::default();
     for &step in steps {
         let program = step.program();
         kept.masks.begin(step).map_err(PairError::from)?;
         kept.filled.resize(program.states.len(), 0);
         for Append { state, shape, all } in appends(program) {
-            let (rows, rest) = bytes.split_at(shape.iter().product::<usize>() * 8);
-            bytes = rest;
+            let Some(rows) = bytes.split_off(..shape.iter().product::<usize>() * 8) else { return Ok(None) };
             let elements = rows.as_chunks::<8>().0.iter().map(|element| u64::from_le_bytes(*element));
             kept.filled[state.index()] += shape[shape.len() - 2];
             let r = Tensor::new(shape, elements.collect::<Vec<_>>());
@@ -94,5 +103,5 @@ pub(super) fn restore(steps: &[Step], mut bytes: &[u8]) -> Result<Kept, RunError
         }
         kept.masks.end();
     }
-    Ok(kept)
+    Ok(bytes.is_empty().then_some(kept))
 }

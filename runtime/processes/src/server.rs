@@ -31,7 +31,7 @@ use crate::keys::MasterKey;
 use crate::ledger::Ledger;
 use crate::net::frame::Kind;
 use crate::net::{Conn, Links, Listener, Net, NetError};
-use crate::setup::layout;
+use crate::setup::{SetupDigest, layout};
 use crate::weights_file::{EntryWeights, WeightsFile};
 use kernels::prg::Seed;
 use machine::meter::Phases;
@@ -94,6 +94,10 @@ struct ServerReport {
 struct Desk {
     net: Net,
     server: Server,
+    /// Of the weights' masks.
+    mask_seed: Seed,
+    /// Of the masked weights that clients get, or zero if they get none.
+    setup: SetupDigest,
     plan: Option<Plan>,
     running: Semaphore,
     generating: Semaphore,
@@ -108,7 +112,14 @@ pub fn serve(net: &Net, listener: &Listener, server: Server) {
     let plan = Plan::of(&server.loaded.module).ok();
     let [generating, preparing] = [(); 2].map(|()| Semaphore::new(server.sessions));
     let (running, promised) = (Semaphore::new(1), Mutex::default());
-    let desk = Desk { net: net.clone(), server, plan, running, generating, preparing, promised };
+    let Server { loaded, weights, key, .. } = &server;
+    let (entries, mask_seed) = (&loaded.module.entries, key.mask_seed(&loaded.hash, weights.digest()));
+    let setup = match server.maker() {
+        Maker::Dealer => SetupDigest::of_server(entries, &mask_seed, &weights.of(&entries[0])),
+        Maker::Pair => SetupDigest::default(),
+    };
+    let net = net.clone();
+    let desk = Desk { net, server, mask_seed, setup, plan, running, generating, preparing, promised };
     accept::serve(listener, CONNECTIONS, desk, Desk::attend);
 }
 
@@ -158,10 +169,10 @@ impl Desk {
     }
 
     fn session(&self, conn: &mut Conn, session: Session) -> Result<Served, RunError> {
-        let Server { loaded, weights, key, ledger, dealer, entropy, allowance, .. } = &self.server;
+        let Server { loaded, weights, ledger, dealer, entropy, allowance, .. } = &self.server;
         let (mut phases, mut watch) = (Phases::default(), Watch::start());
         let ours = Hello { session, ..loaded.hello(Role::Party(Party::Server)) };
-        let theirs = greet(conn, &ours, &GUESTS)?;
+        let theirs = greet(conn, &Hello { setup: self.setup, ..ours.clone() }, &GUESTS)?;
         let program = handshake::entry(&loaded.module, &theirs)?;
         let (step, entries) = (loaded.first_step(program), &loaded.module.entries);
         let begin = Begin::decode(&conn.receive_small(Kind::Begin, BEGIN)?).ok_or_else(|| NetError::BadFrame {
@@ -210,13 +221,12 @@ impl Desk {
             (stock, growth) = (stock.filter(|_| both > 0), growth.filter(|_| both > 0));
             conn.send_frame(Kind::Ready, 0, Bytes::copy_from_slice(&steps.to_le_bytes()))?;
         }
-        let mask_seed = key.mask_seed(&loaded.hash);
         let weights = weights.of(program);
         if !begin.holds_setup {
             for (number, piece) in layout(entries).into_iter().enumerate() {
                 let mut out = Outgoing::new(conn, Kind::Setup, number as u32, piece.bytes.len() as u64);
                 let integers = weights.integers(piece.weight);
-                let mask = WeightMask::new(&mask_seed, (piece.weight, piece.width));
+                let mask = WeightMask::new(&self.mask_seed, (piece.weight, piece.width));
                 let sent = mask_weight(mask, integers, &mut out);
                 out.finish(sent.is_ok())?;
             }
@@ -257,8 +267,9 @@ impl Desk {
             Some(dealer) => Source::Dealer(Office {
                 net: self.net.clone(),
                 dealer,
+                // Without the setup's digest, by which one who has the masks could check a guess of the weights.
                 hello: Hello { entry: program.name.clone(), session, link: link_digest(conn), ..ours },
-                seeds: vec![seeds.of(0).clone(), mask_seed.clone()],
+                seeds: vec![seeds.of(0).clone(), self.mask_seed.clone()],
                 frames,
             }),
         };

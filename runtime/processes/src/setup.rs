@@ -3,28 +3,39 @@
 //! Shapes    One piece per weight that a `linear` of any entry reads, in the order of their declarations: its elements at the
 //!           greatest width of those products, packed and padded to a byte. It serves every entry; which pieces there are
 //!           and how long follows from the module.
-//! Cache     One file per program and commitment: magic, pieces, BLAKE3 of all before. It is written under another
-//!           name, made durable and renamed, checked when it is loaded and then mapped into memory. A damaged file counts as
-//!           missing.
+//! Digest    BLAKE3 of the BLAKE3 of each piece. The server says it in its greeting, and a setup serves whose pieces have it alone:
+//!           not that of another key, nor one that arrived or was kept damaged.
+//! Cache     One file per program and commitment: magic, digest, pieces. It is written under another name, made durable and
+//!           renamed; read into memory (`memory`) and checked there. A file that has another digest than the server's is
+//!           fetched anew.
 //!
-//! Masked weights are uniform to whoever lacks B, but files are private all the same.
+//! Masked weights are uniform to whoever lacks B, and so is their digest. To whoever has B, a dealer, the digest would confirm a
+//! guessed checkpoint: greetings to a dealer have none. Files are private all the same.
 
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use bytes::Bytes;
 use ir::{Program, Weight, Width};
-use memmap2::Mmap;
+use rayon::prelude::*;
 use tempfile::NamedTempFile;
 
-use crate::handshake::hex;
+use super::RunError;
+use crate::handshake::{Mismatch, hex};
 use crate::ledger::sync_directory;
-use crate::mapped::map;
+use crate::memory::whole;
+use kernels::prg::Seed;
 use kernels::ring;
-use protocols::weights::{MaskedWeights, WeightsError, masked};
+use protocols::linear::{WeightMask, mask_weight};
+use protocols::weights::{MaskedWeights, ServerWeights, WeightsError, masked};
 
-const MAGIC: &[u8; 8] = b"SSVMSET\x01";
-const DIGEST: usize = 32;
+/// The last byte is the format's version: 2 has the digest of the pieces.
+const MAGIC: &[u8; 8] = b"SSVMSET\x02";
+
+/// Bytes before the pieces.
+const HEAD: usize = MAGIC.len() + 32;
 
 /// A weight that the client holds masked.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,10 +59,42 @@ pub fn layout(entries: &[Program]) -> Vec<Piece> {
     masked(entries).map(piece).collect()
 }
 
+/// What tells a setup from any other: a digest of its pieces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SetupDigest(pub [u8; 32]);
+
+impl SetupDigest {
+    /// That of what a server sends, which is masked once for it.
+    pub fn of_server(entries: &[Program], seed: &Seed, weights: &dyn ServerWeights) -> SetupDigest {
+        let piece = |piece: &Piece| {
+            let (mask, mut hasher) = (WeightMask::new(seed, (piece.weight, piece.width)), blake3::Hasher::new());
+            mask_weight(mask, weights.integers(piece.weight), &mut hasher).expect("a digest takes all bytes");
+            hasher.finalize()
+        };
+        SetupDigest::of(&layout(entries).par_iter().map(piece).collect::<Vec<_>>())
+    }
+
+    /// That of all pieces in one.
+    fn of_pieces(pieces: &[Piece], bytes: &[u8]) -> SetupDigest {
+        let piece = |piece: &Piece| blake3::hash(&bytes[piece.bytes.clone()]);
+        SetupDigest::of(&pieces.par_iter().map(piece).collect::<Vec<_>>())
+    }
+
+    fn of(pieces: &[blake3::Hash]) -> SetupDigest {
+        let mut hasher = blake3::Hasher::new();
+        for piece in pieces {
+            hasher.update(piece.as_bytes());
+        }
+        SetupDigest(hasher.finalize().into())
+    }
+}
+
 /// A directory of setups.
 #[derive(Clone)]
 pub struct Cache {
     directory: PathBuf,
+    /// The setup that was read last, as long as somebody uses it: sessions of a process share one.
+    last: Arc<Mutex<Weak<Masked>>>,
 }
 
 /// A cache that cannot be used.
@@ -64,23 +107,23 @@ pub struct CacheError {
     pub source: io::Error,
 }
 
-/// A module's masked weights, mapped into memory.
+/// A module's masked weights, in memory.
 pub struct Masked {
-    /// None for a module without `linear`: an empty setup has no file.
-    map: Option<Mmap>,
+    /// All pieces. None for a module without `linear`: an empty setup has no file.
+    bytes: Bytes,
     pieces: Vec<Piece>,
+    /// What they were checked against.
+    digest: SetupDigest,
 }
 
 impl MaskedWeights for Masked {
     fn masked(&self, weight: Weight) -> Result<ring::Packed<'_>, WeightsError> {
         let piece = self.pieces.iter().find(|p| p.weight == weight).ok_or(WeightsError::Missing(weight.0))?;
-        let map = self.map.as_ref().ok_or(WeightsError::Missing(weight.0))?;
-        let bytes = &map[MAGIC.len() + piece.bytes.start..MAGIC.len() + piece.bytes.end];
-        Ok(ring::Packed::new(bytes, piece.width))
+        Ok(ring::Packed::new(&self.bytes[piece.bytes.clone()], piece.width))
     }
 }
 
-/// What tells one setup from another.
+/// The setup of a model that a server offers.
 #[derive(Clone, Copy)]
 pub struct Model<'a> {
     /// Hash of the `.ssb` file.
@@ -89,48 +132,68 @@ pub struct Model<'a> {
     pub commitment: &'a [u8; 32],
     /// Its entries.
     pub entries: &'a [Program],
+    /// What the server says of the setup.
+    pub digest: SetupDigest,
 }
 
 impl Cache {
     /// The cache in `directory`, which is created if need be.
     pub fn open(directory: &Path) -> Result<Cache, CacheError> {
         std::fs::create_dir_all(directory).map_err(|source| CacheError { path: directory.to_owned(), source })?;
-        Ok(Cache { directory: directory.to_owned() })
+        Ok(Cache { directory: directory.to_owned(), last: Arc::default() })
     }
 
-    /// The setup of a model, if it is there and whole.
-    pub fn load(&self, model: Model<'_>) -> Result<Option<Masked>, CacheError> {
-        let pieces = layout(model.entries);
+    /// The setup of a model, if it is there, whole and the server's.
+    pub fn load(&self, model: Model<'_>) -> Result<Option<Arc<Masked>>, CacheError> {
+        let (pieces, digest) = (layout(model.entries), model.digest);
+        // Held while the file is read: who waits takes what was read.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(masked) = last.upgrade().filter(|masked| masked.digest == digest && masked.pieces == pieces) {
+            return Ok(Some(masked));
+        }
+        let masked = self.read(model, pieces)?.map(Arc::new);
+        if let Some(masked) = &masked {
+            *last = Arc::downgrade(masked);
+        }
+        Ok(masked)
+    }
+
+    fn read(&self, model: Model<'_>, pieces: Vec<Piece>) -> Result<Option<Masked>, CacheError> {
+        let digest = model.digest;
         if pieces.is_empty() {
-            return Ok(Some(Masked { map: None, pieces }));
+            return Ok(Some(Masked { bytes: Bytes::new(), pieces, digest }));
         }
         let path = self.path(model);
-        let map = match map(&path) {
-            Ok(map) => map,
+        let mut bytes = match whole(&path) {
+            Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(CacheError { path, source }),
         };
         let data = pieces.last().map_or(0, |p| p.bytes.end);
-        let whole = map.len() == MAGIC.len() + data + DIGEST
-            && map.starts_with(MAGIC)
-            && blake3::hash(&map[..map.len() - DIGEST]).as_bytes()[..] == map[map.len() - DIGEST..];
-        if !whole {
-            tracing::warn!("{} is damaged; the masked weights are sent anew", path.display());
+        if bytes.len() != HEAD + data || !bytes.starts_with(MAGIC) {
+            tracing::warn!("{} is damaged or of another release; the masked weights are sent anew", path.display());
+            return Ok(None);
         }
-        Ok(whole.then_some(Masked { map: Some(map), pieces }))
+        let said = bytes[MAGIC.len()..HEAD] == digest.0;
+        bytes = bytes.slice(HEAD..);
+        match (said, SetupDigest::of_pieces(&pieces, &bytes) == digest) {
+            (true, true) => return Ok(Some(Masked { bytes, pieces, digest })),
+            (true, false) => tracing::warn!("{} is damaged; the masked weights are sent anew", path.display()),
+            (false, _) => {
+                tracing::info!("{} is not of the server's key; its masked weights are sent anew", path.display());
+            }
+        }
+        Ok(None)
     }
 
     /// Begins to keep the setup of a model.
     pub fn store(&self, model: Model<'_>) -> Result<Store, CacheError> {
         let path = self.path(model);
         let begin = || {
-            let mut store = Store {
-                file: BufWriter::with_capacity(1 << 20, NamedTempFile::new_in(&self.directory)?),
-                hasher: blake3::Hasher::new(),
-                path: path.clone(),
-            };
-            store.put(MAGIC)?;
-            Ok(store)
+            let mut file = BufWriter::with_capacity(1 << 20, NamedTempFile::new_in(&self.directory)?);
+            file.write_all(MAGIC)?;
+            file.write_all(&model.digest.0)?;
+            Ok(Store { file, piece: blake3::Hasher::new(), pieces: Vec::new(), path: path.clone() })
         };
         begin().map_err(|source| CacheError { path: path.clone(), source })
     }
@@ -145,36 +208,38 @@ impl Cache {
 /// A setup on its way into the cache.
 pub struct Store {
     file: BufWriter<NamedTempFile>,
-    hasher: blake3::Hasher,
+    /// Of the piece that comes.
+    piece: blake3::Hasher,
+    pieces: Vec<blake3::Hash>,
     path: PathBuf,
 }
 
 impl Store {
-    /// Appends bytes.
+    /// Appends bytes of a piece.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), CacheError> {
-        self.put(bytes).map_err(|source| CacheError { path: self.path.clone(), source })
+        self.piece.update(bytes);
+        self.file.write_all(bytes).map_err(|source| CacheError { path: self.path.clone(), source })
     }
 
-    /// Makes the setup durable under its name.
-    pub fn finish(mut self, model: Model<'_>) -> Result<Masked, CacheError> {
-        let digest = self.hasher.finalize();
-        let path = self.path;
-        let finish = || {
-            self.file.write_all(digest.as_bytes())?;
-            let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    /// Ends a piece.
+    pub fn end_piece(&mut self) {
+        self.pieces.push(std::mem::take(&mut self.piece).finalize());
+    }
+
+    /// Makes the setup durable under its name, if it is what the server said, and reads it as any later session does.
+    pub fn finish(self, cache: &Cache, model: Model<'_>) -> Result<Arc<Masked>, RunError> {
+        let Store { file, pieces, path, .. } = self;
+        if SetupDigest::of(&pieces) != model.digest {
+            return Err(Mismatch::Setup.into());
+        }
+        let keep = || {
+            let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
             file.as_file().sync_all()?;
             file.persist(&path)?;
-            sync_directory(path.parent().expect("the file lies in the cache's directory"))?;
-            map(&path)
+            sync_directory(path.parent().expect("the file lies in the cache's directory"))
         };
-        match finish() {
-            Ok(map) => Ok(Masked { map: Some(map), pieces: layout(model.entries) }),
-            Err(source) => Err(CacheError { path, source }),
-        }
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.hasher.update(bytes);
-        self.file.write_all(bytes)
+        keep().map_err(|source| CacheError { path: path.clone(), source })?;
+        let changed = || io::Error::new(io::ErrorKind::InvalidData, "it changed when it had been written");
+        Ok(cache.load(model)?.ok_or_else(|| CacheError { path, source: changed() })?)
     }
 }

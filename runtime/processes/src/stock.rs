@@ -4,6 +4,9 @@
 //!           after another, `material`, the dealt bytes, and at the client `products`, its shares of the products with weights
 //!           ([`machine::products`]). It is begun under another name, made durable and renamed, and is private: the manifest
 //!           has the party's seeds, and the products tell as much. One of another version is passed over.
+//! Checked   The manifest has length and digest of every step in every file, and ends with a digest of its own. A step is read into
+//!           memory (`memory`) and checked there before it is used, so one that changed on disk ends the session by name.
+//!           Plain digests will do: who can read them has the seeds beside them.
 //! Growth    A stock grows where it lies, step by step (`growth`). The manifest counts the steps that are whole, so whatever ends
 //!           the making leaves a stock that is shorter and as good. The parties may differ by some steps: a session uses
 //!           those that both have.
@@ -17,28 +20,36 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 use ir::Party;
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::handshake::{Session, hex};
 use crate::ledger::sync_directory;
-use crate::mapped::map_part;
+use crate::memory;
 use kernels::prg::Seed;
 use protocols::Maker;
 
 /// Greatest manifest that is read, in bytes.
-const MOST: u64 = 1 << 20;
+const MOST: u64 = 1 << 24;
 
 /// Of the files and what they hold: 2 has products, 3 comparison keys of four children, 4 says who made it, 5 has no shares of masks
-/// that are of the parties' seeds, 6 grows.
-const VERSION: u32 = 6;
+/// that are of the parties' seeds, 6 grows, 7 has digests.
+const VERSION: u32 = 7;
 
 pub(super) const MATERIAL: &str = "material";
 pub(super) const PRODUCTS: &str = "products";
+pub(super) const MASKS: &str = "masks";
 pub(super) const MANIFEST: &str = "manifest";
+
+/// The files of steps, in the order of a manifest's lists, and the places of two of them.
+const PARTS: [&str; 3] = [MATERIAL, PRODUCTS, MASKS];
+const OF_MATERIAL: usize = 0;
+const OF_PRODUCTS: usize = 1;
 
 /// A stock that cannot be used or made.
 #[derive(thiserror::Error, Debug)]
@@ -50,10 +61,24 @@ pub struct StockError {
     pub source: io::Error,
 }
 
+impl StockError {
+    /// A way out, for the user.
+    pub fn hint(&self) -> &'static str {
+        match self.source.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                "remove this stock, unless a text took it and it is gone, and run again; see whether the disk is sound"
+            }
+            _ => "`--state DIR` with a directory that can be written and has room",
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 pub(super) struct Manifest {
     version: u32,
     program: [u8; 32],
+    /// The name that it lies under.
+    session: [u8; 16],
     /// Whether both parties made it; else a dealer knows it.
     pair: bool,
     /// Of the steps that are whole.
@@ -62,6 +87,33 @@ pub(super) struct Manifest {
     wanted: u32,
     /// The party's, each with the first step that it serves.
     seeds: Vec<(u32, [u8; 32])>,
+    /// Of each of [`PARTS`], what it has of each step.
+    marks: [Vec<Mark>; 3],
+}
+
+/// What a file has of a step: so many bytes, and their BLAKE3.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Mark(u64, [u8; 32]);
+
+impl Mark {
+    /// Of all that a hasher has seen.
+    pub(super) fn of(hasher: &blake3::Hasher) -> Mark {
+        Mark(hasher.count(), hasher.finalize().into())
+    }
+
+    /// Of a step that has nothing in a file.
+    pub(super) fn nothing() -> Mark {
+        Mark::of(&blake3::Hasher::new())
+    }
+
+    pub(super) fn bytes(self) -> u64 {
+        self.0
+    }
+
+    /// Whether a step's bytes are those that were written.
+    pub(super) fn is_of(self, bytes: &[u8]) -> bool {
+        self == Mark(bytes.len() as u64, blake3::hash(bytes).into())
+    }
 }
 
 impl Drop for Manifest {
@@ -124,12 +176,16 @@ pub(super) struct Stock {
     pub(super) products: Part,
 }
 
-/// A file of a stock, read step by step.
+/// A file of a stock, read step by step. The next step is read while this one runs.
 pub(super) struct Part {
-    file: File,
-    /// Bytes of the steps so far.
-    used: u64,
+    file: Arc<File>,
+    /// Where the file lay, for messages: it has no name any more.
     path: PathBuf,
+    /// The number of the step that is read next.
+    step: usize,
+    /// Of all steps.
+    marks: Vec<Mark>,
+    ahead: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
 impl Stocks {
@@ -141,6 +197,9 @@ impl Stocks {
     /// The one with the most steps among those that begin with an entry, and for how many tokens all of them last. One that
     /// grows is named if there is no other.
     pub(super) fn offer(&self, entry: u32) -> (Option<Named>, u64) {
+        for (session, odd) in self.found().into_iter().filter_map(|(session, read)| Some((session, read.err()?))) {
+            tracing::warn!("stock {} is passed over: {odd}", self.place(session).display());
+        }
         let fitting = self.all().into_iter().filter(|(_, manifest)| manifest.entries.first() == Some(&entry));
         let named: Vec<Named> = fitting.map(|(session, m)| Named { session, steps: m.entries.len() as u32 }).collect();
         let best = named.iter().max_by_key(|named| (!self.grows(named.session), named.steps)).copied();
@@ -182,8 +241,15 @@ impl Stocks {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             renamed => renamed.map_err(failed)?,
         }
-        let open = |name| io::Result::Ok(Part { file: File::open(taken.join(name))?, used: 0, path: place.clone() });
-        let read = self.manifest(&taken).and_then(|manifest| Ok((manifest, open(MATERIAL)?, open(PRODUCTS)?)));
+        let read = self.manifest(&taken).and_then(|manifest| {
+            let open = |part: usize| {
+                let file = Arc::new(File::open(taken.join(PARTS[part]))?);
+                let (path, marks) = (place.join(PARTS[part]), manifest.marks[part].clone());
+                io::Result::Ok(Part { file, path, step: 0, marks, ahead: None })
+            };
+            let (material, products) = (open(OF_MATERIAL)?, open(OF_PRODUCTS)?);
+            Ok((manifest, material, products))
+        });
         // Its maker may have been about to write.
         let removed = (0..3).find_map(|_| match std::fs::remove_dir_all(&taken) {
             Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => None,
@@ -191,7 +257,7 @@ impl Stocks {
         });
         removed.unwrap_or(Ok(())).and_then(|()| sync_directory(&self.directory)).map_err(failed)?;
         let (manifest, material, products) = read.map_err(failed)?;
-        if !self.is_of(&manifest) {
+        if !self.is_of(session, &manifest) {
             return Ok(None);
         }
         let (seeds, entries) = (manifest.seeds(), manifest.entries.clone());
@@ -199,19 +265,29 @@ impl Stocks {
     }
 
     /// What the manifest of a stock with these steps says.
-    pub(super) fn describe(&self, entries: &[u32], wanted: u32, seeds: &Seeds) -> Manifest {
+    pub(super) fn describe(
+        &self,
+        session: Session,
+        (entries, wanted): (&[u32], u32),
+        seeds: &Seeds,
+        marks: [Vec<Mark>; 3],
+    ) -> Manifest {
         Manifest {
             version: VERSION,
             program: self.program,
+            session: session.0,
             pair: self.maker == Maker::Pair,
             entries: entries.to_vec(),
             wanted,
             seeds: seeds.0.iter().map(|(first, seed)| (*first, *seed.expose())).collect(),
+            marks,
         }
     }
 
-    pub(super) fn is_of(&self, manifest: &Manifest) -> bool {
-        (manifest.program, manifest.pair) == (self.program, self.maker == Maker::Pair)
+    /// Whether a stock is of this program and source, and was made as this session's.
+    pub(super) fn is_of(&self, session: Session, manifest: &Manifest) -> bool {
+        let of = (manifest.program, manifest.session, manifest.pair);
+        of == (self.program, session.0, self.maker == Maker::Pair)
     }
 
     pub(super) fn place(&self, session: Session) -> PathBuf {
@@ -220,33 +296,71 @@ impl Stocks {
 
     /// What can be read; the rest is not for this program or on its way.
     fn all(&self) -> Vec<(Session, Manifest)> {
+        let whole = |(session, read): (Session, io::Result<Manifest>)| Some((session, read.ok()?));
+        self.found()
+            .into_iter()
+            .filter_map(whole)
+            .filter(|(session, manifest)| self.is_of(*session, manifest))
+            .collect()
+    }
+
+    /// Everything with the name of a party's stock.
+    fn found(&self) -> Vec<(Session, io::Result<Manifest>)> {
         let Ok(files) = std::fs::read_dir(&self.directory) else { return Vec::new() };
         let prefix = format!("{}-", self.party);
         let found = files.filter_map(Result::ok).filter_map(|file| {
-            let name = file.file_name();
-            let session = session(name.to_str()?.strip_prefix(&prefix)?)?;
-            let manifest = self.manifest(&file.path()).ok()?;
-            self.is_of(&manifest).then_some((session, manifest))
+            let session = session(file.file_name().to_str()?.strip_prefix(&prefix)?)?;
+            Some((session, self.manifest(&file.path())))
         });
         found.collect()
     }
 
     pub(super) fn manifest(&self, stock: &Path) -> io::Result<Manifest> {
-        let mut text = zeroize::Zeroizing::new(Vec::new());
+        let mut text = Zeroizing::new(Vec::new());
         File::open(stock.join(MANIFEST))?.take(MOST).read_to_end(&mut text)?;
-        let manifest: Manifest = serde_json::from_slice(&text)?;
-        let odd = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
-        match manifest.version {
-            VERSION if manifest.seeds.first().is_none_or(|&(first, _)| first != 0) => {
-                Err(odd("it has no seed for its first step".to_owned()))
-            }
-            VERSION => Ok(manifest),
-            other => Err(odd(format!("it has version {other}, not {VERSION}"))),
-        }
+        Manifest::decode(&text)
     }
 }
 
 impl Manifest {
+    /// A line of JSON, and one with its digest.
+    pub(super) fn encode(&self) -> io::Result<Zeroizing<Vec<u8>>> {
+        let mut text = Zeroizing::new(serde_json::to_vec(self)?);
+        let digest = blake3::hash(&text);
+        text.extend(format!("\n{digest}\n").bytes());
+        Ok(text)
+    }
+
+    fn decode(text: &[u8]) -> io::Result<Manifest> {
+        let odd = || changed("its manifest changed on disk".to_owned());
+        // Before the digest: those of earlier versions have none.
+        #[derive(Deserialize)]
+        struct Head {
+            version: u32,
+        }
+        let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        match serde_json::from_slice(line) {
+            Ok(Head { version: VERSION }) => {}
+            Ok(Head { version }) => return Err(changed(format!("it has version {version}, not {VERSION}"))),
+            Err(_) => return Err(odd()),
+        }
+        if text[line.len()..] != *format!("\n{}\n", blake3::hash(line)).as_bytes() {
+            return Err(odd());
+        }
+        let manifest: Manifest = serde_json::from_slice(line)?;
+        if manifest.seeds.first().is_none_or(|&(first, _)| first != 0) {
+            return Err(changed("it has no seed for its first step".to_owned()));
+        }
+        match manifest.marks.iter().all(|marks| marks.len() == manifest.entries.len()) {
+            true => Ok(manifest),
+            false => Err(changed("it has no digest of some of its steps".to_owned())),
+        }
+    }
+
+    pub(super) fn marks(&self) -> [Vec<Mark>; 3] {
+        self.marks.clone()
+    }
+
     pub(super) fn seeds(&self) -> Seeds {
         Seeds(self.seeds.iter().map(|&(first, seed)| (first, Seed::new(seed))).collect())
     }
@@ -258,19 +372,45 @@ impl Manifest {
 }
 
 impl Part {
-    /// The bytes of the next step, which has so many: mapped, and not copied before they are used.
+    /// The bytes of the next step, which has so many, as they were when they were written.
     pub(super) fn read(&mut self, bytes: usize) -> Result<Bytes, StockError> {
-        let end = self.used + bytes as u64;
-        let map = map_part(&self.file, self.used..end);
-        let map = map.map_err(|source| StockError { path: self.path.clone(), source })?;
-        self.used = end;
-        // The disk reads on while this step runs. The next one is as long, as a rule; it is no fault if it is not.
-        #[cfg(unix)]
-        if let Ok(next) = map_part(&self.file, end..end + bytes as u64) {
-            let _ = next.advise(memmap2::Advice::WillNeed);
-        }
-        Ok(Bytes::from_owner(map))
+        let number = self.step;
+        let failed = |source| StockError { path: self.path.clone(), source };
+        let mark = match self.marks.get(number) {
+            Some(mark) if mark.bytes() == bytes as u64 => *mark,
+            Some(mark) => {
+                return Err(failed(changed(format!("step {number} has {} bytes, not {bytes}", mark.bytes()))));
+            }
+            None => return Err(failed(changed(format!("it has no step {number}")))),
+        };
+        let read = match self.ahead.take() {
+            Some(ahead) => ahead.join().expect("reading does not panic"),
+            None => read_step(&self.file, number, mark),
+        };
+        let read = read.map_err(failed)?;
+        self.step += 1;
+        let next = self.marks.get(self.step).copied().filter(|next| next.bytes() > 0);
+        self.ahead = next.and_then(|next| {
+            let (file, number) = (self.file.clone(), self.step);
+            // Without a thread the step is read when it is asked for.
+            thread::Builder::new().spawn(move || read_step(&file, number, next)).ok()
+        });
+        Ok(read)
     }
+}
+
+/// Reads a step, which comes next in the file, and checks it.
+fn read_step(mut file: &File, number: usize, mark: Mark) -> io::Result<Bytes> {
+    let bytes = memory::read(&mut file, usize::try_from(mark.bytes()).map_err(io::Error::other)?)?;
+    match mark.is_of(&bytes) {
+        true => Ok(bytes),
+        false => Err(changed(format!("step {number} changed on disk"))),
+    }
+}
+
+/// A file that is not what was written.
+pub(super) fn changed(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 /// A session from its hexadecimal digits.
@@ -303,6 +443,7 @@ mod tests {
             let mut growth = Growth::begin(stocks.clone(), id(n), seeds, n.into());
             for entry in (0..u32::from(n)).map(|i| 3 + i) {
                 growth.material(&[n, entry as u8]).unwrap();
+                growth.made();
                 growth.products(&[entry as u8]).unwrap();
                 growth.whole(&[entry]).unwrap();
             }
@@ -327,9 +468,10 @@ mod tests {
         let mut stock = stocks.take(id(3)).unwrap().expect("it is there");
         assert!(stocks.take(id(3)).unwrap().is_none(), "it was taken");
         assert_eq!((stock.entries.clone(), stock.seeds.of(2).expose()), (vec![3, 4, 5], &[3; 32]));
-        assert_eq!(stock.material.read(2).unwrap()[..], [3, 3]);
-        assert_eq!(stock.material.read(4).unwrap()[..], [3, 4, 3, 5]);
-        assert_eq!(stock.products.read(3).unwrap()[..], [3, 4, 5]);
+        for entry in [3, 4, 5] {
+            assert_eq!(stock.material.read(2).unwrap()[..], [3, entry]);
+            assert_eq!(stock.products.read(1).unwrap()[..], [entry]);
+        }
         assert!(stock.material.read(1).is_err() && stock.products.read(1).is_err(), "they have an end");
         assert_eq!(stocks.tokens(), 3);
         let manifest = state.path().join(format!("stock/client-{}/manifest", id(2)));
@@ -338,6 +480,58 @@ mod tests {
         std::fs::write(&manifest, older).unwrap();
         assert_eq!((stocks.offer(3), stocks.tokens()), ((named(1), 1), 1));
         assert_eq!(std::fs::read_dir(state.path().join("stock")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_flipped_bit_is_named_with_its_file() {
+        let state = tempfile::tempdir().unwrap();
+        let stocks = Stocks::new(state.path(), Party::Client, [1; 32], Maker::Dealer);
+        let id = Session([1; 16]);
+        let place = stocks.place(id);
+        let make = || {
+            let mut growth = Growth::begin(stocks.clone(), id, Seeds::one(Seed::new([9; 32])), 3);
+            for entry in 0..3 {
+                growth.material(&[entry, 7]).unwrap();
+                growth.made();
+                growth.products(&[entry]).unwrap();
+                growth.whole(&[entry.into()]).unwrap();
+            }
+            growth.settle().unwrap();
+            growth.end().unwrap();
+        };
+        let lengths = [(MATERIAL, 2), (PRODUCTS, 1)];
+        make();
+        // Under another session's name it is nobody's.
+        let other = stocks.place(Session([2; 16]));
+        std::fs::rename(&place, &other).unwrap();
+        assert_eq!(stocks.tokens(), 0);
+        std::fs::rename(&other, &place).unwrap();
+        assert_eq!(stocks.tokens(), 3);
+        let manifest = std::fs::read(place.join(MANIFEST)).unwrap();
+        for bit in 0..8 * manifest.len() {
+            let mut changed = manifest.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(place.join(MANIFEST), changed).unwrap();
+            assert!(stocks.manifest(&place).is_err() && stocks.offer(0).0.is_none(), "bit {bit}");
+        }
+        std::fs::remove_dir_all(&place).unwrap();
+        for (name, length) in lengths {
+            for bit in 0..8 * 3 * length {
+                make();
+                let mut changed = std::fs::read(place.join(name)).unwrap();
+                changed[bit / 8] ^= 1 << (bit % 8);
+                std::fs::write(place.join(name), changed).unwrap();
+                let mut stock = stocks.take(id).unwrap().expect("it is there");
+                let part = if name == MATERIAL { &mut stock.material } else { &mut stock.products };
+                let step = bit / 8 / length;
+                for _ in 0..step {
+                    part.read(length).unwrap();
+                }
+                let error = part.read(length).unwrap_err();
+                assert_eq!(error.path, place.join(name));
+                assert_eq!(error.source.to_string(), format!("step {step} changed on disk"));
+            }
+        }
     }
 
     #[test]

@@ -1,18 +1,20 @@
-//! The server's `.ssw` file, mapped into memory.
+//! The server's `.ssw` file, in memory of the process's own (`memory`): what was checked is what is masked and multiplied, whatever
+//! becomes of the file.
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use ir::bytecode::Module;
 use ir::weights::{Element, Weights};
 use ir::{Program, Weight};
-use memmap2::Mmap;
 
-use crate::mapped::map;
+use crate::memory::whole;
 use protocols::weights::{Integers, ServerWeights};
 
-/// A weights file that belongs to the program: header and digest are checked.
+/// Weights that belong to the program: header and digest are checked.
 pub struct WeightsFile {
-    map: Mmap,
+    bytes: Bytes,
+    digest: [u8; 32],
 }
 
 /// A weights file that cannot serve.
@@ -26,20 +28,28 @@ pub enum WeightsFileError {
 }
 
 impl WeightsFile {
-    /// Opens the weights of `module`, whose file has the hash `program`. Reads all data once, to check them.
+    /// Reads the weights of `module`, whose file has the hash `program`, and then checks what was read.
     pub fn open(path: &Path, module: &Module, program: [u8; 32]) -> Result<WeightsFile, WeightsFileError> {
-        let map = map(path).map_err(|source| WeightsFileError::Open { path: path.to_owned(), source })?;
-        let checked = Weights::open(&map).and_then(|weights| {
+        let bytes = whole(path).map_err(|source| WeightsFileError::Open { path: path.to_owned(), source })?;
+        let checked = Weights::open(&bytes).and_then(|weights| {
             weights.header.check(module, program)?;
-            weights.check_data()
+            weights.check_data()?;
+            Ok(weights.header.hash())
         });
-        checked.map_err(|source| WeightsFileError::Content { path: path.to_owned(), source })?;
-        Ok(WeightsFile { map })
+        match checked {
+            Ok(digest) => Ok(WeightsFile { bytes, digest }),
+            Err(source) => Err(WeightsFileError::Content { path: path.to_owned(), source }),
+        }
+    }
+
+    /// Tells these weights from any others: a digest of all that was read.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
     }
 
     /// The weights of an entry of the module that the file was opened for.
     pub fn of<'a>(&'a self, program: &Program) -> EntryWeights<'a> {
-        let weights = Weights::open(&self.map).expect("checked when opened");
+        let weights = Weights::open(&self.bytes).expect("checked when opened");
         let integers = |name: &str| {
             let (tensor, bytes) = weights.tensor(name).expect("checked when opened");
             match tensor.element {

@@ -118,6 +118,12 @@ impl ChatTemplate {
         Ok(ChatTemplate { environment, special_tokens })
     }
 
+    /// Whether this is its source.
+    pub fn is_of(&self, source: &str) -> bool {
+        let template = self.environment.get_template(NAME).expect("it was added");
+        template.source() == without_marks(source)
+    }
+
     /// The prompt that asks for the assistant's next turn. It has its special tokens by name.
     pub fn prompt(&self, messages: &[Message]) -> Result<String, ChatError> {
         let template = self.environment.get_template(NAME).expect("it was added");

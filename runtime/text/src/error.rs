@@ -1,5 +1,7 @@
 //! Why there is no text.
 
+use std::path::PathBuf;
+
 use super::{ChatError, ConfigError, TextError};
 use processes::RunError;
 
@@ -19,6 +21,10 @@ pub enum GenerateError {
     EmptyStop,
     #[error("the tokenizer has {tokenizer} tokens, the model {model}")]
     Vocabulary { tokenizer: usize, model: usize },
+    #[error("{} is not the tokenizer that the program was compiled with", file.display())]
+    OtherTokenizer { file: PathBuf },
+    #[error("the chat template beside {} is not the one that the program was compiled with", beside.display())]
+    OtherTemplate { beside: PathBuf },
     #[error("cancelled")]
     Cancelled,
     #[error("no material is left")]
@@ -48,6 +54,13 @@ impl GenerateError {
             GenerateError::Temperature { limit, .. } => format!("a temperature between 0 and {limit}"),
             GenerateError::EmptyStop => "stop strings of at least one character".to_owned(),
             GenerateError::Vocabulary { .. } => "the `tokenizer.json` of the model that was compiled".to_owned(),
+            GenerateError::OtherTokenizer { file } => format!(
+                "the tokenizer that `sscc compile` put or found beside the model, or `--tokenizer {}` if you mean this one",
+                file.display()
+            ),
+            GenerateError::OtherTemplate { .. } => {
+                "without it, since the program has its own, or `--chat-template FILE` if you mean this one".to_owned()
+            }
             GenerateError::Cancelled => "ask again".to_owned(),
             GenerateError::MaterialUsedUp => "wait until the dealer has dealt more, or deal more ahead".to_owned(),
             GenerateError::Text(e) => e.hint().to_owned(),

@@ -50,15 +50,23 @@ impl TextError {
 pub struct Text {
     tokenizer: Tokenizer,
     file: PathBuf,
+    digest: String,
 }
 
 impl Text {
     /// Reads a `tokenizer.json`. What it says about truncation and padding does not count: programs have their own sizes.
     pub fn load(file: &Path) -> Result<Text, TextError> {
         let failed = |e: tokenizers::Error| TextError::Load { file: file.into(), reason: e.to_string() };
-        let mut tokenizer = Tokenizer::from_file(file).map_err(failed)?;
+        // Read once: what the digest is of is what is used.
+        let content = std::fs::read(file).map_err(|e| failed(e.into()))?;
+        let mut tokenizer = Tokenizer::from_bytes(&content).map_err(failed)?;
         tokenizer.with_padding(None).with_truncation(None).map_err(failed)?;
-        Ok(Text { tokenizer, file: file.into() })
+        Ok(Text { tokenizer, file: file.into(), digest: blake3::hash(&content).to_hex().to_string() })
+    }
+
+    /// BLAKE3 of the file that was read, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// Where it was read from.

@@ -100,7 +100,7 @@ pub struct World {
     pub net: Net,
     threads: Vec<JoinHandle<()>>,
     pub folder: TempDir,
-    model: &'static Path,
+    model: PathBuf,
 }
 
 impl World {
@@ -109,12 +109,12 @@ impl World {
     }
 
     /// With the files of another folder.
-    pub fn of(model: &'static Path, timeout: Duration) -> World {
+    pub fn of(model: &Path, timeout: Duration) -> World {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (stop, stopped) = watch::channel(false);
         let net = Net::new(runtime.handle().clone(), timeout, stopped.clone(), protection(CLIENT));
         let folder = tempfile::tempdir().unwrap();
-        World { runtime: Some(runtime), stop, stopped, net, threads: Vec::new(), folder, model }
+        World { runtime: Some(runtime), stop, stopped, net, threads: Vec::new(), folder, model: model.to_owned() }
     }
 
     /// The sockets of a process in another role.
@@ -123,9 +123,14 @@ impl World {
     }
 
     pub fn dealer(&mut self) -> SocketAddr {
+        self.dealer_of(self.loaded())
+    }
+
+    /// A dealer with a program.
+    pub fn dealer_of(&mut self, loaded: Loaded) -> SocketAddr {
         let net = self.net_of(Role::Dealer);
         let listener = net.listen(([127, 0, 0, 1], 0).into(), &processes::dealer::GUESTS).unwrap();
-        let (address, loaded) = (listener.address(), self.loaded());
+        let address = listener.address();
         self.threads.push(std::thread::spawn(move || processes::dealer::serve(&net, &listener, loaded)));
         address
     }
@@ -135,14 +140,22 @@ impl World {
     }
 
     pub fn server(&mut self, dealer: impl Into<Option<SocketAddr>>, sessions: usize) -> SocketAddr {
+        self.try_server(dealer, sessions).unwrap()
+    }
+
+    /// Starts a server, if its files let it.
+    pub fn try_server(
+        &mut self,
+        dealer: impl Into<Option<SocketAddr>>,
+        sessions: usize,
+    ) -> Result<SocketAddr, RunError> {
         let net = self.net_of(Role::Party(Party::Server));
-        let listener = net.listen(([127, 0, 0, 1], 0).into(), &processes::server::GUESTS).unwrap();
-        let (address, loaded) = (listener.address(), self.loaded());
         let weights = self.model.join("model.ssw");
+        let loaded = Loaded::open(&self.model.join("model.ssb"))?;
         let server = Server {
-            weights: WeightsFile::open(&weights, &loaded.module, loaded.hash).unwrap(),
-            key: MasterKey::beside(&weights).unwrap(),
-            ledger: Ledger::open(&self.folder.path().join("server")).unwrap(),
+            weights: WeightsFile::open(&weights, &loaded.module, loaded.hash)?,
+            key: MasterKey::beside(&weights)?,
+            ledger: Ledger::open(&self.folder.path().join("server"))?,
             dealer: dealer.into(),
             entropy: Box::new(Fixed(SERVER)),
             sessions,
@@ -151,8 +164,10 @@ impl World {
             report: None,
             loaded,
         };
+        let listener = net.listen(([127, 0, 0, 1], 0).into(), &processes::server::GUESTS)?;
+        let address = listener.address();
         self.threads.push(std::thread::spawn(move || processes::server::serve(&net, &listener, server)));
-        address
+        Ok(address)
     }
 
     /// A generator whose sessions have the seed `mark`.
@@ -204,7 +219,7 @@ pub fn simulated(prompt: &[u32], count: usize, noise: &Noise, mark: u8) -> Vec<(
     let loaded = loaded();
     let plan = Plan::of(&loaded.module).unwrap();
     let weights = WeightsFile::open(&file("model.ssw"), &loaded.module, loaded.hash).unwrap();
-    let masks = MasterKey::beside(&file("model.ssw")).unwrap().mask_seed(&loaded.hash);
+    let masks = MasterKey::beside(&file("model.ssw")).unwrap().mask_seed(&loaded.hash, weights.digest());
     let (client, server) = (Fixed::value(mark), Fixed::value(SERVER));
     let seeds = Seeds { client: &client, server: &server, weights: &masks };
     let weights = weights.of(&loaded.module.entries[0]);
@@ -230,6 +245,22 @@ pub fn simulated(prompt: &[u32], count: usize, noise: &Noise, mark: u8) -> Vec<(
         given.push((token, finished.report.sent_bytes, finished.report.received_bytes));
     }
     given
+}
+
+/// Copies a folder with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        match file.file_type().unwrap().is_dir() {
+            true => copy(&file.path(), &to.join(file.file_name())),
+            false => drop(std::fs::copy(file.path(), to.join(file.file_name())).unwrap()),
+        }
+    }
+}
+
+/// What the manifest of a stock says: its first line.
+pub fn manifest(text: &[u8]) -> serde_json::Value {
+    serde_json::from_slice(text.split(|byte| *byte == b'\n').next().unwrap()).unwrap()
 }
 
 /// The lines of all ledgers below a folder.

@@ -1,5 +1,6 @@
 //! Private generation over sockets: parties and dealer in threads, whose seeds a test can foresee, and as processes that die.
 
+mod checked;
 mod common;
 #[cfg(unix)]
 mod making;

@@ -13,7 +13,7 @@ use text::PrivateModel;
 use text::{Cancel, GenerateError, Model, Noise};
 use tokio::sync::watch;
 
-use crate::common::{PAIR, World, order, simulated};
+use crate::common::{PAIR, World, manifest, order, simulated};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -115,8 +115,7 @@ fn a_making_that_ended_is_gone_on_with() {
     }
     // Each making had a seed of its own.
     let stock = std::fs::read_dir(world.folder.path().join("client/stock")).unwrap().next().unwrap().unwrap();
-    let manifest: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(stock.path().join("manifest")).unwrap()).unwrap();
+    let manifest = manifest(&std::fs::read(stock.path().join("manifest")).unwrap());
     let seeds = manifest["seeds"].as_array().unwrap();
     assert_eq!(seeds.iter().take(2).map(|seed| seed[0].clone()).collect::<Vec<_>>(), [0, 2]);
     assert!(seeds.len() == 3 && seeds[0][1] != seeds[1][1] && seeds[1][1] != seeds[2][1] && seeds[0][1] != seeds[2][1]);

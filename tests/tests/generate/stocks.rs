@@ -1,6 +1,6 @@
 //! Material that was dealt beforehand.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ir::Party;
@@ -9,7 +9,7 @@ use processes::{Plan, RunError, Stocks};
 use text::PrivateModel;
 use text::{Cancel, GenerateError, Model, Noise};
 
-use crate::common::{World, loaded, order, simulated};
+use crate::common::{World, copy, loaded, order, simulated};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -107,16 +107,6 @@ fn sizes_without_room_are_refused() {
     let refused = |size, tokens| client.prepare(&world.net, &plan, order(size, tokens), &mut |_| true).unwrap_err();
     assert!(matches!(refused(Some(5), 1), RunError::NoPrefill { size: 5, .. }));
     assert!(matches!(refused(None, 70), RunError::NoRoom { tokens: 70, prefill: 4, most: 69 }));
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        match file.file_type().unwrap().is_dir() {
-            true => copy(&file.path(), &to.join(file.file_name())),
-            false => drop(std::fs::copy(file.path(), to.join(file.file_name())).unwrap()),
-        }
-    }
 }
 
 #[test]

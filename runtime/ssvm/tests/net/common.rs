@@ -317,7 +317,7 @@ pub fn simulated(files: &Files, run: &Run, call: u8) -> [machine::Finished; 2] {
     let loaded = files.loaded();
     let program = &loaded.module.entries[0];
     let weights = WeightsFile::open(&files.ssw, &loaded.module, loaded.hash).unwrap();
-    let masks = MasterKey::beside(&files.ssw).unwrap().mask_seed(&loaded.hash);
+    let masks = MasterKey::beside(&files.ssw).unwrap().mask_seed(&loaded.hash, weights.digest());
     let (client, server) = (Foreseen::seed(0, call), Foreseen::seed(1, call));
     let seeds = protocols::dealer::Seeds { client: &client, server: &server, weights: &masks };
     let inputs = run.encode(program).unwrap();

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::common::{Files, LOOPBACK, SQUARE, TOKENS, World, client, ids, reals, two};
+use crate::common::{Files, LOOPBACK, SQUARE, TOKENS, World, client, count, ids, reals, two};
 use ir::Party;
 use processes::client::Client;
-use processes::handshake::{HandshakeError, Hello, Role, Session, greet};
+use processes::handshake::{HandshakeError, Hello, Mismatch, Role, Session, greet};
 use processes::net::frame::{Header, Kind};
 use processes::net::{Conn, NetError, Options};
+use processes::setup::{SetupDigest, layout};
 use processes::weights_file::WeightsFile;
 use processes::{Dealing, RunError};
 
@@ -315,6 +316,56 @@ fn mismatches_have_the_same_name_on_both_sides() {
         greet(&mut a, &hello(Party::Client), &[Role::Party(Party::Server)]).unwrap_err().to_string()
     });
     insta::assert_snapshot!(error, @"role mismatch: expected a server, but a dealer is at the other end");
+}
+
+#[test]
+fn masked_weights_that_the_server_did_not_name_are_not_kept() {
+    let files = Files::write(SQUARE);
+    let world = World::new(Duration::from_secs(10));
+    let loaded = files.loaded();
+    let listener = world.net_of(SERVER).listen(LOOPBACK.parse().unwrap(), &processes::server::GUESTS).unwrap();
+    let address = listener.address();
+    let error = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut conn = listener.accept().unwrap();
+            let setup = SetupDigest([1; 32]);
+            let ours = Hello { setup, session: Session([1; 16]), ..loaded.hello(Role::Party(Party::Server)) };
+            greet(&mut conn, &ours, &[Role::Party(Party::Client)]).unwrap();
+            conn.receive_small(Kind::Begin, 5).unwrap();
+            let pieces = layout(&loaded.module.entries);
+            assert_eq!(pieces.len(), 1);
+            conn.send_frame(Kind::Setup, 0, vec![0; pieces[0].bytes.len()].into()).unwrap();
+            let told = conn.receive_small(Kind::Done, 0).unwrap_err().to_string();
+            assert!(told.contains("setup mismatch"), "{told}");
+        });
+        // Nobody deals.
+        world.ask(&client(&files, address, address), &reals("x", &[[1.0; 4]])).err().unwrap()
+    });
+    assert!(matches!(error, RunError::Mismatch(Mismatch::Setup)), "{error}");
+    assert_eq!(count(&files.path("cache"), "setup"), 0);
+}
+
+/// The dealer has the masks: with a digest of the masked weights it could tell whether it has guessed a weight.
+#[test]
+fn a_dealer_is_not_told_the_digest_of_masked_weights() {
+    let files = Files::write(SQUARE);
+    let mut world = World::new(Duration::from_secs(10));
+    let loaded = files.loaded();
+    let listener = world.net_of(Role::Dealer).listen(LOOPBACK.parse().unwrap(), &processes::dealer::GUESTS).unwrap();
+    let dealer = listener.address();
+    let server = world.server(&files, dealer);
+    let roles = [Role::Party(Party::Client), Role::Party(Party::Server)];
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| world.ask(&client(&files, server, dealer), &reals("x", &[[1.0; 4]])));
+        let mut conns = [listener.accept().unwrap(), listener.accept().unwrap()];
+        let told = conns.each_mut().map(|conn| greet(conn, &loaded.hello(Role::Dealer), &roles).unwrap());
+        assert!(told.iter().any(|hello| hello.role == roles[1]));
+        assert!(told.iter().all(|hello| hello.setup == SetupDigest::default()));
+        conns.into_iter().for_each(|conn| conn.fail("nothing is dealt"));
+        assert!(asked.join().unwrap().is_err());
+    });
+    // To the client it was: the setup is there.
+    assert_eq!(count(&files.path("cache"), "setup"), 1);
 }
 
 #[test]

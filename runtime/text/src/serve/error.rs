@@ -154,7 +154,11 @@ impl From<GenerateError> for ApiError {
             GenerateError::Cancelled | GenerateError::Run(_) => {
                 ApiError::new(StatusCode::BAD_GATEWAY, "session_failed", message)
             }
-            GenerateError::Text(_) | GenerateError::Config(_) | GenerateError::Vocabulary { .. } => {
+            GenerateError::Text(_)
+            | GenerateError::Config(_)
+            | GenerateError::Vocabulary { .. }
+            | GenerateError::OtherTokenizer { .. }
+            | GenerateError::OtherTemplate { .. } => {
                 ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "tokenizer", message)
             }
         }

@@ -1,0 +1,247 @@
+//! What was checked is what is used: files that change, are swapped or lose a bit are refused, or change no text.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ir::pair::Maker;
+use processes::client::Client;
+use processes::keys::MasterKey;
+use processes::setup::Cache;
+use processes::weights_file::{WeightsFile, WeightsFileError};
+use processes::{Loaded, Plan, RunError};
+use tempfile::TempDir;
+use text::{Cancel, GenerateError, Model, Noise, PrivateModel};
+
+use crate::common::{MODEL, PAIR, World, copy, order, simulated};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+const PROMPT: [u32; 3] = [20, 300, 41];
+
+/// Tokens of a text.
+const TOKENS: usize = 4;
+
+/// Bits that are flipped in each file.
+const ROUNDS: usize = 2;
+
+fn generate(world: &World, client: Client) -> Result<Vec<u32>, GenerateError> {
+    tokens(&PrivateModel::new(client, &world.net)?)
+}
+
+fn tokens(model: &PrivateModel) -> Result<Vec<u32>, GenerateError> {
+    let mut session = model.begin(&PROMPT, Noise::greedy(), &Cancel::default())?;
+    (0..TOKENS).map(|_| session.next().map(|step| step.token)).collect()
+}
+
+fn expected() -> Vec<u32> {
+    simulated(&PROMPT, TOKENS, &Noise::greedy(), 1).iter().map(|step| step.0).collect()
+}
+
+/// A copy of a compiled model with a key, to be spoilt.
+fn model(maker: Maker) -> TempDir {
+    let from = match maker {
+        Maker::Dealer => &MODEL,
+        Maker::Pair => &PAIR,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["model.ssb", "model.ssw"] {
+        std::fs::copy(from.path().join(name), folder.path().join(name)).unwrap();
+    }
+    MasterKey::beside(&folder.path().join("model.ssw")).unwrap();
+    folder
+}
+
+/// The masked weights in a cache.
+fn setup(cache: &Path) -> PathBuf {
+    let mut files = std::fs::read_dir(cache).unwrap().map(|file| file.unwrap().path());
+    let first = files.next().expect("a setup was kept");
+    assert!(files.next().is_none());
+    first
+}
+
+/// A party with a cache of its own.
+fn party(world: &World, server: SocketAddr, dealer: Option<SocketAddr>, cache: &str) -> Client {
+    Client { cache: Cache::open(&world.folder.path().join(cache)).unwrap(), ..world.party(server, dealer, 1) }
+}
+
+#[test]
+fn weights_that_change_under_a_server_are_not_used() {
+    for maker in [Maker::Dealer, Maker::Pair] {
+        let folder = model(maker);
+        let weights = folder.path().join("model.ssw");
+        let mut world = World::of(folder.path(), TIMEOUT);
+        let dealer = (maker == Maker::Dealer).then(|| world.dealer());
+        let server = world.server(dealer, 1);
+        let mut cache = 0;
+        let mut text = || {
+            cache += 1;
+            generate(&world, party(&world, server, dealer, &format!("cache{cache}"))).unwrap()
+        };
+        assert_eq!(text(), expected());
+        // In place, as `cp` writes: the file that the server has opened is the one that changes.
+        let mut other = std::fs::read(&weights).unwrap();
+        let half = other.len() / 2;
+        other[half..].iter_mut().for_each(|byte| *byte ^= 1);
+        std::fs::write(&weights, &other).unwrap();
+        assert_eq!(text(), expected());
+        std::fs::File::options().write(true).open(&weights).unwrap().set_len(100).unwrap();
+        assert_eq!(text(), expected());
+        std::fs::write(&weights, &other).unwrap();
+        assert_eq!(text(), expected());
+        if maker == Maker::Dealer {
+            let setups = [1, 2, 3, 4].map(|n| std::fs::read(setup(&world.folder.path().join(format!("cache{n}")))));
+            let [first, rest @ ..] = setups.map(Result::unwrap);
+            assert!(rest.iter().all(|setup| *setup == first), "one mask, one version");
+        }
+        // A server that starts now does not serve them.
+        let loaded = world.loaded();
+        let refused = WeightsFile::open(&weights, &loaded.module, loaded.hash).err().unwrap();
+        assert!(matches!(&refused, WeightsFileError::Content { path, .. } if *path == weights));
+    }
+}
+
+/// Another key masks anew.
+#[test]
+fn masked_weights_are_the_servers_or_are_fetched_anew() {
+    let folder = model(Maker::Dealer);
+    let mut world = World::of(folder.path(), TIMEOUT);
+    let dealer = world.dealer();
+    let cache = Cache::open(&world.folder.path().join("cache")).unwrap();
+    let model = |world: &World, server| {
+        let client = Client { cache: cache.clone(), ..world.party(server, dealer, 1) };
+        PrivateModel::new(client, &world.net).unwrap()
+    };
+    let server = world.server(dealer, 1);
+    let first = model(&world, server);
+    assert_eq!(tokens(&first).unwrap(), expected());
+    let kept = setup(&world.folder.path().join("cache"));
+    let content = || std::fs::read(&kept).unwrap();
+    let (old, written) = (content(), || std::fs::metadata(&kept).unwrap().modified().unwrap());
+    let at = written();
+    assert_eq!(tokens(&first).unwrap(), expected());
+    assert_eq!(tokens(&model(&world, server)).unwrap(), expected());
+    assert_eq!(written(), at, "it is there");
+    // A replica with a key of its own, while the first's are in memory, too.
+    std::fs::remove_file(folder.path().join("model.ssw.key")).unwrap();
+    let replica = world.server(dealer, 1);
+    assert_eq!(tokens(&model(&world, replica)).unwrap(), expected());
+    let new = content();
+    assert_eq!(old.len(), new.len());
+    let same = old.iter().zip(&new).filter(|(old, new)| old == new).count();
+    assert!(same < old.len() / 100, "masks of another key are others: {same} of {} bytes are the same", old.len());
+    assert_eq!(tokens(&first).unwrap(), expected());
+    assert!(content() == old);
+    // Damage of any kind is noticed by whoever reads the file, and mended.
+    drop(first);
+    let mut damaged = vec![old[..old.len() - 1].to_vec(), Vec::new()];
+    for bit in [3, 70, 8 * 40, 8 * old.len() / 2, 8 * old.len() - 1] {
+        damaged.push(old.clone());
+        damaged.last_mut().unwrap()[bit / 8] ^= 1 << (bit % 8);
+    }
+    for bad in damaged {
+        std::fs::write(&kept, bad).unwrap();
+        assert_eq!(tokens(&model(&world, server)).unwrap(), expected());
+        assert!(content() == old);
+    }
+}
+
+/// A generator that tells places, the same every time.
+struct Places(u64);
+
+impl Places {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) % bound
+    }
+}
+
+/// All files below a folder, by their path in it.
+fn files(folder: &Path, prefix: &Path, found: &mut Vec<PathBuf>) {
+    for file in std::fs::read_dir(folder.join(prefix)).unwrap().map(Result::unwrap) {
+        let path = prefix.join(file.file_name());
+        match file.file_type().unwrap().is_dir() {
+            true => files(folder, &path, found),
+            false => found.push(path),
+        }
+    }
+    found.sort();
+}
+
+/// A text of parties whose files lie in a folder: what both keep, and their models. A pair makes the rest of a stock before.
+fn attempt(folder: &Path, maker: Maker) -> Result<Vec<u32>, String> {
+    let told = |error: RunError| processes::chain(&error);
+    let program = || Loaded::open(&folder.join("client-model/model.ssb")).map_err(told);
+    let mut world = World::of(&folder.join("server-model"), TIMEOUT);
+    for name in ["client", "server", "cache"] {
+        copy(&folder.join(name), &world.folder.path().join(name));
+    }
+    let dealer = match maker {
+        Maker::Dealer => Some(world.dealer_of(program()?)),
+        Maker::Pair => None,
+    };
+    let server = world.try_server(dealer, 1).map_err(told)?;
+    let client = || Ok::<_, String>(Client { loaded: program()?, ..party(&world, server, dealer, "cache") });
+    if maker == Maker::Pair {
+        let client = client()?;
+        let plan = Plan::of(&client.loaded.module)?;
+        client.prepare(&world.net, &plan, order(4, 3), &mut |_| true).map_err(told)?;
+    }
+    generate(&world, client()?).map_err(|error| processes::chain(&error))
+}
+
+/// One bit of any file that a party keeps or was given: the text is the same, or there is none.
+#[test]
+fn a_flipped_bit_in_any_file_is_refused_or_changes_nothing() {
+    for maker in [Maker::Dealer, Maker::Pair] {
+        let (model, folder) = (model(maker), tempfile::tempdir().unwrap());
+        {
+            let mut world = World::of(model.path(), TIMEOUT);
+            let dealer = (maker == Maker::Dealer).then(|| world.dealer());
+            let server = world.server(dealer, 1);
+            let client = party(&world, server, dealer, "cache");
+            let plan = Plan::of(&client.loaded.module).unwrap();
+            // The ledgers have a line each, the pair's stock has a step to come, and so masks of what it keeps.
+            generate(&world, party(&world, server, dealer, "cache")).unwrap();
+            let goes_on = |there| maker == Maker::Dealer || there < 2;
+            client.prepare(&world.net, &plan, order(4, 3), &mut { goes_on }).unwrap();
+            for name in ["client", "server", "cache"] {
+                copy(&world.folder.path().join(name), &folder.path().join(name));
+            }
+        }
+        for name in ["client-model", "server-model"] {
+            copy(model.path(), &folder.path().join(name));
+        }
+        for name in ["model.ssw", "model.ssw.key"] {
+            std::fs::remove_file(folder.path().join("client-model").join(name)).unwrap();
+        }
+        let want = expected();
+        assert_eq!(attempt(folder.path(), maker).unwrap(), want);
+        let mut all = Vec::new();
+        files(folder.path(), Path::new(""), &mut all);
+        let (mut places, mut refused) = (Places(1), 0);
+        for round in 0..ROUNDS {
+            for name in &all {
+                let path = folder.path().join(name);
+                let whole = std::fs::read(&path).unwrap();
+                if whole.is_empty() {
+                    continue;
+                }
+                let bit = places.below(8 * whole.len() as u64) as usize;
+                let mut changed = whole.clone();
+                changed[bit / 8] ^= 1 << (bit % 8);
+                std::fs::write(&path, changed).unwrap();
+                match attempt(folder.path(), maker) {
+                    Ok(text) => {
+                        assert_eq!(text, want, "round {round}: bit {bit} of {} changed the text", name.display())
+                    }
+                    Err(_) => refused += 1,
+                }
+                std::fs::write(&path, whole).unwrap();
+            }
+        }
+        assert!(refused > ROUNDS, "{refused} of {} attempts were refused", ROUNDS * all.len());
+    }
+}
