@@ -137,7 +137,10 @@ fn a_flipped_bit_is_an_error_and_never_an_output() {
                 Ok(outputs) => {
                     // Of the client's last words, after its outputs; or of more than was sent this time.
                     let late = way == 0 && at + 60 > sent[0] || at >= sent[way];
-                    assert!(outputs == good && late, "bit {bit} of byte {at}, way {way}, of {sent:?}, {lengths:?} at first");
+                    assert!(
+                        outputs == good && late,
+                        "bit {bit} of byte {at}, way {way}, of {sent:?}, {lengths:?} at first"
+                    );
                     passed += 1;
                 }
                 Err(error) => assert!(matches!(error, RunError::Net(_) | RunError::Mismatch(_)), "{error}"),
