@@ -97,8 +97,8 @@ impl Generator {
     }
 
     /// Starts on a prompt of at least one token that the plan has room for, token ids below the vocabulary. The session
-    /// asks `noise` for each token's noise, and gives up with [`NetError::Interrupted`](crate::net::NetError::Interrupted) soon after `cancel` turns true,
-    /// also in its later calls.
+    /// asks `noise` for each token's noise, and gives up with [`NetError::Interrupted`](crate::net::NetError::Interrupted) soon
+    /// after `cancel` turns true, also in its later calls.
     pub fn begin(
         &self,
         prompt: &[u32],

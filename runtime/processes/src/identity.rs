@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -19,8 +19,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
-use crate::keys::readable_by_others;
-use crate::ledger::sync_directory;
+use crate::keys::{create_private, readable_by_others};
 
 /// The private key.
 const KEY: &str = "identity.key";
@@ -134,19 +133,12 @@ impl Identity {
         make_private(directory).map_err(failed)?;
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| IdentityError::Random)?;
         let document = Zeroizing::new(document.as_ref().to_vec());
-        // Temporary files are created with mode 0600.
-        let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
-        file.write_all(&document).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-        match file.persist_noclobber(directory.join(KEY)) {
-            Ok(_) => sync_directory(directory).map_err(failed)?,
-            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => {
-                let fingerprint = match Identity::open(directory) {
-                    Ok(identity) => identity.public.fingerprint(),
-                    Err(error) => error.to_string(),
-                };
-                return Err(IdentityError::Exists { directory: directory.to_owned(), fingerprint });
-            }
-            Err(e) => return Err(failed(e.error)),
+        if !create_private(&directory.join(KEY), &document).map_err(failed)? {
+            let fingerprint = match Identity::open(directory) {
+                Ok(identity) => identity.public.fingerprint(),
+                Err(error) => error.to_string(),
+            };
+            return Err(IdentityError::Exists { directory: directory.to_owned(), fingerprint });
         }
         let identity = Identity::open(directory)?;
         let path = Identity::public_file(directory);

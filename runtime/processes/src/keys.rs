@@ -91,16 +91,24 @@ impl MasterKey {
     /// Writes a fresh secret under another name and renames it, unless the name is taken.
     fn create(path: &Path) -> Result<(), KeyError> {
         let failed = |source| KeyError::Io { path: path.to_owned(), source };
-        let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut key = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *key).map_err(KeyError::Random)?;
-        // Temporary files are created with mode 0600.
-        let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
-        file.write_all(&*key).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-        match file.persist_noclobber(path) {
-            Err(e) if e.error.kind() != io::ErrorKind::AlreadyExists => Err(failed(e.error)),
-            _ => sync_directory(directory).map_err(failed),
-        }
+        create_private(path, &*key).map(drop).map_err(failed)
+    }
+}
+
+/// Writes a file that its owner alone can read under another name, and renames it durably; false if the name is taken, and then
+/// nothing has changed.
+pub fn create_private(path: &Path, content: &[u8]) -> io::Result<bool> {
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Temporary files are created with mode 0600.
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => sync_directory(directory).map(|()| true),
+        Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(e.error),
     }
 }
 

@@ -17,19 +17,20 @@
 //!
 //! # Sizes
 //!
-//! The paper's sets (n = 10.8 M, k = 590 k, t = 1,319 and such) are meant for 128 bits against attacks for which the code might be any.
-//! Ours has ten ones a row, and there are many rows for each column, so an attacker can choose: of n rows some a·k lie within a·k
-//! columns, and if none of those has an error, linear algebra over a·k unknowns gives these, and then the rest. This is a concrete form of
-//! the reduction of the domain of Chen, Shu and Zhou (COLT 2025). Random columns need n·a^10 = a·k, so a = (k/n)^(1/9); taking the columns of the
-//! fewest rows away one by one gets to a = 0.61 at n/k = 18 and 0.64 at 12.8 (measured at k of 4,000 to 24,000). A row is free of errors but
-//! for 2^-h, so an attempt succeeds with probability 2^(-1.44·a·k / 2^h), and costs (a·k)^2 at least. For the paper's set that gives 2^93
-//! operations, and a full key recovery at n = 7,350, k = 400, t = 147 took 335 attempts in the mean where this says 308. So k / 2^h has to be
+//! The paper's sets (n = 10.8 M, k = 590 k, t = 1,319 and such) are meant for 128 bits against attacks for which the code might
+//! be any. Ours has ten ones a row, and there are many rows for each column, so an attacker can choose: of n rows some a·k lie
+//! within a·k columns, and if none of those has an error, linear algebra over a·k unknowns gives these, and then the rest. This
+//! is a concrete form of the reduction of the domain of Chen, Shu and Zhou (COLT 2025). Random columns need n·a^10 = a·k, so a
+//! = (k/n)^(1/9); taking the columns of the fewest rows away one by one gets to a = 0.61 at n/k = 18 and 0.64 at 12.8 (measured
+//! at k of 4,000 to 24,000). A row is free of errors but for 2^-h, so an attempt succeeds with probability 2^(-1.44·a·k / 2^h),
+//! and costs (a·k)^2 at least. For the paper's set that gives 2^93 operations, and a full key recovery at n = 7,350, k = 400, t
+//! = 147 took 335 attempts in the mean of twelve where this says 308 (experiments that are not kept here). So k / 2^h has to be
 //! greater: [`SIZES`] has 2^170 operations by it. The others that we know are further off there, of which the least: 2^256 by
-//! information set decoding that makes use of sparse rows but not of their choice, 2^259 by guessing zeros and solving quadratic equations (ePrint
-//! 2025/1284), 2^265 by the algebraic attack of Briaud and Oygarden (EUROCRYPT 2023) as made better (ePrint 2025/1476), 2^277 by the
-//! information set decoding of Liu, Wang, Yang and Yu (ePrint 2022/712) and of Esser and Santini (ePrint 2023/1568). These are our
-//! estimates; nobody else has checked them. Sums of few rows that vanish, which would bias a linear test, do not occur: the
-//! least has some 0.09·k rows.
+//! information set decoding that makes use of sparse rows but not of their choice, 2^259 by guessing zeros and solving
+//! quadratic equations (ePrint 2025/1284), 2^265 by the algebraic attack of Briaud and Oygarden (EUROCRYPT 2023) as made better
+//! (ePrint 2025/1476), 2^277 by the information set decoding of Liu, Wang, Yang and Yu (ePrint 2022/712) and of Esser and
+//! Santini (ePrint 2023/1568). These are our estimates; nobody else has checked them. Sums of few rows that vanish, which would
+//! bias a linear test, do not occur: the least has some 0.09·k rows.
 
 mod code;
 

@@ -126,7 +126,7 @@ pub trait Transfers {
     fn server_product(&mut self, weights: Integers, sizes: [usize; 3], width: Width) -> Result<Buffer, PairError>;
 
     /// The party's shares of products of private matrices mod 2^width: of each that is asked for, [count, rows, columns]. Off by a
-    /// few units of the last place at 40 bits, by some hundreds at 60 (`rlwe::packed::Plan::error_bound`, times the digits that the
+    /// few units of the last place at 40 bits, by some thousands at 60 (`rlwe::packed::Plan::error_bound`, times the digits that the
     /// engine cuts wide numbers into).
     fn private_products(&mut self, asked: &[Factors]) -> Result<Vec<Buffer>, PairError>;
 
