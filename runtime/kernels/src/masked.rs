@@ -158,10 +158,14 @@ mod x86 {
                     *sum = _mm512_dpbusd_epi32(*sum, bits, line);
                 }
             }
-            let whole = sums.map(|digits| {
-                let above = |sum, &digit| _mm512_add_epi32(_mm512_slli_epi32::<8>(sum), digit);
-                digits.iter().rev().fold(_mm512_setzero_si512(), above)
-            });
+            // Loops, not closures: those need not be compiled with the features of this function, and then hand registers
+            // over in memory.
+            let mut whole = [_mm512_setzero_si512(); N];
+            for (whole, digits) in whole.iter_mut().zip(&sums) {
+                for &digit in digits.iter().rev() {
+                    *whole = _mm512_add_epi32(_mm512_slli_epi32::<8>(*whole), digit);
+                }
+            }
             *out = match &whole[..] {
                 &[a, b] => {
                     // Lanes of both tables alternate: one reduction for two.
@@ -169,9 +173,17 @@ mod x86 {
                     let both = _mm256_add_epi32(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64::<1>(both));
                     let both = _mm_add_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both));
                     let both = _mm_cvtsi128_si64(_mm_add_epi32(both, _mm_shuffle_epi32::<0b1110>(both)));
-                    std::array::from_fn(|table| i64::from((both >> (32 * table)) as i32))
+                    let mut sums = [i64::from(both as i32); N];
+                    sums[1] = both >> 32;
+                    sums
                 }
-                _ => whole.map(|sum| i64::from(_mm512_reduce_add_epi32(sum))),
+                whole => {
+                    let mut sums = [0; N];
+                    for (sum, &lanes) in sums.iter_mut().zip(whole) {
+                        *sum = i64::from(_mm512_reduce_add_epi32(lanes));
+                    }
+                    sums
+                }
             };
         }
     }
@@ -193,7 +205,9 @@ mod x86 {
                     }
                 }
             }
-            *out = sums.map(|sum| i64::from(_mm512_reduce_add_epi32(sum)));
+            for (out, &sum) in out.iter_mut().zip(&sums) {
+                *out = i64::from(_mm512_reduce_add_epi32(sum));
+            }
         }
     }
 
@@ -216,15 +230,15 @@ mod x86 {
                     }
                 }
             }
-            *out = sums.map(|sum| {
+            for (out, &sum) in out.iter_mut().zip(&sums) {
                 let mut lanes = [0i32; 8];
                 // SAFETY: `lanes` are eight, and the store needs no alignment.
                 #[allow(unsafe_code)]
                 unsafe {
                     _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sum)
                 };
-                i64::from(lanes.iter().sum::<i32>())
-            });
+                *out = i64::from(lanes.iter().sum::<i32>());
+            }
         }
     }
 }

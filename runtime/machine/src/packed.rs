@@ -1,10 +1,13 @@
 //! Tensors with a dimension that is packed by a [`Pattern`]: the kept elements of a [rows, columns] matrix, row by row.
 
 use ir::Pattern;
+use kernels::cpu::{Cpu, multiversion};
 use kernels::ring::Tensor;
+use rayon::prelude::*;
+use std::ops::Range;
 
 /// First and last packed index of every row.
-pub fn rows(pattern: &Pattern) -> impl Iterator<Item = std::ops::Range<usize>> + Clone + '_ {
+pub fn rows(pattern: &Pattern) -> impl Iterator<Item = Range<usize>> + Clone + '_ {
     pattern.rows.iter().scan(0, |start, &(from, to)| {
         let row = *start..*start + (to - from) as usize;
         *start = row.end;
@@ -18,15 +21,32 @@ pub fn row_sum(x: &Tensor, pattern: &Pattern, axis: usize) -> Tensor {
     let mut shape = x.shape.clone();
     shape[axis] = pattern.rows.len();
     let mut out = Tensor::zeros(&shape);
-    let mut sums = out.data.chunks_exact_mut(inner);
-    for block in x.data.chunks_exact(kept * inner) {
-        for (row, sums) in rows(pattern).zip(&mut sums) {
-            for x in block[row.start * inner..row.end * inner].chunks_exact(inner) {
-                sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum = sum.wrapping_add(x));
+    let places: Vec<Range<usize>> = rows(pattern).collect();
+    let of_block = |(block, sums): (&[u64], &mut [u64])| {
+        for (row, sums) in places.iter().zip(sums.chunks_exact_mut(inner)) {
+            add_rows(Cpu::get(), &block[row.start * inner..row.end * inner], sums);
+        }
+    };
+    let (blocks, sums) = (x.data.par_chunks_exact(kept * inner), out.data.par_chunks_exact_mut(places.len() * inner));
+    blocks.zip(sums).for_each(of_block);
+    out
+}
+
+multiversion! {
+    /// Adds rows, below one another, to one.
+    fn add_rows(x: &[u64], sums: &mut [u64]) {
+        if let [sum] = sums {
+            for x in x {
+                *sum = sum.wrapping_add(*x);
+            }
+            return;
+        }
+        for x in x.chunks_exact(sums.len()) {
+            for (sum, x) in sums.iter_mut().zip(x) {
+                *sum = sum.wrapping_add(*x);
             }
         }
     }
-    out
 }
 
 /// Copies each row's element to all its kept elements: `axis` has the rows before, the kept elements after.

@@ -63,7 +63,7 @@ pub fn send(source: &mut Source, x: &Tensor, widths: Widths, message: &mut [u8])
     let Widths { claim, width } = widths;
     let (count, party) = (x.len(), source.party);
     assert_eq!(message.len(), ring::packed_len(count, 1), "length of a message");
-    let (offset, full) = (if_client(party, 1 << (claim - 2)), ring::mask(claim));
+    let offset = if_client(party, 1 << (claim - 2));
     let product = source.vector(0, 0..count, width - claim)?;
     let bits = Box::new(source.own.stream(BITS));
     let mut share = Tensor::unset(&x.shape);
@@ -73,14 +73,22 @@ pub fn send(source: &mut Source, x: &Tensor, widths: Widths, message: &mut [u8])
         |room, (number, ((share, packed), x))| {
             let bits_to_send = &mut room[..share.len()];
             bits.fill((number * TASK) as u64, 1, bits_to_send);
-            for ((share, bit), x) in share.iter_mut().zip(&mut *bits_to_send).zip(x) {
-                *share = x.wrapping_add(offset) & full;
-                *bit ^= 1 ^ *share >> (claim - 1);
-            }
+            begin(Cpu::get(), claim, offset, x, share, bits_to_send);
             ring::pack_into(bits_to_send, 1, packed);
         },
     );
     Ok(Waiting { widths, share, bits, sent: message.to_vec(), product })
+}
+
+multiversion! {
+    /// Shares of neighbouring elements in the claim's ring, and whether their top bits are clear, added to `bits`.
+    fn begin(claim: Width, offset: u64, x: &[u64], share: &mut [u64], bits: &mut [u64]) {
+        let full = ring::mask(claim);
+        for ((share, bit), x) in share.iter_mut().zip(bits).zip(x) {
+            *share = x.wrapping_add(offset) & full;
+            *bit ^= 1 ^ *share >> (claim - 1);
+        }
+    }
 }
 
 multiversion! {

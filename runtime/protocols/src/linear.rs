@@ -24,8 +24,9 @@ use std::ops::Range;
 /// Elements that are masked at one time. A multiple of 8.
 const CHUNK: usize = 1 << 22;
 
-/// Columns of a block at least: each block's product is added to all elements of the result.
-const BLOCK: usize = 256;
+/// Columns of a block are a multiple of this, so that all but the last fill whole panels of the matrix product: each begun panel
+/// costs a pass over the result.
+const BLOCK: usize = ring::PANEL;
 
 /// Sizes of a product.
 #[derive(Clone, Copy)]
@@ -48,11 +49,14 @@ impl Sizes {
 
     /// Columns of D that travel together, in their order: all rows of a block lie behind each other, `[row][column]`. The
     /// server multiplies a block, with the rows of W that belong to it, while the next is on its way. All but the last have
-    /// a multiple of 8 columns.
+    /// a multiple of [`BLOCK`] columns.
     pub fn blocks(self, width: Width) -> impl Iterator<Item = Range<usize>> {
         let bytes = ring::packed_len(self.rows * self.k, width);
         let count = bytes.div_ceil(FRAME_PAYLOAD as usize).min(self.k / BLOCK).max(1);
-        let columns = self.k.div_ceil(count).next_multiple_of(8);
+        let columns = match count {
+            1 => self.k,
+            _ => self.k.div_ceil(count).next_multiple_of(BLOCK),
+        };
         (0..self.k).step_by(columns).map(move |from| from..self.k.min(from + columns))
     }
 }
@@ -221,7 +225,7 @@ pub fn send(client: Use, sizes: Sizes, columns: Range<usize>, x: &[u64], width: 
     message.par_chunks_mut(columns.len()).enumerate().for_each(|(row, out)| {
         let from = row * sizes.k + columns.start;
         mask.fill(from as u64, width, out);
-        out.iter_mut().zip(&x[from..]).for_each(|(out, x)| *out = x.wrapping_sub(*out));
+        ring::zip_assign(out, &x[from..from + columns.len()], |mask, x| x.wrapping_sub(mask));
     });
     message
 }
@@ -261,9 +265,7 @@ impl Product {
         let Sizes { rows, k, m } = self.sizes;
         if let Some(x) = &self.x {
             let rows = message.par_chunks_mut(columns.len()).zip(x.par_chunks(k));
-            rows.for_each(|(out, x)| {
-                out.iter_mut().zip(&x[columns.clone()]).for_each(|(out, x)| *out = out.wrapping_add(*x))
-            });
+            rows.for_each(|(out, x)| ring::add_assign(out, &x[columns.clone()]));
         }
         let weight = weight.range(columns.start * m..columns.end * m);
         weight.matmul_add(&message, rows, columns.len(), m, self.width, &mut self.result);
@@ -286,14 +288,16 @@ mod tests {
         for (rows, k, width) in [(1, 50_257, 16), (128, 500, 32)] {
             assert_eq!((blocks(rows, k, width).len(), blocks(rows, k, width)[0].clone()), (1, 0..k));
         }
-        // 565 KB would be three frames; a block has 256 columns at least.
-        assert_eq!(blocks(128, 768, 46), [0..256, 256..512, 512..768]);
-        assert_eq!(blocks(128, 700, 46), [0..352, 352..700]);
+        // 565 KB would be three frames.
+        assert_eq!(blocks(128, 768, 46), [0..384, 384..768]);
+        assert_eq!(blocks(128, 3072, 32), [0..768, 768..1536, 1536..2304, 2304..3072]);
+        assert_eq!(blocks(128, 1000, 46), [0..768, 768..1000]);
+        assert_eq!(blocks(128, 700, 46), [0..700]);
         for (rows, k, width) in [(128, 50_257, 16), (3, 1 << 20, 64), (1000, 3073, 33), (1, 1, 1), (7, 300, 64)] {
             let blocks = blocks(rows, k, width);
             assert_eq!(blocks.iter().flat_map(Clone::clone).collect::<Vec<_>>(), (0..k).collect::<Vec<_>>());
             let (last, others) = blocks.split_last().expect("a block at least");
-            assert!(others.iter().all(|b| b.len() % 8 == 0 && b.len() >= BLOCK && b.len() >= last.len()), "{blocks:?}");
+            assert!(others.iter().all(|b| b.len() % BLOCK == 0 && b.len() >= last.len()), "{blocks:?}");
         }
     }
 }

@@ -120,7 +120,11 @@ multiversion! {
 multiversion! {
     fn sum_of_squares(x: View<'_>, top_masks: &[u64], client: u64) -> u64 {
         let x = x.exactly(top_masks.len());
-        (0..top_masks.len()).fold(0, |sum, i| sum.wrapping_add(term(&x, i, top_masks[i], client)))
+        let mut sum = 0u64;
+        for (i, &top_mask) in top_masks.iter().enumerate() {
+            sum = sum.wrapping_add(term(&x, i, top_mask, client));
+        }
+        sum
     }
 }
 

@@ -56,6 +56,9 @@ struct Arguments {
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..=112),
           conflicts_with_all = ["peers", "markdown", "overlap", "tokens", "fit"])]
     generate: Option<u32>,
+    /// With --generate: who makes the material, `dealer` or `pair`, several after commas
+    #[arg(long, value_delimiter = ',', default_value = "dealer", requires = "generate", value_parser = ["dealer", "pair"])]
+    material: Vec<String>,
     /// With --generate: measure this program instead, its .ssw and tokenizer.json beside it, compiled with a prefill of 16
     #[arg(long, value_name = "FILE.ssb", requires = "generate", conflicts_with_all = ["layers", "width", "heads", "vocabulary"])]
     program: Option<PathBuf>,
@@ -101,7 +104,9 @@ fn generate(arguments: &Arguments, tokens: u32) -> Result<(), String> {
         Some(program) => Subject::Program(program),
         None => Subject::Sizes(arguments.sizes(arguments.layers, tokens)),
     };
-    let table = generation::measure(&subject, tokens, &arguments.links, arguments.runs, &binaries)?;
+    let texts =
+        generation::Texts { tokens, links: &arguments.links, runs: arguments.runs, makers: &arguments.material };
+    let table = generation::measure(&subject, &texts, &binaries)?;
     print!("{machine}. Median of {} runs.\n\n{}", arguments.runs, table.print());
     Ok(())
 }

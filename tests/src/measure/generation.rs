@@ -1,4 +1,5 @@
-//! Generation from a stock: a model compiled for it, dealer, server and client as processes on loopback.
+//! Generation from a stock: a model compiled for it, server and client as processes on loopback, and a dealer, unless the two make
+//! their material.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -29,12 +30,44 @@ pub enum Subject<'a> {
     Program(&'a Path),
 }
 
-/// Makes a stock and a text of `tokens` tokens from it, several times on each link; gives a table of medians.
-pub fn measure(subject: &Subject, tokens: u32, links: &[String], runs: u16, binaries: &Path) -> Result<Table, String> {
+/// What is generated, and how often.
+pub struct Texts<'a> {
+    /// Tokens of each.
+    pub tokens: u32,
+    /// As `ssvm run --shape` takes them, or `loopback`.
+    pub links: &'a [String],
+    /// Texts on each link.
+    pub runs: u16,
+    /// Who makes the material, as `sscc compile --material` takes it.
+    pub makers: &'a [String],
+}
+
+/// Makes stocks and texts from them on each link; gives a table of medians.
+pub fn measure(subject: &Subject, texts: &Texts, binaries: &Path) -> Result<Table, String> {
+    let title = format!(
+        "Generation of {} tokens from a stock, seconds of a token by the slots that it looks back at:",
+        texts.tokens
+    );
+    let columns = ["material", "link", "prepared", "first", "to 32", "to 64", "to 128", "stock, MB"];
+    let mut table = Table::new(title, &columns);
+    for maker in texts.makers {
+        measure_with(subject, texts, maker, binaries, &mut table)?;
+    }
+    Ok(table)
+}
+
+/// Adds the rows of one maker of material.
+fn measure_with(
+    subject: &Subject,
+    texts: &Texts,
+    maker: &str,
+    binaries: &Path,
+    table: &mut Table,
+) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     let prompt = match subject {
         Subject::Sizes(sizes) => {
-            compile(*sizes, folder.path(), binaries)?;
+            compile(*sizes, maker, folder.path(), binaries)?;
             "t1 t2 t3 t4"
         }
         Subject::Program(program) => {
@@ -63,24 +96,27 @@ pub fn measure(subject: &Subject, tokens: u32, links: &[String], runs: u16, bina
         }
         ssvm
     };
-    let title =
-        format!("Generation of {tokens} tokens from a stock, seconds of a token by the slots that it looks back at:");
-    let mut table = Table::new(title, &["link", "prepared", "first", "to 32", "to 64", "to 128", "stock, MB"]);
-    for link in links {
-        let dealer = Server::start(ssvm("dealer", link).args(["--listen", "127.0.0.1:0"]))?;
-        let at_server = ["--party", "1", "--dealer", &dealer.address, "--state", "server", "--listen", "127.0.0.1:0"];
-        let server = Server::start(ssvm("run", link).args(at_server))?;
+    let &Texts { tokens, runs, .. } = texts;
+    for link in texts.links {
+        let dealer = match maker {
+            "dealer" => Some(Server::start(ssvm("dealer", link).args(["--listen", "127.0.0.1:0"]))?),
+            _ => None,
+        };
+        let of_dealer: Vec<&str> = dealer.iter().flat_map(|dealer| ["--dealer", dealer.address.as_str()]).collect();
+        let at_server = ["--party", "1", "--state", "server", "--listen", "127.0.0.1:0"];
+        let server = Server::start(ssvm("run", link).args(at_server).args(&of_dealer))?;
         let at_client =
-            ["--connect", &server.address, "--dealer", &dealer.address, "--state", "client", "--cache", "cache"];
+            [&["--connect", &server.address, "--state", "client", "--cache", "cache"], &of_dealer[..]].concat();
         let count = tokens.to_string();
         let mut taken: Vec<[f64; 6]> = Vec::new();
         for _ in 0..runs {
             let start = Instant::now();
-            output(ssvm("prepare", link).args(["--tokens", &count]).args(at_client))?;
+            let sizes = ["--tokens", &count, "--prefill", &PREFILL.to_string()];
+            output(ssvm("prepare", link).args(sizes).args(&at_client))?;
             let preparing = start.elapsed().as_secs_f64() / f64::from(tokens);
             let stocks = [stored(&folder.path().join("client/stock")), stored(&folder.path().join("server/stock"))];
             let asked = ["--prompt", prompt, "--max-tokens", &count, "--json"];
-            let said: Value = serde_json::from_str(&output(ssvm("generate", link).args(asked).args(at_client))?)
+            let said: Value = serde_json::from_str(&output(ssvm("generate", link).args(asked).args(&at_client))?)
                 .map_err(|e| format!("the report of a generation: {e}"))?;
             let seconds = said["token_seconds"].as_array().map(Vec::as_slice).unwrap_or_default();
             let seconds: Vec<f64> = seconds.iter().filter_map(Value::as_f64).collect();
@@ -96,13 +132,13 @@ pub fn measure(subject: &Subject, tokens: u32, links: &[String], runs: u16, bina
         let figure = |index: usize| median(taken.iter().map(|run| run[index]));
         let [preparing, first] = [0, 1].map(|i| format!("{:.2}", figure(i)));
         let [short, middle, long] = [2, 3, 4].map(|i| format!("{:.3}", figure(i)));
-        table.row([link.clone(), preparing, first, short, middle, long, format!("{:.1}", figure(5))]);
+        table.row([maker.to_owned(), link.clone(), preparing, first, short, middle, long, format!("{:.1}", figure(5))]);
     }
-    Ok(table)
+    Ok(())
 }
 
 /// A model with random weights, and a tokenizer of a word for each token.
-fn compile(sizes: Sizes, folder: &Path, binaries: &Path) -> Result<(), String> {
+fn compile(sizes: Sizes, maker: &str, folder: &Path, binaries: &Path) -> Result<(), String> {
     let at = |name: &str| folder.join(name);
     let Sizes { layers, width, heads, vocabulary, .. } = sizes;
     let model = gpt2::build(Gpt2Shape { layers, width, heads, vocabulary, context: CONTEXT }, 1);
@@ -113,7 +149,7 @@ fn compile(sizes: Sizes, folder: &Path, binaries: &Path) -> Result<(), String> {
         .args([
             "compile",
             "--material",
-            "dealer",
+            maker,
             "model.onnx",
             "-o",
             "model.ssb",

@@ -100,12 +100,15 @@ impl Drop for Buffer {
 impl Deref for Buffer {
     type Target = [u64];
 
+    // Other crates index elements in their innermost loops.
+    #[inline]
     fn deref(&self) -> &[u64] {
         &self.memory[..self.len]
     }
 }
 
 impl DerefMut for Buffer {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u64] {
         &mut self.memory[..self.len]
     }
@@ -140,6 +143,7 @@ impl FromIterator<u64> for Buffer {
 }
 
 impl AsRef<[u64]> for Buffer {
+    #[inline]
     fn as_ref(&self) -> &[u64] {
         self
     }

@@ -179,6 +179,9 @@ impl<'v, B> View<'v, B> {
     }
 }
 
+/// Inner dimensions that fill whole panels, whichever way is taken.
+pub const PANEL: usize = 2 * tiled::STEPS;
+
 /// An operand in memory.
 struct Matrix<'a, B> {
     cells: &'a [B],
