@@ -407,7 +407,7 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
         .unwrap_or_else(|| Path::new(arguments.model.file_name().unwrap_or_default()).with_extension("ssb"));
     let weights = program.with_extension("ssw");
     let mut written = Vec::new();
-    let weights_length = write_whole(&weights, |file| {
+    let weights_length = write_whole(&weights, Readers::Owner, |file| {
         written = compiled.emit(file)?;
         Ok(())
     })?;
@@ -416,7 +416,7 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
         bring_tokenizer(&arguments.model, &program)?;
     }
     if let Some(recipe) = Recipe::of_process() {
-        write_bytes(&recipe::path(&program), recipe.text().as_bytes())?;
+        write_whole(&recipe::path(&program), Readers::Owner, |file| Ok(file.write_all(recipe.text().as_bytes())?))?;
     }
     warn(&compiled);
     let mut text = report::compiled(&compiled, (&program, program_length), (&weights, weights_length));
@@ -514,14 +514,24 @@ fn warn(compiled: &Compiled) {
     compiled.worth.warnings().iter().for_each(|warning| eprintln!("{warning}"));
 }
 
-/// See [`write_whole`].
+/// Writes a file that holds no secret; see [`write_whole`].
 fn write_bytes(path: &Path, bytes: &[u8]) -> Result<u64, Diagnostic> {
-    write_whole(path, |file| Ok(file.write_all(bytes)?))
+    write_whole(path, Readers::All, |file| Ok(file.write_all(bytes)?))
+}
+
+/// Who may read a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    /// Who wrote it.
+    Owner,
+    /// Whoever the user's own mask lets.
+    All,
 }
 
 /// Writes a file so that it is there whole or not at all; gives its length.
 fn write_whole(
     path: &Path,
+    readers: Readers,
     write: impl FnOnce(&mut BufWriter<&mut File>) -> Result<(), EmitError>,
 ) -> Result<u64, Diagnostic> {
     let fault = |e: std::io::Error| {
@@ -530,7 +540,13 @@ fn write_whole(
             .help("check that the folder exists and has room, or choose another place with -o")
     };
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fault)?;
+    let mut new = tempfile::Builder::new();
+    #[cfg(unix)]
+    if readers == Readers::All {
+        use std::os::unix::fs::PermissionsExt;
+        new.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = new.tempfile_in(folder).map_err(fault)?;
     let mut buffered = BufWriter::with_capacity(1 << 20, file.as_file_mut());
     write(&mut buffered).map_err(|e| match e {
         EmitError::Refused(refused) => refused,

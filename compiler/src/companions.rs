@@ -1,7 +1,8 @@
 //! What the files beside a model say of its use: the tokenizer, tokens that end a text, a chat template.
 //!
 //! They go into the program's metadata, so that a client that has the program and the tokenizer needs no more, and knows
-//! by its hash that it is the right one. All of them may be missing; a file that is there and makes no sense is an error.
+//! by its hash that it is the right one. All of them may be missing. Of each only some entries count, and one that makes no sense is
+//! left out with a warning; a file that is no JSON at all is an error.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -38,11 +39,15 @@ pub fn read(model: &Path) -> Result<BTreeMap<String, String>, Diagnostic> {
         if let Some(labels) = config.get("id2label").and_then(labels) {
             facts.insert("labels".to_owned(), serde_json::to_string(&labels).expect("strings"));
         }
-        let eos = config.get("eos_token_id").unwrap_or(&Value::Null);
-        let ids = ids(eos).ok_or_else(|| fault(&path, format!("`eos_token_id` is {eos}, not a token or several")))?;
-        ends.extend(ids);
+        for part in [Some(&config), config.get("text_config")].into_iter().flatten() {
+            let (ids, understood) = ids(part.get("eos_token_id").unwrap_or(&Value::Null));
+            if !understood {
+                eprintln!("warning: {}: an `eos_token_id` is no token; it is left out", path.display());
+            }
+            ends.extend(ids);
+        }
     }
-    ends.extend(tokens.get("eos_token").and_then(|name| id_of(tokenizer.as_ref()?, name)));
+    ends.extend(tokens.get("eos_token").and_then(|name| id_of(tokenizer.as_ref()?, name.as_str()?)));
     if !ends.is_empty() {
         let ends: Vec<String> = ends.iter().map(u32::to_string).collect();
         facts.insert("eos".to_owned(), ends.join(","));
@@ -70,18 +75,31 @@ pub fn tokenizer_file(model: &Path) -> Result<Option<Vec<u8>>, Diagnostic> {
     file(&model.with_file_name(TOKENIZER))
 }
 
-/// Token ids; negative numbers and null stand for none in such files.
-fn ids(value: &Value) -> Option<Vec<u32>> {
+/// Token ids, and whether all of it was understood. Negative numbers and null stand for none in such files.
+fn ids(value: &Value) -> (Vec<u32>, bool) {
     let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-    let given = list.iter().filter(|v| !v.is_null());
-    given.map(Value::as_i64).collect::<Option<Vec<_>>>().map(|ids| ids.into_iter().flat_map(u32::try_from).collect())
+    let (mut ids, mut understood) = (Vec::new(), true);
+    for id in list.iter().filter(|id| !id.is_null()) {
+        // Some writers make a float of it.
+        let whole = id.as_i64().or_else(|| id.as_f64().filter(|id| id.fract() == 0.0).map(|id| id as i64));
+        understood &= whole.is_some();
+        ids.extend(whole.and_then(|id| u32::try_from(id).ok()));
+    }
+    (ids, understood)
 }
 
-/// Entries `..._token` that name a token, by its name alone or with properties.
-fn special_tokens(config: &Value) -> BTreeMap<String, String> {
-    let name = |token: &Value| Some(token.as_str().or_else(|| token.get("content")?.as_str())?.to_owned());
-    let entries = config.as_object().into_iter().flatten().filter(|(key, _)| key.ends_with("_token"));
-    entries.filter_map(|(key, token)| Some((key.clone(), name(token)?))).collect()
+/// Entries `..._token` that name a token, by its name alone or with properties, and the list of others.
+fn special_tokens(config: &Value) -> BTreeMap<String, Value> {
+    let name = |token: &Value| Some(Value::from(token.as_str().or_else(|| token.get("content")?.as_str())?));
+    let named = |(key, token): (&String, &Value)| match key.as_str() {
+        "additional_special_tokens" => {
+            let all: Vec<Value> = token.as_array()?.iter().filter_map(name).collect();
+            (!all.is_empty()).then(|| (key.clone(), Value::Array(all)))
+        }
+        key if key.ends_with("_token") => Some((key.to_owned(), name(token)?)),
+        _ => None,
+    };
+    config.as_object().into_iter().flatten().filter_map(named).collect()
 }
 
 /// Names of classes 0, 1, ..; none if they are those that are made up where nobody gave any.
@@ -108,7 +126,28 @@ fn default_template(value: &Value) -> Option<String> {
 
 fn json(path: &Path) -> Result<Option<Value>, Diagnostic> {
     let Some(bytes) = file(path)? else { return Ok(None) };
-    serde_json::from_slice(&bytes).map(Some).map_err(|e| fault(path, e.to_string()))
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+    let value = serde_json::from_slice(bytes).or_else(|_| serde_json::from_slice(&without_nan(bytes)));
+    value.map(Some).map_err(|e| fault(path, e.to_string()))
+}
+
+/// JSON in which `NaN` and `Infinity`, outside of texts, are null: Python writes such numbers.
+fn without_nan(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let (mut quoted, mut escaped, mut rest) = (false, false, bytes);
+    while let Some((&byte, after)) = rest.split_first() {
+        let words: [&[u8]; 3] = [b"NaN", b"-Infinity", b"Infinity"];
+        if let Some(word) = words.into_iter().find(|word| !quoted && rest.starts_with(word)) {
+            out.extend(b"null");
+            rest = &rest[word.len()..];
+            continue;
+        }
+        quoted ^= byte == b'"' && !escaped;
+        escaped = quoted && byte == b'\\' && !escaped;
+        out.push(byte);
+        rest = after;
+    }
+    out
 }
 
 fn file(path: &Path) -> Result<Option<Vec<u8>>, Diagnostic> {
@@ -187,8 +226,17 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for config in ["{", r#"{"eos_token_id": "x"}"#, r#"{"eos_token_id": [1, "x"]}"#, r#"{"eos_token_id": 1.5}"#] {
-            assert!(facts(&[("config.json", config)]).is_err(), "{config}");
+        assert!(facts(&[("config.json", "{")]).is_err());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_left_out() {
+        let ends = |config: &str| facts(&[("config.json", config)]).unwrap().remove("eos").unwrap_or_default();
+        for config in [r#"{"eos_token_id": "x"}"#, r#"{"eos_token_id": 1.5}"#, r#"{"eos_token_id": {"a": 1}}"#] {
+            assert_eq!(ends(config), "", "{config}");
         }
+        assert_eq!(ends(r#"{"eos_token_id": [1, "x", 2.0]}"#), "1,2");
+        assert_eq!(ends("\u{feff}{\"a\": NaN, \"b\": [-Infinity, \"NaN\"], \"eos_token_id\": 3}"), "3");
+        assert_eq!(ends(r#"{"text_config": {"eos_token_id": [4, 5]}, "vision_config": {"eos_token_id": 6}}"#), "4,5");
     }
 }

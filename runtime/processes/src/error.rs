@@ -127,7 +127,8 @@ impl RunError {
             RunError::NoPrefill { .. } => "`--prefill` with one of these".to_owned(),
             RunError::Step { .. } => "a new session".to_owned(),
             RunError::NotForGeneration { .. } => {
-                "compile the model with `sscc compile MODEL.onnx --generate`".to_owned()
+                "`ssvm run --party 0 --input FILE.npz` for a program of one pass; for text, `sscc compile MODEL.onnx --generate`"
+                    .to_owned()
             }
             RunError::Busy { .. } => "ask again later, or a server with a greater `--sessions`".to_owned(),
             RunError::Transfers(_) | RunError::Making(_) => {

@@ -75,7 +75,7 @@ impl Plan {
             list.push((size, number));
         }
         if plan.prefill.is_empty() || plan.decode.is_empty() {
-            return Err("it has no entries for generation".to_owned());
+            return Err("it was compiled for one pass and has no entries for generation".to_owned());
         }
         plan.prefill.sort_unstable();
         plan.decode.sort_unstable();

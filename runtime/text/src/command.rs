@@ -4,6 +4,7 @@
 //! terminal; while the text itself runs over a terminal there is none, since the two would mix. Control characters are
 //! replaced on a terminal: what a model writes must not steer it.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -13,23 +14,31 @@ use clap::Args;
 use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{Cancel, Finish, GenerateError, Generation, Language, LanguageOptions, Message, Model, Settings, Totals};
+use super::{
+    Cancel, Conversation, Finish, GenerateError, Generation, Language, LanguageOptions, Model, Settings, Totals,
+};
 use processes::inputs::warning;
 
 /// What to continue, and how.
 #[derive(Args, Clone)]
 pub struct GenerateOptions {
     /// The text to continue. Other users of this machine can see it in the list of processes.
-    #[arg(long, value_name = "TEXT", conflicts_with = "prompt_file", required_unless_present = "prompt_file")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        conflicts_with = "prompt_file",
+        required_unless_present = "prompt_file",
+        allow_hyphen_values = true
+    )]
     prompt: Option<String>,
-    /// A file with the text to continue, as it is; `-` is stdin.
+    /// A file with the text to continue, as it is, in UTF-8, or in UTF-16 with a byte order mark; `-` is stdin.
     #[arg(long, value_name = "FILE")]
     prompt_file: Option<PathBuf>,
     /// Take the prompt as what a user says, in the model's chat template.
     #[arg(long)]
     chat: bool,
     /// With `--chat`: what the assistant is told before.
-    #[arg(long, value_name = "TEXT", requires = "chat")]
+    #[arg(long, value_name = "TEXT", requires = "chat", allow_hyphen_values = true)]
     system: Option<String>,
     #[command(flatten)]
     language: LanguageOptions,
@@ -37,12 +46,14 @@ pub struct GenerateOptions {
     #[arg(long, value_name = "N")]
     max_tokens: Option<NonZeroUsize>,
     /// A string that ends the text and is no part of it; may be given several times.
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     stop: Vec<String>,
-    /// 0: always the likeliest token. Greater, up to 2: samples, the more even the greater it is.
+    /// 0: the likeliest token each time. Greater, up to 2: samples, the more even the greater it is. Tokens that are about equally
+    /// likely may be chosen differently from run to run, also at 0: results are rounded, and how depends on masks.
     #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
     temperature: f64,
-    /// Repeats the samples of an earlier run with the same seed, prompt and program. It is a secret like the prompt.
+    /// Draws the noise of an earlier run with this seed again: so the same prompt and program give the same text, as long as no two
+    /// tokens are about equally likely with that noise. It is a secret like the prompt.
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
     /// Write one JSON object with text, reason and figures instead of plain text.
@@ -75,7 +86,7 @@ impl CommandError {
     pub fn hint(&self) -> String {
         match self {
             CommandError::NeedsLogits { .. } => "`--temperature` below 1 for likelier tokens".to_owned(),
-            CommandError::Prompt { .. } => "a readable text file in UTF-8, or `-` for stdin".to_owned(),
+            CommandError::Prompt { .. } => "a readable text file in UTF-8 or UTF-16, or `-` for stdin".to_owned(),
             CommandError::Output(_) => "a stdout that can be written".to_owned(),
             CommandError::Generate(e) => e.hint(),
         }
@@ -99,10 +110,14 @@ impl GenerateOptions {
         }
         let language = self.language.load(program, limits)?;
         let text = self.text()?;
+        if language.has_muted(&text) {
+            eprintln!(
+                "note: the prompt has names of special tokens, which count as text; `--special` lets them be tokens"
+            );
+        }
         let prompt = if self.chat {
-            let turn = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
-            let system = self.system.iter().map(|content| turn("system", content));
-            language.conversation(&system.chain([turn("user", &text)]).collect::<Vec<_>>())?
+            let told = self.system.iter().fold(Conversation::new(), |talk, content| talk.with("system", content));
+            language.conversation(&told.with("user", &text))?
         } else {
             language.prompt(&text)?
         };
@@ -119,12 +134,36 @@ impl GenerateOptions {
     fn text(&self) -> Result<String, CommandError> {
         let Some(path) = &self.prompt_file else { return Ok(self.prompt.clone().unwrap_or_default()) };
         let read = if path.as_os_str() == "-" {
-            let mut text = String::new();
-            io::stdin().lock().read_to_string(&mut text).map(|_| text)
+            let mut bytes = Vec::new();
+            io::stdin().lock().take(LONGEST + 1).read_to_end(&mut bytes).map(|_| bytes)
         } else {
-            std::fs::read_to_string(path)
+            let mut bytes = Vec::new();
+            File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes)).map(|_| bytes)
         };
-        read.map_err(|source| CommandError::Prompt { path: path.clone(), source })
+        let text = read.and_then(|bytes| match bytes.len() as u64 > LONGEST {
+            true => Err(io::Error::new(io::ErrorKind::FileTooLarge, "longer than any prompt is")),
+            false => decoded(bytes),
+        });
+        text.map_err(|source| CommandError::Prompt { path: path.clone(), source })
+    }
+}
+
+/// Longest prompt that is read, in bytes.
+const LONGEST: u64 = 64 << 20;
+
+/// The text of a file: UTF-8, or UTF-16 with a byte order mark, which is no part of it.
+fn decoded(bytes: Vec<u8>) -> io::Result<String> {
+    let failed = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    let wide = |order: fn([u8; 2]) -> u16| {
+        let (pairs, rest) = bytes[2..].as_chunks();
+        let text = String::from_utf16(&pairs.iter().map(|pair| order(*pair)).collect::<Vec<u16>>());
+        text.ok().filter(|_| rest.is_empty()).ok_or_else(|| failed("it begins as UTF-16 and is none"))
+    };
+    match bytes.as_slice() {
+        [0xff, 0xfe, ..] => wide(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => wide(u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8(rest.to_vec()).map_err(|_| failed("it is no UTF-8")),
+        _ => String::from_utf8(bytes).map_err(|_| failed("it is no UTF-8")),
     }
 }
 
@@ -171,7 +210,11 @@ impl Prepared {
                     line.0.finish_and_clear();
                 }
                 let text = if out_is_terminal { harmless(&advance.text) } else { advance.text };
-                out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CommandError::Output)?;
+                match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+                    // Whoever read it has enough.
+                    Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(generation.totals().clone()),
+                    written => written.map_err(CommandError::Output)?,
+                }
             }
             if let Some(line) = &shown {
                 line.0.set_message(summary(&trust(model), generation.totals()));
@@ -182,7 +225,10 @@ impl Prepared {
         };
         let totals = generation.totals();
         let end = if self.json { report(&all, finish, totals, model) } else { "\n".to_owned() };
-        out.write_all(end.as_bytes()).and_then(|()| out.flush()).map_err(CommandError::Output)?;
+        match out.write_all(end.as_bytes()).and_then(|()| out.flush()) {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
+            written => written.map_err(CommandError::Output)?,
+        }
         if let Some(line) = shown {
             line.0.finish_and_clear();
             eprintln!("{}", summary(&trust(model), totals));
@@ -256,6 +302,18 @@ fn harmless(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prompt_is_decoded_as_it_is_marked() {
+        let wide = |order: fn(u16) -> [u8; 2]| "\u{feff}é🎭".encode_utf16().flat_map(order).collect::<Vec<u8>>();
+        for bytes in [b"\xef\xbb\xbf\xc3\xa9\xf0\x9f\x8e\xad".to_vec(), wide(u16::to_le_bytes), wide(u16::to_be_bytes)]
+        {
+            assert_eq!(decoded(bytes).unwrap(), "é🎭");
+        }
+        for bad in [b"\xff\xfea".as_slice(), b"\xff\xfe\x00\xd8", b"a\xff"] {
+            assert!(decoded(bad.to_vec()).is_err());
+        }
+    }
 
     #[test]
     fn text_does_not_steer_a_terminal() {

@@ -32,8 +32,8 @@ impl ConfigError {
     }
 }
 
-/// What templates call special tokens, `bos_token` and so on, with the tokens' names.
-pub type SpecialTokens = BTreeMap<String, String>;
+/// What templates call special tokens, `bos_token` and so on, with the tokens' names; `additional_special_tokens` is a list.
+pub type SpecialTokens = BTreeMap<String, Value>;
 
 /// What matters of `tokenizer_config.json`. All else in it may be anything.
 #[derive(Default)]
@@ -55,14 +55,18 @@ impl TokenizerConfig {
     }
 }
 
-/// Entries `..._token` that name a token, by its name alone or with properties.
+/// Entries `..._token` that name a token, by its name alone or with properties, and the list of others.
 fn special_tokens(config: &Value) -> SpecialTokens {
-    let name = |token: &Value| Some(token.as_str().or_else(|| token.get("content")?.as_str())?.to_owned());
-    let entries = config.as_object().into_iter().flatten();
-    entries
-        .filter(|(key, _)| key.ends_with("_token"))
-        .filter_map(|(key, token)| Some((key.clone(), name(token)?)))
-        .collect()
+    let name = |token: &Value| Some(Value::from(token.as_str().or_else(|| token.get("content")?.as_str())?));
+    let named = |(key, token): (&String, &Value)| match key.as_str() {
+        "additional_special_tokens" => {
+            let all: Vec<Value> = token.as_array()?.iter().filter_map(name).collect();
+            (!all.is_empty()).then(|| (key.clone(), Value::Array(all)))
+        }
+        key if key.ends_with("_token") => Some((key.to_owned(), name(token)?)),
+        _ => None,
+    };
+    config.as_object().into_iter().flatten().filter_map(named).collect()
 }
 
 /// One template, or the one called `default` of several: in a list with names, or by name.
@@ -73,30 +77,72 @@ pub(super) fn template(value: &Value) -> Option<String> {
     source.map(str::to_owned)
 }
 
-/// The tokens that end a text: all that `generation_config.json`, `config.json` and `tokenizer_config.json` name. Without
-/// any, a text goes on until it is long enough.
-pub(super) fn end_tokens(text: &Text) -> Result<Vec<u32>, ConfigError> {
+/// The tokens that end a text: all that `generation_config.json`, `config.json`, also in its part for text, and
+/// `tokenizer_config.json` name. Without any, a text goes on until it is long enough. What cannot be understood is warned of.
+pub(super) fn end_tokens(text: &Text) -> Vec<u32> {
     let mut ends = BTreeSet::new();
     for name in ["generation_config.json", "config.json"] {
         let file = text.file().with_file_name(name);
-        let Some(config) = json(&file)? else { continue };
-        let ids = config.get("eos_token_id").unwrap_or(&Value::Null);
-        for id in ids.as_array().map_or(std::slice::from_ref(ids), Vec::as_slice) {
-            match id.as_i64() {
-                Some(id) => ends.extend(u32::try_from(id)),
-                None if id.is_null() => {}
-                None => return Err(ConfigError::Json { file, reason: format!("`eos_token_id` is {ids}") }),
+        let config = json(&file).unwrap_or_else(|error| {
+            tracing::warn!("{error}; it is left out");
+            None
+        });
+        let Some(config) = config else { continue };
+        for part in [Some(&config), config.get("text_config")].into_iter().flatten() {
+            let (ids, understood) = ids(part.get("eos_token_id").unwrap_or(&Value::Null));
+            if !understood {
+                tracing::warn!("{}: an `eos_token_id` is no token; it is left out", file.display());
             }
+            ends.extend(ids);
         }
     }
-    let named = TokenizerConfig::beside(text.file())?.special_tokens.remove("eos_token");
-    ends.extend(named.and_then(|name| text.id(&name)));
-    Ok(ends.into_iter().collect())
+    let config = TokenizerConfig::beside(text.file()).unwrap_or_else(|error| {
+        tracing::warn!("{error}; it is left out");
+        TokenizerConfig::default()
+    });
+    let named = config.special_tokens.get("eos_token").and_then(Value::as_str);
+    ends.extend(named.and_then(|name| text.id(name)));
+    ends.into_iter().collect()
 }
 
+/// Token ids, and whether all of it was understood. Negative numbers and null stand for none in such files.
+fn ids(value: &Value) -> (Vec<u32>, bool) {
+    let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+    let (mut ids, mut understood) = (Vec::new(), true);
+    for id in list.iter().filter(|id| !id.is_null()) {
+        // Some writers make a float of it.
+        let whole = id.as_i64().or_else(|| id.as_f64().filter(|id| id.fract() == 0.0).map(|id| id as i64));
+        understood &= whole.is_some();
+        ids.extend(whole.and_then(|id| u32::try_from(id).ok()));
+    }
+    (ids, understood)
+}
+
+/// A file of JSON, or what Python takes for it: with a byte order mark, with numbers that are none.
 pub(super) fn json(file: &Path) -> Result<Option<Value>, ConfigError> {
     let fault = |e: serde_json::Error| ConfigError::Json { file: file.to_owned(), reason: e.to_string() };
-    read(file)?.map(|text| serde_json::from_str(&text).map_err(fault)).transpose()
+    let Some(text) = read(file)? else { return Ok(None) };
+    let value = serde_json::from_str(&text).or_else(|_| serde_json::from_str(&without_nan(&text)));
+    value.map(Some).map_err(fault)
+}
+
+/// JSON in which `NaN` and `Infinity`, outside of texts, are null.
+fn without_nan(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut quoted, mut escaped, mut rest) = (false, false, text);
+    while let Some(c) = rest.chars().next() {
+        let found = ["NaN", "-Infinity", "Infinity"].into_iter().find(|word| !quoted && rest.starts_with(word));
+        if let Some(word) = found {
+            out += "null";
+            rest = &rest[word.len()..];
+            continue;
+        }
+        quoted ^= c == '"' && !escaped;
+        escaped = quoted && c == '\\' && !escaped;
+        out.push(c);
+        rest = &rest[c.len_utf8()..];
+    }
+    out
 }
 
 /// A text file of sane length; nothing if there is none.
@@ -109,7 +155,7 @@ pub(super) fn read(file: &Path) -> Result<Option<String>, ConfigError> {
     };
     match text.len() as u64 > LONGEST {
         true => Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, "longer than such a file is"))),
-        false => Ok(Some(text)),
+        false => Ok(Some(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))),
     }
 }
 
@@ -124,22 +170,28 @@ mod tests {
         std::fs::copy(shipped, folder.path().join("tokenizer.json")).unwrap();
         let text = Text::load(&folder.path().join("tokenizer.json")).unwrap();
         let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        assert!(end_tokens(&text).unwrap().is_empty());
+        assert!(end_tokens(&text).is_empty());
         put("config.json", r#"{"eos_token_id": 7, "n_layer": 2}"#);
-        assert_eq!(end_tokens(&text).unwrap(), [7]);
+        assert_eq!(end_tokens(&text), [7]);
         put(
             "tokenizer_config.json",
             r#"{"eos_token": "<|endoftext|>", "model_max_length": 1000000000000000019884624838656}"#,
         );
-        assert_eq!(end_tokens(&text).unwrap(), [0, 7]);
+        assert_eq!(end_tokens(&text), [0, 7]);
         for nothing in ["null", "-1", "[]", "[null]"] {
             put("generation_config.json", &format!(r#"{{"eos_token_id": {nothing}}}"#));
-            assert_eq!(end_tokens(&text).unwrap(), [0, 7]);
+            assert_eq!(end_tokens(&text), [0, 7]);
         }
         put("generation_config.json", r#"{"eos_token_id": [9, 8, 7]}"#);
-        assert_eq!(end_tokens(&text).unwrap(), [0, 7, 8, 9]);
-        put("generation_config.json", r#"{"eos_token_id": "x"}"#);
-        assert!(matches!(end_tokens(&text), Err(ConfigError::Json { .. })));
+        assert_eq!(end_tokens(&text), [0, 7, 8, 9]);
+        // What makes no sense is left out, and the rest counts.
+        put("generation_config.json", r#"{"eos_token_id": [9.0, "x"]}"#);
+        assert_eq!(end_tokens(&text), [0, 7, 9]);
+        put("generation_config.json", "\u{feff}{\"top_p\": NaN, \"a\": [-Infinity, \"NaN\"], \"eos_token_id\": 5}");
+        assert_eq!(end_tokens(&text), [0, 5, 7]);
+        put("generation_config.json", "no JSON");
+        put("config.json", r#"{"text_config": {"eos_token_id": [3, 4]}, "vision_config": {"eos_token_id": 6}}"#);
+        assert_eq!(end_tokens(&text), [0, 3, 4]);
     }
 
     #[test]
@@ -155,7 +207,8 @@ mod tests {
             r#"{"eos_token": {"content": "</s>", "lstrip": false}, "pad_token": null, "add_bos_token": true}"#,
         );
         let config = TokenizerConfig::beside(&folder.path().join("tokenizer.json")).unwrap();
-        let tokens: Vec<(&str, &str)> = config.special_tokens.iter().map(|(k, v)| (&k[..], &v[..])).collect();
-        assert_eq!(tokens, [("bos_token", "<s>"), ("eos_token", "</s>")]);
+        let tokens = serde_json::to_value(config.special_tokens).unwrap();
+        let wanted = serde_json::json!({"additional_special_tokens": ["x"], "bos_token": "<s>", "eos_token": "</s>"});
+        assert_eq!(tokens, wanted);
     }
 }

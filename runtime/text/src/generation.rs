@@ -73,10 +73,11 @@ pub struct Advance {
 /// A prompt that is being continued.
 pub struct Generation<'a> {
     language: &'a Language,
-    limits: &'a Limits,
     session: Box<dyn Session>,
     most: usize,
     cancel: Cancel,
+    /// Tokens that end this text: the model's, and those that a stop string names.
+    stops: Vec<u32>,
     /// Taken at the end, for what they hold back.
     ends: Option<(Detokenizer, StopFinder)>,
     totals: Totals,
@@ -100,12 +101,16 @@ impl<'a> Generation<'a> {
             t => Noise::new(t, settings.seed).map_err(RunError::Random)?,
         };
         let room = limits.room(prompt.len());
+        // Such a token is no text, so its name would never be found.
+        let named = settings.stop.iter().filter(|stop| language.text.is_added(stop));
+        let stops_by_name = named.filter_map(|stop| language.text.id(stop));
+        let ends = language.ends.iter().chain(&limits.ends).copied().chain(stops_by_name).collect();
         Ok(Generation {
             language,
-            limits,
             session: model.begin(prompt, noise, cancel)?,
             most: settings.max_tokens.map_or(room, |asked| asked.get().min(room)),
             cancel: cancel.clone(),
+            stops: ends,
             ends: Some((detokenizer, stops)),
             totals: Totals { prompt_tokens: prompt.len(), ..Totals::default() },
         })
@@ -126,7 +131,7 @@ impl<'a> Generation<'a> {
         self.totals.material_tokens = step.material_tokens;
         self.totals.outside = self.totals.outside.saturating_add(step.outside);
         let text = &self.language.text;
-        let ended = self.language.ends.contains(&step.token) || self.limits.ends.contains(&step.token);
+        let ended = self.stops.contains(&step.token);
         let full = self.totals.tokens == self.most;
         let mut piece = if ended { String::new() } else { detokenizer.push(text, step.token)? };
         let last = if ended || full {

@@ -17,19 +17,20 @@
 mod chat;
 pub mod command;
 mod config;
-mod date;
 mod detokenize;
 mod error;
 mod generation;
+mod guard;
 mod language;
 mod model;
+mod muted;
 mod noise;
 mod private;
 pub mod serve;
 mod stop;
 mod text;
 
-pub use chat::{ChatError, ChatTemplate, Message};
+pub use chat::{ChatError, ChatTemplate, Conversation};
 pub use config::{ConfigError, SpecialTokens};
 pub use detokenize::Detokenizer;
 pub use error::GenerateError;

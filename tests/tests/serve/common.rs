@@ -9,7 +9,7 @@ use serde_json::Value;
 use tests::processes::repository;
 use tests::toy::{Counters, Toy};
 use text::serve::{Caps, Endpoint, Token, bind, serve};
-use text::{ChatTemplate, Language, Text};
+use text::{ChatError, ChatTemplate, Language, Text};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -60,12 +60,22 @@ impl Served {
 
     /// Serves a toy.
     pub fn with(toy: Toy, caps: Caps, chat: Option<ChatTemplate>) -> Served {
+        Served::of(toy, caps, chat, &[])
+    }
+
+    /// Serves a toy to pages of these origins, too.
+    pub fn shared(toy: Toy, caps: Caps, origins: &[&str]) -> Served {
+        Served::of(toy, caps, Some(ChatTemplate::plain()), origins)
+    }
+
+    fn of(toy: Toy, caps: Caps, chat: Option<ChatTemplate>, origins: &[&str]) -> Served {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let counters = toy.counters();
         let (stop, stopped) = watch::channel(false);
-        let language = Language { chat, ..language() };
+        let language = Language { chat: chat.ok_or(ChatError::None), ..language() };
         let endpoint = Endpoint::new(Arc::new(toy), language, "toy".to_owned(), token(folder.path()), caps, stopped);
+        let endpoint = endpoint.with_origins(origins.iter().map(|origin| (*origin).to_owned()).collect());
         let listener = runtime.block_on(bind(([127, 0, 0, 1], 0).into())).unwrap();
         let address = listener.local_addr().unwrap();
         let task = runtime.spawn(serve(listener, endpoint));

@@ -164,6 +164,36 @@ fn the_command_writes_text_or_json() {
 }
 
 #[test]
+fn prompts_and_stops_may_begin_with_a_hyphen() {
+    let toy = toy();
+    let begins = ["--prompt", "-- or -x", "--stop", "-q", "--stop", "cousin", "--chat", "--system", "- brief"];
+    let plain = ["--chat-template", "plain"];
+    assert_eq!(command(&[&begins[..], &plain].concat(), &toy, false).unwrap(), "Good morrow, \n");
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_fault() {
+    struct Closed(usize);
+    impl std::io::Write for Closed {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 = self.0.checked_sub(1).ok_or(std::io::ErrorKind::BrokenPipe)?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let program = repository().join("models/tiny-shakespeare/model.ssb");
+    for (options, writes) in [(&["--prompt", "x"][..], 2), (&["--prompt", "x", "--json"], 0)] {
+        let toy = toy();
+        let options = Cli::parse_from([&["generate"], options].concat()).options;
+        let output = Output { out: &mut Closed(writes), out_is_terminal: false, err_is_terminal: false };
+        let prepared = options.prepare(&program, toy.limits()).unwrap();
+        prepared.run_to(&toy, &Cancel::default(), output).unwrap();
+    }
+}
+
+#[test]
 fn the_command_explains_what_it_cannot() {
     let fails = |arguments: &[&str]| {
         let error = command(arguments, &toy(), false).unwrap_err();

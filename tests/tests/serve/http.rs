@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tests::toy::{Misfortune, Toy, fault};
 use text::serve::Caps;
+use text::{Cancel, ChatTemplate, Finish, Generation, Settings, SpecialTokens};
 
-use crate::common::{SPEECH, Served, TOKEN, caps, eventually, text, toy};
+use crate::common::{SPEECH, Served, TOKEN, caps, eventually, language, text, toy};
 
 const COMPLETIONS: &str = "/v1/completions";
 const CHAT: &str = "/v1/chat/completions";
@@ -111,6 +112,112 @@ fn a_model_without_a_template_does_not_chat() {
 }
 
 #[test]
+fn tools_and_calls_reach_the_template() {
+    let source = "{{ tools | tojson if tools else '-' }}{% for m in messages %}{{ m.role }}:{{ m.content }}\
+        {% for c in m.tool_calls or [] %}{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}\
+        {{ m.name or '' }};{% endfor %}{{ mood }}";
+    let template = ChatTemplate::new(source.to_owned(), SpecialTokens::new()).unwrap();
+    let served = Served::with(toy(), caps(), Some(template));
+    // The body as a client writes it: keys in its order.
+    let tool = r#"{"type":"function","function":{"name":"f","parameters":{"z":1,"a":2}}}"#;
+    let messages = r#"[{"role":"user","content":"x","name":"ann"},{"content":null,"role":"assistant","refusal":null,"tool_calls":
+        [{"id":"c","type":"function","function":{"name":"f","arguments":"{\"b\": 1, \"a\": [2]}"}}]},
+        {"role":"tool","tool_call_id":"c","content":"5"}]"#;
+    let asked = |more: &str| {
+        let body = format!(r#"{{"messages": {messages}, "temperature": 0{more}}}"#);
+        served.send(CHAT, &body, Some(&format!("Bearer {TOKEN}"))).json()["usage"]["prompt_tokens"].clone()
+    };
+    let tokens = |prompt: String| json!(text().encode(&prompt).unwrap().len());
+    let turns = r#"user:xann;assistant:Nonef{"b": 1, "a": [2]};tool:5;"#;
+    let schema = r#"[{"type": "function", "function": {"name": "f", "parameters": {"z": 1, "a": 2}}}]"#;
+    assert_eq!(asked(""), tokens(format!("-{turns}")));
+    assert_eq!(asked(&format!(r#", "tools": [{tool}], "tool_choice": "none""#)), tokens(format!("-{turns}")));
+    let kwargs = r#", "chat_template_kwargs": {"mood": "glad"}"#;
+    assert_eq!(asked(kwargs), tokens(format!("-{turns}glad")));
+    // Too long for the toy is how it says that the tools are there.
+    let body = format!(r#"{{"messages": {messages}, "tools": [{tool}], "tool_choice": "auto"}}"#);
+    let refused = served.send(CHAT, &body, Some(&format!("Bearer {TOKEN}"))).text();
+    let length = text().encode(&format!("{schema}{turns}")).unwrap().len();
+    assert!(length > 48 && refused.contains(&format!("the prompt has {length} tokens")), "{length}: {refused}");
+}
+
+#[test]
+fn a_stop_string_can_name_a_token() {
+    let script = [text().encode("Good").unwrap(), vec![0], text().encode(" morrow").unwrap()].concat();
+    let mut language = language();
+    language.ends.clear();
+    let toy = Toy::new(script);
+    let said = |stop: &[&str]| {
+        let stop = stop.iter().map(|s| (*s).to_owned()).collect();
+        let settings = Settings { stop, max_tokens: NonZeroUsize::new(9), ..Settings::default() };
+        let mut generation = Generation::begin(&toy, &language, &[5], &settings, &Cancel::default()).unwrap();
+        let mut all = String::new();
+        loop {
+            let step = generation.advance().unwrap();
+            all += &step.text;
+            if let Some(finish) = step.finish {
+                return (all, finish);
+            }
+        }
+    };
+    assert_eq!(said(&["<|endoftext|>"]), ("Good".to_owned(), Finish::Stop));
+    // A token that ends nothing parts what stands around it.
+    assert_eq!(said(&[]).0, "Good morrow");
+}
+
+#[test]
+fn pages_of_named_origins_read_answers() {
+    let served = Served::shared(toy(), caps(), &["http://localhost:3000"]);
+    let asked = |method: &str, origin: &str, more: &str| {
+        let head =
+            format!("{method} /v1/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\norigin: {origin}\r\n{more}\r\n");
+        exchange(&served, head.as_bytes()).to_ascii_lowercase()
+    };
+    let bearer = format!("authorization: Bearer {TOKEN}\r\n");
+    let preflight = "access-control-request-method: POST\r\naccess-control-request-headers: authorization\r\n";
+    let answer = asked("OPTIONS", "http://localhost:3000", preflight);
+    assert!(answer.starts_with("http/1.1 204"), "{answer}");
+    for line in ["access-control-allow-origin: http://localhost:3000", "access-control-allow-headers: authorization, "]
+    {
+        assert!(answer.contains(line), "{line} in {answer}");
+    }
+    let answer = asked("GET", "http://localhost:3000", &bearer);
+    assert!(answer.starts_with("http/1.1 200") && answer.contains("access-control-allow-origin"), "{answer}");
+    // Without the token there is nothing to read, and other origins are told nothing.
+    let answer = asked("GET", "http://localhost:3000", "");
+    assert!(answer.starts_with("http/1.1 401") && answer.contains("access-control-allow-origin"), "{answer}");
+    for method in ["GET", "OPTIONS"] {
+        let answer = asked(method, "http://evil.example", &(bearer.clone() + preflight));
+        assert!(!answer.contains("access-control"), "{answer}");
+    }
+    let served = Served::start(toy(), caps());
+    let head = format!("GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\norigin: http://a\r\n{bearer}\r\n");
+    assert!(!exchange(&served, head.as_bytes()).contains("access-control"));
+}
+
+#[test]
+fn a_body_that_is_too_long_ends_the_connection() {
+    let served = Served::start(toy(), caps());
+    // As curl does for a long body: it waits to be told to go on, and is told otherwise.
+    let head = format!(
+        "POST {COMPLETIONS} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: 90000000\r\n\
+         expect: 100-continue\r\n\r\n"
+    );
+    let answer = exchange(&served, head.as_bytes()).to_ascii_lowercase();
+    assert!(answer.starts_with("http/1.1 413") && answer.contains("connection: close"), "{answer}");
+}
+
+/// What comes back until the connection is closed.
+fn exchange(served: &Served, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(served.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(request).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[test]
 fn samples_follow_seed_and_temperature() {
     let served = Served::start(toy(), caps());
     let sample = |more| served.post(COMPLETIONS, &hark(more)).json()["choices"][0]["text"].clone();
@@ -165,14 +272,23 @@ fn parameters_at_fault_are_named() {
         served.post(CHAT, &body)
     };
     for (more, code, param) in [
-        (json!({"tools": [{"type": "function"}]}), "unsupported_parameter", "tools"),
+        (json!({"tools": [{"type": "function"}]}), "invalid_value", "tools[0]"),
+        (json!({"tools": {}}), "invalid_value", "tools"),
+        (json!({"chat_template_kwargs": 5}), "invalid_value", "chat_template_kwargs"),
+        (json!({"tool_choice": {"type": "function"}}), "unsupported_parameter", "tool_choice"),
         (json!({"tool_choice": "required"}), "unsupported_parameter", "tool_choice"),
         (json!({"response_format": {"type": "json_object"}}), "unsupported_parameter", "response_format"),
         (json!({"logprobs": true}), "unsupported_parameter", "logprobs"),
         (json!({"messages": []}), "invalid_value", "messages"),
         (json!({"messages": "Hi"}), "invalid_value", "messages"),
         (json!({"messages": ["Hi"]}), "invalid_value", "messages[0].role"),
-        (json!({"messages": [{"role": "tool", "content": "5"}]}), "invalid_value", "messages[0].role"),
+        (json!({"messages": [{"role": "critic", "content": "5"}]}), "invalid_value", "messages[0].role"),
+        (json!({"messages": [{"role": "user", "content": null}]}), "invalid_value", "messages[0].content"),
+        (
+            json!({"messages": [{"role": "assistant", "content": null, "tool_calls": [{"id": "c"}]}]}),
+            "invalid_value",
+            "messages[0].tool_calls[0]",
+        ),
         (json!({"messages": [{"role": "user"}]}), "invalid_value", "messages[0].content"),
         (
             json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}),
@@ -231,6 +347,12 @@ fn other_paths() {
     assert_eq!(served.get("/health").json(), json!({"status": "ok"}));
     let list = served.get("/v1/models").json();
     assert_eq!((&list["object"], &list["data"][0]["id"]), (&json!("list"), &json!("toy")));
+    let model = &list["data"][0];
+    assert_eq!(
+        (&model["context_length"], &model["max_prompt_tokens"], &model["chat"]),
+        (&json!(64), &json!(48), &json!(true))
+    );
+    assert_eq!((&model["preprocessing"], &model["links"]), (&json!("no third party"), &json!("encrypted links")));
     assert_eq!(served.get("/v1/models/toy").json()["object"], "model");
     assert_eq!(served.get("/v1/models/other").error().1, "model_not_found");
     assert_eq!(served.get("/v1/embeddings").error(), (404, "not_found".to_owned(), None));

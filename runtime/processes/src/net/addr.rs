@@ -12,7 +12,11 @@ pub const DEALER: &str = "127.0.0.1:7702";
 
 /// Resolves HOST:PORT.
 pub fn resolve(address: &str) -> Result<SocketAddr, NetError> {
-    let bad = |reason: String| NetError::Address { address: address.to_owned(), reason };
+    let named = address.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    let bad = |reason: String| match named {
+        Some((host, _)) => NetError::Unresolved { host: host.to_owned(), reason },
+        None => NetError::Address { address: address.to_owned(), reason },
+    };
     let found: Vec<SocketAddr> = address.to_socket_addrs().map_err(|e| bad(e.to_string()))?.collect();
     // `localhost` often has an IPv6 address too; the processes of this crate listen on one address only.
     Ok(*found.iter().find(|a| a.is_ipv4()).or(found.first()).ok_or_else(|| bad("no result".to_owned()))?)
@@ -30,5 +34,7 @@ mod tests {
         for bad in ["nonsense", "127.0.0.1:99999", "7701"] {
             assert!(matches!(resolve(bad), Err(NetError::Address { .. })));
         }
+        // The name is reserved for names that do not exist (RFC 6761).
+        assert!(matches!(resolve("server.invalid:7701"), Err(NetError::Unresolved { .. })));
     }
 }

@@ -29,6 +29,8 @@ pub enum NetError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("`{address}` is no address")]
     Address { address: String, reason: String },
+    #[error("the name `{host}` does not resolve: {reason}")]
+    Unresolved { host: String, reason: String },
     #[error("what is at the other end says nothing that a {peer} would within {seconds} s")]
     Mute { peer: &'static str, seconds: f64 },
     #[error("what is at the other end is no {peer}: it began with `{began}`")]
@@ -90,6 +92,9 @@ impl NetError {
             NetError::Unreachable { .. } => "start it, check the address, or give a longer `--timeout`",
             NetError::Listen { .. } => "another `--listen`; port 0 picks a free port",
             NetError::Address { .. } => "HOST:PORT, for example 127.0.0.1:7701",
+            NetError::Unresolved { .. } => {
+                "another spelling, or the number of the address; then whether names are known here at all"
+            }
             NetError::Mute { .. } | NetError::Foreign { .. } => {
                 "check the address and the port: `--connect`, `--dealer`, and what the other side's `listening on` says"
             }

@@ -34,7 +34,7 @@ use processes::pins::Pins;
 use processes::server::Server;
 use processes::setup::Cache;
 use processes::weights_file::WeightsFile;
-use processes::{self, Allowance, Dealing, Entropy, Loaded, Os, Record, RunError, chain};
+use processes::{self, Allowance, Dealing, Entropy, Loaded, Os, Plan, Record, RunError, chain};
 use protocols::Maker;
 use protocols::dealer::Seeds;
 use text::command::CommandError;
@@ -435,7 +435,7 @@ fn client(options: &RunOptions) -> Result<(), CliError> {
     let dealer = dealer_address(options.dealer.as_deref(), &options.net)?;
     let input = options.input.as_deref().ok_or_else(|| CliError::Usage {
         what: "the client has nothing to ask".to_owned(),
-        hint: "`--input FILE.npz`",
+        hint: "`--input FILE.npz`; `ssvm generate` takes a text, for a program that was compiled with `--generate`",
     })?;
     let loaded = open(&options.program, dealer)?;
     let arrays = npz::read(input).map_err(run_error)?;
@@ -450,7 +450,14 @@ fn client(options: &RunOptions) -> Result<(), CliError> {
         entropy: Box::new(Os),
         loaded,
     };
-    let (program, runs) = inputs::plan(&client.loaded.module, &arrays).map_err(run_error)?;
+    let planned = inputs::plan(&client.loaded.module, &arrays);
+    let (program, runs) = planned.map_err(|error| match Plan::of(&client.loaded.module) {
+        Ok(_) => CliError::Usage {
+            what: format!("{error}; the program is for text that is generated token by token"),
+            hint: "`ssvm generate PROGRAM.ssb --prompt TEXT`, or `sscc compile` without `--generate` for one pass",
+        },
+        Err(_) => run_error(error),
+    })?;
     let (mut outputs, mut records, mut outside) = (Vec::new(), Vec::new(), None);
     let links = with_net(&options.net, &peers(Party::Server, dealer.is_some()), |net| {
         for run in &runs {
@@ -609,16 +616,41 @@ fn with_links<T>(
     done
 }
 
+/// Waits for a wish to stop; that the terminal went away is one, unless the process was started to outlive it (`nohup`).
 #[cfg(unix)]
 async fn signal() {
     use tokio::signal::unix::{SignalKind, signal};
+    let hangup = async {
+        match hangup_is_ignored() {
+            true => std::future::pending().await,
+            false => match signal(SignalKind::hangup()) {
+                Ok(mut hangup) => hangup.recv().await,
+                Err(_) => std::future::pending().await,
+            },
+        }
+    };
     match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
         (Ok(mut interrupt), Ok(mut terminate)) => tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = hangup => {}
         },
         _ => std::future::pending().await,
     }
+}
+
+/// Whether the signal was ignored when the process began, where the system says so. Handling it would end that.
+#[cfg(unix)]
+fn hangup_is_ignored() -> bool {
+    static IGNORED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *IGNORED.get_or_init(|| std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status)))
+}
+
+/// The first bit of the mask of ignored signals is SIGHUP's.
+#[cfg(unix)]
+fn ignores_hangup(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 #[cfg(not(unix))]
@@ -737,6 +769,13 @@ mod tests {
         assert!(describe("logits", &array, &labels).contains("argmax 1 \"b\" (2.000), then 0 \"a\" (0.500)"));
         assert!(!describe("logits", &array, &labels[..2]).contains('"'));
         assert_eq!(nested(array.view()).to_string(), "[[[0.5,2.0,-1.0]]]");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_hangup_that_is_ignored_stays_ignored() {
+        assert!(ignores_hangup("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"));
+        assert!(!ignores_hangup("SigBlk:\t1\nSigIgn:\t0000000000001000\n") && !ignores_hangup(""));
     }
 
     #[test]

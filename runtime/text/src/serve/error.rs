@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::TokenError;
 use super::reply::json_response;
-use crate::GenerateError;
+use crate::{GenerateError, TextError};
 use processes::chain;
 use processes::net::NetError;
 
@@ -148,6 +148,7 @@ impl From<GenerateError> for ApiError {
             GenerateError::Temperature { .. } => at("temperature", "invalid_value"),
             GenerateError::EmptyStop => at("stop", "invalid_value"),
             GenerateError::Chat(_) => at("messages", "invalid_value"),
+            GenerateError::Text(TextError::Special { .. }) => ApiError::request("invalid_value", message),
             GenerateError::MaterialUsedUp => {
                 ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "material_used_up", message)
             }
@@ -172,6 +173,8 @@ impl IntoResponse for ApiError {
         match self.status {
             StatusCode::UNAUTHORIZED => add(header::WWW_AUTHENTICATE, "Bearer"),
             StatusCode::TOO_MANY_REQUESTS => add(header::RETRY_AFTER, "1"),
+            // The rest of the body is not read.
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT => add(header::CONNECTION, "close"),
             // Another try costs material and is the person's decision; OpenAI's clients heed this.
             status if status.is_server_error() => add(HeaderName::from_static("x-should-retry"), "false"),
             _ => None,

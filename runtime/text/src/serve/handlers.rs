@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Path, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -27,6 +27,11 @@ const BODY: Duration = Duration::from_secs(10);
 /// Silence after which a stream sends a comment, for proxies that close silent connections.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// Headers that a page may send: what the API needs, and what OpenAI's client for browsers adds.
+const BROWSER_HEADERS: &str = "authorization, content-type, openai-organization, openai-project, x-stainless-arch, \
+    x-stainless-custom-poll-interval, x-stainless-helper-method, x-stainless-lang, x-stainless-os, x-stainless-package-version, \
+    x-stainless-poll-helper, x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout";
+
 /// Temperature of a request that names none, as OpenAI has it, if the model can.
 const TEMPERATURE: f64 = 1.0;
 
@@ -44,7 +49,32 @@ pub(super) fn router(endpoint: Arc<Endpoint>) -> Router {
         .method_not_allowed_fallback(async || ApiError::no_method())
         .layer(from_fn_with_state(endpoint.clone(), authorize));
     let open = Router::new().route("/health", get(async || json_response(StatusCode::OK, &json!({"status": "ok"}))));
-    open.merge(guarded).layer(from_fn_with_state(endpoint.clone(), count)).with_state(endpoint)
+    let all = open.merge(guarded).layer(from_fn_with_state(endpoint.clone(), share));
+    all.layer(from_fn_with_state(endpoint.clone(), count)).with_state(endpoint)
+}
+
+/// Tells a browser whether a page of another origin may read the answer, and answers the question that it asks before. A page that
+/// may not still needs the token.
+async fn share(State(endpoint): Shared, request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let known = |origin: &HeaderValue| {
+        let same = |known: &String| known == "*" || known.as_bytes().eq_ignore_ascii_case(origin.as_bytes());
+        endpoint.origins.iter().any(same)
+    };
+    let Some(origin) = origin.filter(known) else { return next.run(request).await };
+    let asks =
+        request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let mut response = if asks { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::VARY, HeaderValue::from_static("origin"));
+    if asks {
+        let mut add = |name, value| headers.insert(name, HeaderValue::from_static(value));
+        add(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST");
+        add(header::ACCESS_CONTROL_ALLOW_HEADERS, BROWSER_HEADERS);
+        add(header::ACCESS_CONTROL_MAX_AGE, "600");
+    }
+    response
 }
 
 /// Lets a request pass that has the token.
@@ -74,7 +104,20 @@ async fn counters(State(endpoint): Shared) -> Response {
 }
 
 fn described(endpoint: &Endpoint) -> Value {
-    json!({"id": endpoint.name, "object": "model", "created": endpoint.created, "owned_by": "ssvm"})
+    let (model, limits) = (&endpoint.model, endpoint.model.limits());
+    json!({
+        "id": endpoint.name,
+        "object": "model",
+        "created": endpoint.created,
+        "owned_by": "ssvm",
+        // Tokens of a prompt and its text together, and of a prompt; the first under the name that others know it by, too.
+        "context_length": limits.context,
+        "max_model_len": limits.context,
+        "max_prompt_tokens": limits.prompt(),
+        "chat": endpoint.language.chat.is_ok(),
+        "preprocessing": model.trust(),
+        "links": model.links(),
+    })
 }
 
 async fn models(State(endpoint): Shared) -> Response {
@@ -97,9 +140,15 @@ async fn chat(State(endpoint): Shared, request: Request) -> Result<Response, Api
 }
 
 async fn answer(way: Way, endpoint: Arc<Endpoint>, request: Request) -> Result<Response, ApiError> {
-    let body = axum::body::to_bytes(request.into_body(), endpoint.caps.body_bytes);
+    let limit = endpoint.caps.body_bytes;
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limit as u64) {
+        return Err(ApiError::too_large(limit));
+    }
+    let body = axum::body::to_bytes(request.into_body(), limit);
     let body = timeout(BODY, body).await.map_err(|_| ApiError::slow_body())?;
-    let body = body.map_err(|_| ApiError::too_large(endpoint.caps.body_bytes))?;
+    let body = body.map_err(|_| ApiError::too_large(limit))?;
     let ask = Ask::read(way, &body, TEMPERATURE.min(endpoint.model.limits().temperature))?;
     if ask.model.as_ref().is_some_and(|model| *model != endpoint.name) {
         return Err(ApiError::no_model(&endpoint.name));

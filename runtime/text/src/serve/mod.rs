@@ -10,8 +10,12 @@
 //! Trust       Who reaches the endpoint with its token uses up material and reads nothing but its own answers. Prompts and
 //!             answers cross this link in the clear, so it listens on loopback unless told otherwise. Other users of the
 //!             machine and web pages in a browser lack the token. No prompt and no answer is logged or kept.
+//! Browsers    A page of another origin reads answers if `--allow-origin` names it, and has the token.
 //! Parameters  What changes an answer is either followed or refused by name (`request`); what does not is ignored, as
 //!             OpenAI does.
+//! Seeds       `seed` draws the noise of an earlier request again, and temperature 0 takes the likeliest token. Results are
+//!             rounded, and how depends on masks: of tokens about equally likely either may come. `system_fingerprint` names
+//!             release and trust, and promises no more.
 //! Limits      Size of a body, number of requests at once (429 beyond), number of connections, time of a request, of its
 //!             head, of its body and of each write. A request that nobody waits for is cancelled.
 //! Threads     A request's session blocks a thread of its own (`worker`); sockets are tasks.
@@ -21,6 +25,7 @@
 mod error;
 mod handlers;
 mod listen;
+mod messages;
 mod metrics;
 mod options;
 mod reply;
@@ -69,6 +74,8 @@ pub struct Endpoint {
     created: u64,
     /// Becomes true when the process is to end.
     stop: watch::Receiver<bool>,
+    /// Origins whose pages may read answers.
+    origins: Vec<String>,
 }
 
 impl Endpoint {
@@ -91,7 +98,13 @@ impl Endpoint {
             metrics: Arc::new(Metrics::new()),
             created: unix_time(),
             stop,
+            origins: Vec::new(),
         }
+    }
+
+    /// The same for pages of these origins, as in `http://localhost:3000`; `*` is any.
+    pub fn with_origins(self, origins: Vec<String>) -> Endpoint {
+        Endpoint { origins, ..self }
     }
 }
 

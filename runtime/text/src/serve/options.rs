@@ -44,8 +44,22 @@ pub struct ServeOptions {
     /// Longest time for an answer, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     deadline: u32,
+    /// Let pages of this origin, as in `http://localhost:3000`, read answers in a browser; `*` is any. They need the token, too. May
+    /// be given several times.
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
+    allow_origin: Vec<String>,
     #[command(flatten)]
     language: LanguageOptions,
+}
+
+/// An origin as browsers write it: scheme, host and port, and no path.
+fn origin(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let sound = |host: &str| !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
+    match text == "*" || host.is_some_and(sound) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err("an origin such as `http://localhost:3000`, without a path, or `*`".to_owned()),
+    }
 }
 
 impl ServeOptions {
@@ -84,7 +98,8 @@ impl ServeOptions {
             body_bytes: BODY_BYTES,
             deadline: Duration::from_secs(self.deadline.into()),
         };
-        Ok((Endpoint::new(model, language, name, token, caps, stop), source))
+        let endpoint = Endpoint::new(model, language, name, token, caps, stop);
+        Ok((endpoint.with_origins(self.allow_origin.clone()), source))
     }
 }
 
@@ -101,6 +116,16 @@ mod tests {
 
     fn address(arguments: &[&str]) -> Result<SocketAddr, ServeError> {
         Cli::parse_from([&["serve"], arguments].concat()).options.address()
+    }
+
+    #[test]
+    fn origins_are_what_browsers_say() {
+        assert_eq!(origin("http://LOCALHOST:3000"), Ok("http://localhost:3000".to_owned()));
+        assert!(origin("*").is_ok() && origin("https://a.example").is_ok());
+        for bad in ["", "localhost", "http://", "http://a/b", "http://a/", "ftp://a", "http://a b", "http://a\r\nx: y"]
+        {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

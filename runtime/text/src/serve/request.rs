@@ -1,4 +1,4 @@
-//! Requests: what they ask for, or which parameter is at fault.
+//! Requests: what they ask for, or which parameter is at fault. Messages and tools are in `messages`.
 //!
 //! A parameter is followed, refused unless it has the value that changes nothing ([`REFUSED`]), known to change nothing
 //! and ignored ([`IGNORED`]), or unknown and refused, as OpenAI does. `null` counts as absent.
@@ -8,7 +8,8 @@ use std::num::NonZeroUsize;
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
-use crate::{Message, Settings};
+use super::messages::conversation;
+use crate::{Conversation, Settings};
 
 /// Most stop strings, as OpenAI has it.
 const STOPS: usize = 4;
@@ -29,7 +30,7 @@ pub(super) enum Way {
 pub(super) enum Prompt {
     Text(String),
     Tokens(Vec<u32>),
-    Messages(Vec<Message>),
+    Messages(Box<Conversation>),
 }
 
 /// A request that is understood. No `Debug`: the prompt is secret.
@@ -55,6 +56,7 @@ const LOGITS: &str = "it needs the logits, which nobody learns: only the chosen 
 const ONE: &str = "a request has one answer; send several";
 const BIAS: &str = "logits are chosen among as they are; `temperature` is the one way to change that";
 const TEXT: &str = "the model writes plain text";
+const FREE: &str = "the model writes what it likes, a call or not; `auto` and `none` can be had";
 
 /// Parameters that would change the answer.
 const REFUSED: &[Refused] = &[
@@ -64,6 +66,13 @@ const REFUSED: &[Refused] = &[
     Refused { name: "top_k", neutral: |v| number(v, 0.0) || number(v, -1.0), reason: LOGITS },
     Refused { name: "min_p", neutral: |v| number(v, 0.0), reason: LOGITS },
     Refused { name: "logprobs", neutral: |v| *v == false, reason: LOGITS },
+    Refused { name: "typical_p", neutral: |v| number(v, 1.0), reason: LOGITS },
+    Refused { name: "top_a", neutral: |v| number(v, 0.0), reason: LOGITS },
+    Refused { name: "min_tokens", neutral: |v| number(v, 0.0), reason: BIAS },
+    Refused { name: "ignore_eos", neutral: |v| *v == false, reason: BIAS },
+    Refused { name: "guided_json", neutral: |_| false, reason: LOGITS },
+    Refused { name: "guided_regex", neutral: |_| false, reason: LOGITS },
+    Refused { name: "grammar", neutral: empty, reason: LOGITS },
     Refused { name: "top_logprobs", neutral: |v| number(v, 0.0), reason: LOGITS },
     Refused { name: "presence_penalty", neutral: |v| number(v, 0.0), reason: BIAS },
     Refused { name: "frequency_penalty", neutral: |v| number(v, 0.0), reason: BIAS },
@@ -71,8 +80,8 @@ const REFUSED: &[Refused] = &[
     Refused { name: "logit_bias", neutral: empty, reason: BIAS },
     Refused { name: "echo", neutral: |v| *v == false, reason: "the answer has new text alone" },
     Refused { name: "suffix", neutral: empty, reason: "text is continued at its end alone" },
-    Refused { name: "tools", neutral: empty, reason: TEXT },
-    Refused { name: "tool_choice", neutral: |v| *v == "none" || *v == "auto", reason: TEXT },
+    Refused { name: "tools", neutral: empty, reason: "a completion has no tools; `/v1/chat/completions` has" },
+    Refused { name: "tool_choice", neutral: |v| *v == "none" || *v == "auto", reason: FREE },
     Refused { name: "functions", neutral: empty, reason: TEXT },
     Refused { name: "function_call", neutral: |v| *v == "none" || *v == "auto", reason: TEXT },
     Refused { name: "response_format", neutral: |v| v["type"] == "text", reason: TEXT },
@@ -83,6 +92,8 @@ const REFUSED: &[Refused] = &[
 
 /// Parameters that change nothing here.
 const IGNORED: &[&str] = &[
+    "cache_prompt",
+    "keep_alive",
     "metadata",
     "parallel_tool_calls",
     "prediction",
@@ -156,16 +167,30 @@ impl Parameters {
 impl Ask {
     /// Reads a body. `temperature` is that of a request that names none.
     pub(super) fn read(way: Way, body: &[u8], temperature: f64) -> Result<Ask, ApiError> {
-        let body: Value = serde_json::from_slice(body).map_err(|e| {
+        let faulty = |e: serde_json::Error| {
             ApiError::request("invalid_json", format!("the body is no JSON: line {}, column {}", e.line(), e.column()))
-        })?;
-        let Value::Object(map) = body else {
+        };
+        let Value::Object(map) = serde_json::from_slice(body).map_err(faulty)? else {
             return Err(ApiError::request("invalid_type", "the body is to be a JSON object"));
         };
         let mut all = Parameters(map);
         let prompt = match way {
             Way::Completion => all.0.remove("prompt").map(prompt).unwrap_or_else(|| Err(missing("prompt")))?,
-            Way::Chat => all.0.remove("messages").map(messages).unwrap_or_else(|| Err(missing("messages")))?,
+            Way::Chat => {
+                // In the order of keys that the body has: templates write them out.
+                let ordered: minijinja::Value = serde_json::from_slice(body).map_err(faulty)?;
+                let wanted = all.take("tool_choice", FREE, |v| match v.as_str() {
+                    Some("auto") => Some(true),
+                    Some("none") => Some(false),
+                    _ => None,
+                });
+                let wanted = wanted.map_err(|_| {
+                    let message = format!("`tool_choice` cannot be followed: {FREE}");
+                    ApiError::param("unsupported_parameter", "tool_choice", message)
+                })?;
+                let given = ["messages", "tools", "chat_template_kwargs"].map(|name| all.0.remove(name));
+                Prompt::Messages(Box::new(conversation(given, &ordered, wanted.unwrap_or(true))?))
+            }
         };
         let mut max_tokens = all.count("max_tokens")?;
         match way {
@@ -201,7 +226,7 @@ impl Ask {
     }
 }
 
-fn missing(name: &str) -> ApiError {
+pub(super) fn missing(name: &str) -> ApiError {
     ApiError::param("missing_required_parameter", name, format!("`{name}` is needed"))
 }
 
@@ -247,36 +272,4 @@ fn prompt(value: Value) -> Result<Prompt, ApiError> {
         _ => None,
     };
     read.ok_or_else(|| ApiError::param("invalid_type", "prompt", "`prompt` is to be a string or a list of token ids"))
-}
-
-fn messages(value: Value) -> Result<Prompt, ApiError> {
-    let fault = |at: &str, message: &str| {
-        let at = format!("messages{at}");
-        let message = format!("`{at}` {message}");
-        ApiError::param("invalid_value", at, message)
-    };
-    let Value::Array(list) = value else { return Err(fault("", "is to be a list")) };
-    if list.is_empty() {
-        return Err(fault("", "is to have at least one message"));
-    }
-    let read = |(i, message): (usize, Value)| {
-        let role = match message["role"].as_str() {
-            Some(role @ ("system" | "user" | "assistant")) => role,
-            Some("developer") => "system",
-            _ => return Err(fault(&format!("[{i}].role"), "is to be system, developer, user or assistant")),
-        };
-        let content = match &message["content"] {
-            Value::String(text) => text.clone(),
-            Value::Array(parts) => {
-                let text = |(j, part): (usize, &Value)| match (part["type"].as_str(), part["text"].as_str()) {
-                    (Some("text"), Some(text)) => Ok(text.to_owned()),
-                    _ => Err(fault(&format!("[{i}].content[{j}]"), "is to be of type text")),
-                };
-                parts.iter().enumerate().map(text).collect::<Result<String, _>>()?
-            }
-            _ => return Err(fault(&format!("[{i}].content"), "is to be a text")),
-        };
-        Ok(Message { role: role.to_owned(), content })
-    };
-    Ok(Prompt::Messages(list.into_iter().enumerate().map(read).collect::<Result<_, _>>()?))
 }
