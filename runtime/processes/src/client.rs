@@ -1,24 +1,29 @@
 //! The client's process: one run of a program after another, each with a session, seeds and material of its own.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use ir::cost::setup_bytes;
 use ir::{Party, Program};
 use ndarray::ArrayD;
 
-use super::growth::Growth;
+use super::growth::{Begun, Growth};
+use super::manifest::{Bond, Seeds};
 use super::material::{AHEAD, Dealing, Dealt, Delivery, Office, Source, Turn};
+use super::once::{self, Answer, Counts, Given, Ready};
 use super::online::run;
 use super::pair::{self, ASIDE};
+use super::part::Part;
 use super::progress::Progress;
-use super::stock::{Named, Part, Seeds, Stock};
+use super::rows::Kept;
+use super::state::State;
+use super::stock::{Named, Reserved, Stock};
 use super::stream::receive;
 use super::{Allowance, Begin, Entropy, Loaded, Purpose, Record, RunError, Stocks, Watch};
 use crate::handshake::{Hello, Mismatch, Role, Session, greet, link_digest};
 use crate::inputs::{Run, decode, outside};
-use crate::ledger::Ledger;
+use crate::ledger::{Marks, Peer};
 use crate::net::frame::Kind;
 use crate::net::{Conn, Net, Options};
 use crate::setup::{Cache, Masked, Model, layout};
@@ -34,8 +39,8 @@ pub struct Client {
     pub loaded: Loaded,
     /// Where masked weights are kept.
     pub cache: Cache,
-    /// Burnt sessions.
-    pub ledger: Ledger,
+    /// Burnt sessions, and stocks.
+    pub state: State,
     /// Where the server listens.
     pub server: SocketAddr,
     /// Where the dealer listens; without one both parties make their material.
@@ -48,6 +53,8 @@ pub struct Client {
     pub allowance: Allowance,
     /// Where seeds come from.
     pub entropy: Box<dyn Entropy>,
+    /// The server that was spoken with last.
+    pub peer: Mutex<Option<Peer>>,
 }
 
 /// What a session begins with.
@@ -60,8 +67,35 @@ pub(super) struct Ask<'a> {
     pub(super) purpose: Purpose,
     /// Frames of material that wait here at most.
     pub(super) frames: usize,
-    /// A stock to use, or to go on making, if the server has its part.
-    pub(super) offer: Option<Named>,
+    /// What is wanted of the stocks that the two have.
+    pub(super) wants: Wants,
+}
+
+/// What a session wants of a stock, which begins with its entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wants {
+    /// None.
+    Nothing,
+    /// One to use.
+    Use { entry: u32 },
+    /// One to go on making that has fewer steps, or a new one.
+    Grow { entry: u32, steps: u32 },
+}
+
+/// This side's half of a stock, before the other's witness is there.
+enum Half {
+    Nothing,
+    Use(Reserved),
+    Grow(Begun),
+}
+
+/// What a session begins with.
+struct Started {
+    seeds: Seeds,
+    stock: Option<Dealt>,
+    growth: Option<Growth>,
+    products: Option<Part>,
+    masks: Option<Kept>,
 }
 
 /// A session whose first step may run.
@@ -71,8 +105,9 @@ pub(super) struct Opened {
     /// Unless both parties make their material.
     pub(super) masked: Option<Arc<Masked>>,
     pub(super) delivery: Delivery,
-    /// Steps that the stock lasts for, if there is one.
+    /// Steps that the stock lasts for, if there is one; and those that others last for.
     pub(super) steps: Option<u64>,
+    pub(super) left: u64,
     /// The stock, if more steps of it are to be made.
     pub(super) growth: Option<Growth>,
     /// The products of these steps.
@@ -135,7 +170,7 @@ impl Client {
     ) -> Result<Outcome, RunError> {
         let bytes = ir::cost::cost(program).client_material_bytes;
         let (purpose, frames) = (Purpose::Run(self.dealing), AHEAD);
-        let ask = Ask { program, publics: &input.publics, purpose, frames, offer: None };
+        let ask = Ask { program, publics: &input.publics, purpose, frames, wants: Wants::Nothing };
         let Opened { session, seeds, masked, mut delivery, setup_bytes, mut phases, .. } =
             self.open(net, conn, &mut watch, ask)?;
         let step = self.loaded.first_step(program);
@@ -151,16 +186,17 @@ impl Client {
 
     /// Everything before the first step: handshake, masked weights, and the dealer.
     pub(super) fn open(&self, net: &Net, conn: &mut Conn, watch: &mut Watch, ask: Ask<'_>) -> Result<Opened, RunError> {
-        let Ask { program, publics, purpose, frames, offer } = ask;
+        let Ask { program, publics, purpose, frames, wants } = ask;
         let maker = self.maker();
         let mut phases = Phases::default();
         let ours = Hello {
             entry: program.name.clone(),
             publics: publics.to_vec(),
-            session: offer.map(|named| named.session).unwrap_or_default(),
             ..self.loaded.hello(Role::Party(Party::Client))
         };
-        let theirs = greet(conn, &ours, &[Role::Party(Party::Server)])?;
+        let theirs =
+            greet(conn, &Hello { state: self.state.ledger.id(), ..ours.clone() }, &[Role::Party(Party::Server)])?;
+        let peer = once::peer(conn, &theirs);
         let entries = &self.loaded.module.entries;
         let most = |program: &Program| ir::cost::cost(program).server_sent_bytes;
         let online = match purpose {
@@ -176,30 +212,25 @@ impl Client {
             Maker::Pair => None,
         };
         let holds_setup = kept.is_some() || maker == Maker::Pair;
-        let begin = Begin { holds_setup, maker, purpose, steps: offer.map_or(0, |named| named.steps) };
+        let (mut half, left) = self.half(&peer, wants)?;
+        let named = match &half {
+            Half::Nothing => Named { session: Session::default(), steps: 0 },
+            Half::Use(reserved) => reserved.named(),
+            Half::Grow(begun) => begun.named(),
+        };
+        let counts = Counts::of(self.state.ledger.marks(&peer)?);
+        let begin = Begin { holds_setup, maker, purpose, stock: named.session, steps: named.steps, counts };
         conn.send_frame(Kind::Begin, 0, begin.encode())?;
-        let (mut stock, mut growth) = (None, None);
+        if purpose == Purpose::Prepare {
+            once::tell_kept(conn, &self.stocks(), &peer)?;
+        }
         // Steps that both have of the stock.
         let mut both = 0;
         if !matches!(purpose, Purpose::Run(_)) {
             // The server has a place. A party that waits for one should not keep the dealer waiting.
-            let theirs = conn.receive_small(Kind::Ready, 4)?[..].try_into().map_or(0, u32::from_le_bytes);
-            if let Some(Named { session, steps }) = offer {
-                both = steps.min(theirs);
-                match purpose {
-                    Purpose::Prepare if both > 0 => {
-                        growth = Growth::find(self.stocks(), session)?.filter(|growth| growth.steps() >= both);
-                    }
-                    // A stock that the server lacks is of no use.
-                    _ => {
-                        let taken = self.stocks().take(session)?;
-                        stock = taken.filter(|stock| both > 0 && stock.entries.len() >= both as usize);
-                    }
-                }
-                if both > 0 && stock.is_none() && growth.is_none() {
-                    return Err(Mismatch::Session { what: "another client took the stock" }.into());
-                }
-            }
+            let ready = Ready::receive(conn)?;
+            once::heed_server(&self.state, &peer, counts, ready)?;
+            (half, both) = agree(half, named.steps, ready.answer)?;
         }
         let setup_bytes = if holds_setup { 0 } else { setup_bytes(entries) };
         let masked = match holds_setup {
@@ -208,28 +239,12 @@ impl Client {
         };
         phases.setup_seconds = watch.lap();
 
-        let (session, fresh, mut kept) = (offer.filter(|_| both > 0), self.entropy.seed()?, None);
-        let session = session.map_or(theirs.session, |named| named.session);
-        // What both make now takes a new seed; a dealer knows the session by its first.
-        let of_pair = (maker == Maker::Pair).then(|| fresh.clone());
-        let (seeds, stock, products) = match (stock, &mut growth) {
-            (Some(Stock { mut seeds, mut entries, material, products }), _) => {
-                entries.truncate(both as usize);
-                of_pair.into_iter().for_each(|seed| seeds.then(both, seed));
-                (seeds, Some(Dealt { entries, material: Some(material) }), Some(products))
-            }
-            (None, Some(growth)) => {
-                kept = growth.rewind(entries, both, of_pair)?;
-                (growth.seeds().clone(), growth.dealt(), None)
-            }
-            (None, None) => (Seeds::one(fresh), None, None),
-        };
-        if purpose != Purpose::Prepare {
-            self.ledger.burn(Party::Client, &session)?;
-        }
+        let session = if both > 0 { named.session } else { theirs.session };
+        let started = self.begin(conn, (half, both), (session, peer), purpose)?;
+        let Started { seeds, stock, growth, products, masks } = started;
         let source = match self.dealer {
             None => {
-                let stock = (purpose == Purpose::Prepare).then(|| (&self.allowance, kept.unwrap_or_default()));
+                let stock = (purpose == Purpose::Prepare).then(|| (&self.allowance, masks.unwrap_or_default()));
                 let (program, seed) = (&self.loaded.hash, seeds.of(both).clone());
                 let link = (conn.binding(), theirs.session);
                 Source::Pair(pair::Maker::new(Party::Client, program, link, seed, stock)?)
@@ -239,10 +254,86 @@ impl Client {
                 Source::Dealer(Office { net: net.clone(), dealer, hello, seeds: vec![seeds.of(0).clone()], frames })
             }
         };
-        let steps = stock.as_ref().map(|stock| stock.entries.len() as u64);
+        let steps = products.as_ref().and(stock.as_ref()).map(|stock| stock.entries.len() as u64);
         let delivery = Delivery::begin(source, stock, conn)?;
         phases.dealing_seconds = watch.lap();
-        Ok(Opened { session, seeds, masked, delivery, steps, growth, products, setup_bytes, phases })
+        Ok(Opened { session, seeds, masked, delivery, steps, left, growth, products, setup_bytes, phases })
+    }
+
+    /// What a session begins with: burns it, unless it is to be kept, and gives and takes what opens the halves of a stock.
+    fn begin(
+        &self,
+        conn: &mut Conn,
+        (half, both): (Half, u32),
+        (session, peer): (Session, Peer),
+        purpose: Purpose,
+    ) -> Result<Started, RunError> {
+        let (ledger, fresh) = (&self.state.ledger, self.entropy.seed()?);
+        // What both make now takes a new seed; a dealer knows the session by its first.
+        let of_pair = (self.maker() == Maker::Pair).then(|| fresh.clone());
+        let none = |seeds| Started { seeds, stock: None, growth: None, products: None, masks: None };
+        match (half, purpose) {
+            (Half::Use(reserved), _) => {
+                let burnt = ledger.burn(Party::Client, &session, &peer)?;
+                let bond = reserved.bond();
+                Given { witness: bond.held(), burnt, expires: bond.expires }.send(conn)?;
+                let given = Given::receive(conn)?;
+                let Stock { mut seeds, mut entries, material, products } = reserved.take(&given.witness)?;
+                ledger.raise(&peer, Marks { ours: 0, theirs: given.burnt })?;
+                entries.truncate(both as usize);
+                of_pair.into_iter().for_each(|seed| seeds.then(both, seed));
+                let stock = Some(Dealt { entries, material: Some(material) });
+                Ok(Started { stock, products: Some(products), ..none(seeds) })
+            }
+            (half, Purpose::Prepare) => {
+                let bond = match &half {
+                    Half::Grow(begun) => begun.bond().clone(),
+                    _ => Bond::new(peer, self.state.days).map_err(RunError::Random)?,
+                };
+                Given { witness: bond.held(), burnt: 0, expires: bond.expires }.send(conn)?;
+                let given = Given::receive(conn)?;
+                let Half::Grow(begun) = half else {
+                    let (seeds, bond) = (Seeds::one(fresh), bond.until(given.expires));
+                    let grown = Growth::begin(self.stocks(), session, seeds.clone(), bond, &given.witness);
+                    return Ok(Started { growth: Some(grown), ..none(seeds) });
+                };
+                let entries = &self.loaded.module.entries;
+                let (grown, masks) = begun.rewind(&given.witness, entries, both, of_pair)?;
+                let (seeds, stock) = (grown.seeds().clone(), grown.dealt());
+                Ok(Started { stock, masks, growth: Some(grown), ..none(seeds) })
+            }
+            (_, _) => {
+                ledger.burn(Party::Client, &session, &peer)?;
+                Ok(none(Seeds::one(fresh)))
+            }
+        }
+    }
+
+    /// This side's half of the stock that is wanted, and for how many tokens others last.
+    fn half(&self, peer: &Peer, wants: Wants) -> Result<(Half, u64), RunError> {
+        *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = Some(*peer);
+        let stocks = self.stocks();
+        Ok(match wants {
+            Wants::Nothing => (Half::Nothing, 0),
+            Wants::Use { entry } => {
+                let (reserved, left) = stocks.offer(peer, entry);
+                (reserved.map_or(Half::Nothing, Half::Use), left)
+            }
+            Wants::Grow { entry, steps } => {
+                let begun = stocks.begun(Some(peer), entry).filter(|(named, _)| named.steps < steps);
+                let reserved = match begun {
+                    Some((named, _)) => stocks.reserve(named.session, peer)?,
+                    None => None,
+                };
+                let found = reserved.map(|reserved| Begun::find(reserved, &stocks)).transpose()?.flatten();
+                (found.map_or(Half::Nothing, Half::Grow), 0)
+            }
+        })
+    }
+
+    /// With whom it spoke last.
+    pub(super) fn last_peer(&self) -> Option<Peer> {
+        *self.peer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who makes the material of its sessions.
@@ -252,7 +343,7 @@ impl Client {
 
     /// Material that was made beforehand.
     pub fn stocks(&self) -> Stocks {
-        Stocks::new(self.ledger.directory(), Party::Client, self.loaded.hash, self.maker())
+        self.state.stocks(Party::Client, self.loaded.hash, self.maker())
     }
 
     /// Receives and keeps the masked weights.
@@ -268,5 +359,30 @@ impl Client {
             store.end_piece();
         }
         store.finish(&self.cache, model)
+    }
+}
+
+/// What is left of a half by what the server says of its own, and the steps that both have.
+fn agree(half: Half, steps: u32, answer: Answer) -> Result<(Half, u32), RunError> {
+    let lacking = match (&half, answer) {
+        (Half::Nothing, _) => return Ok((half, 0)),
+        (_, Answer::Steps(theirs)) if theirs > 0 => return Ok((half, steps.min(theirs))),
+        (_, Answer::Held) => {
+            return Err(Mismatch::Session { what: "another session uses the stock at the server" }.into());
+        }
+        (_, answer) => answer,
+    };
+    // It is of no use.
+    match half {
+        Half::Nothing => {}
+        Half::Use(reserved) => reserved.discard()?,
+        Half::Grow(begun) => begun.discard()?,
+    }
+    match lacking {
+        Answer::Used => Err(RunError::UsedBefore { peer: "server" }),
+        _ => {
+            tracing::warn!("a stock is removed: the server lacks its half, or cannot use it any more");
+            Ok((Half::Nothing, 0))
+        }
     }
 }

@@ -66,6 +66,14 @@ pub enum RunError {
     Growing,
     #[error("a text took the stock while it was made")]
     Taken,
+    #[error(
+        "this stock was used before, as the {peer} remembers: the state directory here is older than that use, and has lost the stock"
+    )]
+    UsedBefore { peer: &'static str },
+    #[error("the state directory {} was restored: sessions were burnt since that it does not know of", path.display())]
+    Restored { path: PathBuf },
+    #[error("the {peer}'s state directory was restored: it has burnt sessions that it does not know of")]
+    PeerRestored { peer: &'static str },
     #[error("there is no entry for {tokens} tokens after a prompt of {prefill} slots: at most {most} have room")]
     NoRoom { tokens: usize, prefill: usize, most: usize },
     #[error("the program has no prefill of {size} slots, only of {sizes}")]
@@ -123,6 +131,13 @@ impl RunError {
             RunError::Enough { .. } => "use what there is, or a server with a greater `--stock`".to_owned(),
             RunError::Growing => "again when the other has ended".to_owned(),
             RunError::Taken => "run it again, for another stock".to_owned(),
+            RunError::UsedBefore { .. } => "run it again; do not restore state directories, begin with an empty one".to_owned(),
+            RunError::Restored { .. } => {
+                "run it again: its stocks with this party are removed. Do not restore state directories, begin with an empty one".to_owned()
+            }
+            RunError::PeerRestored { .. } => {
+                "run it again: the other side was told, and removes the stocks that it may have used".to_owned()
+            }
             RunError::NoRoom { .. } => "fewer tokens, or a program that was compiled for more".to_owned(),
             RunError::NoPrefill { .. } => "`--prefill` with one of these".to_owned(),
             RunError::Step { .. } => "a new session".to_owned(),
@@ -148,7 +163,13 @@ impl RunError {
             RunError::Net(e) => e.to_string(),
             RunError::Mismatch(e) => e.to_string(),
             RunError::Step { .. } | RunError::Busy { .. } | RunError::Enough { .. } => self.to_string(),
-            RunError::Growing | RunError::Taken => self.to_string(),
+            RunError::Growing | RunError::Taken | RunError::UsedBefore { .. } => self.to_string(),
+            RunError::Restored { .. } => {
+                "its state directory was restored; it has removed its stocks with this side, and can go on".to_owned()
+            }
+            RunError::PeerRestored { peer } => {
+                format!("the {peer}'s state directory was restored, and its stocks with this side must not be used")
+            }
             RunError::Transfers(_) | RunError::Making(_) => "what it received was no part of the making".to_owned(),
             RunError::Ledger(LedgerError::Replayed { .. }) => "the session was burnt before".to_owned(),
             RunError::Vm(_) => "the program could not be run to its end".to_owned(),

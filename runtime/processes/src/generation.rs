@@ -22,7 +22,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::client::{Ask, Client, Opened, machine};
+use super::client::{Ask, Client, Opened, Wants, machine};
 use super::material::Turn;
 use super::online::{Threads, step};
 use super::refill::{Refiller, Texts};
@@ -52,8 +52,6 @@ pub(super) struct Shared {
     masked: Mutex<Option<Arc<Masked>>>,
     /// For work ahead.
     pool: ThreadPool,
-    /// Held while a session offers a stock.
-    offering: Mutex<()>,
 }
 
 impl Generator {
@@ -71,7 +69,6 @@ impl Generator {
             texts: watch::Sender::default(),
             net: net.clone(),
             masked: Mutex::default(),
-            offering: Mutex::default(),
         })))
     }
 
@@ -243,22 +240,15 @@ impl Job {
         let Some(first) = schedule.first() else {
             return Err(self.beyond());
         };
-        // Sessions of one process do not offer the same stock: the next looks when this one has taken its own.
-        let offering = self.shared.offering.lock().unwrap_or_else(PoisonError::into_inner);
-        let (offer, tokens) = client.stocks().offer(first.entry);
         let ask = Ask {
             program: &module.entries[first.entry as usize],
             publics: &first.publics,
             purpose: Purpose::Generate,
             frames: plan.frames(module, first.entry, Party::Client),
-            offer,
+            wants: Wants::Use { entry: first.entry },
         };
-        let guard = offer.map(|_| offering);
         let mut opened = client.open(&self.net, conn, &mut Watch::start(), ask)?;
-        drop(guard);
-        // All that there was but what the server has not of this one.
-        let rest = tokens - offer.map_or(0, |named| u64::from(named.steps));
-        let material = opened.steps.map(|steps| rest + steps);
+        let material = opened.steps.map(|steps| opened.left + steps);
         masked.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&opened.masked);
         let done = self.one_by_one(conn, &mut opened, (schedule, material), asked, answers);
         opened.delivery.end(&done);

@@ -8,41 +8,51 @@
 //!           next step, and ends.
 //! Masks     While it grows it has a third file, `masks`: the party's shares of the masks of what the session keeps, step by
 //!           step (`rows`). Whoever goes on making it needs them. When it has all its steps, they are removed.
-//! Lock      Its maker holds that of the material: nobody else makes it meanwhile.
+//! Lock      Its maker holds that of the material: nobody else makes it meanwhile. Who goes on making one has it reserved until it is
+//!           cut to what both have: nobody names the steps that go.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ir::Program;
 use tempfile::TempDir;
+use zeroize::Zeroizing;
 
 use super::RunError;
+use super::manifest::{Bond, Manifest, Mark, Sealing, Seeds, place};
 use super::material::Dealt;
+use super::origin::{self, ANCHOR};
+use super::part::{Sealed, changed};
 use super::rows::{self, Kept};
-use super::stock::{MANIFEST, MASKS, MATERIAL, Manifest, Mark, PRODUCTS, Seeds, StockError, Stocks, changed};
+use super::stock::{
+    MANIFEST, MASKS, Named, OF_MASKS, OF_MATERIAL, OF_PRODUCTS, PARTS, Reserved, StockError, Stocks, nothing,
+};
+use crate::disk::private;
 use crate::handshake::Session;
-use crate::ledger::sync_directory;
+use crate::vault::{StorageKey, Witness};
 use protocols::Maker;
 use protocols::step::Step;
 
 /// Time between steps that are made durable at once and those that wait.
 const GRAIN: Duration = Duration::from_millis(250);
 
-/// Age of what nobody is at, which is there for an instant else.
-const LEFT: Duration = Duration::from_secs(600);
-
 /// See the module head.
 pub(super) struct Growth {
     stocks: Stocks,
     session: Session,
     seeds: Seeds,
+    /// With the other party's witness.
+    key: StorageKey,
+    bond: Bond,
     /// Of the steps that are whole.
     entries: Vec<u32>,
     wanted: u32,
     /// What is written of the steps that are whole, and of those that will be.
-    marks: AllMarks,
+    marks: [Vec<Mark>; 3],
+    /// The steps that are being written.
+    sealing: [Option<Sealing>; 3],
     folder: Option<Folder>,
     /// When what is whole was made durable.
     settled: Option<Instant>,
@@ -50,91 +60,105 @@ pub(super) struct Growth {
     broken: bool,
 }
 
-/// What a file has of each step, and the step that is being written.
-#[derive(Default)]
-struct Marks {
-    steps: Vec<Mark>,
-    step: blake3::Hasher,
-}
-
-impl Marks {
-    fn end(&mut self) {
-        self.steps.push(Mark::of(&std::mem::take(&mut self.step)));
-    }
-}
-
-/// Of all files.
-#[derive(Default)]
-struct AllMarks {
-    material: Marks,
-    products: Marks,
-    masks: Marks,
-}
-
-impl AllMarks {
-    /// As a manifest has them.
-    fn each(&self) -> [&[Mark]; 3] {
-        [&self.material, &self.products, &self.masks].map(|marks| &marks.steps[..])
-    }
-
-    fn of(manifest: &Manifest) -> AllMarks {
-        let [material, products, masks] = manifest.marks().map(|steps| Marks { steps, step: blake3::Hasher::new() });
-        AllMarks { material, products, masks }
-    }
-
-    /// Forgets those of steps from `end` on.
-    fn cut(&mut self, end: usize) {
-        for marks in [&mut self.material, &mut self.products, &mut self.masks] {
-            marks.steps.truncate(end);
-        }
-    }
-}
-
 struct Folder {
     path: PathBuf,
     /// Until the first step is whole.
     apart: Option<TempDir>,
-    products: BufWriter<File>,
-    masks: BufWriter<File>,
-    /// With the lock: the last that is written and closed.
-    material: BufWriter<File>,
+    origin: [u8; 32],
+    /// In the order of [`PARTS`]; the first has the lock.
+    parts: [BufWriter<File>; 3],
 }
 
-impl Growth {
-    /// Of a stock that has no step yet.
-    pub(super) fn begin(stocks: Stocks, session: Session, seeds: Seeds, wanted: u32) -> Growth {
-        let (entries, marks) = (Vec::new(), AllMarks::default());
-        Growth { stocks, session, seeds, entries, wanted, marks, folder: None, settled: None, broken: false }
-    }
+/// A stock that has some steps, before its seeds can be read.
+pub(super) struct Begun {
+    reserved: Reserved,
+    stocks: Stocks,
+    folder: Folder,
+}
 
-    /// Of one that has some, if it is there.
-    pub(super) fn find(stocks: Stocks, session: Session) -> Result<Option<Growth>, RunError> {
-        let path = stocks.place(session);
+impl Begun {
+    /// One that is there, if it can grow.
+    pub(super) fn find(reserved: Reserved, stocks: &Stocks) -> Result<Option<Begun>, RunError> {
+        let path = reserved.place();
         let failed = |source| StockError { path: path.clone(), source };
-        let part = |name| File::options().read(true).write(true).open(path.join(name));
-        let files = part(MATERIAL).and_then(|material| Ok([material, part(PRODUCTS)?, part(MASKS)?]));
-        let [material, products, masks] = match files {
+        let open = |name| File::options().read(true).write(true).open(path.join(name));
+        let files = open(PARTS[0]).and_then(|material| Ok([material, open(PARTS[1])?, open(PARTS[2])?]));
+        let parts = match files {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             files => files.map_err(failed)?.map(BufWriter::new),
         };
-        match material.get_ref().try_lock() {
+        match parts[OF_MATERIAL].get_ref().try_lock() {
             Err(TryLockError::WouldBlock) => return Err(RunError::Growing),
             Err(TryLockError::Error(source)) => return Err(failed(source).into()),
             Ok(()) => {}
         }
-        let manifest = stocks.manifest(&path).map_err(failed)?;
-        if !stocks.is_of(session, &manifest) {
-            return Ok(None);
-        }
-        let (seeds, (entries, wanted)) = (manifest.seeds(), manifest.steps());
-        let marks = AllMarks::of(&manifest);
-        let folder = Some(Folder { path, apart: None, material, products, masks });
-        Ok(Some(Growth { stocks, session, seeds, entries, wanted, marks, folder, settled: None, broken: false }))
+        let folder = Folder { origin: reserved.manifest().origin, path, apart: None, parts };
+        Ok(Some(Begun { reserved, stocks: stocks.clone(), folder }))
+    }
+
+    pub(super) fn bond(&self) -> &Bond {
+        self.reserved.bond()
+    }
+
+    /// As it is told to the other party.
+    pub(super) fn named(&self) -> Named {
+        self.reserved.named()
+    }
+
+    /// Removes it.
+    pub(super) fn discard(self) -> Result<(), StockError> {
+        self.reserved.discard()
     }
 
     /// Goes back to the end of so many steps, which there are, of a program of these entries; gives the masks of what they keep,
-    /// if two parties made it. What follows takes `fresh` seeds, if that is given, and there are to be `wanted` steps.
+    /// if two parties made it. What follows takes `fresh` seeds, if that is given.
     pub(super) fn rewind(
+        self,
+        witness: &Witness,
+        programs: &[Program],
+        steps: u32,
+        fresh: Option<kernels::prg::Seed>,
+    ) -> Result<(Growth, Option<Kept>), RunError> {
+        let Begun { reserved, stocks, folder } = self;
+        let (session, manifest) = (reserved.named().session, reserved.manifest());
+        let key = stocks.state.key.with(witness);
+        let seeds = Seeds::open(&key, session.0, &manifest.seeds);
+        let seeds = seeds.ok_or_else(|| {
+            let what = changed("its seeds are not of this witness; remove the stock".to_owned());
+            StockError { path: folder.path.clone(), source: what }
+        })?;
+        let (entries, marks) = (manifest.entries.clone(), manifest.marks.clone());
+        let mut growth = Growth {
+            wanted: manifest.wanted,
+            folder: Some(folder),
+            ..Growth::empty(stocks, session, seeds, key, manifest.bond.clone(), (entries, marks))
+        };
+        let kept = growth.cut(programs, steps, fresh)?;
+        Ok((growth, kept))
+    }
+}
+
+impl Growth {
+    /// Of a stock that has no step yet; the other party's witness is for what is written.
+    pub(super) fn begin(stocks: Stocks, session: Session, seeds: Seeds, bond: Bond, witness: &Witness) -> Growth {
+        let key = stocks.state.key.with(witness);
+        Growth::empty(stocks, session, seeds, key, bond, Default::default())
+    }
+
+    fn empty(
+        stocks: Stocks,
+        session: Session,
+        seeds: Seeds,
+        key: StorageKey,
+        bond: Bond,
+        (entries, marks): (Vec<u32>, [Vec<Mark>; 3]),
+    ) -> Growth {
+        let sealing = [const { None }; 3];
+        let (wanted, folder, settled, broken) = (0, None, None, false);
+        Growth { stocks, session, seeds, key, bond, entries, wanted, marks, sealing, folder, settled, broken }
+    }
+
+    fn cut(
         &mut self,
         programs: &[Program],
         steps: u32,
@@ -143,7 +167,7 @@ impl Growth {
         let maker = self.stocks.maker;
         let shorter = (steps as usize) < self.entries.len();
         self.entries.truncate(steps as usize);
-        self.marks.cut(steps as usize);
+        self.marks.iter_mut().for_each(|marks| marks.truncate(steps as usize));
         self.seeds.cut(steps);
         if shorter {
             // Before anything is cut off that it counts.
@@ -151,30 +175,24 @@ impl Growth {
         }
         let step = |(number, &entry): (u32, &u32)| Step { entries: programs, entry, number };
         let whole: Vec<Step> = (0..).zip(&self.entries).map(step).collect();
-        let lengths = self.marks.each().map(|steps| steps.iter().map(|mark| mark.bytes()).sum::<u64>());
+        let disk = self.stocks.state.disk.clone();
         let folder = self.folder.as_mut().expect("it has steps");
         let failed = |source| StockError { path: folder.path.clone(), source };
-        let parts = [&mut folder.material, &mut folder.products, &mut folder.masks];
-        for (part, length) in parts.into_iter().zip(lengths) {
-            let file = part.get_mut();
+        for (part, marks) in folder.parts.iter_mut().zip(&self.marks) {
+            let (file, length) = (part.get_mut(), marks.iter().map(Mark::length).sum::<u64>());
             if file.metadata().map_err(failed)?.len() < length {
                 let what = io::Error::new(io::ErrorKind::UnexpectedEof, "a file of it was cut short; remove it");
                 return Err(failed(what).into());
             }
-            file.set_len(length).and_then(|()| file.seek(SeekFrom::End(0))).map_err(failed)?;
+            disk.cut(file, length).and_then(|()| file.seek(SeekFrom::End(0))).map_err(failed)?;
         }
         let kept = match maker {
             Maker::Dealer => None,
             Maker::Pair => {
-                let file = folder.masks.get_mut();
-                let bytes = file.rewind().and_then(|()| rows::read(file)).map_err(failed)?;
-                let kept = match rows::are(&self.marks.masks.steps, &bytes) {
-                    true => rows::restore(&whole, &bytes)?,
-                    false => None,
-                };
                 let path = folder.path.join(MASKS);
-                let what = || StockError { path, source: changed("it changed on disk; remove the stock".to_owned()) };
-                Some(kept.ok_or_else(what)?)
+                let bytes = masks(&path, &self.key, self.session, &self.marks[OF_MASKS]);
+                let bytes = bytes.map_err(|source| StockError { path, source })?;
+                Some(rows::restore(&whole, &bytes)?.ok_or_else(|| failed(changed("it keeps other masks".to_owned())))?)
             }
         };
         if let Some(seed) = fresh {
@@ -218,27 +236,24 @@ impl Growth {
 
     /// Appends material of the next step.
     pub(super) fn material(&mut self, bytes: &[u8]) -> Result<(), StockError> {
-        self.marks.material.step.update(bytes);
-        self.append(|folder| folder.material.write_all(bytes))
+        self.append(OF_MATERIAL, bytes)
     }
 
     /// Appends products of the next step that has none yet: all of them.
     pub(super) fn products(&mut self, bytes: &[u8]) -> Result<(), StockError> {
-        self.marks.products.step.update(bytes);
-        self.marks.products.end();
-        self.append(|folder| folder.products.write_all(bytes))
+        self.append(OF_PRODUCTS, bytes)?;
+        self.end_step(OF_PRODUCTS)
     }
 
     /// Appends the masks of what the next step keeps.
     pub(super) fn masks(&mut self, bytes: &[u8]) -> Result<(), StockError> {
-        self.marks.masks.step.update(bytes);
-        self.append(|folder| folder.masks.write_all(bytes))
+        self.append(OF_MASKS, bytes)
     }
 
     /// Material and masks of the next step are all there.
-    pub(super) fn made(&mut self) {
-        self.marks.material.end();
-        self.marks.masks.end();
+    pub(super) fn made(&mut self) -> Result<(), StockError> {
+        self.end_step(OF_MATERIAL)?;
+        self.end_step(OF_MASKS)
     }
 
     /// The next steps are whole, of these entries.
@@ -256,23 +271,22 @@ impl Growth {
             return Ok(());
         }
         self.broken = true;
-        self.append(|folder| {
-            for part in [&mut folder.products, &mut folder.masks, &mut folder.material] {
-                part.flush()?;
-                part.get_ref().sync_data()?;
-            }
-            Ok(())
-        })?;
+        let disk = self.stocks.state.disk.clone();
+        let folder = self.folder()?;
+        let failed = |source| StockError { path: folder.path.clone(), source };
+        for part in &mut folder.parts {
+            io::Write::flush(part).and_then(|()| disk.sync(part.get_ref())).map_err(failed)?;
+        }
         self.describe()?;
         let (directory, place) = (&self.stocks.directory, self.stocks.place(self.session));
         let folder = self.folder.as_mut().expect("made durable");
         if let Some(apart) = &folder.apart {
             let failed = |source| StockError { path: place.clone(), source };
-            std::fs::rename(apart.path(), &place).map_err(failed)?;
+            disk.rename(apart.path(), &place).map_err(failed)?;
             // It has another name now, and stays.
             let _ = folder.apart.take().map(TempDir::keep);
             folder.path = place.clone();
-            sync_directory(directory).map_err(failed)?;
+            disk.sync_directory(directory).map_err(failed)?;
         }
         (self.settled, self.broken) = (Some(Instant::now()), false);
         Ok(())
@@ -281,88 +295,99 @@ impl Growth {
     /// Ends the making of what is settled. With all its steps it will not grow, so its masks are of no more use.
     pub(super) fn end(self) -> Result<(), StockError> {
         let Some(folder) = self.folder.filter(|_| self.entries.len() >= self.wanted as usize) else { return Ok(()) };
-        match std::fs::remove_file(folder.path.join(MASKS)) {
-            // A text took it at once.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.map_err(|source| StockError { path: folder.path, source }),
-        }
+        let removed = self.stocks.state.disk.remove(&folder.path.join(MASKS));
+        removed.map_err(|source| StockError { path: folder.path, source })
     }
 
     /// Writes the manifest anew, at once or not at all.
     fn describe(&mut self) -> Result<(), RunError> {
-        // Steps that were made and wait for their products do not count yet. Some files have nothing of any step.
-        let nothing = std::iter::repeat(Mark::nothing());
-        let whole = |steps: &[Mark]| steps.iter().copied().chain(nothing.clone()).take(self.entries.len()).collect();
-        let marks = self.marks.each().map(whole);
-        let manifest = self.stocks.describe(self.session, (&self.entries, self.wanted), &self.seeds, marks);
         let folder = self.folder.as_ref().expect("it has steps");
-        match replace(&folder.path, &manifest) {
+        // Steps that were made and wait for their products do not count yet. Some files have nothing of any step.
+        let whole = |steps: &Vec<Mark>| steps.iter().copied().chain(nothing()).take(self.entries.len()).collect();
+        let manifest = Manifest {
+            entries: self.entries.clone(),
+            wanted: self.wanted,
+            seeds: self.seeds.seal(&self.key, self.session.0).map_err(RunError::Random)?,
+            marks: self.marks.each_ref().map(whole),
+            ..self.stocks.describe(self.session, self.bond.clone(), folder.origin)
+        };
+        let state = &self.stocks.state;
+        let written =
+            manifest.encode(&state.key).and_then(|bytes| state.disk.replace(&folder.path.join(MANIFEST), &bytes));
+        match written {
             // A stock in its place goes away in one way alone.
             Err(e) if e.kind() == io::ErrorKind::NotFound && folder.apart.is_none() => Err(RunError::Taken),
             written => Ok(written.map_err(|source| StockError { path: folder.path.clone(), source })?),
         }
     }
 
-    fn append(&mut self, write: impl FnOnce(&mut Folder) -> io::Result<()>) -> Result<(), StockError> {
-        let folder = match &mut self.folder {
-            Some(folder) => folder,
-            empty => {
-                let made = Folder::make(&self.stocks.directory);
-                empty.insert(made.map_err(|source| StockError { path: self.stocks.directory.clone(), source })?)
-            }
+    fn append(&mut self, part: usize, bytes: &[u8]) -> Result<(), StockError> {
+        let (key, step) = (self.key.clone(), place(self.session.0, part, self.marks[part].len()));
+        self.seal(part, |sealing, write| {
+            let sealing = match sealing {
+                Some(sealing) => sealing,
+                none => none.insert(Sealing::begin(&key, step)?),
+            };
+            sealing.add(bytes, write)
+        })
+    }
+
+    fn end_step(&mut self, part: usize) -> Result<(), StockError> {
+        let mut mark = Mark::nothing();
+        if self.sealing[part].is_some() {
+            self.seal(part, |sealing, write| {
+                mark = sealing.take().expect("looked at").end(write)?;
+                Ok(())
+            })?;
+        }
+        self.marks[part].push(mark);
+        Ok(())
+    }
+
+    fn seal(
+        &mut self,
+        part: usize,
+        with: impl FnOnce(&mut Option<Sealing>, &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>,
+    ) -> Result<(), StockError> {
+        self.folder()?;
+        let disk = &self.stocks.state.disk;
+        let folder = self.folder.as_mut().expect("just made");
+        let done = with(&mut self.sealing[part], &mut |bytes| disk.write(&mut folder.parts[part], bytes));
+        done.map_err(|source| StockError { path: folder.path.clone(), source })
+    }
+
+    /// Its files, which are made when there is something to write.
+    fn folder(&mut self) -> Result<&mut Folder, StockError> {
+        let empty = match &mut self.folder {
+            Some(folder) => return Ok(folder),
+            empty => empty,
         };
-        write(folder).map_err(|source| StockError { path: folder.path.clone(), source })
+        let made = Folder::make(&self.stocks);
+        Ok(empty.insert(made.map_err(|source| StockError { path: self.stocks.directory.clone(), source })?))
     }
 }
 
 impl Folder {
-    fn make(directory: &Path) -> io::Result<Folder> {
-        std::fs::create_dir_all(directory)?;
-        sweep(directory)?;
-        let apart = TempDir::with_prefix_in("making-", directory)?;
+    fn make(stocks: &Stocks) -> io::Result<Folder> {
+        std::fs::create_dir_all(&stocks.directory)?;
+        // Nobody sweeps between the directory and the lock in it.
+        let _lock = stocks.state.ledger.lock().map_err(io::Error::other)?;
+        let apart = TempDir::with_prefix_in("making-", &stocks.directory)?;
         let path = apart.path().to_owned();
+        private(&path.join(ANCHOR))?;
         let part = |name| io::Result::Ok(BufWriter::with_capacity(1 << 20, private(&path.join(name))?));
-        let [material, products, masks] = [part(MATERIAL)?, part(PRODUCTS)?, part(MASKS)?];
-        material.get_ref().lock()?;
-        Ok(Folder { path, apart: Some(apart), material, products, masks })
+        let parts = [part(PARTS[0])?, part(PARTS[1])?, part(PARTS[2])?];
+        parts[OF_MATERIAL].get_ref().lock()?;
+        Ok(Folder { origin: origin::of(&path)?, path, apart: Some(apart), parts })
     }
 }
 
-/// Removes what a process left that was killed while it began a stock, or took one.
-fn sweep(directory: &Path) -> io::Result<()> {
-    for file in std::fs::read_dir(directory)?.filter_map(Result::ok) {
-        let (path, name) = (file.path(), file.file_name());
-        let kind = |prefix: &str| name.to_str().is_some_and(|name| name.starts_with(prefix));
-        let old =
-            file.metadata().and_then(|data| data.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LEFT));
-        let held = || File::open(path.join(MATERIAL)).is_ok_and(|material| material.try_lock_shared().is_err());
-        if old && (kind("making-") || kind("taken-")) && !held() {
-            // Another may be as fast.
-            let _ = std::fs::remove_dir_all(&path);
-        }
+/// The masks of all steps, opened.
+fn masks(path: &Path, key: &StorageKey, session: Session, marks: &[Mark]) -> io::Result<Zeroizing<Vec<u8>>> {
+    let sealed = Sealed { file: File::open(path)?, key: key.clone(), session: session.0, part: OF_MASKS };
+    let mut bytes = Zeroizing::new(Vec::new());
+    for (number, mark) in marks.iter().enumerate() {
+        bytes.extend_from_slice(&sealed.read(number, *mark)?);
     }
-    Ok(())
-}
-
-/// Puts a manifest in a stock's directory, in place of the one that is there.
-fn replace(stock: &Path, manifest: &Manifest) -> io::Result<()> {
-    let (new, place) = (stock.join("manifest.new"), stock.join(MANIFEST));
-    match std::fs::remove_file(&new) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let mut file = private(&new)?;
-    file.write_all(&manifest.encode()?)?;
-    file.sync_all()?;
-    std::fs::rename(&new, &place)?;
-    sync_directory(stock)
-}
-
-/// A new file that its owner alone can read.
-fn private(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.read(true).write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    Ok(bytes)
 }

@@ -5,10 +5,11 @@
 //! weight is sent. The version comes first and alone decides whether the rest can be read.
 //!
 //! ```text
-//! version 4 | role 1 | program 32 | commitment 32 | setup 32 | session 16 | link 32 | entry 2 + n | publics 2 + 4n     little-endian
+//! version 4 | role 1 | program 32 | commitment 32 | setup 32 | session 16 | link 32 | state 16 | entry 2 + n | publics 2 + 4n     little-endian
 //! ```
 //!
-//! The client's session is zero (the server chooses it), and so is the dealer's; the server and the dealer leave entry and
+//! The client's session is zero (the server chooses it), and so is the dealer's; the state tells a party's state directory, and is zero
+//! to and from the dealer, who keeps nothing; the server and the dealer leave entry and
 //! publics empty, since the client chooses them. The link is zero but to the dealer, whom both parties tell what their own link
 //! is: it deals to two who are linked to each other, and not to two whom somebody put together. The setup is zero but from a server
 //! with a dealer to its clients: it names the masked weights that the client must have.
@@ -20,12 +21,13 @@ use std::fmt;
 use bytes::{BufMut, Bytes};
 use ir::Party;
 
+use crate::ledger::StateId;
 use crate::net::frame::Kind;
 use crate::net::{Conn, NetError, printable};
 use crate::setup::SetupDigest;
 
 /// Version of frames, handshake and message order. The bytecode has its own.
-pub const PROTOCOL_VERSION: u32 = 10;
+pub const PROTOCOL_VERSION: u32 = 11;
 
 /// Greatest size of an encoded [`Hello`].
 const MOST: usize = 4096;
@@ -105,6 +107,8 @@ pub struct Hello {
     pub session: Session,
     /// Told to the dealer: a digest of [`Conn::binding`] of the link between the parties. Else zero.
     pub link: [u8; 32],
+    /// Tells a party's state directory from its others. To and from the dealer zero.
+    pub state: StateId,
     /// Name of the entry to run, or empty.
     pub entry: String,
     /// Values of the entry's public run-time numbers, or empty.
@@ -174,6 +178,7 @@ impl Hello {
         bytes.put_slice(&self.setup.0);
         bytes.put_slice(&self.session.0);
         bytes.put_slice(&self.link);
+        bytes.put_slice(&self.state.0);
         bytes.put_u16_le(self.entry.len().try_into().expect("a verified entry has a short name"));
         bytes.put_slice(self.entry.as_bytes());
         bytes.put_u16_le(self.publics.len().try_into().expect("a verified entry has few publics"));
@@ -188,12 +193,12 @@ impl Hello {
         let role = Role::from_code(fields.array::<1>()?[0])?;
         let (program, commitment) = (fields.array()?, fields.array()?);
         let (setup, session) = (SetupDigest(fields.array()?), Session(fields.array()?));
-        let link = fields.array()?;
+        let (link, state) = (fields.array()?, StateId(fields.array()?));
         let length = fields.u16()?.into();
         let entry = std::str::from_utf8(fields.take(length)?).ok()?.to_owned();
         let publics = (0..fields.u16()?).map(|_| fields.u32()).collect::<Option<_>>()?;
         let whole = fields.0.is_empty();
-        whole.then_some(Hello { version, role, program, commitment, setup, session, link, entry, publics })
+        whole.then_some(Hello { version, role, program, commitment, setup, session, link, state, entry, publics })
     }
 }
 
@@ -302,6 +307,7 @@ mod tests {
             setup: SetupDigest([7; 32]),
             session: Session([3; 16]),
             link: [4; 32],
+            state: StateId([8; 16]),
             entry: "main".to_owned(),
             publics: vec![5, 6],
         }

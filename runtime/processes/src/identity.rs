@@ -20,6 +20,7 @@ use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
 use crate::keys::{create_private, readable_by_others};
+use crate::vault::StorageKey;
 
 /// The private key.
 const KEY: &str = "identity.key";
@@ -85,6 +86,7 @@ impl FromStr for PublicKey {
 pub struct Identity {
     public: PublicKey,
     certified: Arc<CertifiedKey>,
+    storage: StorageKey,
 }
 
 /// Why there is no identity.
@@ -170,7 +172,9 @@ impl Identity {
         let spki = key.public_key().ok_or_else(damaged)?;
         let public = PublicKey::from_spki(&spki).ok_or_else(damaged)?;
         let certified = CertifiedKey::new(vec![CertificateDer::from(spki.to_vec())], key);
-        Ok(Identity { public, certified: Arc::new(certified) })
+        let mut hasher = blake3::Hasher::new_derive_key("ssvm 2026-11 storage key of an identity");
+        let storage = StorageKey::new(*hasher.update(&bytes).finalize().as_bytes());
+        Ok(Identity { public, certified: Arc::new(certified), storage })
     }
 
     /// Where the public half lies, to be handed over.
@@ -181,6 +185,11 @@ impl Identity {
     /// The public half.
     pub fn public(&self) -> PublicKey {
         self.public
+    }
+
+    /// The key that what this identity keeps is sealed under.
+    pub fn storage(&self) -> StorageKey {
+        self.storage.clone()
     }
 
     pub(crate) fn certified(&self) -> Arc<CertifiedKey> {

@@ -1,6 +1,6 @@
-//! The server's lasting secret, from which the masks of its weights derive.
+//! Lasting secrets: the server's, from which the masks of its weights derive, and the storage key of a state directory without an identity.
 //!
-//! One file of 32 random bytes beside the weights, readable by its owner alone. The seed of the masks B is derived from
+//! The server's is one file of 32 random bytes beside the weights, readable by its owner alone. The seed of the masks B is derived from
 //! it, the program's hash and the digest of the weights that this process has read: another program (so other encodings or
 //! widths) or other weights never meet the same B, which would give the client the difference of two weights. All entries of a
 //! program share B.
@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::ledger::sync_directory;
+use crate::disk::sync_directory;
+use crate::vault::StorageKey;
 use kernels::prg::Seed;
 
 /// The server's secret.
@@ -36,10 +37,10 @@ impl KeyError {
     pub fn hint(&self) -> &'static str {
         match self {
             KeyError::Mode { .. } => {
-                "`chmod 600` on it if nobody has read it, else remove it: clients then set up anew"
+                "`chmod 600` on it if nobody has read it, else remove it, and what was kept under it"
             }
-            KeyError::Length { .. } => "remove it: clients then set up anew",
-            KeyError::Io { .. } => "weights in a directory that the server can write",
+            KeyError::Length { .. } => "remove it, and what was kept under it",
+            KeyError::Io { .. } => "weights, or `--state DIR`, in a directory that can be written",
             KeyError::Random(_) => "a system with a random number generator",
         }
     }
@@ -50,12 +51,16 @@ impl MasterKey {
     pub fn beside(weights: &Path) -> Result<MasterKey, KeyError> {
         let mut path = weights.as_os_str().to_owned();
         path.push(".key");
-        let path = PathBuf::from(path);
-        match MasterKey::read(&path) {
+        MasterKey::at(Path::new(&path))
+    }
+
+    /// Reads a secret, or makes one.
+    fn at(path: &Path) -> Result<MasterKey, KeyError> {
+        match MasterKey::read(path) {
             Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                MasterKey::create(&path)?;
-                // Another server may have been faster; what lies there counts.
-                MasterKey::read(&path)
+                MasterKey::create(path)?;
+                // Another process may have been faster; what lies there counts.
+                MasterKey::read(path)
             }
             read => read,
         }
@@ -66,6 +71,12 @@ impl MasterKey {
         let mut hasher = blake3::Hasher::new_derive_key("ssvm 2026-11 masks of the server's weights");
         hasher.update(&*self.0).update(program).update(weights);
         Seed::new(*hasher.finalize().as_bytes())
+    }
+
+    /// The storage key of a state directory that has no identity, which is made there if need be.
+    pub fn storage(state: &Path) -> Result<StorageKey, KeyError> {
+        std::fs::create_dir_all(state).map_err(|source| KeyError::Io { path: state.to_owned(), source })?;
+        Ok(StorageKey::new(*MasterKey::at(&state.join("storage.key"))?.0))
     }
 
     fn read(path: &Path) -> Result<MasterKey, KeyError> {

@@ -4,7 +4,7 @@
 //! ```text
 //! client                      server                      dealer
 //!   hello      <------------->  hello                              mismatches end here
-//!   begin      -------------->                                     does the client hold the masked weights? dealt first?
+//!   begin      -------------->                                     does the client hold the masked weights? dealt first? a stock?
 //!              <--------------  setup                              once per model
 //!   hello, seeds  ---------------------------------------->  hello
 //!                               hello, seeds  ------------>        paired by session
@@ -52,6 +52,7 @@
 
 pub mod client;
 pub mod dealer;
+pub mod disk;
 pub mod generation;
 pub mod handshake;
 pub mod identity;
@@ -66,15 +67,21 @@ pub mod pairing;
 pub mod pins;
 pub mod server;
 pub mod setup;
+pub mod vault;
 pub mod weights_file;
 
 mod accept;
 mod allowance;
 mod error;
 mod growth;
+mod kept;
+mod manifest;
 mod material;
+mod once;
 mod online;
+mod origin;
 mod pair;
+mod part;
 mod parts;
 mod plan;
 mod prepare;
@@ -82,6 +89,7 @@ mod program;
 mod progress;
 mod refill;
 mod rows;
+mod state;
 mod stock;
 mod stream;
 
@@ -90,9 +98,12 @@ pub use error::{RunError, chain};
 pub use material::Dealing;
 pub use parts::{Entropy, Os, Record, write_json};
 
+pub use kept::{About, Kept};
+pub use manifest::Unusable;
 use parts::{BEGIN, Begin, GO_ON, Purpose, Watch, trace};
 pub use plan::{Due, Plan};
 pub use prepare::{Made, Order};
 pub use program::Loaded;
 pub use refill::Refill;
+pub use state::{STOCK_DAYS, State};
 pub use stock::{StockError, Stocks};

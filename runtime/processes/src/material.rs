@@ -16,8 +16,8 @@ use zeroize::Zeroizing;
 
 use super::RunError;
 use super::pair::Maker;
+use super::part::Part;
 use super::progress::Progress;
-use super::stock::Part;
 use crate::handshake::{Hello, Mismatch, Role, greet};
 use crate::net::frame::{Kind, PAYLOAD};
 use crate::net::{Conn, Links, Net, NetError, Options};

@@ -13,6 +13,15 @@ use memmap2::MmapMut;
 
 /// The next bytes of a file, which it must have.
 pub fn read(file: &mut impl Read, length: usize) -> io::Result<Bytes> {
+    read_with(file, length, |_, _| Ok(()))
+}
+
+/// The next bytes of a file, as `change` makes them, which may read what stands behind them.
+pub fn read_with<R: Read>(
+    file: &mut R,
+    length: usize,
+    change: impl FnOnce(&mut [u8], &mut R) -> io::Result<()>,
+) -> io::Result<Bytes> {
     if length == 0 {
         return Ok(Bytes::new());
     }
@@ -23,6 +32,7 @@ pub fn read(file: &mut impl Read, length: usize) -> io::Result<Bytes> {
         tracing::debug!("a file lies in small pages: {refused}");
     }
     file.read_exact(&mut memory)?;
+    change(&mut memory, file)?;
     Ok(Bytes::from_owner(memory))
 }
 

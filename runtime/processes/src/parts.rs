@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::RunError;
 use super::material::Dealing;
+use super::once::Counts;
 use crate::handshake::Session;
 use crate::net::Conn;
 use kernels::prg::Seed;
@@ -50,7 +51,7 @@ pub(super) enum Purpose {
     Prepare,
 }
 
-/// What the client tells the server before its first step: a byte, and a number.
+/// What the client tells the server before its first step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Begin {
     /// The client holds the masked weights, or needs none.
@@ -59,8 +60,11 @@ pub(super) struct Begin {
     pub(super) maker: Maker,
     /// What the session is for.
     pub(super) purpose: Purpose,
-    /// Steps of the stock that it named in its hello; 0 if it named none.
+    /// The stock that it names, and the steps of it that it has: 0 if it names none.
+    pub(super) stock: Session,
     pub(super) steps: u32,
+    /// What it says of sessions with the server.
+    pub(super) counts: Counts,
 }
 
 const PURPOSES: [Purpose; 4] =
@@ -71,14 +75,18 @@ impl Begin {
         let purpose = PURPOSES.iter().position(|p| *p == self.purpose).expect("all are listed");
         let pair = u8::from(self.maker == Maker::Pair);
         let choices = u8::from(self.holds_setup) | pair << 1 | (purpose as u8) << 2;
-        Bytes::from([&[choices][..], &self.steps.to_le_bytes()].concat())
+        Bytes::from([&[choices][..], &self.stock.0, &self.steps.to_le_bytes(), &self.counts.encode()].concat())
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Begin> {
-        let [choices, steps @ ..] = bytes else { return None };
+        let (&[choices], rest) = bytes.split_first_chunk()?;
+        let (stock, rest) = rest.split_first_chunk()?;
+        let (steps, counts) = rest.split_first_chunk()?;
+        let (stock, steps) = (Session(*stock), u32::from_le_bytes(*steps));
+        let counts = Counts::decode(counts.try_into().ok()?);
         let maker = if choices & 2 == 0 { Maker::Dealer } else { Maker::Pair };
         let purpose = *PURPOSES.get(usize::from(choices >> 2))?;
-        Some(Begin { holds_setup: choices & 1 != 0, maker, purpose, steps: u32::from_le_bytes(steps.try_into().ok()?) })
+        Some(Begin { holds_setup: choices & 1 != 0, maker, purpose, stock, steps, counts })
     }
 }
 
@@ -86,7 +94,7 @@ impl Begin {
 pub(super) const GO_ON: u8 = 1;
 
 /// Bytes of [`Begin`].
-pub(super) const BEGIN: usize = 5;
+pub(super) const BEGIN: usize = 21 + Counts::LENGTH;
 
 /// A run in the report file.
 #[derive(Serialize)]

@@ -8,9 +8,9 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::disk::sync_directory;
 use crate::handshake::Role;
 use crate::identity::{Identity, MAX_FILE, PublicKey};
-use crate::ledger::sync_directory;
 use crate::net::printable;
 
 /// The file.

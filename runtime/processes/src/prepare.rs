@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use ir::Party;
 
-use super::client::{Ask, Client, Opened};
+use super::client::{Ask, Client, Opened, Wants};
 use super::growth::Growth;
 use super::material::{Delivery, Turn};
 use super::progress::Progress;
@@ -56,7 +56,7 @@ pub(super) fn keep(delivery: &mut Delivery, growth: &mut Growth, turn: Turn, pee
     if let Some(rows) = delivery.rows(step) {
         growth.masks(&rows)?;
     }
-    growth.made();
+    growth.made()?;
     Ok(())
 }
 
@@ -108,18 +108,15 @@ impl Client {
         let prompt = size.min(plan.context().saturating_sub(1));
         let due = plan.due(module, prompt, 0).filter(|due| due.entry == entries[0]);
         let Some(due) = due else { return Err(RunError::NoRoom { tokens: entries.len(), prefill: size, most: 0 }) };
-        let stocks = self.stocks();
-        let begun = stocks.begun(due.entry).map(|(named, _)| named);
         let ask = Ask {
             program: &module.entries[due.entry as usize],
             publics: &due.publics,
             purpose: Purpose::Prepare,
             frames: plan.frames(module, due.entry, Party::Client),
-            offer: begun.filter(|named| (named.steps as usize) < entries.len()),
+            wants: Wants::Grow { entry: due.entry, steps: entries.len() as u32 },
         };
-        let Opened { session, seeds, masked, mut delivery, growth, .. } =
-            self.open(net, conn, &mut Watch::start(), ask)?;
-        let mut growth = growth.unwrap_or_else(|| Growth::begin(stocks, session, seeds.clone(), 0));
+        let Opened { seeds, masked, mut delivery, growth, .. } = self.open(net, conn, &mut Watch::start(), ask)?;
+        let mut growth = growth.expect("a stock is begun, or gone on with");
         growth.want(entries.len() as u32);
         let mut growing = || -> Result<Made, RunError> {
             let begun = growth.steps();

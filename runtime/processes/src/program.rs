@@ -7,6 +7,7 @@ use ir::{Limits, Program, verify_module};
 
 use super::RunError;
 use crate::handshake::{Hello, PROTOCOL_VERSION, Role, Session};
+use crate::ledger::StateId;
 use crate::setup::SetupDigest;
 use protocols::step::Step;
 
@@ -79,7 +80,7 @@ impl Loaded {
         Step::first(&self.module.entries, index.expect("an entry of this program") as u32)
     }
 
-    /// What a process with this program says about itself; setup, session, entry and public numbers are left empty.
+    /// What a process with this program says about itself; setup, session, state, entry and public numbers are left empty.
     pub fn hello(&self, role: Role) -> Hello {
         Hello {
             version: PROTOCOL_VERSION,
@@ -89,6 +90,7 @@ impl Loaded {
             setup: SetupDigest::default(),
             session: Session::default(),
             link: [0; 32],
+            state: StateId::default(),
             entry: String::new(),
             publics: Vec::new(),
         }

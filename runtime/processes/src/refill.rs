@@ -114,11 +114,11 @@ impl Refiller {
     fn order(&self) -> Option<Order> {
         let Shared { client, plan, texts, .. } = &*self.shared;
         let size = texts.borrow().size.unwrap_or(plan.prefill()[0]);
-        let (stocks, entry) = (client.stocks(), plan.entry(size, 0)?);
-        let (_, there) = stocks.offer(entry);
+        let (stocks, entry, peer) = (client.stocks(), plan.entry(size, 0)?, client.last_peer());
+        let there = stocks.lasting(peer.as_ref(), entry);
         let missing = self.tokens.checked_sub(there as usize).filter(|&missing| missing > 0)?;
         let room = (plan.slots() + 1).saturating_sub(size).min(plan.context().saturating_sub(1));
-        let tokens = match stocks.begun(entry) {
+        let tokens = match stocks.begun(peer.as_ref(), entry) {
             Some((_, wanted)) => wanted as usize,
             None => missing.min(TOKENS).min(self.most),
         };

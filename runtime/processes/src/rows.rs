@@ -2,15 +2,12 @@
 //! instructions, [batch, rows, k], 8 bytes an element. Whoever goes on making a stock goes on from them, as whoever continues it in
 //! a text does from the masks that its machine kept.
 
-use std::io::{self, Read};
-
 use ir::{Op, Program, StateId, Type, Value};
 use kernels::codec::dimensions;
 use kernels::ring::Tensor;
 use zeroize::Zeroizing;
 
 use super::RunError;
-use super::stock::Mark;
 use protocols::cache::{Masks, deal};
 use protocols::pair::PairError;
 use protocols::step::Step;
@@ -69,22 +66,6 @@ impl Kept {
         }
         bytes
     }
-}
-
-/// All of a file, which is about to be forgotten.
-pub(super) fn read(file: &mut impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Whether these are the rows of steps as they were written.
-pub(super) fn are(steps: &[Mark], mut bytes: &[u8]) -> bool {
-    let mut is_next = |mark: &Mark| {
-        let next = usize::try_from(mark.bytes()).ok().and_then(|length| bytes.split_off(..length));
-        next.is_some_and(|next| mark.is_of(next))
-    };
-    steps.iter().all(&mut is_next) && bytes.is_empty()
 }
 
 /// The masks after some steps, of whose rows these are the bytes; none if they are not as many.

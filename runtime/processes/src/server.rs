@@ -14,21 +14,24 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 
-use super::growth::Growth;
+use super::growth::{Begun, Growth};
+use super::manifest::{Bond, Seeds};
 use super::material::{AHEAD, Dealt, Delivery, Office, Source, Turn};
+use super::once::{self, Answer, Counts, Given, Ready};
 use super::online::{Threads, over, run, step};
 use super::pair::{self, ASIDE};
 use super::plan::{Due, Plan};
 use super::prepare::keep;
-use super::stock::{Named, Seeds, Stock};
+use super::rows::Kept;
+use super::stock::{Named, Reserved, Stock};
 use super::stream::Outgoing;
 use super::{
-    Allowance, BEGIN, Begin, Entropy, GO_ON, Loaded, Purpose, Record, RunError, Stocks, Watch, accept, chain, trace,
-    write_json,
+    Allowance, BEGIN, Begin, Entropy, GO_ON, Loaded, Purpose, Record, RunError, State, Stocks, Watch, accept, chain,
+    trace, write_json,
 };
 use crate::handshake::{self, Hello, Mismatch, Role, Session, greet, hex, link_digest};
 use crate::keys::MasterKey;
-use crate::ledger::Ledger;
+use crate::ledger::{Marks, Peer};
 use crate::net::frame::Kind;
 use crate::net::{Conn, Links, Listener, Net, NetError};
 use crate::setup::{SetupDigest, layout};
@@ -57,15 +60,15 @@ pub struct Server {
     pub weights: WeightsFile,
     /// From which the weights' masks derive.
     pub key: MasterKey,
-    /// Burnt sessions.
-    pub ledger: Ledger,
+    /// Burnt sessions, and stocks.
+    pub state: State,
     /// Where the dealer listens; without one both parties make their material.
     pub dealer: Option<SocketAddr>,
     /// Where seeds and sessions come from.
     pub entropy: Box<dyn Entropy>,
     /// Generations at one time; more wait, and are refused when none ends within the timeout. Runs go one by one.
     pub sessions: usize,
-    /// Tokens that it keeps material for at most, over all clients.
+    /// Tokens that it keeps material for at most, for each client.
     pub stock: Option<NonZeroUsize>,
     /// What making stocks may take.
     pub allowance: Allowance,
@@ -103,8 +106,8 @@ struct Desk {
     generating: Semaphore,
     /// A stock that is made takes no place of a text.
     preparing: Semaphore,
-    /// How many tokens the stocks are to have that are being made.
-    promised: Mutex<BTreeMap<[u8; 16], u64>>,
+    /// How many tokens the stocks are to have that are being made, and for whom.
+    promised: Mutex<BTreeMap<[u8; 16], (Peer, u64)>>,
 }
 
 /// Serves all clients that come, until told to stop.
@@ -169,10 +172,12 @@ impl Desk {
     }
 
     fn session(&self, conn: &mut Conn, session: Session) -> Result<Served, RunError> {
-        let Server { loaded, weights, ledger, dealer, entropy, allowance, .. } = &self.server;
+        let Server { loaded, weights, state, dealer, entropy, allowance, .. } = &self.server;
         let (mut phases, mut watch) = (Phases::default(), Watch::start());
         let ours = Hello { session, ..loaded.hello(Role::Party(Party::Server)) };
-        let theirs = greet(conn, &Hello { setup: self.setup, ..ours.clone() }, &GUESTS)?;
+        let greeting = Hello { setup: self.setup, state: state.ledger.id(), ..ours.clone() };
+        let theirs = greet(conn, &greeting, &GUESTS)?;
+        let peer = once::peer(conn, &theirs);
         let program = handshake::entry(&loaded.module, &theirs)?;
         let (step, entries) = (loaded.first_step(program), &loaded.module.entries);
         let begin = Begin::decode(&conn.receive_small(Kind::Begin, BEGIN)?).ok_or_else(|| NetError::BadFrame {
@@ -201,25 +206,9 @@ impl Desk {
         phases.handshake_seconds = watch.lap();
 
         let _permit = self.permit(conn, begin.purpose)?;
-        let (mut stock, mut growth) = (None, None);
-        // Steps that both have of the stock.
-        let mut both = 0;
+        let (mut half, mut both) = (Half::Nothing, 0);
         if plan.is_some() {
-            let named = Some(theirs.session).filter(|_| begin.steps > 0);
-            let steps = match (begin.purpose, named) {
-                (Purpose::Prepare, Some(named)) => {
-                    growth = self.growth(conn, named)?;
-                    growth.as_ref().map_or(0, Growth::steps)
-                }
-                (_, Some(named)) => {
-                    stock = self.stocks().take(named)?;
-                    stock.as_ref().map_or(0, |stock| stock.entries.len() as u32)
-                }
-                (_, None) => 0,
-            };
-            both = steps.min(begin.steps);
-            (stock, growth) = (stock.filter(|_| both > 0), growth.filter(|_| both > 0));
-            conn.send_frame(Kind::Ready, 0, Bytes::copy_from_slice(&steps.to_le_bytes()))?;
+            (half, both) = self.half(conn, &peer, begin)?;
         }
         let weights = weights.of(program);
         if !begin.holds_setup {
@@ -233,25 +222,10 @@ impl Desk {
         }
         phases.setup_seconds = watch.lap();
 
-        let (named, fresh, mut kept) = (session, entropy.seed()?, None);
-        let session = if both > 0 { theirs.session } else { named };
-        // What both make now takes a new seed; a dealer knows the session by its first.
-        let of_pair = (maker == Maker::Pair).then(|| fresh.clone());
-        let (seeds, stock) = match (stock, &mut growth) {
-            (Some(Stock { mut seeds, entries: mut steps, material, .. }), _) => {
-                steps.truncate(both as usize);
-                of_pair.into_iter().for_each(|seed| seeds.then(both, seed));
-                (seeds, Some(Dealt { entries: steps, material: Some(material) }))
-            }
-            (None, Some(growth)) => {
-                kept = growth.rewind(entries, both, of_pair)?;
-                (growth.seeds().clone(), growth.dealt())
-            }
-            (None, None) => (Seeds::one(fresh), None),
-        };
-        if begin.purpose != Purpose::Prepare {
-            ledger.burn(Party::Server, &session)?;
-        }
+        let (named, fresh) = (session, entropy.seed()?);
+        let session = if both > 0 { begin.stock } else { named };
+        let begun = self.begin(conn, (half, both), (session, peer), begin.purpose, fresh)?;
+        let Started { seeds, stock, growth, masks } = begun;
         let bytes = ir::cost::cost(program).server_material_bytes;
         let frames = match (begin.purpose, plan) {
             (Purpose::Run(_), _) => AHEAD,
@@ -260,7 +234,7 @@ impl Desk {
         };
         let source = match *dealer {
             None => {
-                let stock = (begin.purpose == Purpose::Prepare).then(|| (allowance, kept.unwrap_or_default()));
+                let stock = (begin.purpose == Purpose::Prepare).then(|| (allowance, masks.unwrap_or_default()));
                 let link = (conn.binding(), named);
                 Source::Pair(pair::Maker::new(Party::Server, &loaded.hash, link, seeds.of(both).clone(), stock)?)
             }
@@ -282,8 +256,8 @@ impl Desk {
                 let steps = Steps { loaded, plan, prompt, maker };
                 let done = match purpose {
                     Purpose::Prepare => {
-                        let growth = growth.unwrap_or_else(|| Growth::begin(self.stocks(), session, seeds, 0));
-                        self.keep(conn, &mut delivery, steps, growth, &weights)
+                        let growth = growth.expect("begun above");
+                        self.keep(conn, &mut delivery, steps, (growth, peer), &weights)
                     }
                     _ => generate(conn, &mut delivery, steps, &seeds, &weights),
                 };
@@ -315,7 +289,7 @@ impl Desk {
         conn: &mut Conn,
         delivery: &mut Delivery,
         Steps { plan, loaded, prompt, .. }: Steps<'_>,
-        mut growth: Growth,
+        (mut growth, peer): (Growth, Peer),
         weights: &EntryWeights<'_>,
     ) -> Result<u32, RunError> {
         let first = plan.due(&loaded.module, prompt, 0).and_then(|due| plan.size(due.entry));
@@ -329,7 +303,7 @@ impl Desk {
         if !entries.starts_with(growth.entries()) {
             return Err(Mismatch::Session { what: "the stock was begun for other entries" }.into());
         }
-        let _promise = self.promise(&growth, count)?;
+        let _promise = self.promise(&growth, peer, count)?;
         growth.want(count);
         let begun = growth.steps();
         let mut grow = || -> Result<(), RunError> {
@@ -355,44 +329,142 @@ impl Desk {
         Ok(steps)
     }
 
-    /// A stock that is to grow. A connection that was lost may not have let go of it yet.
-    fn growth(&self, conn: &mut Conn, named: Session) -> Result<Option<Growth>, RunError> {
-        let begin = Instant::now();
+    /// Answers what the client says of counts and of the stock that it names: this side's half, and the steps that both have.
+    fn half(&self, conn: &mut Conn, peer: &Peer, begin: Begin) -> Result<(Half, u32), RunError> {
+        let state = &self.server.state;
+        if begin.purpose == Purpose::Prepare {
+            once::forget_lost(conn, &self.stocks(), peer)?;
+        }
+        let honest = once::heed_client(state, peer, begin.counts)?;
+        let (half, answer) = match begin.steps {
+            _ if !honest => (Half::Nothing, Answer::Restored),
+            0 => (Half::Nothing, Answer::Unknown),
+            _ => self.find(conn, peer, begin.stock, begin.purpose)?,
+        };
+        let counts = Counts::of(state.ledger.marks(peer)?);
+        Ready { answer, counts }.send(conn)?;
+        match answer {
+            Answer::Restored => Err(RunError::PeerRestored { peer: "client" }),
+            Answer::Used => Err(RunError::UsedBefore { peer: "server" }),
+            Answer::Steps(steps) => Ok((half, steps.min(begin.steps))),
+            _ => Ok((Half::Nothing, 0)),
+        }
+    }
+
+    /// The half of a stock that a client names. A connection that was lost may not have let go of it yet.
+    fn find(
+        &self,
+        conn: &mut Conn,
+        peer: &Peer,
+        session: Session,
+        purpose: Purpose,
+    ) -> Result<(Half, Answer), RunError> {
+        let (begin, stocks) = (Instant::now(), self.stocks());
         loop {
-            match Growth::find(self.stocks(), named) {
+            let found = match stocks.reserve(session, peer) {
+                Ok(Some(reserved)) if purpose == Purpose::Prepare => Begun::find(reserved, &stocks).map(|begun| {
+                    let steps = begun.as_ref().map(|begun| begun.named().steps);
+                    (begun.map_or(Half::Nothing, Half::Grow), steps.map_or(Answer::Unknown, Answer::Steps))
+                }),
+                Ok(Some(reserved)) => {
+                    let steps = reserved.named().steps;
+                    Ok((Half::Use(reserved), Answer::Steps(steps)))
+                }
+                Ok(None) if self.server.state.ledger.is_burnt(Party::Server, &session)? => {
+                    Ok((Half::Nothing, Answer::Used))
+                }
+                Ok(None) if stocks.is_reserved(session) => Err(RunError::Growing),
+                Ok(None) => Ok((Half::Nothing, Answer::Unknown)),
+                Err(error) => Err(error.into()),
+            };
+            match found {
                 Err(RunError::Growing) if begin.elapsed() < self.net.timeout() => {
                     conn.during(async { sleep(Duration::from_millis(20)).await })?;
                 }
-                // Nobody can go on with it.
+                Err(RunError::Growing) => return Ok((Half::Nothing, Answer::Held)),
+                // Nobody can use it, or go on with it.
                 Err(RunError::Stock(error)) => {
                     tracing::warn!("a stock is passed over: {}", chain(&error));
-                    return Ok(None);
+                    return Ok((Half::Nothing, Answer::Unusable));
                 }
                 found => return found,
             }
         }
     }
 
+    /// What a session begins with: burns it, unless it is to be kept, and gives and takes what opens the halves of a stock.
+    fn begin(
+        &self,
+        conn: &mut Conn,
+        (half, both): (Half, u32),
+        (session, peer): (Session, Peer),
+        purpose: Purpose,
+        fresh: Seed,
+    ) -> Result<Started, RunError> {
+        let Server { loaded, state, .. } = &self.server;
+        // What both make now takes a new seed; a dealer knows the session by its first.
+        let of_pair = (self.server.maker() == Maker::Pair).then(|| fresh.clone());
+        match (half, purpose) {
+            (Half::Use(reserved), _) => {
+                let given = Given::receive(conn)?;
+                let burnt = state.ledger.burn(Party::Server, &session, &peer)?;
+                let bond = reserved.bond();
+                Given { witness: bond.held(), burnt, expires: bond.expires }.send(conn)?;
+                let Stock { mut seeds, mut entries, material, .. } = reserved.take(&given.witness)?;
+                state.ledger.raise(&peer, Marks { ours: 0, theirs: given.burnt })?;
+                entries.truncate(both as usize);
+                of_pair.into_iter().for_each(|seed| seeds.then(both, seed));
+                let stock = Some(Dealt { entries, material: Some(material) });
+                Ok(Started { seeds, stock, growth: None, masks: None })
+            }
+            (half, Purpose::Prepare) => {
+                let given = Given::receive(conn)?;
+                let bond = match &half {
+                    Half::Grow(begun) => begun.bond().clone(),
+                    _ => Bond::new(peer, state.days).map_err(RunError::Random)?,
+                };
+                Given { witness: bond.held(), burnt: 0, expires: bond.expires }.send(conn)?;
+                let (growth, stock, masks) = match half {
+                    Half::Grow(begun) => {
+                        let (grown, kept) = begun.rewind(&given.witness, &loaded.module.entries, both, of_pair)?;
+                        let dealt = grown.dealt();
+                        (grown, dealt, kept)
+                    }
+                    _ => {
+                        let (seeds, bond) = (Seeds::one(fresh), bond.until(given.expires));
+                        (Growth::begin(self.stocks(), session, seeds, bond, &given.witness), None, None)
+                    }
+                };
+                Ok(Started { seeds: growth.seeds().clone(), stock, growth: Some(growth), masks })
+            }
+            (_, _) => {
+                state.ledger.burn(Party::Server, &session, &peer)?;
+                Ok(Started { seeds: Seeds::one(fresh), stock: None, growth: None, masks: None })
+            }
+        }
+    }
+
     /// Promises to keep a stock of so many tokens, if that is within the limit.
-    fn promise(&self, growth: &Growth, tokens: u32) -> Result<Promise<'_>, RunError> {
+    fn promise(&self, growth: &Growth, peer: Peer, tokens: u32) -> Result<Promise<'_>, RunError> {
         let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
         let session = growth.session().0;
         if let Some(limit) = self.server.stock {
             let limit = limit.get() as u64;
             let counted = |named: &Named| named.session.0 == session || promised.contains_key(&named.session.0);
-            let others = self.stocks().sessions().into_iter().filter(|named| !counted(named));
-            let kept = others.map(|named| u64::from(named.steps)).sum::<u64>() + promised.values().sum::<u64>();
+            let others = self.stocks().sessions_of(&peer.key).into_iter().filter(|named| !counted(named));
+            let making = promised.values().filter(|(whose, _)| whose.key == peer.key).map(|(_, tokens)| tokens);
+            let kept = others.map(|named| u64::from(named.steps)).sum::<u64>() + making.sum::<u64>();
             let (kept, more) = (kept + u64::from(growth.steps()), u64::from(tokens.saturating_sub(growth.steps())));
             if kept + more > limit {
                 return Err(RunError::Enough { limit, kept, more });
             }
         }
-        promised.insert(session, tokens.into());
+        promised.insert(session, (peer, tokens.into()));
         Ok(Promise { desk: self, session })
     }
 
     fn stocks(&self) -> Stocks {
-        Stocks::new(self.server.ledger.directory(), Party::Server, self.server.loaded.hash, self.server.maker())
+        self.server.state.stocks(Party::Server, self.server.loaded.hash, self.server.maker())
     }
 
     /// Waits for a place.
@@ -420,6 +492,21 @@ impl Drop for Promise<'_> {
     fn drop(&mut self) {
         self.desk.promised.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.session);
     }
+}
+
+/// This side's half of a stock, before the other's witness is there.
+enum Half {
+    Nothing,
+    Use(Reserved),
+    Grow(Begun),
+}
+
+/// What a session begins with.
+struct Started {
+    seeds: Seeds,
+    stock: Option<Dealt>,
+    growth: Option<Growth>,
+    masks: Option<Kept>,
 }
 
 /// What a session was.

@@ -2,16 +2,20 @@
 //!
 //! Files     `stock/ROLE-SESSION/` in the state directory has `manifest`, what the session begins with, and, of its steps one
 //!           after another, `material`, the dealt bytes, and at the client `products`, its shares of the products with weights
-//!           ([`machine::products`]). It is begun under another name, made durable and renamed, and is private: the manifest
-//!           has the party's seeds, and the products tell as much. One of another version is passed over.
-//! Checked   The manifest has length and digest of every step in every file, and ends with a digest of its own. A step is read into
-//!           memory (`memory`) and checked there before it is used, so one that changed on disk ends the session by name.
-//!           Plain digests will do: who can read them has the seeds beside them.
+//!           ([`machine::products`]). It is begun under another name, made durable and renamed, and is private.
+//! Sealed    The manifest is sealed under the storage key of the identity; the party's seeds in it, and every step in every file, under the
+//!           storage key and the other party's witness (`vault`), which this one has only while it makes the stock, and once when it uses it
+//!           (`once`). A step is read into memory and opened there before it is used, so one that changed on disk ends the session
+//!           by name.
+//! Whose     A stock belongs to two identities, and to the state directory of each: nobody else can name it, or take it. It is of use where it
+//!           was made alone (`origin`), and for some time.
 //! Growth    A stock grows where it lies, step by step (`growth`). The manifest counts the steps that are whole, so whatever ends
 //!           the making leaves a stock that is shorter and as good. The parties may differ by some steps: a session uses
 //!           those that both have.
-//! Once      Whoever takes a stock renames and removes its directory before it reads a byte, and keeps the open file: no
-//!           other process finds it, and a crash leaves nothing behind. The session is burnt in the ledger besides.
+//! Reserved  Who names a stock to the other party has locked its file `reserved` before, and holds the lock until it is taken: no other
+//!           session names it, goes on making it or removes it.
+//! Once      Whoever takes a stock burns its session in the ledger, then opens its files, renames and removes its directory. What a process
+//!           leaves that is killed meanwhile is removed at the next start.
 //! Sequence  The entries of the steps are fixed when they are dealt. They follow from the size of the prefill, not from
 //!           the prompt's length.
 //! Seeds     Two parties who go on making a stock take new seeds for the steps that follow, so that nothing of a step that
@@ -20,36 +24,37 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
+use std::time::Duration;
 
-use bytes::Bytes;
 use ir::Party;
-use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, Zeroizing};
 
-use crate::handshake::{Session, hex};
-use crate::ledger::sync_directory;
-use crate::memory;
-use kernels::prg::Seed;
+use super::manifest::{Bond, Manifest, Mark, Seeds, Unusable, now};
+use super::origin::{self, ANCHOR};
+use super::part::{Part, Sealed, changed};
+use super::state::State;
+use crate::disk::Disk;
+use crate::handshake::Session;
+use crate::ledger::{Ledger, LedgerError, Peer, digits_of};
+use crate::vault::{StorageKey, Witness};
 use protocols::Maker;
+
+/// Attempts at a lock.
+const GLANCES: usize = 5;
 
 /// Greatest manifest that is read, in bytes.
 const MOST: u64 = 1 << 24;
-
-/// Of the files and what they hold: 2 has products, 3 comparison keys of four children, 4 says who made it, 5 has no shares of masks
-/// that are of the parties' seeds, 6 grows, 7 has digests.
-const VERSION: u32 = 7;
 
 pub(super) const MATERIAL: &str = "material";
 pub(super) const PRODUCTS: &str = "products";
 pub(super) const MASKS: &str = "masks";
 pub(super) const MANIFEST: &str = "manifest";
 
-/// The files of steps, in the order of a manifest's lists, and the places of two of them.
-const PARTS: [&str; 3] = [MATERIAL, PRODUCTS, MASKS];
-const OF_MATERIAL: usize = 0;
-const OF_PRODUCTS: usize = 1;
+/// The files of steps, in the order of a manifest's lists, and the places of them.
+pub(super) const PARTS: [&str; 3] = [MATERIAL, PRODUCTS, MASKS];
+pub(super) const OF_MATERIAL: usize = 0;
+pub(super) const OF_PRODUCTS: usize = 1;
+pub(super) const OF_MASKS: usize = 2;
 
 /// A stock that cannot be used or made.
 #[derive(thiserror::Error, Debug)]
@@ -62,97 +67,27 @@ pub struct StockError {
 }
 
 impl StockError {
+    /// Why it is of no use, if that is it.
+    pub(super) fn unusable(&self) -> Option<Unusable> {
+        self.source.get_ref()?.downcast_ref().copied()
+    }
+
     /// A way out, for the user.
     pub fn hint(&self) -> &'static str {
-        match self.source.kind() {
-            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+        match (self.unusable(), self.source.kind()) {
+            (Some(why), _) => why.hint(),
+            (None, io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
                 "remove this stock, unless a text took it and it is gone, and run again; see whether the disk is sound"
             }
-            _ => "`--state DIR` with a directory that can be written and has room",
+            (None, _) => "`--state DIR` with a directory that can be written and has room",
         }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct Manifest {
-    version: u32,
-    program: [u8; 32],
-    /// The name that it lies under.
-    session: [u8; 16],
-    /// Whether both parties made it; else a dealer knows it.
-    pair: bool,
-    /// Of the steps that are whole.
-    entries: Vec<u32>,
-    /// Steps that it is to have.
-    wanted: u32,
-    /// The party's, each with the first step that it serves.
-    seeds: Vec<(u32, [u8; 32])>,
-    /// Of each of [`PARTS`], what it has of each step.
-    marks: [Vec<Mark>; 3],
-}
-
-/// What a file has of a step: so many bytes, and their BLAKE3.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Mark(u64, [u8; 32]);
-
-impl Mark {
-    /// Of all that a hasher has seen.
-    pub(super) fn of(hasher: &blake3::Hasher) -> Mark {
-        Mark(hasher.count(), hasher.finalize().into())
-    }
-
-    /// Of a step that has nothing in a file.
-    pub(super) fn nothing() -> Mark {
-        Mark::of(&blake3::Hasher::new())
-    }
-
-    pub(super) fn bytes(self) -> u64 {
-        self.0
-    }
-
-    /// Whether a step's bytes are those that were written.
-    pub(super) fn is_of(self, bytes: &[u8]) -> bool {
-        self == Mark(bytes.len() as u64, blake3::hash(bytes).into())
-    }
-}
-
-impl Drop for Manifest {
-    fn drop(&mut self) {
-        self.seeds.iter_mut().for_each(|(_, seed)| seed.zeroize());
-    }
-}
-
-/// A party's seeds of a session: each serves the steps from its first to the next one's, the last all that follow.
-#[derive(Clone)]
-pub(super) struct Seeds(Vec<(u32, Seed)>);
-
-impl Seeds {
-    /// One for all steps.
-    pub(super) fn one(seed: Seed) -> Seeds {
-        Seeds(vec![(0, seed)])
-    }
-
-    /// That of a step.
-    pub(super) fn of(&self, step: u32) -> &Seed {
-        let (_, seed) = self.0.iter().rev().find(|(first, _)| *first <= step).expect("the first serves step 0");
-        seed
-    }
-
-    /// Forgets those of steps from `first` on, which take this one.
-    pub(super) fn then(&mut self, first: u32, seed: Seed) {
-        self.cut(first);
-        self.0.push((first, seed));
-    }
-
-    /// Forgets those of steps from `end` on; step 0 keeps its own.
-    pub(super) fn cut(&mut self, end: u32) {
-        self.0.retain(|(first, _)| *first < end.max(1));
     }
 }
 
 /// A party's stocks of one program, by one source. Those of the other have another layout, and another trust.
 #[derive(Clone)]
 pub struct Stocks {
+    pub(super) state: State,
     pub(super) directory: PathBuf,
     pub(super) party: Party,
     program: [u8; 32],
@@ -167,6 +102,14 @@ pub(super) struct Named {
     pub(super) steps: u32,
 }
 
+/// A stock that nobody else takes, as long as this lasts.
+pub(super) struct Reserved {
+    stocks: Stocks,
+    manifest: Manifest,
+    /// With the lock.
+    _held: File,
+}
+
 /// A stock that was taken: it is on disk no more.
 pub(super) struct Stock {
     pub(super) seeds: Seeds,
@@ -176,41 +119,37 @@ pub(super) struct Stock {
     pub(super) products: Part,
 }
 
-/// A file of a stock, read step by step. The next step is read while this one runs.
-pub(super) struct Part {
-    file: Arc<File>,
-    /// Where the file lay, for messages: it has no name any more.
-    path: PathBuf,
-    /// The number of the step that is read next.
-    step: usize,
-    /// Of all steps.
-    marks: Vec<Mark>,
-    ahead: Option<JoinHandle<io::Result<Bytes>>>,
-}
-
 impl Stocks {
-    /// Those in a state directory.
-    pub fn new(state: &Path, party: Party, program: [u8; 32], maker: Maker) -> Stocks {
-        Stocks { directory: state.join("stock"), party, program, maker }
+    pub(super) fn new(state: State, party: Party, program: [u8; 32], maker: Maker) -> Stocks {
+        Stocks { directory: state.directory().join("stock"), state, party, program, maker }
     }
 
-    /// The one with the most steps among those that begin with an entry, and for how many tokens all of them last. One that
-    /// grows is named if there is no other.
-    pub(super) fn offer(&self, entry: u32) -> (Option<Named>, u64) {
+    /// The one with the most steps among those with a party that begin with an entry, reserved; and for how many tokens the others of them
+    /// last. One that grows is named if there is no other.
+    pub(super) fn offer(&self, peer: &Peer, entry: u32) -> (Option<Reserved>, u64) {
         for (session, odd) in self.found().into_iter().filter_map(|(session, read)| Some((session, read.err()?))) {
             tracing::warn!("stock {} is passed over: {odd}", self.place(session).display());
         }
-        let fitting = self.all().into_iter().filter(|(_, manifest)| manifest.entries.first() == Some(&entry));
-        let named: Vec<Named> = fitting.map(|(session, m)| Named { session, steps: m.entries.len() as u32 }).collect();
-        let best = named.iter().max_by_key(|named| (!self.grows(named.session), named.steps)).copied();
-        (best, named.iter().map(|named| u64::from(named.steps)).sum())
+        let mut fitting = self.fitting(Some(peer), entry);
+        fitting.sort_by_key(|(session, manifest)| (self.grows(*session), std::cmp::Reverse(manifest.entries.len())));
+        let reserved = fitting.iter().find_map(|(session, _)| self.reserve(*session, peer).ok().flatten());
+        let named = reserved.as_ref().map(|reserved| reserved.named().session);
+        let others = fitting.iter().filter(|(session, _)| Some(*session) != named);
+        let left = others.map(|(_, manifest)| manifest.entries.len() as u64).sum();
+        (reserved, left)
     }
 
-    /// The one with the most steps among those that begin with an entry and have fewer than they were to have, unless somebody
-    /// is making it; and how many it was to have.
-    pub(super) fn begun(&self, entry: u32) -> Option<(Named, u32)> {
-        let begun = |m: &Manifest| m.entries.first() == Some(&entry) && m.entries.len() < m.wanted as usize;
-        let all = self.all().into_iter().filter(|(session, manifest)| begun(manifest) && !self.grows(*session));
+    /// For how many tokens those last that begin with an entry, with one party or all.
+    pub(super) fn lasting(&self, peer: Option<&Peer>, entry: u32) -> u64 {
+        self.fitting(peer, entry).iter().map(|(_, manifest)| manifest.entries.len() as u64).sum()
+    }
+
+    /// The one with the most steps among those with one party or all that begin with an entry and have fewer than they were to have, unless
+    /// somebody is making or using it; and how many it was to have.
+    pub(super) fn begun(&self, peer: Option<&Peer>, entry: u32) -> Option<(Named, u32)> {
+        let begun = |m: &Manifest| m.entries.len() < m.wanted as usize;
+        let free = |session: Session| !self.grows(session) && !self.is_reserved(session);
+        let all = self.fitting(peer, entry).into_iter().filter(|(session, m)| begun(m) && free(*session));
         let named = all.map(|(session, m)| (Named { session, steps: m.entries.len() as u32 }, m.wanted));
         named.max_by_key(|(named, _)| named.steps)
     }
@@ -220,81 +159,74 @@ impl Stocks {
         self.all().iter().map(|(_, manifest)| manifest.entries.len() as u64).sum()
     }
 
-    /// For how many tokens each session has material.
-    pub(super) fn sessions(&self) -> Vec<Named> {
-        let named = |(session, m): (Session, Manifest)| Named { session, steps: m.entries.len() as u32 };
-        self.all().into_iter().map(named).collect()
+    /// For how many tokens each session with an identity has material.
+    pub(super) fn sessions_of(&self, key: &[u8; 32]) -> Vec<Named> {
+        let ours = self.all().into_iter().filter(|(_, m)| m.bond.peer.key == *key);
+        ours.map(|(session, m)| Named { session, steps: m.entries.len() as u32 }).collect()
+    }
+
+    /// The sessions of all with a party.
+    pub(super) fn sessions(&self, peer: &Peer) -> Vec<Session> {
+        self.all().into_iter().filter(|(_, m)| m.bond.peer == *peer).map(|(session, _)| session).collect()
     }
 
     /// Whether somebody is making a session's stock: its maker has the material's lock.
-    fn grows(&self, session: Session) -> bool {
-        let material = File::open(self.place(session).join(MATERIAL));
-        material.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    pub(super) fn grows(&self, session: Session) -> bool {
+        is_locked(&self.place(session).join(MATERIAL))
     }
 
-    /// Takes a session's stock, if it is there.
-    pub(super) fn take(&self, session: Session) -> Result<Option<Stock>, StockError> {
+    /// Whether somebody has named it, and not yet taken it.
+    pub(super) fn is_reserved(&self, session: Session) -> bool {
+        is_locked(&self.place(session).join(ANCHOR))
+    }
+
+    /// Keeps others off a session's stock with a party, if there is one and nobody else has done so.
+    pub(super) fn reserve(&self, session: Session, peer: &Peer) -> Result<Option<Reserved>, StockError> {
         let place = self.place(session);
-        let taken = self.directory.join(format!("taken-{}-{session}", self.party));
-        let failed = |source| StockError { path: place.clone(), source };
-        match std::fs::rename(&place, &taken) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            renamed => renamed.map_err(failed)?,
-        }
-        let read = self.manifest(&taken).and_then(|manifest| {
-            let open = |part: usize| {
-                let file = Arc::new(File::open(taken.join(PARTS[part]))?);
-                let (path, marks) = (place.join(PARTS[part]), manifest.marks[part].clone());
-                io::Result::Ok(Part { file, path, step: 0, marks, ahead: None })
-            };
-            let (material, products) = (open(OF_MATERIAL)?, open(OF_PRODUCTS)?);
-            Ok((manifest, material, products))
-        });
-        // Its maker may have been about to write.
-        let removed = (0..3).find_map(|_| match std::fs::remove_dir_all(&taken) {
-            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => None,
-            removed => Some(removed),
-        });
-        removed.unwrap_or(Ok(())).and_then(|()| sync_directory(&self.directory)).map_err(failed)?;
-        let (manifest, material, products) = read.map_err(failed)?;
-        if !self.is_of(session, &manifest) {
-            return Ok(None);
-        }
-        let (seeds, entries) = (manifest.seeds(), manifest.entries.clone());
-        Ok(Some(Stock { seeds, entries, material, products }))
-    }
-
-    /// What the manifest of a stock with these steps says.
-    pub(super) fn describe(
-        &self,
-        session: Session,
-        (entries, wanted): (&[u32], u32),
-        seeds: &Seeds,
-        marks: [Vec<Mark>; 3],
-    ) -> Manifest {
-        Manifest {
-            version: VERSION,
-            program: self.program,
-            session: session.0,
-            pair: self.maker == Maker::Pair,
-            entries: entries.to_vec(),
-            wanted,
-            seeds: seeds.0.iter().map(|(first, seed)| (*first, *seed.expose())).collect(),
-            marks,
+        let Some(held) = hold(&place) else { return Ok(None) };
+        match self.usable(session) {
+            // It was taken when the lock came free.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Ok(manifest) if self.is_of(session, &manifest) && manifest.bond.peer == *peer => {
+                Ok(Some(Reserved { stocks: self.clone(), manifest, _held: held }))
+            }
+            Ok(_) => Ok(None),
+            Err(source) => Err(StockError { path: place, source }),
         }
     }
 
     /// Whether a stock is of this program and source, and was made as this session's.
-    pub(super) fn is_of(&self, session: Session, manifest: &Manifest) -> bool {
+    fn is_of(&self, session: Session, manifest: &Manifest) -> bool {
         let of = (manifest.program, manifest.session, manifest.pair);
         of == (self.program, session.0, self.maker == Maker::Pair)
+    }
+
+    /// The manifest of a stock that has no step yet.
+    pub(super) fn describe(&self, session: Session, bond: Bond, origin: [u8; 32]) -> Manifest {
+        Manifest {
+            program: self.program,
+            session: session.0,
+            pair: self.maker == Maker::Pair,
+            state: self.state.ledger.id(),
+            origin,
+            bond,
+            entries: Vec::new(),
+            wanted: 0,
+            seeds: Vec::new(),
+            marks: [const { Vec::new() }; 3],
+        }
     }
 
     pub(super) fn place(&self, session: Session) -> PathBuf {
         self.directory.join(format!("{}-{session}", self.party))
     }
 
-    /// What can be read; the rest is not for this program or on its way.
+    fn fitting(&self, peer: Option<&Peer>, entry: u32) -> Vec<(Session, Manifest)> {
+        let with = |m: &Manifest| peer.is_none_or(|peer| m.bond.peer == *peer);
+        self.all().into_iter().filter(|(_, m)| with(m) && m.entries.first() == Some(&entry)).collect()
+    }
+
+    /// What can be used; the rest is not for this program or on its way.
     fn all(&self) -> Vec<(Session, Manifest)> {
         let whole = |(session, read): (Session, io::Result<Manifest>)| Some((session, read.ok()?));
         self.found()
@@ -306,288 +238,167 @@ impl Stocks {
 
     /// Everything with the name of a party's stock.
     fn found(&self) -> Vec<(Session, io::Result<Manifest>)> {
-        let Ok(files) = std::fs::read_dir(&self.directory) else { return Vec::new() };
-        let prefix = format!("{}-", self.party);
-        let found = files.filter_map(Result::ok).filter_map(|file| {
-            let session = session(file.file_name().to_str()?.strip_prefix(&prefix)?)?;
-            Some((session, self.manifest(&file.path())))
-        });
-        found.collect()
+        let of_party = names(&self.directory).into_iter().filter(|(party, ..)| *party == self.party);
+        of_party.map(|(_, session, _)| (session, self.usable(session))).collect()
     }
 
-    pub(super) fn manifest(&self, stock: &Path) -> io::Result<Manifest> {
-        let mut text = Zeroizing::new(Vec::new());
-        File::open(stock.join(MANIFEST))?.take(MOST).read_to_end(&mut text)?;
-        Manifest::decode(&text)
+    fn usable(&self, session: Session) -> io::Result<Manifest> {
+        usable(&self.state, self.party, session, &self.place(session))
     }
 }
 
-impl Manifest {
-    /// A line of JSON, and one with its digest.
-    pub(super) fn encode(&self) -> io::Result<Zeroizing<Vec<u8>>> {
-        let mut text = Zeroizing::new(serde_json::to_vec(self)?);
-        let digest = blake3::hash(&text);
-        text.extend(format!("\n{digest}\n").bytes());
-        Ok(text)
+impl Reserved {
+    /// As it is told to the other party.
+    pub(super) fn named(&self) -> Named {
+        Named { session: Session(self.manifest.session), steps: self.manifest.entries.len() as u32 }
     }
 
-    fn decode(text: &[u8]) -> io::Result<Manifest> {
-        let odd = || changed("its manifest changed on disk".to_owned());
-        // Before the digest: those of earlier versions have none.
-        #[derive(Deserialize)]
-        struct Head {
-            version: u32,
-        }
-        let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        match serde_json::from_slice(line) {
-            Ok(Head { version: VERSION }) => {}
-            Ok(Head { version }) => return Err(changed(format!("it has version {version}, not {VERSION}"))),
-            Err(_) => return Err(odd()),
-        }
-        if text[line.len()..] != *format!("\n{}\n", blake3::hash(line)).as_bytes() {
-            return Err(odd());
-        }
-        let manifest: Manifest = serde_json::from_slice(line)?;
-        if manifest.seeds.first().is_none_or(|&(first, _)| first != 0) {
-            return Err(changed("it has no seed for its first step".to_owned()));
-        }
-        match manifest.marks.iter().all(|marks| marks.len() == manifest.entries.len()) {
-            true => Ok(manifest),
-            false => Err(changed("it has no digest of some of its steps".to_owned())),
-        }
+    pub(super) fn bond(&self) -> &Bond {
+        &self.manifest.bond
     }
 
-    pub(super) fn marks(&self) -> [Vec<Mark>; 3] {
-        self.marks.clone()
-    }
-
-    pub(super) fn seeds(&self) -> Seeds {
-        Seeds(self.seeds.iter().map(|&(first, seed)| (first, Seed::new(seed))).collect())
-    }
-
-    /// The entries of the steps that are whole, and how many there are to be.
-    pub(super) fn steps(&self) -> (Vec<u32>, u32) {
-        (self.entries.clone(), self.wanted)
-    }
-}
-
-impl Part {
-    /// The bytes of the next step, which has so many, as they were when they were written.
-    pub(super) fn read(&mut self, bytes: usize) -> Result<Bytes, StockError> {
-        let number = self.step;
-        let failed = |source| StockError { path: self.path.clone(), source };
-        let mark = match self.marks.get(number) {
-            Some(mark) if mark.bytes() == bytes as u64 => *mark,
-            Some(mark) => {
-                return Err(failed(changed(format!("step {number} has {} bytes, not {bytes}", mark.bytes()))));
-            }
-            None => return Err(failed(changed(format!("it has no step {number}")))),
+    /// Takes it. Its session is burnt.
+    pub(super) fn take(self, witness: &Witness) -> Result<Stock, StockError> {
+        let place = self.place();
+        let failed = |source| StockError { path: place.clone(), source };
+        let (manifest, key) = (&self.manifest, self.stocks.state.key.with(witness));
+        let seeds = Seeds::open(&key, manifest.session, &manifest.seeds);
+        let open = |part: usize| {
+            let path = place.join(PARTS[part]);
+            let (file, session) = (File::open(&path)?, manifest.session);
+            let sealed = Sealed { file, key: key.clone(), session, part };
+            io::Result::Ok(Part::new(sealed, path, manifest.marks[part].clone()))
         };
-        let read = match self.ahead.take() {
-            Some(ahead) => ahead.join().expect("reading does not panic"),
-            None => read_step(&self.file, number, mark),
-        };
-        let read = read.map_err(failed)?;
-        self.step += 1;
-        let next = self.marks.get(self.step).copied().filter(|next| next.bytes() > 0);
-        self.ahead = next.and_then(|next| {
-            let (file, number) = (self.file.clone(), self.step);
-            // Without a thread the step is read when it is asked for.
-            thread::Builder::new().spawn(move || read_step(&file, number, next)).ok()
-        });
-        Ok(read)
+        let opened = open(OF_MATERIAL).and_then(|material| Ok((material, open(OF_PRODUCTS)?)));
+        self.remove()?;
+        let (material, products) = opened.map_err(failed)?;
+        let seeds = seeds.ok_or_else(|| failed(changed("its seeds are not of this witness".to_owned())))?;
+        Ok(Stock { seeds, entries: self.manifest.entries.clone(), material, products })
+    }
+
+    /// Removes it.
+    pub(super) fn discard(self) -> Result<(), StockError> {
+        self.remove()
+    }
+
+    pub(super) fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    pub(super) fn place(&self) -> PathBuf {
+        self.stocks.place(Session(self.manifest.session))
+    }
+
+    fn remove(&self) -> Result<(), StockError> {
+        let place = self.place();
+        remove(&self.stocks.state.disk, &place).map_err(|source| StockError { path: place, source })
     }
 }
 
-/// Reads a step, which comes next in the file, and checks it.
-fn read_step(mut file: &File, number: usize, mark: Mark) -> io::Result<Bytes> {
-    let bytes = memory::read(&mut file, usize::try_from(mark.bytes()).map_err(io::Error::other)?)?;
-    match mark.is_of(&bytes) {
-        true => Ok(bytes),
-        false => Err(changed(format!("step {number} changed on disk"))),
+/// Removes a stock's directory, which is held: under another name first, so that nobody finds a part of it.
+pub(super) fn remove(disk: &Disk, place: &Path) -> io::Result<()> {
+    let (directory, name) = (place.parent().expect("in a directory"), place.file_name().unwrap_or_default());
+    let mut taken = std::ffi::OsString::from("taken-");
+    taken.push(name);
+    let taken = directory.join(taken);
+    disk.rename(place, &taken)?;
+    disk.remove_directory(&taken)?;
+    disk.sync_directory(directory)
+}
+
+/// Locks a stock for its holder, unless somebody else does, or it is not there.
+pub(super) fn hold(place: &Path) -> Option<File> {
+    let held = File::options().read(true).write(true).open(place.join(ANCHOR)).ok()?;
+    // Who only looks has it for an instant.
+    for _ in 0..GLANCES {
+        match held.try_lock() {
+            Ok(()) => return Some(held),
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
+            Err(TryLockError::Error(_)) => return None,
+        }
+    }
+    None
+}
+
+/// Whether somebody holds a lock of a file.
+pub(super) fn is_locked(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// Party, session and place of all that has the name of a stock.
+pub(super) fn names(directory: &Path) -> Vec<(Party, Session, PathBuf)> {
+    let Ok(files) = std::fs::read_dir(directory) else { return Vec::new() };
+    let named = files.filter_map(Result::ok).filter_map(|file| {
+        let name = file.file_name();
+        let (party, session) = name.to_str()?.split_once('-')?;
+        let party = [Party::Client, Party::Server].into_iter().find(|role| role.to_string() == party)?;
+        Some((party, Session(digits_of(session)?), file.path()))
+    });
+    let mut named: Vec<_> = named.collect();
+    named.sort_by(|a, b| a.2.cmp(&b.2));
+    named
+}
+
+/// The manifest in a stock's directory, whatever it says.
+pub(super) fn manifest(key: &StorageKey, place: &Path) -> io::Result<Manifest> {
+    let mut bytes = Vec::new();
+    File::open(place.join(MANIFEST))?.take(MOST).read_to_end(&mut bytes)?;
+    Ok(Manifest::decode(key, &bytes)?)
+}
+
+/// The manifest of a stock that may be used here, now.
+pub(super) fn usable(state: &State, party: Party, session: Session, place: &Path) -> io::Result<Manifest> {
+    let manifest = manifest(&state.key, place)?;
+    match is_burnt(&state.ledger, party, session)? {
+        true => Err(Unusable::Used.into()),
+        false if manifest.state != state.ledger.id() || manifest.origin != origin::of(place)? => {
+            Err(Unusable::Moved.into())
+        }
+        false if now() >= manifest.bond.expires => Err(Unusable::Expired.into()),
+        false => Ok(manifest),
     }
 }
 
-/// A file that is not what was written.
-pub(super) fn changed(what: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
+fn is_burnt(ledger: &Ledger, party: Party, session: Session) -> io::Result<bool> {
+    ledger.is_burnt(party, &session).map_err(|error| match error {
+        LedgerError::Io { source, .. } => source,
+        other => io::Error::new(io::ErrorKind::InvalidData, other),
+    })
 }
 
-/// A session from its hexadecimal digits.
-fn session(text: &str) -> Option<Session> {
-    let mut bytes = [0; 16];
-    if text.len() != 32 || !text.is_ascii() {
-        return None;
+/// Removes what no process can use any more: what one left that was killed while it began a stock or took one, and stocks that were
+/// used or have expired.
+pub(super) fn sweep(state: &State) -> Result<(), StockError> {
+    let directory = state.directory().join("stock");
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        |source| StockError { path, source }
+    };
+    for (party, session, place) in names(&directory) {
+        let why = usable(state, party, session, &place).err();
+        let why = why.and_then(|error| error.get_ref()?.downcast_ref::<Unusable>().copied());
+        if let (Some(Unusable::Used | Unusable::Expired), Some(_held)) = (why, hold(&place)) {
+            remove(&state.disk, &place).map_err(failed(&place))?;
+        }
     }
-    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    let _lock =
+        state.ledger.lock().map_err(|error| StockError { path: directory.clone(), source: io::Error::other(error) })?;
+    for file in std::fs::read_dir(&directory).into_iter().flatten().filter_map(Result::ok) {
+        let (path, name) = (file.path(), file.file_name());
+        let kind = |prefix: &str| name.to_str().is_some_and(|name| name.starts_with(prefix));
+        let left =
+            kind("making-") && !is_locked(&path.join(MATERIAL)) || kind("taken-") && !is_locked(&path.join(ANCHOR));
+        if left {
+            state.disk.remove_directory(&path).map_err(failed(&path))?;
+        }
     }
-    (hex(&bytes) == text).then_some(Session(bytes))
+    Ok(())
+}
+
+/// What a stock says of a step in a file, of which it has nothing yet.
+pub(super) fn nothing() -> impl Iterator<Item = Mark> + Clone {
+    std::iter::repeat(Mark::nothing())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::RunError;
-    use crate::growth::Growth;
-
-    #[test]
-    fn a_stock_is_taken_once_and_by_its_program() {
-        let state = tempfile::tempdir().unwrap();
-        let stocks = Stocks::new(state.path(), Party::Client, [1; 32], Maker::Dealer);
-        assert_eq!((stocks.offer(3), stocks.tokens()), ((None, 0), 0));
-        let id = |n| Session([n; 16]);
-        let named = |n: u8| Some(Named { session: id(n), steps: n.into() });
-        for n in [2, 1, 3] {
-            let seeds = Seeds::one(Seed::new([n; 32]));
-            let mut growth = Growth::begin(stocks.clone(), id(n), seeds, n.into());
-            for entry in (0..u32::from(n)).map(|i| 3 + i) {
-                growth.material(&[n, entry as u8]).unwrap();
-                growth.made();
-                growth.products(&[entry as u8]).unwrap();
-                growth.whole(&[entry]).unwrap();
-            }
-            growth.settle().unwrap();
-            growth.end().unwrap();
-        }
-        let mut broken = Growth::begin(stocks.clone(), id(4), Seeds::one(Seed::new([4; 32])), 1);
-        broken.material(&[1]).unwrap();
-        assert_eq!(std::fs::read_dir(state.path().join("stock")).unwrap().count(), 4);
-        drop(broken);
-        assert_eq!((stocks.offer(3), stocks.tokens()), ((named(3), 6), 6));
-        assert_eq!(stocks.offer(4), (None, 0));
-        for other in
-            [(Party::Server, 1, Maker::Dealer), (Party::Client, 2, Maker::Dealer), (Party::Client, 1, Maker::Pair)]
-        {
-            let (party, program, maker) = other;
-            let other = Stocks::new(state.path(), party, [program; 32], maker);
-            assert_eq!((other.offer(3), other.tokens()), ((None, 0), 0));
-        }
-        let pair = Stocks::new(state.path(), Party::Client, [1; 32], Maker::Pair);
-        assert!(pair.offer(3).0.is_none(), "the dealer knows it");
-        let mut stock = stocks.take(id(3)).unwrap().expect("it is there");
-        assert!(stocks.take(id(3)).unwrap().is_none(), "it was taken");
-        assert_eq!((stock.entries.clone(), stock.seeds.of(2).expose()), (vec![3, 4, 5], &[3; 32]));
-        for entry in [3, 4, 5] {
-            assert_eq!(stock.material.read(2).unwrap()[..], [3, entry]);
-            assert_eq!(stock.products.read(1).unwrap()[..], [entry]);
-        }
-        assert!(stock.material.read(1).is_err() && stock.products.read(1).is_err(), "they have an end");
-        assert_eq!(stocks.tokens(), 3);
-        let manifest = state.path().join(format!("stock/client-{}/manifest", id(2)));
-        let older =
-            std::fs::read_to_string(&manifest).unwrap().replace(&format!(r#""version":{VERSION}"#), r#""version":2"#);
-        std::fs::write(&manifest, older).unwrap();
-        assert_eq!((stocks.offer(3), stocks.tokens()), ((named(1), 1), 1));
-        assert_eq!(std::fs::read_dir(state.path().join("stock")).unwrap().count(), 2);
-    }
-
-    #[test]
-    fn a_flipped_bit_is_named_with_its_file() {
-        let state = tempfile::tempdir().unwrap();
-        let stocks = Stocks::new(state.path(), Party::Client, [1; 32], Maker::Dealer);
-        let id = Session([1; 16]);
-        let place = stocks.place(id);
-        let make = || {
-            let mut growth = Growth::begin(stocks.clone(), id, Seeds::one(Seed::new([9; 32])), 3);
-            for entry in 0..3 {
-                growth.material(&[entry, 7]).unwrap();
-                growth.made();
-                growth.products(&[entry]).unwrap();
-                growth.whole(&[entry.into()]).unwrap();
-            }
-            growth.settle().unwrap();
-            growth.end().unwrap();
-        };
-        let lengths = [(MATERIAL, 2), (PRODUCTS, 1)];
-        make();
-        // Under another session's name it is nobody's.
-        let other = stocks.place(Session([2; 16]));
-        std::fs::rename(&place, &other).unwrap();
-        assert_eq!(stocks.tokens(), 0);
-        std::fs::rename(&other, &place).unwrap();
-        assert_eq!(stocks.tokens(), 3);
-        let manifest = std::fs::read(place.join(MANIFEST)).unwrap();
-        for bit in 0..8 * manifest.len() {
-            let mut changed = manifest.clone();
-            changed[bit / 8] ^= 1 << (bit % 8);
-            std::fs::write(place.join(MANIFEST), changed).unwrap();
-            assert!(stocks.manifest(&place).is_err() && stocks.offer(0).0.is_none(), "bit {bit}");
-        }
-        std::fs::remove_dir_all(&place).unwrap();
-        for (name, length) in lengths {
-            for bit in 0..8 * 3 * length {
-                make();
-                let mut changed = std::fs::read(place.join(name)).unwrap();
-                changed[bit / 8] ^= 1 << (bit % 8);
-                std::fs::write(place.join(name), changed).unwrap();
-                let mut stock = stocks.take(id).unwrap().expect("it is there");
-                let part = if name == MATERIAL { &mut stock.material } else { &mut stock.products };
-                let step = bit / 8 / length;
-                for _ in 0..step {
-                    part.read(length).unwrap();
-                }
-                let error = part.read(length).unwrap_err();
-                assert_eq!(error.path, place.join(name));
-                assert_eq!(error.source.to_string(), format!("step {step} changed on disk"));
-            }
-        }
-    }
-
-    #[test]
-    fn a_stock_that_grows_is_taken_as_it_is_and_its_maker_ends() {
-        let state = tempfile::tempdir().unwrap();
-        let stocks = Stocks::new(state.path(), Party::Client, [1; 32], Maker::Pair);
-        let id = |n| Session([n; 16]);
-        let grow = |n: u8, steps: u32| {
-            let mut growth = Growth::begin(stocks.clone(), id(n), Seeds::one(Seed::new([n; 32])), 5);
-            (0..steps).for_each(|step| growth.whole(&[7 + step]).unwrap());
-            growth.settle().unwrap();
-            growth
-        };
-        let (mut first, second) = (grow(1, 3), grow(2, 2));
-        assert_eq!(stocks.begun(7), None, "both are being made");
-        assert!(matches!(Growth::find(stocks.clone(), id(1)), Err(RunError::Growing)));
-        drop(second);
-        // One that nobody makes, though it is shorter.
-        assert_eq!(stocks.offer(7).0.map(|named| named.steps), Some(2));
-        assert_eq!(stocks.begun(7), Some((Named { session: id(2), steps: 2 }, 5)));
-        let mut again = Growth::find(stocks.clone(), id(2)).unwrap().expect("it is there");
-        assert_eq!((again.steps(), again.seeds().of(4).expose()), (2, &[2; 32]));
-        again.whole(&[9]).unwrap();
-        again.settle().unwrap();
-        assert_eq!(stocks.take(id(1)).unwrap().expect("it is there").entries, [7, 8, 9]);
-        first.whole(&[10]).unwrap();
-        assert!(matches!(first.settle(), Err(RunError::Taken)));
-        first.end().unwrap();
-        assert_eq!(stocks.tokens(), 3);
-        again.whole(&[10, 11]).unwrap();
-        again.settle().unwrap();
-        again.end().unwrap();
-        assert!(Growth::find(stocks.clone(), id(2)).unwrap().is_none(), "it has all that it was to have");
-        assert_eq!((stocks.begun(7), stocks.tokens()), (None, 5));
-        assert_eq!(std::fs::read_dir(state.path().join("stock")).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn seeds_serve_the_steps_from_their_first() {
-        let seed = |n| Seed::new([n; 32]);
-        let mut seeds = Seeds::one(seed(1));
-        seeds.then(3, seed(2));
-        let serve = |seeds: &Seeds| [0, 2, 3, 9].map(|step| seeds.of(step).expose()[0]);
-        assert_eq!(serve(&seeds), [1, 1, 2, 2]);
-        seeds.then(2, seed(3));
-        assert_eq!(serve(&seeds), [1, 3, 3, 3]);
-        seeds.cut(2);
-        assert_eq!(serve(&seeds), [1, 1, 1, 1]);
-    }
-
-    #[test]
-    fn names_of_sessions_are_read_strictly() {
-        let id = Session([0xab; 16]);
-        assert_eq!(session(&id.to_string()), Some(id));
-        for bad in ["", "ab", &"AB".repeat(16), &"+1".repeat(16), &"é".repeat(16)] {
-            assert_eq!(session(bad), None, "{bad}");
-        }
-    }
-}
+mod tests;

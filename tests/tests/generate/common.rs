@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,14 +13,17 @@ use kernels::prg::Seed;
 use kernels::ring::Tensor;
 use machine::simulate;
 use processes::client::Client;
+use processes::disk::Disk;
 use processes::handshake::{Role, Session};
+use processes::identity::Identity;
 use processes::keys::MasterKey;
 use processes::ledger::Ledger;
 use processes::net::{Net, Options, Protection};
 use processes::server::Server;
 use processes::setup::Cache;
+use processes::vault::StorageKey;
 use processes::weights_file::WeightsFile;
-use processes::{self, Allowance, Dealing, Entropy, Loaded, Order, Plan, RunError};
+use processes::{self, Allowance, Dealing, Entropy, Loaded, Order, Plan, RunError, State, Stocks};
 use protocols::dealer::Seeds;
 use sscc::pipeline;
 use tempfile::TempDir;
@@ -41,11 +44,16 @@ pub static PAIR: LazyLock<TempDir> = LazyLock::new(|| compiled(Maker::Pair));
 /// Who the processes are.
 pub static IDENTITIES: LazyLock<Identities> = LazyLock::new(|| Identities::make().unwrap());
 
-const CLIENT: Role = Role::Party(Party::Client);
+pub const CLIENT: Role = Role::Party(Party::Client);
 
 /// How the links of a process are protected.
 pub fn protection(role: Role) -> Protection {
     IDENTITIES.protection(role).unwrap()
+}
+
+/// The key that a process in a role keeps things under.
+pub fn storage(role: Role) -> StorageKey {
+    Identity::open(&IDENTITIES.of(role)).unwrap().storage()
 }
 
 fn compiled(maker: Maker) -> TempDir {
@@ -110,11 +118,20 @@ impl World {
 
     /// With the files of another folder.
     pub fn of(model: &Path, timeout: Duration) -> World {
+        World::over(model, timeout, tempfile::tempdir().unwrap())
+    }
+
+    /// With what parties kept before.
+    pub fn over(model: &Path, timeout: Duration, folder: TempDir) -> World {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (stop, stopped) = watch::channel(false);
         let net = Net::new(runtime.handle().clone(), timeout, stopped.clone(), protection(CLIENT));
-        let folder = tempfile::tempdir().unwrap();
         World { runtime: Some(runtime), stop, stopped, net, threads: Vec::new(), folder, model: model.to_owned() }
+    }
+
+    /// Ends all, and leaves what the parties kept.
+    pub fn end(mut self) -> TempDir {
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
     /// The sockets of a process in another role.
@@ -149,13 +166,23 @@ impl World {
         dealer: impl Into<Option<SocketAddr>>,
         sessions: usize,
     ) -> Result<SocketAddr, RunError> {
+        self.server_on(dealer, sessions, Disk::default())
+    }
+
+    /// On a disk that ends its process.
+    pub fn server_on(
+        &mut self,
+        dealer: impl Into<Option<SocketAddr>>,
+        sessions: usize,
+        disk: Disk,
+    ) -> Result<SocketAddr, RunError> {
         let net = self.net_of(Role::Party(Party::Server));
         let weights = self.model.join("model.ssw");
         let loaded = Loaded::open(&self.model.join("model.ssb"))?;
         let server = Server {
             weights: WeightsFile::open(&weights, &loaded.module, loaded.hash)?,
             key: MasterKey::beside(&weights)?,
-            ledger: Ledger::open(&self.folder.path().join("server"))?,
+            state: State::on(&self.folder.path().join("server"), storage(Role::Party(Party::Server)), disk)?,
             dealer: dealer.into(),
             entropy: Box::new(Fixed(SERVER)),
             sessions,
@@ -170,6 +197,12 @@ impl World {
         Ok(address)
     }
 
+    /// The stocks of a party.
+    pub fn stocks(&self, party: Party, maker: Maker) -> Stocks {
+        let state = self.folder.path().join(party.to_string());
+        State::open(&state, storage(Role::Party(party))).unwrap().stocks(party, self.loaded().hash, maker)
+    }
+
     /// A generator whose sessions have the seed `mark`.
     pub fn client(&self, server: SocketAddr, dealer: impl Into<Option<SocketAddr>>, mark: u8) -> PrivateModel {
         let client = self.party(server, dealer, mark);
@@ -178,17 +211,28 @@ impl World {
 
     /// What is behind it.
     pub fn party(&self, server: SocketAddr, dealer: impl Into<Option<SocketAddr>>, mark: u8) -> Client {
-        Client {
+        self.try_party(server, dealer, mark).unwrap()
+    }
+
+    /// The same, if its files let it.
+    pub fn try_party(
+        &self,
+        server: SocketAddr,
+        dealer: impl Into<Option<SocketAddr>>,
+        mark: u8,
+    ) -> Result<Client, RunError> {
+        Ok(Client {
             loaded: self.loaded(),
-            cache: Cache::open(&self.folder.path().join("cache")).unwrap(),
-            ledger: Ledger::open(&self.folder.path().join("client")).unwrap(),
+            cache: Cache::open(&self.folder.path().join("cache"), storage(CLIENT))?,
+            state: State::open(&self.folder.path().join("client"), storage(CLIENT))?,
+            peer: Mutex::default(),
             server,
             dealer: dealer.into(),
             dealing: Dealing::Overlapped,
             options: Options::default(),
             allowance: Allowance::default(),
             entropy: Box::new(Fixed(mark)),
-        }
+        })
     }
 }
 
@@ -258,13 +302,14 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What the manifest of a stock says: its first line.
-pub fn manifest(text: &[u8]) -> serde_json::Value {
-    serde_json::from_slice(text.split(|byte| *byte == b'\n').next().unwrap()).unwrap()
+/// The sessions that a state directory's ledger has.
+pub fn burnt(state: &Path) -> Vec<String> {
+    let ledger = Ledger::open(state, Disk::default()).unwrap();
+    ledger.sessions().unwrap().iter().map(|(role, session)| format!("{role} {session}")).collect()
 }
 
-/// The lines of all ledgers below a folder.
-pub fn burnt(folder: &Path) -> Vec<String> {
-    let text = std::fs::read_to_string(folder.join("ledger")).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
+/// Tokens of each stock in the state directory of a process in a role.
+pub fn stocked(state: &Path, role: Role) -> Vec<usize> {
+    let state = State::open(state, storage(role)).unwrap();
+    state.kept().into_iter().filter_map(|stock| Some(stock.about.ok()?.tokens)).collect()
 }

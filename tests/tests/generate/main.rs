@@ -7,5 +7,6 @@ mod making;
 mod pair;
 #[cfg(unix)]
 mod processes;
+mod restored;
 mod sessions;
 mod stocks;

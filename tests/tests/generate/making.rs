@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::processes::{Server, output};
 
-use crate::common::{IDENTITIES, PAIR, manifest};
+use crate::common::{IDENTITIES, PAIR, stocked};
 use crate::processes::{BINARIES, end, signal};
 
 /// Longest wait for something that a machine with much else to do does in seconds.
@@ -63,10 +63,8 @@ impl Two {
 
     /// Tokens of the stocks on a side's disk.
     fn left(&self, name: &str) -> Vec<usize> {
-        let stocks = std::fs::read_dir(self.stocks(name)).into_iter().flatten().map(|stock| stock.unwrap().path());
-        let manifests = stocks.filter_map(|stock| std::fs::read(stock.join("manifest")).ok());
-        let tokens = |text: Vec<u8>| manifest(&text)["entries"].as_array().expect("a list").len();
-        manifests.map(tokens).collect()
+        let role = Role::from_name(name).expect("a folder of its role's name");
+        stocked(self.stocks(name).parent().expect("in a state directory"), role)
     }
 
     /// Names that stand for no whole stock.

@@ -64,6 +64,10 @@ frame_kinds! {
     Making = 12, "making";
     /// What two who pair tell each other.
     Pairing = 13, "pairing";
+    /// What a party holds back for the other's half of a stock.
+    Witness = 14, "witness";
+    /// Names of the stocks that a client keeps with the server.
+    Kept = 15, "kept";
 }
 
 /// A frame's header.
@@ -137,8 +141,8 @@ mod tests {
 
     #[test]
     fn headers_round_trip_and_garbage_is_refused() {
-        for code in 1..=13 {
-            let kind = Kind::from_code(code).expect("kinds are numbered from 1 to 13");
+        for code in 1..=15 {
+            let kind = Kind::from_code(code).expect("kinds are numbered from 1 to 15");
             let header = Header { kind, step: 7 + code, length: PAYLOAD as u32 };
             assert_eq!(Header::decode(&header.encode()), Ok(header));
         }
@@ -149,7 +153,7 @@ mod tests {
             Header::decode(&bytes)
         };
         assert!(broken(0, b'X').is_err());
-        assert!(broken(4, 0).is_err() && broken(4, 14).is_err() && broken(7, 1).is_err());
+        assert!(broken(4, 0).is_err() && broken(4, 16).is_err() && broken(7, 1).is_err());
         assert!(broken(15, 0x80).is_err());
         assert!(broken(14, 0x11).is_err());
     }

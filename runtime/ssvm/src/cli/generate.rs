@@ -1,8 +1,8 @@
 //! The client's commands for text: `ssvm generate`, `ssvm serve` and `ssvm prepare`.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use clap::Args;
@@ -16,10 +16,9 @@ use super::{
 };
 use processes::client::Client;
 use processes::handshake::Role;
-use processes::ledger::Ledger;
 use processes::net::{self, Links, Net, Shape, addr};
 use processes::setup::Cache;
-use processes::{Dealing, Order, Os, Plan, RunError};
+use processes::{Dealing, Order, Os, Plan, RunError, STOCK_DAYS, State};
 use protocols::Maker;
 use text::PrivateModel;
 use text::command::GenerateOptions;
@@ -93,7 +92,7 @@ struct ClientOptions {
     /// Where to keep masked weights [default: `ssvm` in the user's cache directory].
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
-    /// Where to keep the ledger of burnt sessions [default: `ssvm` in the user's state directory].
+    /// Where to keep the ledger of burnt sessions and stocks; not to be restored from a backup [default: `ssvm` in the user's state directory].
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     /// Slow down what goes to the server, to measure: `lan`, `wan`, or round trip and rate as in `40ms,100mbit`. To be given
@@ -124,12 +123,16 @@ impl ClientOptions {
 
     /// A client of these processes.
     fn client(&self, program: &Path, making: Option<&MakingOptions>) -> Result<Client, CliError> {
+        let days = making.and_then(|making| making.stock_days);
         let allowance = making.map(|making| making.allowance(self.dealer.is_some())).transpose()?;
         let dealer = dealer_address(self.dealer.as_deref(), &self.net)?;
         let loaded = open(program, dealer)?;
+        let state = state_directory(self.state.as_deref())?;
+        let key = self.net.storage(&state)?;
         Ok(Client {
-            cache: Cache::open(&cache_directory(self.cache.as_deref())?).map_err(run_error)?,
-            ledger: Ledger::open(&state_directory(self.state.as_deref())?).map_err(run_error)?,
+            cache: Cache::open(&cache_directory(self.cache.as_deref())?, key.clone()).map_err(run_error)?,
+            state: State::open(&state, key)?.keeping(days.map_or(STOCK_DAYS, NonZeroU32::get)),
+            peer: Mutex::default(),
             server: resolve(&self.connect)?,
             dealer,
             dealing: Dealing::Overlapped,

@@ -2,12 +2,14 @@
 
 mod generate;
 mod pair;
+mod stocks;
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -27,14 +29,14 @@ use processes::handshake::Role;
 use processes::identity::Identity;
 use processes::inputs::{self, decode, stack, warning};
 use processes::keys::MasterKey;
-use processes::ledger::Ledger;
 use processes::net::{Links, Net, NetError, Options, Protection, Shape, addr};
 use processes::npz;
 use processes::pins::Pins;
 use processes::server::Server;
 use processes::setup::Cache;
+use processes::vault::StorageKey;
 use processes::weights_file::WeightsFile;
-use processes::{self, Allowance, Dealing, Entropy, Loaded, Os, Plan, Record, RunError, chain};
+use processes::{self, Allowance, Dealing, Entropy, Loaded, Os, Plan, Record, RunError, STOCK_DAYS, State, chain};
 use protocols::Maker;
 use protocols::dealer::Seeds;
 use text::command::CommandError;
@@ -66,6 +68,8 @@ enum Command {
     Serve(Box<generate::ServerOptions>),
     /// Makes material for generations to come, which both sides keep; goes on where it was broken off.
     Prepare(generate::PrepareOptions),
+    /// Lists the stocks that this side keeps; checks and removes them.
+    Stocks(stocks::Options),
     /// Makes the key that this side proves itself with on every link.
     Keygen(pair::KeygenOptions),
     /// Pins the key of another side, so that links with it come about; lists and removes what is pinned.
@@ -102,6 +106,11 @@ impl IdentityOptions {
 }
 
 impl NetOptions {
+    /// The key that all is kept under.
+    fn storage(&self, state: &Path) -> Result<StorageKey, CliError> {
+        storage(&self.identity, self.insecure, state)
+    }
+
     /// How links with peers in these roles are protected. Says now what would let every link fail later.
     fn protection(&self, peers: &[Role]) -> Result<Protection, CliError> {
         if self.insecure {
@@ -113,6 +122,14 @@ impl NetOptions {
         let pins = Pins::read(&directory).map_err(run_error)?;
         peers.iter().try_for_each(|&role| pins.need(role, &directory)).map_err(run_error)?;
         Ok(Protection::Pinned { identity, directory })
+    }
+}
+
+/// The key that all is kept under: the identity's, or one that lies in the state directory.
+fn storage(identity: &IdentityOptions, insecure: bool, state: &Path) -> Result<StorageKey, CliError> {
+    match insecure {
+        true => MasterKey::storage(state).map_err(run_error),
+        false => Ok(Identity::open(&identity.directory()?).map_err(run_error)?.storage()),
     }
 }
 
@@ -130,6 +147,9 @@ struct MakingOptions {
     /// Threads that making a stock takes, but for short moments [default: one for each core].
     #[arg(long, value_name = "N")]
     making_threads: Option<NonZeroUsize>,
+    /// Days that a stock may be used at most; the lesser number of the two sides holds [default: 30].
+    #[arg(long, value_name = "DAYS")]
+    stock_days: Option<NonZeroU32>,
 }
 
 impl MakingOptions {
@@ -152,7 +172,8 @@ impl MakingOptions {
 
     /// These, if there is to be a stock; else none may be given.
     fn of_stocks(&self, stock: Option<NonZeroUsize>) -> Result<Option<&MakingOptions>, CliError> {
-        match (stock, self.given()) {
+        let given = self.given().or(self.stock_days.map(|_| "--stock-days"));
+        match (stock, given) {
             (None, Some(name)) => Err(CliError::Usage {
                 what: format!("`{name}` makes no sense without `--stock`: no stock is made"),
                 hint: "`--stock TOKENS`",
@@ -193,7 +214,7 @@ struct RunOptions {
     /// Server: generations at one time; more wait [default: 2].
     #[arg(long, value_name = "N")]
     sessions: Option<NonZeroUsize>,
-    /// Server: tokens that it keeps material for at most, over all clients [default: as many as they ask for].
+    /// Server: tokens that it keeps material for at most, for each client [default: as many as they ask for].
     #[arg(long, value_name = "TOKENS")]
     stock: Option<NonZeroUsize>,
     #[command(flatten)]
@@ -210,7 +231,7 @@ struct RunOptions {
     /// Client: where to keep masked weights [default: `ssvm` in the user's cache directory].
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
-    /// Where to keep the ledger of burnt sessions [default: `ssvm` in the user's state directory].
+    /// Where to keep the ledger of burnt sessions and stocks; not to be restored from a backup [default: `ssvm` in the user's state directory].
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     /// Client: begin at once and take material during the run, instead of all before it. The server goes along.
@@ -314,6 +335,7 @@ pub fn main() -> ExitCode {
         Command::Generate(options) => generate::generate(&options),
         Command::Serve(options) => generate::serve(&options),
         Command::Prepare(options) => generate::prepare(&options),
+        Command::Stocks(options) => stocks::stocks(&options),
         Command::Keygen(options) => pair::keygen(&options),
         Command::Pair(options) => pair::pair(&options),
         Command::Simulate(options) => simulated(&options),
@@ -365,6 +387,7 @@ fn run(options: &RunOptions) -> Result<(), CliError> {
             ("--weights", options.weights.is_some()),
             ("--sessions", options.sessions.is_some()),
             ("--stock", options.stock.is_some()),
+            ("--stock-days", options.making.stock_days.is_some()),
             ("--making-rate", options.making.making_rate.is_some()),
             ("--making-threads", options.making.making_threads.is_some()),
         ],
@@ -393,10 +416,12 @@ fn server(options: &RunOptions) -> Result<(), CliError> {
     let loaded = open(&options.program, dealer)?;
     let path = weights_path(&options.program, options.weights.as_deref());
     let weights = WeightsFile::open(&path, &loaded.module, loaded.hash).map_err(run_error)?;
+    let state = state_directory(options.state.as_deref())?;
     let server = Server {
         weights,
         key: MasterKey::beside(&path).map_err(run_error)?,
-        ledger: Ledger::open(&state_directory(options.state.as_deref())?).map_err(run_error)?,
+        state: State::open(&state, options.net.storage(&state)?)?
+            .keeping(options.making.stock_days.map_or(STOCK_DAYS, NonZeroU32::get)),
         dealer,
         entropy: Box::new(Os),
         sessions: options.sessions.unwrap_or(SESSIONS).get(),
@@ -439,9 +464,12 @@ fn client(options: &RunOptions) -> Result<(), CliError> {
     })?;
     let loaded = open(&options.program, dealer)?;
     let arrays = npz::read(input).map_err(run_error)?;
+    let state = state_directory(options.state.as_deref())?;
+    let key = options.net.storage(&state)?;
     let client = Client {
-        cache: Cache::open(&cache_directory(options.cache.as_deref())?).map_err(run_error)?,
-        ledger: Ledger::open(&state_directory(options.state.as_deref())?).map_err(run_error)?,
+        cache: Cache::open(&cache_directory(options.cache.as_deref())?, key.clone()).map_err(run_error)?,
+        state: State::open(&state, key)?,
+        peer: Mutex::default(),
         server,
         dealer,
         dealing: if options.overlap { Dealing::Overlapped } else { Dealing::First },

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{LazyLock, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use processes::handshake::{Role, Session};
 use processes::identity::Identity;
 use processes::inputs::{Run, plan};
 use processes::keys::MasterKey;
-use processes::ledger::Ledger;
 use processes::net::{Conn, Net, Options, Protection};
 use processes::npz::Array;
 use processes::pins::{Pin, Pins};
 use processes::server::Server;
 use processes::setup::Cache;
+use processes::vault::StorageKey;
 use processes::weights_file::WeightsFile;
-use processes::{self, Allowance, Dealing, Entropy, Loaded, RunError};
+use processes::{self, Allowance, Dealing, Entropy, Loaded, RunError, State};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -104,6 +104,10 @@ impl Files {
 
     pub fn loaded(&self) -> Loaded {
         Loaded::open(&self.ssb).unwrap()
+    }
+
+    pub fn state(&self, name: &str) -> State {
+        State::open(&self.path(name), StorageKey::new([5; 32])).unwrap()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -240,7 +244,7 @@ impl World {
         let server = Server {
             weights: WeightsFile::open(&files.ssw, &loaded.module, loaded.hash).unwrap(),
             key: MasterKey::beside(&files.ssw).unwrap(),
-            ledger: Ledger::open(&files.path("state")).unwrap(),
+            state: files.state("state"),
             dealer: Some(dealer),
             entropy: Box::new(entropy),
             sessions: 2,
@@ -289,8 +293,9 @@ pub fn two(world: &World, options: Options) -> (Conn, Conn) {
 pub fn client(files: &Files, server: SocketAddr, dealer: SocketAddr) -> Client {
     Client {
         loaded: files.loaded(),
-        cache: Cache::open(&files.path("cache")).unwrap(),
-        ledger: Ledger::open(&files.path("state")).unwrap(),
+        cache: Cache::open(&files.path("cache"), StorageKey::new([5; 32])).unwrap(),
+        state: files.state("state"),
+        peer: Mutex::default(),
         server,
         dealer: Some(dealer),
         dealing: Dealing::First,

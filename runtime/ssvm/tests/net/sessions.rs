@@ -101,10 +101,7 @@ fn a_burnt_session_is_refused() {
     let error = world.ask(&client, &input).err().expect("a replayed session").to_string();
     assert_eq!(error, "session 07070707070707070707070707070707 was burnt before: its material must not be used again");
     // A client without the ledger is stopped by the server's.
-    let other = processes::client::Client {
-        ledger: processes::ledger::Ledger::open(&files.path("elsewhere")).unwrap(),
-        ..client
-    };
+    let other = processes::client::Client { state: files.state("elsewhere"), ..client };
     let error = world.ask(&other, &input).err().expect("a replayed session").to_string();
     assert_eq!(error, "the server gave up: the session was burnt before");
 }

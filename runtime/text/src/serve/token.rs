@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
+use processes::disk::sync_directory;
 use processes::keys::readable_by_others;
-use processes::ledger::sync_directory;
 
 /// The environment variable.
 const VARIABLE: &str = "SSVM_TOKEN";
