@@ -62,6 +62,48 @@ def chats(ai):
     assert pieces[-1].choices == [] and pieces[-1].usage.completion_tokens == 5
 
 
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+
+
+def kinds(ai):
+    """Kinds of requests that programs send today."""
+    ask = ai.chat.completions.create
+    hi = [{"role": "user", "content": "Hi"}]
+    for more in (
+        {"tools": [TOOL], "tool_choice": "none"},
+        {"tools": [TOOL], "max_tokens": 5},
+        {"n": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0, "logprobs": False, "user": "me", "store": False},
+        {"response_format": {"type": "text"}, "metadata": {"a": "b"}, "parallel_tool_calls": True},
+        {"extra_body": {"chat_template_kwargs": {"enable_thinking": False}}},
+        {"stop": ["cousin", "<|endoftext|>"]},
+    ):
+        answer = ask(model="toy", messages=hi, temperature=0, **more)
+        assert SPEECH.startswith(answer.choices[0].message.content), more
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    talk = [
+        {"role": "user", "content": [{"type": "text", "text": "A"}]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "dry"},
+    ]
+    assert ask(model="toy", messages=talk, temperature=0).choices[0].message.content == SPEECH
+    for name, value in {
+        "n": 2,
+        "logprobs": True,
+        "top_p": 0.5,
+        "logit_bias": {"5": 1},
+        "tool_choice": "required",
+        "response_format": {"type": "json_object"},
+        "presence_penalty": 1,
+    }.items():
+        error = fails(openai.BadRequestError, lambda: ask(model="toy", messages=hi, **{name: value}))
+        assert error.param == name and error.code == "unsupported_parameter", error
+    for name in ("echo", "suffix", "best_of"):
+        value = {"echo": True, "suffix": "x", "best_of": 2}[name]
+        error = fails(openai.BadRequestError, lambda: ai.completions.create(model="toy", prompt="x", **{name: value}))
+        assert error.param == name, error
+    assert ai.models.retrieve("toy").model_extra["context_length"] == 64
+
+
 def faults(ai):
     ask = ai.completions.create
     error = fails(openai.BadRequestError, lambda: ask(model="toy", prompt="x", n=2))
@@ -98,7 +140,7 @@ def leaving(ai):
 
 if __name__ == "__main__":
     ai = client()
-    for part in (models, completions, chats, faults, leaving):
+    for part in (models, completions, chats, kinds, faults, leaving):
         part(ai)
     asyncio.run(together(3, client_retries=5))
     print("content")
