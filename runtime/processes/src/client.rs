@@ -85,8 +85,8 @@ pub(super) enum Wants {
 /// This side's half of a stock, before the other's witness is there.
 enum Half {
     Nothing,
-    Use(Reserved),
-    Grow(Begun),
+    Use(Box<Reserved>),
+    Grow(Box<Begun>),
 }
 
 /// What a session begins with.
@@ -317,7 +317,7 @@ impl Client {
             Wants::Nothing => (Half::Nothing, 0),
             Wants::Use { entry } => {
                 let (reserved, left) = stocks.offer(peer, entry);
-                (reserved.map_or(Half::Nothing, Half::Use), left)
+                (reserved.map_or(Half::Nothing, |reserved| Half::Use(Box::new(reserved))), left)
             }
             Wants::Grow { entry, steps } => {
                 let begun = stocks.begun(Some(peer), entry).filter(|(named, _)| named.steps < steps);
@@ -326,7 +326,7 @@ impl Client {
                     None => None,
                 };
                 let found = reserved.map(|reserved| Begun::find(reserved, &stocks)).transpose()?.flatten();
-                (found.map_or(Half::Nothing, Half::Grow), 0)
+                (found.map_or(Half::Nothing, |begun| Half::Grow(Box::new(begun))), 0)
             }
         })
     }

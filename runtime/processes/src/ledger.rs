@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use ir::Party;
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Disk, lock, owners_alone};
+use crate::disk::{Disk, lock, owners_alone, sync_directory};
 use crate::handshake::{Session, hex};
 use crate::keys::create_private;
 
@@ -120,7 +120,7 @@ impl Ledger {
                 for shard in 0..SHARDS {
                     options.open(burnt.join(name(shard))).map_err(failed)?;
                 }
-                let synced = [&burnt, directory].into_iter().try_for_each(|at| crate::disk::sync_directory(at));
+                let synced = [&burnt, directory].into_iter().try_for_each(sync_directory);
                 synced.map_err(failed)?;
                 let mut id = [0; 16];
                 getrandom::fill(&mut id).map_err(LedgerError::Random)?;

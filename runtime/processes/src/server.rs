@@ -364,11 +364,14 @@ impl Desk {
             let found = match stocks.reserve(session, peer) {
                 Ok(Some(reserved)) if purpose == Purpose::Prepare => Begun::find(reserved, &stocks).map(|begun| {
                     let steps = begun.as_ref().map(|begun| begun.named().steps);
-                    (begun.map_or(Half::Nothing, Half::Grow), steps.map_or(Answer::Unknown, Answer::Steps))
+                    (
+                        begun.map_or(Half::Nothing, |begun| Half::Grow(Box::new(begun))),
+                        steps.map_or(Answer::Unknown, Answer::Steps),
+                    )
                 }),
                 Ok(Some(reserved)) => {
                     let steps = reserved.named().steps;
-                    Ok((Half::Use(reserved), Answer::Steps(steps)))
+                    Ok((Half::Use(Box::new(reserved)), Answer::Steps(steps)))
                 }
                 Ok(None) if self.server.state.ledger.is_burnt(Party::Server, &session)? => {
                     Ok((Half::Nothing, Answer::Used))
@@ -497,8 +500,8 @@ impl Drop for Promise<'_> {
 /// This side's half of a stock, before the other's witness is there.
 enum Half {
     Nothing,
-    Use(Reserved),
-    Grow(Begun),
+    Use(Box<Reserved>),
+    Grow(Box<Begun>),
 }
 
 /// What a session begins with.

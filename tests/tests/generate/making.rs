@@ -244,7 +244,23 @@ fn a_server_keeps_as_much_as_it_says() {
     output(&mut two.client("prepare", &["--tokens", "2"])).unwrap();
     // What a text uses makes room.
     two.text(2);
+    let kept = |name: &str, options: &[&str]| {
+        let mut command = Command::new(BINARIES.join("ssvm"));
+        let (role, home) = (Role::from_name(name).unwrap(), two.folder.path().join(name));
+        command.arg("stocks").args(options).env("HOME", home).arg("--identity").arg(IDENTITIES.of(role));
+        output(command.env_remove("XDG_STATE_HOME").env_remove("RUST_LOG")).unwrap()
+    };
+    for (name, other) in [("client", "server"), ("server", "client")] {
+        let said = kept(name, &["--check"]);
+        let line = format!(" with {other}, no third party, ");
+        assert!(said.contains(": 2 tokens of program ") && said.contains(&line), "{said}");
+        assert!(said.contains(" 29 days left, whole\n1 stocks in "), "{said}");
+    }
     output(&mut two.client("prepare", &["--tokens", "4"])).unwrap();
+    // Halves that the client has lost make room, too.
+    assert_eq!(kept("client", &["--remove", "all"]), "removed 2\n");
+    output(&mut two.client("prepare", &["--tokens", "6"])).unwrap();
+    assert_eq!([two.left("client"), two.left("server")], [[6], [6]]);
 }
 
 #[test]

@@ -331,7 +331,7 @@ fn masked_weights_that_the_server_did_not_name_are_not_kept() {
             let setup = SetupDigest([1; 32]);
             let ours = Hello { setup, session: Session([1; 16]), ..loaded.hello(Role::Party(Party::Server)) };
             greet(&mut conn, &ours, &[Role::Party(Party::Client)]).unwrap();
-            conn.receive_small(Kind::Begin, 5).unwrap();
+            conn.receive_small(Kind::Begin, 64).unwrap();
             let pieces = layout(&loaded.module.entries);
             assert_eq!(pieces.len(), 1);
             conn.send_frame(Kind::Setup, 0, vec![0; pieces[0].bytes.len()].into()).unwrap();

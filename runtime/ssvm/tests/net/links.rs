@@ -159,7 +159,7 @@ fn a_recorded_run_is_of_no_use() {
     let server = world.server(&files, dealer);
     let (through, heard) = relay(server, None);
     world.ask(&client(&files, through, dealer), &reals("x", &[[1.0; 4]])).unwrap();
-    let burnt = || std::fs::read_to_string(files.path("state/ledger")).unwrap().lines().count();
+    let burnt = || files.state("state").ledger.sessions().unwrap().len();
     let (before, said) = (burnt(), heard.lock().unwrap()[0].clone());
     let mut again = TcpStream::connect(server).unwrap();
     let _ = again.write_all(&said);

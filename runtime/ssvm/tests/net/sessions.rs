@@ -68,7 +68,9 @@ fn the_setup_is_sent_once_and_again_if_it_is_damaged() {
     for damaged in [&flipped[..], &good[..good.len() - 1], &[]] {
         std::fs::write(&kept, damaged).unwrap();
         assert_eq!(setup_bytes(), whole);
-        assert_eq!(std::fs::read(&kept).unwrap(), good);
+        // Sealed anew, with the same digest in its head.
+        let mended = std::fs::read(&kept).unwrap();
+        assert_eq!((mended.len(), &mended[..40]), (good.len(), &good[..40]));
     }
     assert_eq!(setup_bytes(), 0);
 }
