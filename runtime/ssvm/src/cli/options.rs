@@ -103,7 +103,7 @@ impl MakingOptions {
     }
 
     /// An option that was given.
-    pub(super) fn given(&self) -> Option<&'static str> {
+    fn given(&self) -> Option<&'static str> {
         let given =
             [("--making-rate", self.making_rate.is_some()), ("--making-threads", self.making_threads.is_some())];
         given.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
@@ -123,7 +123,7 @@ impl MakingOptions {
 }
 
 /// A rate in Mbit/s that a frame passes at within a timeout.
-pub(super) fn megabits(text: &str) -> Result<f64, String> {
+fn megabits(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "a number of Mbit/s is needed".to_owned())?;
     match rate {
         rate if (0.5..=1e6).contains(&rate) => Ok(rate),
@@ -162,12 +162,7 @@ pub(super) fn cache_directory(given: Option<&Path>) -> Result<PathBuf, CliError>
 }
 
 /// The directory that was given, or the user's own by the XDG base directory rules.
-pub(super) fn directory(
-    given: Option<&Path>,
-    option: &str,
-    variable: &str,
-    below_home: &str,
-) -> Result<PathBuf, CliError> {
+fn directory(given: Option<&Path>, option: &str, variable: &str, below_home: &str) -> Result<PathBuf, CliError> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     given
         .map(Path::to_owned)
