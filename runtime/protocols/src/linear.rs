@@ -49,7 +49,7 @@ impl Sizes {
 
     /// Columns of D that travel together, in their order: all rows of a block lie behind each other, `[row][column]`. The
     /// server multiplies a block, with the rows of W that belong to it, while the next is on its way. All but the last have
-    /// a multiple of [`BLOCK`] columns.
+    /// a multiple of [`ring::PANEL`] columns.
     pub fn blocks(self, width: Width) -> impl Iterator<Item = Range<usize>> {
         let bytes = ring::packed_len(self.rows * self.k, width);
         let count = bytes.div_ceil(FRAME_PAYLOAD as usize).min(self.k / BLOCK).max(1);
