@@ -28,8 +28,8 @@ pub fn read(model: &Path) -> Result<BTreeMap<String, String>, Diagnostic> {
     }
     let map = json(&folder.join("special_tokens_map.json"))?.unwrap_or_default();
     let config = json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
-    let mut tokens = special_tokens(&map);
-    tokens.extend(special_tokens(&config));
+    let mut tokens = model_files::special_tokens(&map);
+    tokens.extend(model_files::special_tokens(&config));
 
     // Whatever a file calls an end is one: what chats end with and what texts end with are often named in different files.
     let mut ends = BTreeSet::new();
@@ -39,13 +39,11 @@ pub fn read(model: &Path) -> Result<BTreeMap<String, String>, Diagnostic> {
         if let Some(labels) = config.get("id2label").and_then(labels) {
             facts.insert("labels".to_owned(), serde_json::to_string(&labels).expect("strings"));
         }
-        for part in [Some(&config), config.get("text_config")].into_iter().flatten() {
-            let (ids, understood) = ids(part.get("eos_token_id").unwrap_or(&Value::Null));
-            if !understood {
-                eprintln!("warning: {}: an `eos_token_id` is no token; it is left out", path.display());
-            }
-            ends.extend(ids);
+        let (ids, understood) = model_files::ends(&config);
+        if !understood {
+            eprintln!("warning: {}: an `eos_token_id` is no token; it is left out", path.display());
         }
+        ends.extend(ids);
     }
     ends.extend(tokens.get("eos_token").and_then(|name| id_of(tokenizer.as_ref()?, name.as_str()?)));
     if !ends.is_empty() {
@@ -56,8 +54,8 @@ pub fn read(model: &Path) -> Result<BTreeMap<String, String>, Diagnostic> {
     let template = match file(&folder.join("chat_template.jinja"))? {
         Some(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         None => json(&folder.join("chat_template.json"))?
-            .and_then(|file| default_template(file.get("chat_template")?))
-            .or_else(|| default_template(config.get("chat_template")?)),
+            .and_then(|file| model_files::chat_template(file.get("chat_template")?))
+            .or_else(|| model_files::chat_template(config.get("chat_template")?)),
     };
     facts.extend(template.map(|template| ("chat_template".to_owned(), template)));
     if !tokens.is_empty() {
@@ -75,33 +73,6 @@ pub fn tokenizer_file(model: &Path) -> Result<Option<Vec<u8>>, Diagnostic> {
     file(&model.with_file_name(TOKENIZER))
 }
 
-/// Token ids, and whether all of it was understood. Negative numbers and null stand for none in such files.
-fn ids(value: &Value) -> (Vec<u32>, bool) {
-    let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-    let (mut ids, mut understood) = (Vec::new(), true);
-    for id in list.iter().filter(|id| !id.is_null()) {
-        // Some writers make a float of it.
-        let whole = id.as_i64().or_else(|| id.as_f64().filter(|id| id.fract() == 0.0).map(|id| id as i64));
-        understood &= whole.is_some();
-        ids.extend(whole.and_then(|id| u32::try_from(id).ok()));
-    }
-    (ids, understood)
-}
-
-/// Entries `..._token` that name a token, by its name alone or with properties, and the list of others.
-fn special_tokens(config: &Value) -> BTreeMap<String, Value> {
-    let name = |token: &Value| Some(Value::from(token.as_str().or_else(|| token.get("content")?.as_str())?));
-    let named = |(key, token): (&String, &Value)| match key.as_str() {
-        "additional_special_tokens" => {
-            let all: Vec<Value> = token.as_array()?.iter().filter_map(name).collect();
-            (!all.is_empty()).then(|| (key.clone(), Value::Array(all)))
-        }
-        key if key.ends_with("_token") => Some((key.to_owned(), name(token)?)),
-        _ => None,
-    };
-    config.as_object().into_iter().flatten().filter_map(named).collect()
-}
-
 /// Names of classes 0, 1, ..; none if they are those that are made up where nobody gave any.
 fn labels(by_id: &Value) -> Option<Vec<&str>> {
     let by_id = by_id.as_object()?;
@@ -117,37 +88,9 @@ fn id_of(tokenizer: &Value, name: &str) -> Option<u32> {
     u32::try_from(added.as_u64()?).ok()
 }
 
-/// One template, or the one called `default` of several: in a list with names, or by name.
-fn default_template(value: &Value) -> Option<String> {
-    let named = |named: &&Value| named.get("name").and_then(Value::as_str) == Some("default");
-    let listed = || value.as_array()?.iter().find(named)?.get("template")?.as_str();
-    value.as_str().or_else(listed).or_else(|| value.get("default")?.as_str()).map(str::to_owned)
-}
-
 fn json(path: &Path) -> Result<Option<Value>, Diagnostic> {
     let Some(bytes) = file(path)? else { return Ok(None) };
-    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
-    let value = serde_json::from_slice(bytes).or_else(|_| serde_json::from_slice(&without_nan(bytes)));
-    value.map(Some).map_err(|e| fault(path, e.to_string()))
-}
-
-/// JSON in which `NaN` and `Infinity`, outside of texts, are null: Python writes such numbers.
-fn without_nan(bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len());
-    let (mut quoted, mut escaped, mut rest) = (false, false, bytes);
-    while let Some((&byte, after)) = rest.split_first() {
-        let words: [&[u8]; 3] = [b"NaN", b"-Infinity", b"Infinity"];
-        if let Some(word) = words.into_iter().find(|word| !quoted && rest.starts_with(word)) {
-            out.extend(b"null");
-            rest = &rest[word.len()..];
-            continue;
-        }
-        quoted ^= byte == b'"' && !escaped;
-        escaped = quoted && byte == b'\\' && !escaped;
-        out.push(byte);
-        rest = after;
-    }
-    out
+    model_files::json(&bytes).map(Some).map_err(|e| fault(path, e.to_string()))
 }
 
 fn file(path: &Path) -> Result<Option<Vec<u8>>, Diagnostic> {

@@ -9,21 +9,21 @@ use ir::{Party, Program};
 use ndarray::ArrayD;
 
 use super::growth::{Begun, Growth};
-use super::manifest::{Bond, Seeds};
-use super::material::{AHEAD, Dealing, Dealt, Delivery, Office, Source, Turn};
-use super::once::{self, Answer, Counts, Given, Ready};
+use super::manifest::Seeds;
+use super::material::{AHEAD, Dealing, Delivery, Office, Source, Turn};
+use super::once::{self, Answer, Counts, Ready};
 use super::online::run;
 use super::pair::{self, ASIDE};
 use super::part::Part;
 use super::progress::Progress;
-use super::rows::Kept;
+use super::started::{self, Half, Started};
 use super::state::State;
-use super::stock::{Named, Reserved, Stock};
+use super::stock::Named;
 use super::stream::receive;
 use super::{Allowance, Begin, Entropy, Loaded, Purpose, Record, RunError, Stocks, Watch};
 use crate::handshake::{Hello, Mismatch, Role, Session, greet, link_digest};
 use crate::inputs::{Run, decode, outside};
-use crate::ledger::{Marks, Peer};
+use crate::ledger::Peer;
 use crate::net::frame::Kind;
 use crate::net::{Conn, Net, Options};
 use crate::setup::{Cache, Masked, Model, layout};
@@ -80,22 +80,6 @@ pub(super) enum Wants {
     Use { entry: u32 },
     /// One to go on making that has fewer steps, or a new one.
     Grow { entry: u32, steps: u32 },
-}
-
-/// This side's half of a stock, before the other's witness is there.
-enum Half {
-    Nothing,
-    Use(Box<Reserved>),
-    Grow(Box<Begun>),
-}
-
-/// What a session begins with.
-struct Started {
-    seeds: Seeds,
-    stock: Option<Dealt>,
-    growth: Option<Growth>,
-    products: Option<Part>,
-    masks: Option<Kept>,
 }
 
 /// A session whose first step may run.
@@ -240,7 +224,8 @@ impl Client {
         phases.setup_seconds = watch.lap();
 
         let session = if both > 0 { named.session } else { theirs.session };
-        let started = self.begin(conn, (half, both), (session, peer), purpose)?;
+        let (stocks, fresh) = (self.stocks(), self.entropy.seed()?);
+        let started = started::begin(&stocks, entries, conn, (half, both), (session, peer), (purpose, fresh))?;
         let Started { seeds, stock, growth, products, masks } = started;
         let source = match self.dealer {
             None => {
@@ -258,55 +243,6 @@ impl Client {
         let delivery = Delivery::begin(source, stock, conn)?;
         phases.dealing_seconds = watch.lap();
         Ok(Opened { session, seeds, masked, delivery, steps, left, growth, products, setup_bytes, phases })
-    }
-
-    /// What a session begins with: burns it, unless it is to be kept, and gives and takes what opens the halves of a stock.
-    fn begin(
-        &self,
-        conn: &mut Conn,
-        (half, both): (Half, u32),
-        (session, peer): (Session, Peer),
-        purpose: Purpose,
-    ) -> Result<Started, RunError> {
-        let (ledger, fresh) = (&self.state.ledger, self.entropy.seed()?);
-        // What both make now takes a new seed; a dealer knows the session by its first.
-        let of_pair = (self.maker() == Maker::Pair).then(|| fresh.clone());
-        let none = |seeds| Started { seeds, stock: None, growth: None, products: None, masks: None };
-        match (half, purpose) {
-            (Half::Use(reserved), _) => {
-                let burnt = ledger.burn(Party::Client, &session, &peer)?;
-                let bond = reserved.bond();
-                Given { witness: bond.held(), burnt, expires: bond.expires }.send(conn)?;
-                let given = Given::receive(conn)?;
-                let Stock { mut seeds, mut entries, material, products } = reserved.take(&given.witness)?;
-                ledger.raise(&peer, Marks { ours: 0, theirs: given.burnt })?;
-                entries.truncate(both as usize);
-                of_pair.into_iter().for_each(|seed| seeds.then(both, seed));
-                let stock = Some(Dealt { entries, material: Some(material) });
-                Ok(Started { stock, products: Some(products), ..none(seeds) })
-            }
-            (half, Purpose::Prepare) => {
-                let bond = match &half {
-                    Half::Grow(begun) => begun.bond().clone(),
-                    _ => Bond::new(peer, self.state.days).map_err(RunError::Random)?,
-                };
-                Given { witness: bond.held(), burnt: 0, expires: bond.expires }.send(conn)?;
-                let given = Given::receive(conn)?;
-                let Half::Grow(begun) = half else {
-                    let (seeds, bond) = (Seeds::one(fresh), bond.until(given.expires));
-                    let grown = Growth::begin(self.stocks(), session, seeds.clone(), bond, &given.witness);
-                    return Ok(Started { growth: Some(grown), ..none(seeds) });
-                };
-                let entries = &self.loaded.module.entries;
-                let (grown, masks) = begun.rewind(&given.witness, entries, both, of_pair)?;
-                let (seeds, stock) = (grown.seeds().clone(), grown.dealt());
-                Ok(Started { stock, masks, growth: Some(grown), ..none(seeds) })
-            }
-            (_, _) => {
-                ledger.burn(Party::Client, &session, &peer)?;
-                Ok(none(Seeds::one(fresh)))
-            }
-        }
     }
 
     /// This side's half of the stock that is wanted, and for how many tokens others last.

@@ -89,6 +89,7 @@ mod program;
 mod progress;
 mod refill;
 mod rows;
+mod started;
 mod state;
 mod stock;
 mod stream;

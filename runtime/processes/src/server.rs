@@ -15,15 +15,15 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 
 use super::growth::{Begun, Growth};
-use super::manifest::{Bond, Seeds};
-use super::material::{AHEAD, Dealt, Delivery, Office, Source, Turn};
-use super::once::{self, Answer, Counts, Given, Ready};
+use super::manifest::Seeds;
+use super::material::{AHEAD, Delivery, Office, Source, Turn};
+use super::once::{self, Answer, Counts, Ready};
 use super::online::{Threads, over, run, step};
 use super::pair::{self, ASIDE};
 use super::plan::{Due, Plan};
 use super::prepare::keep;
-use super::rows::Kept;
-use super::stock::{Named, Reserved, Stock};
+use super::started::{self, Half, Started};
+use super::stock::Named;
 use super::stream::Outgoing;
 use super::{
     Allowance, BEGIN, Begin, Entropy, GO_ON, Loaded, Purpose, Record, RunError, State, Stocks, Watch, accept, chain,
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::handshake::{self, Hello, Mismatch, Role, Session, greet, hex, link_digest};
 use crate::keys::MasterKey;
-use crate::ledger::{Marks, Peer};
+use crate::ledger::Peer;
 use crate::net::frame::Kind;
 use crate::net::{Conn, Links, Listener, Net, NetError};
 use crate::setup::{SetupDigest, layout};
@@ -224,8 +224,9 @@ impl Desk {
 
         let (named, fresh) = (session, entropy.seed()?);
         let session = if both > 0 { begin.stock } else { named };
-        let begun = self.begin(conn, (half, both), (session, peer), begin.purpose, fresh)?;
-        let Started { seeds, stock, growth, masks } = begun;
+        let begun =
+            started::begin(&self.stocks(), entries, conn, (half, both), (session, peer), (begin.purpose, fresh))?;
+        let Started { seeds, stock, growth, masks, .. } = begun;
         let bytes = ir::cost::cost(program).server_material_bytes;
         let frames = match (begin.purpose, plan) {
             (Purpose::Run(_), _) => AHEAD,
@@ -395,58 +396,6 @@ impl Desk {
         }
     }
 
-    /// What a session begins with: burns it, unless it is to be kept, and gives and takes what opens the halves of a stock.
-    fn begin(
-        &self,
-        conn: &mut Conn,
-        (half, both): (Half, u32),
-        (session, peer): (Session, Peer),
-        purpose: Purpose,
-        fresh: Seed,
-    ) -> Result<Started, RunError> {
-        let Server { loaded, state, .. } = &self.server;
-        // What both make now takes a new seed; a dealer knows the session by its first.
-        let of_pair = (self.server.maker() == Maker::Pair).then(|| fresh.clone());
-        match (half, purpose) {
-            (Half::Use(reserved), _) => {
-                let given = Given::receive(conn)?;
-                let burnt = state.ledger.burn(Party::Server, &session, &peer)?;
-                let bond = reserved.bond();
-                Given { witness: bond.held(), burnt, expires: bond.expires }.send(conn)?;
-                let Stock { mut seeds, mut entries, material, .. } = reserved.take(&given.witness)?;
-                state.ledger.raise(&peer, Marks { ours: 0, theirs: given.burnt })?;
-                entries.truncate(both as usize);
-                of_pair.into_iter().for_each(|seed| seeds.then(both, seed));
-                let stock = Some(Dealt { entries, material: Some(material) });
-                Ok(Started { seeds, stock, growth: None, masks: None })
-            }
-            (half, Purpose::Prepare) => {
-                let given = Given::receive(conn)?;
-                let bond = match &half {
-                    Half::Grow(begun) => begun.bond().clone(),
-                    _ => Bond::new(peer, state.days).map_err(RunError::Random)?,
-                };
-                Given { witness: bond.held(), burnt: 0, expires: bond.expires }.send(conn)?;
-                let (growth, stock, masks) = match half {
-                    Half::Grow(begun) => {
-                        let (grown, kept) = begun.rewind(&given.witness, &loaded.module.entries, both, of_pair)?;
-                        let dealt = grown.dealt();
-                        (grown, dealt, kept)
-                    }
-                    _ => {
-                        let (seeds, bond) = (Seeds::one(fresh), bond.until(given.expires));
-                        (Growth::begin(self.stocks(), session, seeds, bond, &given.witness), None, None)
-                    }
-                };
-                Ok(Started { seeds: growth.seeds().clone(), stock, growth: Some(growth), masks })
-            }
-            (_, _) => {
-                state.ledger.burn(Party::Server, &session, &peer)?;
-                Ok(Started { seeds: Seeds::one(fresh), stock: None, growth: None, masks: None })
-            }
-        }
-    }
-
     /// Promises to keep a stock of so many tokens, if that is within the limit.
     fn promise(&self, growth: &Growth, peer: Peer, tokens: u32) -> Result<Promise<'_>, RunError> {
         let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
@@ -495,21 +444,6 @@ impl Drop for Promise<'_> {
     fn drop(&mut self) {
         self.desk.promised.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.session);
     }
-}
-
-/// This side's half of a stock, before the other's witness is there.
-enum Half {
-    Nothing,
-    Use(Box<Reserved>),
-    Grow(Box<Begun>),
-}
-
-/// What a session begins with.
-struct Started {
-    seeds: Seeds,
-    stock: Option<Dealt>,
-    growth: Option<Growth>,
-    masks: Option<Kept>,
 }
 
 /// What a session was.

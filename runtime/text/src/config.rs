@@ -1,10 +1,11 @@
 //! Small files that lie beside a `tokenizer.json`: what the tokens are called, and which of them end a text.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+pub use model_files::SpecialTokens;
 use serde_json::Value;
 
 use super::Text;
@@ -32,9 +33,6 @@ impl ConfigError {
     }
 }
 
-/// What templates call special tokens, `bos_token` and so on, with the tokens' names; `additional_special_tokens` is a list.
-pub type SpecialTokens = BTreeMap<String, Value>;
-
 /// What matters of `tokenizer_config.json`. All else in it may be anything.
 #[derive(Default)]
 pub(super) struct TokenizerConfig {
@@ -49,32 +47,13 @@ impl TokenizerConfig {
     pub(super) fn beside(tokenizer: &Path) -> Result<TokenizerConfig, ConfigError> {
         let map = json(&tokenizer.with_file_name("special_tokens_map.json"))?.unwrap_or_default();
         let config = json(&tokenizer.with_file_name("tokenizer_config.json"))?.unwrap_or_default();
-        let mut special_tokens = special_tokens(&map);
-        special_tokens.extend(self::special_tokens(&config));
-        Ok(TokenizerConfig { chat_template: config.get("chat_template").and_then(template), special_tokens })
+        let mut special_tokens = model_files::special_tokens(&map);
+        special_tokens.extend(model_files::special_tokens(&config));
+        Ok(TokenizerConfig {
+            chat_template: config.get("chat_template").and_then(model_files::chat_template),
+            special_tokens,
+        })
     }
-}
-
-/// Entries `..._token` that name a token, by its name alone or with properties, and the list of others.
-fn special_tokens(config: &Value) -> SpecialTokens {
-    let name = |token: &Value| Some(Value::from(token.as_str().or_else(|| token.get("content")?.as_str())?));
-    let named = |(key, token): (&String, &Value)| match key.as_str() {
-        "additional_special_tokens" => {
-            let all: Vec<Value> = token.as_array()?.iter().filter_map(name).collect();
-            (!all.is_empty()).then(|| (key.clone(), Value::Array(all)))
-        }
-        key if key.ends_with("_token") => Some((key.to_owned(), name(token)?)),
-        _ => None,
-    };
-    config.as_object().into_iter().flatten().filter_map(named).collect()
-}
-
-/// One template, or the one called `default` of several: in a list with names, or by name.
-pub(super) fn template(value: &Value) -> Option<String> {
-    let named = |named: &&Value| named.get("name").and_then(Value::as_str) == Some("default");
-    let default = || value.as_array()?.iter().find(named)?.get("template");
-    let source = value.as_str().or_else(|| default()?.as_str()).or_else(|| value.get("default")?.as_str());
-    source.map(str::to_owned)
 }
 
 /// The tokens that end a text: all that `generation_config.json`, `config.json`, also in its part for text, and
@@ -88,13 +67,11 @@ pub(super) fn end_tokens(text: &Text) -> Vec<u32> {
             None
         });
         let Some(config) = config else { continue };
-        for part in [Some(&config), config.get("text_config")].into_iter().flatten() {
-            let (ids, understood) = ids(part.get("eos_token_id").unwrap_or(&Value::Null));
-            if !understood {
-                tracing::warn!("{}: an `eos_token_id` is no token; it is left out", file.display());
-            }
-            ends.extend(ids);
+        let (ids, understood) = model_files::ends(&config);
+        if !understood {
+            tracing::warn!("{}: an `eos_token_id` is no token; it is left out", file.display());
         }
+        ends.extend(ids);
     }
     let config = TokenizerConfig::beside(text.file()).unwrap_or_else(|error| {
         tracing::warn!("{error}; it is left out");
@@ -105,44 +82,11 @@ pub(super) fn end_tokens(text: &Text) -> Vec<u32> {
     ends.into_iter().collect()
 }
 
-/// Token ids, and whether all of it was understood. Negative numbers and null stand for none in such files.
-fn ids(value: &Value) -> (Vec<u32>, bool) {
-    let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-    let (mut ids, mut understood) = (Vec::new(), true);
-    for id in list.iter().filter(|id| !id.is_null()) {
-        // Some writers make a float of it.
-        let whole = id.as_i64().or_else(|| id.as_f64().filter(|id| id.fract() == 0.0).map(|id| id as i64));
-        understood &= whole.is_some();
-        ids.extend(whole.and_then(|id| u32::try_from(id).ok()));
-    }
-    (ids, understood)
-}
-
 /// A file of JSON, or what Python takes for it: with a byte order mark, with numbers that are none.
 pub(super) fn json(file: &Path) -> Result<Option<Value>, ConfigError> {
     let fault = |e: serde_json::Error| ConfigError::Json { file: file.to_owned(), reason: e.to_string() };
     let Some(text) = read(file)? else { return Ok(None) };
-    let value = serde_json::from_str(&text).or_else(|_| serde_json::from_str(&without_nan(&text)));
-    value.map(Some).map_err(fault)
-}
-
-/// JSON in which `NaN` and `Infinity`, outside of texts, are null.
-fn without_nan(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let (mut quoted, mut escaped, mut rest) = (false, false, text);
-    while let Some(c) = rest.chars().next() {
-        let found = ["NaN", "-Infinity", "Infinity"].into_iter().find(|word| !quoted && rest.starts_with(word));
-        if let Some(word) = found {
-            out += "null";
-            rest = &rest[word.len()..];
-            continue;
-        }
-        quoted ^= c == '"' && !escaped;
-        escaped = quoted && c == '\\' && !escaped;
-        out.push(c);
-        rest = &rest[c.len_utf8()..];
-    }
-    out
+    model_files::json(text.as_bytes()).map(Some).map_err(fault)
 }
 
 /// A text file of sane length; nothing if there is none.

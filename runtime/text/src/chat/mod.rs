@@ -11,7 +11,8 @@
 //! What jinja2 has and this has not is an error: inheritance, `varargs` of macros, `cycler`, `%r`, bytes, the text of a mapping's views, the filters
 //! `truncate`, `wordwrap`, `wordcount`, `center`, `striptags`, `forceescape`, `xmlattr`, `filesizeformat`, `urlencode`, `pprint` and
 //! `random`, `%` after what is no literal text. Known to be otherwise, without an error: a comparison of values of different kinds has
-//! an answer, a method without a call is undefined, `range` prints as a list, `~` writes floats from 1e16 on and below 1e-4 with all
+//! an answer, a method without a call is undefined, `range` and what `map` and `select` give print as
+//! lists, `strftime_now` is in universal time, `~` writes floats from 1e16 on and below 1e-4 with all
 //! their digits, and whole numbers of JSON beyond 64 bits are floats.
 //!
 //! Without a template there is no chat: a made-up layout would make a model answer badly without saying why. Who wants
@@ -37,7 +38,7 @@ use serde::Deserialize;
 
 use source::rewritten;
 
-use super::config::{ConfigError, SpecialTokens, TokenizerConfig, json, read, template};
+use super::config::{ConfigError, SpecialTokens, TokenizerConfig, json, read};
 
 /// Steps that a template may take, many times those of a long conversation.
 const FUEL: u64 = 5_000_000;
@@ -148,7 +149,7 @@ impl ChatTemplate {
         let source = match read(&tokenizer.with_file_name("chat_template.jinja"))? {
             Some(source) => Some(source),
             None => json(&tokenizer.with_file_name("chat_template.json"))?
-                .and_then(|file| template(file.get("chat_template")?))
+                .and_then(|file| model_files::chat_template(file.get("chat_template")?))
                 .or(config.chat_template),
         };
         source.map(|source| ChatTemplate::new(source, config.special_tokens)).transpose()
