@@ -144,6 +144,20 @@ impl Offered {
         Ok(Offered { blocks, delta, pads: Pads { hash, place: Place { first, from: 0 } } })
     }
 
+    /// The holder's shares that [`Self::give`] will give next for rows of `len` numbers: they do not depend on the numbers.
+    pub fn kept(&self, len: usize, form: Form) -> Vec<u64> {
+        let (width, low, rows) = (form.width(), mask(form.width()), rows_at_once(len));
+        let mut share = vec![0; self.blocks.len() * len];
+        let tasks = self.blocks.chunks(rows).zip(share.chunks_mut(len.max(1) * rows));
+        spread(FEW, (0..).step_by(rows).zip(tasks), |(from, (blocks, share))| {
+            self.pads.hash.pads(blocks, 0, self.pads.place.after(from), len, width, share);
+            share
+                .iter_mut()
+                .for_each(|share| *share = low & if let Form::Sum(_) = form { share.wrapping_neg() } else { *share });
+        });
+        share
+    }
+
     /// The holder's shares of the chooser's bits times `d`, a row of `len` numbers for each bit. Appends to the message.
     pub fn give(&mut self, d: &[u64], len: usize, form: Form, message: &mut Vec<u8>) -> Vec<u64> {
         assert_eq!(d.len(), self.blocks.len() * len, "a row for each choice");

@@ -22,7 +22,7 @@
 use super::{Dealing, Opening, Source, TASK, Use, Vector, gather, kind, lift};
 use crate::digits::{self, Comparing};
 use crate::material::MaterialError;
-use crate::pair::{Bits, Group, Making, PairError, own as made};
+use crate::pair::{Bits, Group, Making, PairError, Shuffle, own as made};
 use ir::choose::{Choosing, Level};
 use ir::digits::{DIGITS, MASKED, PRODUCTS};
 use ir::{Party, Width};
@@ -133,7 +133,7 @@ pub fn deal(choosing: &Choosing, client: Use, server: Use, to: &mut Dealing) -> 
 
 /// Both parties' side in the dealer's place.
 ///
-/// The first shuffle: with shares a' and b' of the client and d' = a'∘p - b' of the server, made by [`Making::shuffle`], the
+/// The first shuffle: with shares a' and b' of the client and d' = a'∘p - b' of the server, made by [`Making::shuffles`], the
 /// client tells a - a' and b - b', and d = d' + (a - a')∘p - (b - b'). The second: the server tells a - a', the client takes that
 /// into its d', tells how its seed's d differs, and the server's b takes the difference.
 pub(crate) fn make(choosing: &Choosing, to: &mut Making) -> Result<(), PairError> {
@@ -141,41 +141,46 @@ pub(crate) fn make(choosing: &Choosing, to: &mut Making) -> Result<(), PairError
     let party = to.party();
     let own_permutation = permutation(to.own(), n);
     let through = |v: &Buffer| gather(n, |i| v[own_permutation[i] as usize]);
+    let shuffle = |owner, width, stream| Shuffle { owner, width, stream };
+    let asked = [
+        shuffle(Party::Server, width, own::WIRES),
+        shuffle(Party::Client, width, own::WIRES),
+        shuffle(Party::Client, place, own::WIRES_PLACES),
+    ];
+    let mut shuffled = to.shuffles(&own_permutation, &asked)?.into_iter();
+    let mut next = || shuffled.next().expect("one for each");
     // Of the server.
+    let [a_own, mut share] = next();
     match party {
         Party::Client => {
-            let [a, b] = to.shuffled(own::WIRES, n, width)?;
             let (mut sent, mut kept) = (to.numbers(own::SENT, n, width), to.numbers(own::KEPT, n, width));
-            ring::sub_assign(&mut sent, &a);
-            ring::sub_assign(&mut kept, &b);
+            ring::sub_assign(&mut sent, &a_own);
+            ring::sub_assign(&mut kept, &share);
             to.tell(&sent, width)?;
             to.tell(&kept, width)?;
         }
         Party::Server => {
-            let mut d = to.shuffle(&own_permutation, width)?;
             let (a, b) = (to.hear(n, width)?, to.hear(n, width)?);
-            ring::add_assign(&mut d, &through(&a));
-            ring::sub_assign(&mut d, &b);
-            to.write(&d, width)?;
+            ring::add_assign(&mut share, &through(&a));
+            ring::sub_assign(&mut share, &b);
+            to.write(&share, width)?;
         }
     }
     // Of the client.
-    let numbers = (own::SENT, own::ADDED, own::WIRES, width);
-    for (sent, added, wires, bits) in [numbers, (own::SENT_PLACES, own::ADDED_PLACES, own::WIRES_PLACES, place)] {
+    for (sent, added, bits) in [(own::SENT, own::ADDED, width), (own::SENT_PLACES, own::ADDED_PLACES, place)] {
+        let [a_own, mut share] = next();
         match party {
             Party::Client => {
-                let mut d = to.shuffle(&own_permutation, bits)?;
-                ring::add_assign(&mut d, &through(&to.hear(n, bits)?));
-                ring::sub_assign(&mut d, &to.numbers(added, n, bits));
-                to.tell(&d, bits)?;
+                ring::add_assign(&mut share, &through(&to.hear(n, bits)?));
+                ring::sub_assign(&mut share, &to.numbers(added, n, bits));
+                to.tell(&share, bits)?;
             }
             Party::Server => {
-                let [a, mut b] = to.shuffled(wires, n, bits)?;
                 let mut sent = to.numbers(sent, n, bits);
-                ring::sub_assign(&mut sent, &a);
+                ring::sub_assign(&mut sent, &a_own);
                 to.tell(&sent, bits)?;
-                ring::add_assign(&mut b, &to.hear(n, bits)?);
-                to.write(&b, bits)?;
+                ring::add_assign(&mut share, &to.hear(n, bits)?);
+                to.write(&share, bits)?;
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::Rng;
 use ir::{Party, Width};
 use kernels::ring::{Buffer, Tensor, mask};
-use protocols::pair::{Exchange, Factors, Group, PairError, Transfers};
+use protocols::pair::{Bits, Exchange, Factors, Group, Network, PairError, Transfers};
 use protocols::weights::Integers;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -49,17 +49,22 @@ impl Ideal {
         self.from.recv_timeout(Duration::from_secs(60)).map_err(|_| lost())
     }
 
+    /// A holder's share after those that it has kept.
+    fn share(&mut self, kept: &[u64], width: Width) -> u64 {
+        match self.fault {
+            Some(Fault::Bare) => 0,
+            Some(Fault::Repeats) if kept.len() % 2 == 1 => kept[kept.len() - 1],
+            _ => self.rng.next() & mask(width),
+        }
+    }
+
     fn one(&mut self, ask: &Exchange) -> Result<[Buffer; 2], PairError> {
         let Exchange { group, choices, held, row, width } = *ask;
         let theirs = self.swap(choices.iter().collect())?;
         assert_eq!(held.len(), theirs.len() * row, "a row for each of the peer's choices");
         let (mut kept, mut chosen) = (Vec::<u64>::new(), Vec::new());
         for (at, &d) in held.iter().enumerate() {
-            let own = match self.fault {
-                Some(Fault::Bare) => 0,
-                Some(Fault::Repeats) if at % 2 == 1 => kept[at - 1],
-                _ => self.rng.next() & mask(width),
-            };
+            let own = self.share(&kept, width);
             let product = if theirs[at / row] == 1 { d } else { 0 };
             kept.push(own);
             chosen.push(mask(width) & if group == Group::Sum { product.wrapping_sub(own) } else { product ^ own });
@@ -80,6 +85,25 @@ impl Transfers for Ideal {
         asked.iter().map(|ask| self.one(ask)).collect()
     }
 
+    fn switches(&mut self, asked: &[Network]) -> Result<Vec<Buffer>, PairError> {
+        let mut one = |network: &Network| {
+            let (width, group, row) = (network.width, Group::Sum, 1);
+            if network.numbers.is_empty() {
+                let choices = Bits::of(network.bits, 0);
+                return Ok(self.one(&Exchange { group, choices, held: &[], row, width })?[0].clone());
+            }
+            let bits = self.swap(Vec::new())?;
+            let mut kept = Vec::new();
+            bits.iter().for_each(|_| kept.push(self.share(&kept, width)));
+            let held = network.held(&kept);
+            let all = bits.iter().zip(held.iter().zip(&kept));
+            let chosen = all.map(|(bit, (d, own))| (bit * d).wrapping_sub(*own) & mask(width)).collect();
+            self.swap(chosen)?;
+            Ok(kept.into())
+        };
+        asked.iter().map(&mut one).collect()
+    }
+
     fn client_product(&mut self, a: &Tensor, columns: usize, width: Width) -> Result<Buffer, PairError> {
         let share = self.swap(a.data.to_vec())?;
         assert_eq!(share.len(), a.shape[0] * columns, "a result for each row and column");
@@ -96,12 +120,8 @@ impl Transfers for Ideal {
         let lost = |_| PairError::Engine("the peer is gone".into());
         let a = self.from.recv_timeout(Duration::from_secs(60)).map_err(lost)?;
         let mut own = Vec::<u64>::new();
-        for at in 0..rows * columns {
-            own.push(match self.fault {
-                Some(Fault::Bare) => 0,
-                Some(Fault::Repeats) if at % 2 == 1 => own[at - 1],
-                _ => self.rng.next() & mask(width),
-            });
+        for _ in 0..rows * columns {
+            own.push(self.share(&own, width));
         }
         let mut product = own.iter().map(|v| v.wrapping_neg()).collect::<Vec<u64>>();
         weights.matmul_add(&a, rows, depth, columns, width, &mut product);

@@ -1,6 +1,6 @@
 //! Transfers by the project's oblivious transfer and products by its ring learning with errors, over a channel to the peer.
 
-use super::{Exchange, Factors, Group, PairError, Transfers, matrices};
+use super::{Exchange, Factors, Group, Network, PairError, Transfers, matrices};
 use crate::weights::Integers;
 use ir::{Party, Width};
 use kernels::ring::{self, Buffer, Tensor};
@@ -74,6 +74,30 @@ impl Transfers for Connected<'_> {
         let get = |(chosen, ask): (&mut ot::Chosen, &Exchange)| Buffer::from(chosen.get(&mut rest, ask.row, form(ask)));
         let chosen = chosen.iter_mut().zip(asked).map(get);
         Ok(chosen.zip(kept).map(|(chosen, kept)| [chosen, kept]).collect())
+    }
+
+    fn switches(&mut self, asked: &[Network]) -> Result<Vec<Buffer>, PairError> {
+        let owns = |network: &Network| network.numbers.is_empty();
+        let own = asked.iter().map(|network| ot::Bits::of(network.bits, 0)).collect();
+        let switches = |network: &Network| if owns(network) { 0 } else { network.switches() };
+        let theirs: Vec<usize> = asked.iter().map(switches).collect();
+        let (mut chosen, mut offered) = self.engine.pair.choose(self.channel, own, &theirs)?;
+        let mut message = Vec::new();
+        let give = |(offered, network): (&mut ot::Offered, &Network)| {
+            let form = Form::Sum(network.width);
+            let held = if owns(network) { Buffer::default() } else { network.held(&offered.kept(1, form)) };
+            Buffer::from(offered.give(&held, 1, form, &mut message))
+        };
+        let kept: Vec<Buffer> = offered.iter_mut().zip(asked).map(give).collect();
+        let length = asked.iter().map(|network| Form::Sum(network.width).message_bytes(network.bits.len())).sum();
+        let got = ot::exchange(self.channel, message, length)?;
+        let mut rest = &got[..];
+        let get = |(chosen, network): (&mut ot::Chosen, &Network)| {
+            Buffer::from(chosen.get(&mut rest, 1, Form::Sum(network.width)))
+        };
+        let chosen = chosen.iter_mut().zip(asked).map(get);
+        let shares = chosen.zip(kept).zip(asked);
+        Ok(shares.map(|((chosen, kept), network)| if owns(network) { chosen } else { kept }).collect())
     }
 
     fn client_product(&mut self, a: &Tensor, columns: usize, width: Width) -> Result<Buffer, PairError> {

@@ -29,6 +29,8 @@ pub(crate) use arithmetic::{joined, signed};
 pub use engine::{Connected, Engine};
 pub use products::{Products, Weights, numbers, products};
 pub use program::make;
+pub use shuffle::Network;
+pub(crate) use shuffle::Shuffle;
 
 use crate::cache::SessionError;
 use crate::weights::Integers;
@@ -118,6 +120,10 @@ pub trait Transfers {
     /// Transfers of several kinds in one message each way. Gives for each the party's shares of choice·number, a row for each
     /// choice, first of those where it chose, then of those where it held. Shares are uniform but for their sum, or XOR.
     fn exchange(&mut self, asked: &[Exchange]) -> Result<Vec<[Buffer; 2]>, PairError>;
+
+    /// Transfers of networks of switches: for each the party's shares of what every switch gives, the owner's bit times the other
+    /// party's difference, mod 2^width.
+    fn switches(&mut self, asked: &[Network]) -> Result<Vec<Buffer>, PairError>;
 
     /// The client's share of A·W mod 2^width, [rows, columns], up to a few units of the last place, for its A [rows, depth] mod 2^width.
     fn client_product(&mut self, a: &Tensor, columns: usize, width: Width) -> Result<Buffer, PairError>;

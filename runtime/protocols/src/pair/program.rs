@@ -79,24 +79,25 @@ pub fn make(
     Ok(())
 }
 
-/// Instructions that are made together, at most.
-const JOBS: usize = 256;
+/// Instructions that are made together, at most: each takes a thread that waits most of the time.
+const JOBS: usize = 1024;
 
 /// Elements of what is made together, at most, unless a single instruction has more.
 const ELEMENTS: u64 = 1 << 18;
 
 /// Neighbouring instructions that are made together.
 fn windows(program: &Program) -> Vec<Range<usize>> {
-    let (mut windows, mut start, mut elements) = (Vec::new(), 0, 0);
+    let (mut windows, mut start, mut jobs, mut elements) = (Vec::new(), 0, 0, 0);
     for (i, instr) in program.instrs.iter().enumerate() {
-        let own = match matches!(instr.op, Op::Open { .. }) || takes(&instr.op) {
-            true => instr.ty.as_ref().and_then(|ty| ty.shape.elements()).unwrap_or(ELEMENTS),
-            false => 0,
-        };
-        if i > start && (elements + own > ELEMENTS || i - start >= JOBS) {
-            windows.push(start..i);
-            (start, elements) = (i, 0);
+        if !matches!(instr.op, Op::Open { .. }) && !takes(&instr.op) {
+            continue;
         }
+        let own = instr.ty.as_ref().and_then(|ty| ty.shape.elements()).unwrap_or(ELEMENTS);
+        if jobs > 0 && (elements + own > ELEMENTS || jobs >= JOBS) {
+            windows.push(start..i);
+            (start, jobs, elements) = (i, 0, 0);
+        }
+        jobs += 1;
         elements += own;
     }
     windows.push(start..program.instrs.len());

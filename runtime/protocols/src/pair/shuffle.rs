@@ -6,57 +6,124 @@
 //!           (Permutation correlations: Chase, Ghosh and Poburinnaya, ASIACRYPT 2020, section 3.)
 //! Network   Of n wires: switches of neighbours, a network of floor(n/2) wires above and one of the others below, switches of
 //!           neighbours again; an odd last wire goes below (Beauquier and Darrot, Parallel Processing Letters 12, 2002).
-//! Rounds    Two for each halving of n, one transfer a switch.
+//! Rounds    A message each way, and one transfer a switch: the other party's shares are pads of its own, so it knows all that goes into
+//!           later stages before it sends anything.
 //! View      The owner sees its shares of t alone, which are uniform; the other party sees nothing.
 //!
 //! The owner looks up its own memory at places that its permutation tells.
 
-use super::{Bits, Making, PairError};
-use ir::Width;
+use super::{Making, PairError};
+use ir::{Party, Width};
 use kernels::ring::{self, Buffer};
 use std::ops::Range;
 
-/// A network, or a part of one that lies at `wires`, on its way in or out.
-struct Stage {
-    parts: Vec<Range<usize>>,
-    /// The owner's bits, a switch each, of all parts in order.
-    bits: Buffer,
-}
-
-impl Stage {
-    /// The first wires of the switches, in order.
-    fn switches(&self) -> impl Iterator<Item = usize> + '_ {
-        self.parts.iter().flat_map(|part| part.clone().step_by(2).filter(|&wire| wire + 1 < part.end))
-    }
-}
-
-/// Stages in, then out, of a network of `n` wires. The owner gives the permutation: place i takes the number at `p[i]`.
-fn stages(n: usize, p: Option<&[u32]>) -> (Vec<Stage>, Vec<Stage>) {
-    let (mut ins, mut outs): (Vec<Stage>, Vec<Stage>) = (Vec::new(), Vec::new());
+/// The networks that one of `n` wires is made of, halving by halving, at their wires.
+fn halvings(n: usize) -> Vec<Vec<Range<usize>>> {
     let whole = 0..n;
-    let mut parts = vec![whole];
-    let mut routes = p.map(<[u32]>::to_vec);
+    let (mut all, mut parts) = (Vec::new(), vec![whole]);
     while parts.iter().any(|part| part.len() > 1) {
-        let (mut bits_in, mut bits_out) = (Buffer::default(), Buffer::default());
-        if let Some(routes) = &mut routes {
-            let mut of_parts: [Vec<u64>; 2] = Default::default();
-            for part in &parts {
-                let [ins, outs] = route(&mut routes[part.clone()]);
-                of_parts[0].extend(ins);
-                of_parts[1].extend(outs);
-            }
-            [bits_in, bits_out] = of_parts.map(Buffer::from);
-        }
         let halves = |part: &Range<usize>| {
             let middle = part.start + part.len() / 2;
             [part.start..middle, middle..part.end]
         };
         let next = parts.iter().flat_map(halves).filter(|part| !part.is_empty()).collect();
-        ins.push(Stage { parts: parts.clone(), bits: bits_in });
-        outs.push(Stage { parts: std::mem::replace(&mut parts, next), bits: bits_out });
+        all.push(std::mem::replace(&mut parts, next));
     }
-    outs.reverse();
-    (ins, outs)
+    all
+}
+
+/// The first wires of the switches of one stage, in order.
+fn firsts(parts: &[Range<usize>]) -> impl Iterator<Item = usize> + '_ {
+    parts.iter().flat_map(|part| part.clone().step_by(2).filter(|&wire| wire + 1 < part.end))
+}
+
+/// Takes numbers through a network. Of each switch, in order, `switch` is told its number and the second wire's number less the
+/// first's, and gives what is added to the first and taken from the second.
+fn through(wires: &mut [u64], mut switch: impl FnMut(usize, u64) -> u64) {
+    let halvings = halvings(wires.len());
+    let mut number = 0;
+    let mut stage = |parts: &[Range<usize>], wires: &mut [u64]| {
+        for wire in firsts(parts) {
+            let t = switch(number, wires[wire + 1].wrapping_sub(wires[wire]));
+            wires[wire] = wires[wire].wrapping_add(t);
+            wires[wire + 1] = wires[wire + 1].wrapping_sub(t);
+            number += 1;
+        }
+    };
+    for parts in &halvings {
+        stage(parts, wires);
+        order(parts, wires, true);
+    }
+    for parts in halvings.iter().rev() {
+        order(parts, wires, false);
+        // A part of two has its switch on the way in.
+        stage(parts, wires);
+    }
+}
+
+/// The bits of all switches of the network for a permutation, in order: place i takes the number at `p[i]`.
+fn routes(p: &[u32]) -> Buffer {
+    let mut routes = p.to_vec();
+    let (mut ins, mut outs) = (Vec::new(), Vec::new());
+    for parts in halvings(p.len()) {
+        let mut of_parts: [Vec<u64>; 2] = Default::default();
+        for part in parts {
+            let [ins, outs] = route(&mut routes[part]);
+            of_parts[0].extend(ins);
+            of_parts[1].extend(outs);
+        }
+        let [of_ins, of_outs] = of_parts;
+        ins.extend(of_ins);
+        outs.push(of_outs);
+    }
+    ins.into_iter().chain(outs.into_iter().rev().flatten()).collect()
+}
+
+/// A network of switches, as one party has it: its owner the bits, the other the numbers that go in. The other party's shares of
+/// what its switches give do not depend on what it holds, so all stages go in one message.
+#[derive(Clone, Copy)]
+pub struct Network<'a> {
+    /// Wires, 1 or more.
+    pub wires: usize,
+    /// Bits of a number, from 1 to 64.
+    pub width: Width,
+    /// The owner's bits, one a switch in the order of the network; none at the other party.
+    pub bits: &'a [u64],
+    /// The other party's numbers, one a wire; none at the owner.
+    pub numbers: &'a [u64],
+}
+
+impl Network<'_> {
+    /// Switches of the network.
+    pub fn switches(&self) -> usize {
+        2 * halvings(self.wires).iter().map(|parts| firsts(parts).count()).sum::<usize>()
+    }
+
+    /// What the other party holds for each switch, from its shares of what all of them give.
+    pub fn held(&self, kept: &[u64]) -> Buffer {
+        let (mut wires, mut held) = (self.numbers.to_vec(), Buffer::zeros(kept.len()));
+        through(&mut wires, |number, difference| {
+            held[number] = difference;
+            kept[number]
+        });
+        held
+    }
+
+    /// The party's shares of the numbers that come out, from those of what the switches give.
+    fn out(&self, shares: &[u64]) -> Buffer {
+        let mut wires = match self.numbers {
+            [] => Buffer::zeros(self.wires),
+            numbers => Buffer::from(numbers.to_vec()),
+        };
+        through(&mut wires, |number, difference| match self.bits {
+            [] => shares[number],
+            // Of the owner's bits and its own differences, too.
+            bits => shares[number].wrapping_add(difference & bits[number].wrapping_neg()),
+        });
+        let full = ring::mask(self.width);
+        ring::map_assign(&mut wires, move |v| v & full);
+        wires
+    }
 }
 
 /// The bits of the switches in and out of a part, and in place of its permutation those of its halves.
@@ -118,51 +185,39 @@ fn order(parts: &[Range<usize>], wires: &mut [u64], inwards: bool) {
     }
 }
 
+/// Numbers that one party's permutation takes to their places.
+pub(crate) struct Shuffle {
+    /// Whose permutation.
+    pub owner: Party,
+    /// Bits of a number.
+    pub width: Width,
+    /// The other party's stream of its a, which serves nothing else.
+    pub stream: u8,
+}
+
 impl Making<'_> {
-    /// The owner's d for its permutation: place i of the result takes number `p[i]`.
-    pub(crate) fn shuffle(&mut self, p: &[u32], width: Width) -> Result<Buffer, PairError> {
-        self.network(p.len(), Some(p), Buffer::zeros(p.len()), width)
-    }
-
-    /// The other party's uniform a, from its stream `kind`, which serves nothing else, and b.
-    pub(crate) fn shuffled(&mut self, kind: u8, n: usize, width: Width) -> Result<[Buffer; 2], PairError> {
-        let a = self.numbers(kind, n, width);
-        let b = self.network(n, None, a.clone(), width)?;
-        Ok([a, b])
-    }
-
-    fn network(&mut self, n: usize, p: Option<&[u32]>, mut wires: Buffer, width: Width) -> Result<Buffer, PairError> {
-        let (ins, outs) = stages(n, p);
-        for stage in &ins {
-            self.switch(stage, &mut wires, width)?;
-            order(&stage.parts, &mut wires, true);
-        }
-        for stage in &outs {
-            order(&stage.parts, &mut wires, false);
-            // A part of two has its switch on the way in.
-            self.switch(stage, &mut wires, width)?;
-        }
-        let full = ring::mask(width);
-        ring::map_assign(&mut wires, move |v| v & full);
-        Ok(wires)
-    }
-
-    /// One stage of switches. Shares of t: the owner's of its bits and the peer's differences, and of its own differences.
-    fn switch(&mut self, stage: &Stage, wires: &mut [u64], width: Width) -> Result<(), PairError> {
-        let firsts: Vec<usize> = stage.switches().collect();
-        let differences: Buffer = firsts.iter().map(|&wire| wires[wire + 1].wrapping_sub(wires[wire])).collect();
-        let owner = !stage.bits.is_empty();
-        let held: &[u64] = if owner { &[] } else { &differences };
-        let [chosen, kept] = self.sums(Bits::of(&stage.bits, 0), held, 1, width)?;
-        for (i, &wire) in firsts.iter().enumerate() {
-            let t = match owner {
-                true => chosen[i].wrapping_add(differences[i] & stage.bits[i].wrapping_neg()),
-                false => kept[i],
-            };
-            wires[wire] = wires[wire].wrapping_add(t);
-            wires[wire + 1] = wires[wire + 1].wrapping_sub(t);
-        }
-        Ok(())
+    /// Of each, nothing and the owner's d for its permutation p, `own`, under which place i takes number `p[i]`; or the other
+    /// party's uniform a and b. In one message each way.
+    pub(crate) fn shuffles(&mut self, own: &[u32], asked: &[Shuffle]) -> Result<Vec<[Buffer; 2]>, PairError> {
+        let (n, party) = (own.len(), self.party());
+        let bits = routes(own);
+        let numbers: Vec<Buffer> = asked
+            .iter()
+            .map(|ask| if ask.owner == party { Buffer::default() } else { self.numbers(ask.stream, n, ask.width) })
+            .collect();
+        let networks: Vec<Network> = asked
+            .iter()
+            .zip(&numbers)
+            .map(|(ask, numbers)| Network {
+                wires: n,
+                width: ask.width,
+                bits: if ask.owner == party { &bits } else { &[] },
+                numbers,
+            })
+            .collect();
+        let shares = self.pair.switches(&networks)?;
+        let out: Vec<Buffer> = networks.iter().zip(&shares).map(|(network, shares)| network.out(shares)).collect();
+        Ok(numbers.into_iter().zip(out).map(|(a, out)| [a, out]).collect())
     }
 }
 
@@ -180,26 +235,11 @@ mod tests {
                     p.swap(i, (((i as u64 * 7919 + round * 104_729) * 2_654_435_761) >> 16) as usize % (i + 1));
                 }
                 let mut wires: Vec<u64> = (0..n as u64).collect();
-                let (ins, outs) = stages(n, Some(&p));
-                let switch = |stage: &Stage, wires: &mut [u64]| {
-                    for (wire, &bit) in stage.switches().zip(stage.bits.iter()) {
-                        if bit == 1 {
-                            wires.swap(wire, wire + 1);
-                        }
-                    }
-                };
-                for stage in &ins {
-                    switch(stage, &mut wires);
-                    order(&stage.parts, &mut wires, true);
-                }
-                for stage in &outs {
-                    order(&stage.parts, &mut wires, false);
-                    switch(stage, &mut wires);
-                }
+                let bits = routes(&p);
+                through(&mut wires, |number, difference| difference & bits[number].wrapping_neg());
                 assert!(wires.iter().zip(&p).all(|(&got, &want)| got == u64::from(want)), "{p:?}");
-                let sizes = |stages: &[Stage]| stages.iter().map(|s| s.switches().count()).collect::<Vec<_>>();
-                let others = stages(n, None);
-                assert_eq!((sizes(&ins), sizes(&outs)), (sizes(&others.0), sizes(&others.1)));
+                let other = Network { wires: n, width: 64, bits: &[], numbers: &wires };
+                assert_eq!(bits.len(), other.switches());
             }
         }
     }

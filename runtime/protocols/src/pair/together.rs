@@ -7,7 +7,7 @@
 //!           job asks for the same on both sides, so the order is one.
 //! Errors    The first that the engine has; all jobs end with it.
 
-use super::{Bits, Exchange, Factors, Group, PairError, Transfers};
+use super::{Bits, Exchange, Factors, Group, Network, PairError, Transfers};
 use crate::weights::Integers;
 use ir::{Party, Width};
 use kernels::ring::{Buffer, Tensor};
@@ -20,6 +20,7 @@ pub(super) type Job<'j, T> = Box<dyn FnOnce(&mut dyn Transfers, &mut Vec<u8>) ->
 /// What a job asks for.
 enum Request {
     Exchange(Vec<Owned>),
+    Switches(Vec<OwnedNetwork>),
     Products(Vec<OwnedFactors>),
     Tell(Buffer, Width),
     Hear(usize, Width),
@@ -41,6 +42,21 @@ impl Owned {
     }
 }
 
+/// A [`Network`] with its numbers.
+struct OwnedNetwork {
+    wires: usize,
+    width: Width,
+    bits: Buffer,
+    numbers: Buffer,
+}
+
+impl OwnedNetwork {
+    fn as_network(&self) -> Network<'_> {
+        let OwnedNetwork { wires, width, bits, numbers } = self;
+        Network { wires: *wires, width: *width, bits, numbers }
+    }
+}
+
 /// A [`Factors`] with its numbers.
 struct OwnedFactors {
     count: usize,
@@ -51,6 +67,7 @@ struct OwnedFactors {
 
 enum Reply {
     Exchanged(Vec<[Buffer; 2]>),
+    Switched(Vec<Buffer>),
     Products(Vec<Buffer>),
     Told,
     Heard(Buffer),
@@ -89,6 +106,19 @@ impl Transfers for Remote<'_> {
         };
         match self.ask(Request::Exchange(asked.iter().map(own).collect()))? {
             Reply::Exchanged(shares) => Ok(shares),
+            _ => unreachable!("a reply of the kind that was asked for"),
+        }
+    }
+
+    fn switches(&mut self, asked: &[Network]) -> Result<Vec<Buffer>, PairError> {
+        let own = |ask: &Network| OwnedNetwork {
+            wires: ask.wires,
+            width: ask.width,
+            bits: Buffer::from(ask.bits.to_vec()),
+            numbers: Buffer::from(ask.numbers.to_vec()),
+        };
+        match self.ask(Request::Switches(asked.iter().map(own).collect()))? {
+            Reply::Switched(shares) => Ok(shares),
             _ => unreachable!("a reply of the kind that was asked for"),
         }
     }
@@ -136,7 +166,7 @@ pub(super) fn run<T: Send>(pair: &mut dyn Transfers, jobs: Vec<Job<'_, T>>) -> R
             let (reply, replies) = channel();
             let tell: Sender<(usize, Event<T>)> = tell.clone();
             ways.push(reply);
-            scope.spawn(move || {
+            let work = move || {
                 let ask = |request| {
                     // Nobody listens any more where the engine has failed.
                     let _ = tell.send((number, Event::Asks(request)));
@@ -145,7 +175,9 @@ pub(super) fn run<T: Send>(pair: &mut dyn Transfers, jobs: Vec<Job<'_, T>>) -> R
                 let mut made = Vec::new();
                 let done = job(&mut Remote { party, ask: &ask }, &mut made);
                 let _ = tell.send((number, Event::Done(done.map(|value| (value, made)))));
-            });
+            };
+            // Where the system refuses a thread, the jobs before end with their ways.
+            thread::Builder::new().spawn_scoped(scope, work)?;
         }
         drop(tell);
         converse(pair, ways, &told)
@@ -180,7 +212,7 @@ fn converse<T>(
     Ok(done.into_iter().map(|made| made.expect("all are done")).collect())
 }
 
-/// Does what was asked for in one turn: products, transfers, then what is told, then what is heard.
+/// Does what was asked for in one turn: products, networks, transfers, then what is told, then what is heard.
 fn turn(pair: &mut dyn Transfers, asked: Vec<Option<Request>>) -> Result<Vec<(usize, Reply)>, PairError> {
     let mut replies = Vec::new();
     let factors = asked.iter().flatten().filter_map(|request| match request {
@@ -199,6 +231,12 @@ fn turn(pair: &mut dyn Transfers, asked: Vec<Option<Request>>) -> Result<Vec<(us
     for (number, request) in asked.iter().enumerate() {
         if let Some(Request::Products(list)) = request {
             replies.push((number, Reply::Products(products.by_ref().take(list.len()).collect())));
+        }
+    }
+    for (number, request) in asked.iter().enumerate() {
+        if let Some(Request::Switches(list)) = request {
+            let list: Vec<Network> = list.iter().map(OwnedNetwork::as_network).collect();
+            replies.push((number, Reply::Switched(pair.switches(&list)?)));
         }
     }
     let exchanges = asked.iter().flatten().filter_map(|request| match request {
