@@ -20,6 +20,7 @@ use kernels::masked::Reversed;
 use kernels::ring::{self, Buffer, Tensor};
 use rayon::prelude::*;
 use std::io;
+use std::ops::Range;
 use units::{CHUNK, MASKS, Units};
 
 /// A verified table.
@@ -54,24 +55,28 @@ pub fn deal(x: &Mask, lines: Lines, width: Width, client: Use, server: Use, to: 
     Ok(())
 }
 
-/// Both parties' side in the dealer's place: q_u - l·q_v with shares of the bits of l, then both times s.
-pub(crate) fn make(x: &Shares, lines: Lines, width: Width, to: &mut Making) -> Result<(), PairError> {
+/// Both parties' side in the dealer's place, for one block: q_u - l·q_v with shares of the bits of l, then both times s.
+pub(crate) fn make(
+    x: &Shares,
+    lines: Lines,
+    block: Range<usize>,
+    width: Width,
+    to: &mut Making,
+) -> Result<(), PairError> {
     let (k, n) = (lines.cell_bits, lines.values.len().ilog2() as Width);
-    for block in blocks(x.len()) {
-        let (bits, count) = (&x.bits[block.clone()], block.len());
-        let odd = units::make(0, block.clone(), (bits, k, n), to)?;
-        let [mut rest, v] = MASKS.map(|kind| to.elements(kind, block.clone(), width));
-        let mut low = Buffer::zeros(count);
-        if k > 0 {
-            [low, _] = to.number(bits, k.min(width), width)?;
-            ring::sub_assign(&mut rest, &to.times(bits, k, &v, 1, width)?);
-        }
-        let both: Buffer = low.iter().zip(rest.iter()).flat_map(|(low, rest)| [*low, *rest]).collect();
-        let both = to.flip(&odd, &both, 2, width)?;
-        for (piece, at) in [(1, 0), (2, 1)] {
-            let part = both.iter().skip(at).step_by(2).copied().collect();
-            to.correlation(Group::Sum, piece, block.start, width, part)?;
-        }
+    let (bits, count) = (&x.bits[block.clone()], block.len());
+    let odd = units::make(0, block.clone(), (bits, k, n), to)?;
+    let [mut rest, v] = MASKS.map(|kind| to.elements(kind, block.clone(), width));
+    let mut low = Buffer::zeros(count);
+    if k > 0 {
+        [low, _] = to.number(bits, k.min(width), width)?;
+        ring::sub_assign(&mut rest, &to.times(bits, k, &v, 1, width)?);
+    }
+    let both: Buffer = low.iter().zip(rest.iter()).flat_map(|(low, rest)| [*low, *rest]).collect();
+    let both = to.flip(&odd, &both, 2, width)?;
+    for (piece, at) in [(1, 0), (2, 1)] {
+        let part = both.iter().skip(at).step_by(2).copied().collect();
+        to.correlation(Group::Sum, piece, block.start, width, part)?;
     }
     Ok(())
 }

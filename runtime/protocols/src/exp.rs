@@ -21,6 +21,7 @@ use kernels::masked::Reversed;
 use kernels::ring::{self, Buffer, Tensor};
 use rayon::prelude::*;
 use std::io;
+use std::ops::Range;
 use units::{CHUNK, MASKS, Units};
 
 /// The dealer's side.
@@ -52,32 +53,30 @@ pub(crate) fn place(exp: Exp) -> open::Place {
     open::Place { low: exp.cell_bits, count: exp.values.len().ilog2() as Width }
 }
 
-/// Both parties' side in the dealer's place. s is s0·s1, a factor known to each. s·g_o is o's own s_o·g_o, which the other
+/// Both parties' side in the dealer's place, for one block. s is s0·s1, a factor known to each. s·g_o is o's own s_o·g_o, which the other
 /// party's factor flips by a transfer; q_p·s·g_o is the product of the private s_p·q_p and s_o·g_o, the bits of the latter choosing.
-pub(crate) fn make(x: &Shares, exp: Exp, width: Width, to: &mut Making) -> Result<(), PairError> {
+pub(crate) fn make(x: &Shares, exp: Exp, block: Range<usize>, width: Width, to: &mut Making) -> Result<(), PairError> {
     let (open::Place { low, count: n }, party) = (place(exp), to.party());
     // s_o·g_o and what makes it positive, since g is at most 1.
     let offset = 1u64 << exp.own(0).ilog2();
     let bits_of_g = exp.own(0).ilog2() as Width + 2;
-    for block in blocks(x.len()) {
-        let odd = units::make(0, block.clone(), (&x.bits[block.clone()], 0, n), to)?;
-        let mut g: Buffer = x.mask[block.clone()].iter().map(|r| exp.own(r & ring::mask(low))).collect();
-        let mut q = to.elements(MASKS[0], block.clone(), width);
-        ring::zip_assign(&mut g, &odd, |g, odd| signed(odd, g));
-        ring::zip_assign(&mut q, &odd, |q, odd| signed(odd, q));
-        // The factor of the peer's message has the own g.
-        let [of_peer_g, of_own_g] = to.flipped_by_peer(&odd, &g, width)?;
-        let [by_client, by_server] = match party {
-            Party::Client => [of_peer_g, of_own_g],
-            Party::Server => [of_own_g, of_peer_g],
-        };
-        to.correlation(Group::Sum, 1, block.start, width, by_client)?;
-        to.correlation(Group::Sum, 2, block.start, width, by_server)?;
-        ring::map_assign(&mut g, move |g| g.wrapping_add(offset));
-        let mut rest = to.crossed(&g, bits_of_g, &q, width)?;
-        ring::zip_assign(&mut rest, &q, move |sum, q| sum.wrapping_sub(q.wrapping_mul(offset)));
-        to.correlation(Group::Sum, 3, block.start, width, rest)?;
-    }
+    let odd = units::make(0, block.clone(), (&x.bits[block.clone()], 0, n), to)?;
+    let mut g: Buffer = x.mask[block.clone()].iter().map(|r| exp.own(r & ring::mask(low))).collect();
+    let mut q = to.elements(MASKS[0], block.clone(), width);
+    ring::zip_assign(&mut g, &odd, |g, odd| signed(odd, g));
+    ring::zip_assign(&mut q, &odd, |q, odd| signed(odd, q));
+    // The factor of the peer's message has the own g.
+    let [of_peer_g, of_own_g] = to.flipped_by_peer(&odd, &g, width)?;
+    let [by_client, by_server] = match party {
+        Party::Client => [of_peer_g, of_own_g],
+        Party::Server => [of_own_g, of_peer_g],
+    };
+    to.correlation(Group::Sum, 1, block.start, width, by_client)?;
+    to.correlation(Group::Sum, 2, block.start, width, by_server)?;
+    ring::map_assign(&mut g, move |g| g.wrapping_add(offset));
+    let mut rest = to.crossed(&g, bits_of_g, &q, width)?;
+    ring::zip_assign(&mut rest, &q, move |sum, q| sum.wrapping_sub(q.wrapping_mul(offset)));
+    to.correlation(Group::Sum, 3, block.start, width, rest)?;
     Ok(())
 }
 

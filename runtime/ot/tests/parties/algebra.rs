@@ -95,7 +95,11 @@ fn vectors_that_go_together() {
         let mut give = |i: usize| {
             let ((counts, len, form), d) = (shapes[i], &held[own][i]);
             expected += form.message_bytes(counts[own] * len);
-            offered[i].give(d, len, form, &mut message)
+            // Known before anything is given, as stages that follow from one another need it.
+            let before = offered[i].kept(len, form);
+            let kept = offered[i].give(d, len, form, &mut message);
+            assert_eq!(before, kept, "shares do not depend on the numbers");
+            kept
         };
         let order = || (0..shapes.len()).chain((0..shapes.len()).rev());
         let kept: Vec<Vec<u64>> = order().map(&mut give).collect();

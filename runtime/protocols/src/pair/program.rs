@@ -15,7 +15,6 @@ use ir::{Op, Program, Table, Value, Width, liveness, material};
 use kernels::codec::dimensions;
 use kernels::prg::Seed;
 use kernels::ring::Buffer;
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::Range;
 
@@ -49,11 +48,11 @@ pub fn make(
             let (place, lift_bits, form) = (place(i, None), lift_bits[i], (own_masks[i], exps[i]));
             Box::new(move |pair, made| place.open(lift_bits, form, pair, made))
         };
-        let mut written: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        let mut written: Vec<(usize, Vec<u8>)> = Vec::new();
         let made = together::run(pair, of_masks.iter().map(job).collect())?;
         for (i, (shares, bytes)) in of_masks.into_iter().zip(made) {
             masks[i] = Some(shares);
-            written.insert(i, bytes);
+            written.push((i, bytes));
         }
         for i in window.clone() {
             if let Op::Cache { x, state, .. } = &program.instrs[i].op {
@@ -63,16 +62,22 @@ pub fn make(
                 masks[i] = Some(Shares { width, shape: mask.shape, bits, mask: mask.data, top });
             }
         }
-        let of_reads: Vec<usize> = window.clone().filter(|&i| takes(&program.instrs[i].op)).collect();
+        let of_reads: Vec<(usize, Range<usize>)> = window
+            .clone()
+            .filter(|&i| takes(&program.instrs[i].op))
+            .flat_map(|i| parts(program, i).into_iter().map(move |part| (i, part)))
+            .collect();
         let masks_of = &masks;
-        let job = |&i: &usize| -> Job<'_, ()> {
-            let place = place(i, ready.take(step, i));
-            Box::new(move |pair, made| place.read(masks_of, pair, made))
+        let job = |(i, part): &(usize, Range<usize>)| -> Job<'_, ()> {
+            let (place, part) = (place(*i, ready.take(step, *i)), part.clone());
+            Box::new(move |pair, made| place.read(part, masks_of, pair, made))
         };
         let jobs = of_reads.iter().map(job).collect();
         let made = together::run(pair, jobs)?;
-        written.extend(of_reads.into_iter().zip(made.into_iter().map(|((), bytes)| bytes)));
-        written.values().try_for_each(|bytes| to_server.write_all(bytes))?;
+        written.extend(of_reads.into_iter().zip(made).map(|((i, _), ((), bytes))| (i, bytes)));
+        // In program order, and the blocks of one instruction in theirs.
+        written.sort_by_key(|(i, _)| *i);
+        written.iter().try_for_each(|(_, bytes)| to_server.write_all(bytes))?;
         window.for_each(|i| frees[i].iter().for_each(|v| masks[v.index()] = None));
     }
     cache.end();
@@ -83,7 +88,7 @@ pub fn make(
 const JOBS: usize = 1024;
 
 /// Elements of what is made together, at most, unless a single instruction has more.
-const ELEMENTS: u64 = 1 << 18;
+const ELEMENTS: u64 = 1 << 20;
 
 /// Neighbouring instructions that are made together.
 fn windows(program: &Program) -> Vec<Range<usize>> {
@@ -102,6 +107,16 @@ fn windows(program: &Program) -> Vec<Range<usize>> {
     }
     windows.push(start..program.instrs.len());
     windows
+}
+
+/// What of an instruction is made by itself: blocks, where the words of one block stand before those of the next.
+fn parts(program: &Program, index: usize) -> Vec<Range<usize>> {
+    match &program.instrs[index].op {
+        Op::Exp { x, .. } | Op::Cells { x, .. } | Op::Ge { x, .. } => {
+            blocks(dimensions(&program.ty(*x).shape).iter().product()).collect()
+        }
+        _ => vec![Range::default()],
+    }
 }
 
 /// Whether an instruction takes material beside a mask.
@@ -150,8 +165,14 @@ impl Place<'_> {
         open::make(&dimensions(&program.ty(*x).shape), *width, lift_bits, form, &mut to)
     }
 
-    /// Makes what all other instructions take.
-    fn read(self, masks: &[Option<Shares>], pair: &mut dyn Transfers, made: &mut Vec<u8>) -> Result<(), PairError> {
+    /// Makes what all other instructions take, or one block of it: see [`parts`].
+    fn read(
+        self,
+        block: Range<usize>,
+        masks: &[Option<Shares>],
+        pair: &mut dyn Transfers,
+        made: &mut Vec<u8>,
+    ) -> Result<(), PairError> {
         let Place { step, seed, index, product } = self;
         let program = step.program();
         let to = &mut Making::new(step.own(seed, index), pair, made);
@@ -163,10 +184,10 @@ impl Place<'_> {
                 extend::make(count(x), extend::Widths { claim: *claim, width: *width }, to)
             }
             Op::Exp { x, table, width } => {
-                exp::make(opened(x), Exp::new(program.table(*table), program.ty(*x).scale), *width, to)
+                exp::make(opened(x), Exp::new(program.table(*table), program.ty(*x).scale), block, *width, to)
             }
             Op::Cells { x, table, width } => {
-                cells::make(opened(x), cells::Lines::new(program.table(*table)), *width, to)
+                cells::make(opened(x), cells::Lines::new(program.table(*table)), block, *width, to)
             }
             Op::Compare { x, table } => {
                 let Table::Thresholds(thresholds) = program.table(*table) else { panic!("verified: thresholds") };
@@ -186,10 +207,7 @@ impl Place<'_> {
                 };
                 matmul::complete(made, width, to)
             }
-            Op::Ge { x, width, .. } => {
-                let x = opened(x);
-                blocks(x.len()).try_for_each(|block| ge::make(x, block, *width, to))
-            }
+            Op::Ge { x, width, .. } => ge::make(opened(x), block, *width, to),
             op => panic!("checked: `{}` can be made", op.mnemonic()),
         }
     }
