@@ -56,6 +56,34 @@ fn links_lead_somewhere() {
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
 
+/// Folders whose files documents name between backticks.
+const FOLDERS: &[&str] =
+    &["benches", "compiler", "docs", "examples", "ir", "model-files", "models", "runtime", "tests"];
+
+/// Whether a span is a path of the repository; words in capitals stand for a name.
+fn is_path(span: &str) -> bool {
+    let folder = span.split_once('/').is_some_and(|(folder, rest)| FOLDERS.contains(&folder) && !rest.is_empty());
+    let name =
+        |part: &str| part.len() > 1 && part != "README" && part.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    folder && !span.contains([' ', '*', '[']) && !span.split(['/', '.', '-']).any(name)
+}
+
+#[test]
+fn documents_name_what_exists() {
+    let mut complaints = Vec::new();
+    // The changelog may name what is gone.
+    for document in documents(".md").iter().filter(|document| document.name != "CHANGELOG.md") {
+        for (line, path) in document.spans().into_iter().filter(|(_, span)| is_path(span)) {
+            if !repository().join(&path).exists() {
+                complaints.push(format!("{}:{line}: {path} does not exist", document.name));
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+    let paths = ["ir/src/op.rs", "runtime/ot", "runtime/protocols/src/NAME.rs", "docs/", "ssvm run", "a/b"];
+    assert_eq!(paths.map(is_path), [true, true, false, false, false, false]);
+}
+
 #[test]
 fn the_book_lists_every_page_once() {
     let all = documents(".md");
