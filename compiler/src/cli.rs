@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use ir::bytecode::Module;
 use ir::pair::Maker;
@@ -260,6 +260,11 @@ fn parse_part(text: &str) -> Result<f64, String> {
         Ok(part) if part >= 0.0 => Ok(part),
         _ => Err(format!("`{text}` is not a part such as 0.05")),
     }
+}
+
+/// The arguments that it takes.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses arguments and runs; errors go to stderr with exit code 1.

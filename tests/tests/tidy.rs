@@ -1,4 +1,4 @@
-//! Hygiene of the repository: what every file has, what no file holds, and what the documents name exists.
+//! Hygiene of the repository: what every file has, what no file holds, and that the code map is true.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -169,23 +169,6 @@ fn protocols_do_no_io() {
         for (number, line) in lines(code) {
             let found = words.iter().filter(|word| line.contains(*word));
             complaints.extend(found.map(|word| format!("{name}:{number}: {word}")));
-        }
-    }
-    none(complaints);
-}
-
-#[test]
-fn documents_name_what_exists() {
-    let mut complaints = Vec::new();
-    for document in ["ARCHITECTURE.md", "BENCHMARKS.md", "README.md"] {
-        let text = fs::read_to_string(repository().join(document)).unwrap();
-        for (number, line) in lines(&text) {
-            // Every second piece stands between backticks.
-            let named = line.split('`').skip(1).step_by(2);
-            let paths =
-                named.filter(|name| CRATES.iter().any(|c| name.strip_prefix(c).is_some_and(|p| p.starts_with('/'))));
-            let missing = paths.filter(|path| !repository().join(path).exists());
-            complaints.extend(missing.map(|path| format!("{document}:{number}: {path} does not exist")));
         }
     }
     none(complaints);

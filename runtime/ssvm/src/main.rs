@@ -1,9 +1,7 @@
-//! The command line of the virtual machine.
+//! `ssvm`: see [`ssvm::cli`].
 
 use std::process::ExitCode;
 
-mod cli;
-
 fn main() -> ExitCode {
-    cli::main()
+    ssvm::cli::main()
 }

@@ -36,6 +36,13 @@ fn the_official_client_is_content() {
     let python = python();
     let served = Served::start(toy(), caps());
     let script: &Path = &repository().join("tests/openai/client.py");
-    let said = output(Command::new(python).arg(script).args([&served.base, TOKEN, SPEECH]));
+    let said = output(Command::new(&python).arg(script).args([&served.base, TOKEN, SPEECH]));
     assert_eq!(said.unwrap_or_else(|error| panic!("{error}")).trim(), "content");
+    // The example for users, too.
+    let mut example = Command::new(&python);
+    example.arg(repository().join("examples/openai.py")).arg("Hi");
+    example.env("OPENAI_BASE_URL", format!("{}/v1", served.base)).env("OPENAI_API_KEY", TOKEN);
+    let said = output(&mut example).unwrap_or_else(|error| panic!("{error}"));
+    let said = said.trim_end();
+    assert!(!said.is_empty() && SPEECH.starts_with(said), "{said}");
 }

@@ -1,7 +1,7 @@
 //! Frames: how messages are cut on a socket.
 //!
 //! A frame is a header of 16 bytes (magic, kind, step and payload length, each 4 bytes, little-endian) and at most
-//! 1 MiB of payload. A message of known length travels as full frames and one last, shorter one, so the lengths of its
+//! 256 KiB of payload. A message of known length travels as full frames and one last, shorter one, so the lengths of its
 //! frames follow from its own and are checked one by one. Sizes are those of [`ir::wire`], which prices them.
 
 use bytes::Bytes;

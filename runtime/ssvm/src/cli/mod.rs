@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use ir::Party;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
@@ -181,6 +181,11 @@ impl CliError {
 /// For errors that a [`RunError`] covers.
 fn run_error(error: impl Into<RunError>) -> CliError {
     CliError::Run(error.into())
+}
+
+/// The arguments that it takes.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line of this process.
