@@ -27,7 +27,7 @@ use crate::net::{Conn, NetError, printable};
 use crate::setup::SetupDigest;
 
 /// Version of frames, handshake and message order. The bytecode has its own.
-pub const PROTOCOL_VERSION: u32 = 11;
+pub const PROTOCOL_VERSION: u32 = 12;
 
 /// Greatest size of an encoded [`Hello`].
 const MOST: usize = 4096;
