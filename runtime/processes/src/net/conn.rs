@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
+use super::error::shortened;
 use super::frame::{Frame, HEADER, Header, Kind, PAYLOAD, describe};
 use super::link::{End, HANDSHAKE, Link, Links, Peer, Protection, begin};
 use super::listener::Listener;
@@ -458,7 +459,7 @@ impl Conn {
 
     /// Ends the connection and tells the peer why.
     pub fn fail(self, reason: &str) {
-        let reason = Bytes::copy_from_slice(&reason.as_bytes()[..reason.floor_char_boundary(MAX_REASON)]);
+        let reason = Bytes::copy_from_slice(shortened(reason));
         self.net.handle.clone().block_on(self.farewell(Kind::Error, reason));
     }
 

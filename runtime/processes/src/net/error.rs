@@ -126,6 +126,15 @@ impl NetError {
     }
 }
 
+/// The beginning of a reason that fits a frame.
+pub(super) fn shortened(reason: &str) -> &[u8] {
+    let mut cut = reason.len().min(MAX_REASON);
+    while !reason.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    &reason.as_bytes()[..cut]
+}
+
 /// Text of the other side made fit for a terminal: at most [`MAX_REASON`] characters, no control characters.
 pub fn printable(bytes: &[u8]) -> String {
     let cut = &bytes[..bytes.len().min(MAX_REASON)];

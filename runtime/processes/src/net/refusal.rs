@@ -2,6 +2,7 @@
 //!
 //! Payload: kind 1, seconds 4, text; little-endian.
 
+use super::error::shortened;
 use super::{MAX_REASON, printable};
 
 /// See the module head.
@@ -39,8 +40,7 @@ impl Refusal {
             Refusal::NotAllowed { what } => (1, 0, what),
             Refusal::Limit { what, seconds } => (2, *seconds, what),
         };
-        let text = &what.as_bytes()[..what.floor_char_boundary(MAX_REASON)];
-        [&[kind][..], &seconds.to_le_bytes(), text].concat()
+        [&[kind][..], &seconds.to_le_bytes(), shortened(what)].concat()
     }
 
     /// None if the bytes are no refusal.
