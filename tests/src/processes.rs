@@ -8,6 +8,7 @@ use ir::Party;
 use processes::RunError;
 use processes::handshake::Role;
 use processes::identity::Identity;
+use processes::limits::Limits;
 use processes::net::Protection;
 use processes::pins::{Pin, Pins};
 use tempfile::TempDir;
@@ -54,7 +55,8 @@ impl Identities {
             }
             for (role, own) in &all {
                 for (other, identity) in all.iter().filter(|(other, _)| other != role) {
-                    let pin = Pin { role: *other, key: identity.public(), name: other.name().to_owned() };
+                    let (key, name, limits) = (identity.public(), other.name().to_owned(), Limits::default());
+                    let pin = Pin { role: *other, key, name, limits };
                     Pins::add(&made.of(*role), own, pin)?;
                 }
             }

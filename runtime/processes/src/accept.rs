@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-use crate::net::{Conn, Listener};
+use crate::net::{Conn, Listener, Refusal};
 
 /// Longest wait for running sessions when the process is told to stop.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -17,13 +19,25 @@ pub(super) fn serve<D: Send + Sync + 'static>(listener: &Listener, limit: usize,
         if guests.fetch_add(1, Ordering::SeqCst) >= limit {
             guests.fetch_sub(1, Ordering::SeqCst);
             tracing::warn!("a connection was turned away: {limit} are open");
+            conn.turn_away(&Refusal::Busy { what: format!("{limit} connections are open") });
             continue;
         }
         let (desk, leave) = (desk.clone(), Leave(guests.clone()));
-        std::thread::spawn(move || {
+        let (hand, handed) = sync_channel::<Conn>(1);
+        let thread = Builder::new().spawn(move || {
             let _leave = leave;
-            attend(&desk, conn);
+            if let Ok(conn) = handed.recv() {
+                attend(&desk, conn);
+            }
         });
+        match thread {
+            // It waits for nothing else.
+            Ok(_) => drop(hand.send(conn)),
+            Err(error) => {
+                tracing::warn!("a connection was turned away: no thread: {error}");
+                conn.turn_away(&Refusal::Busy { what: "there is no thread for one more".to_owned() });
+            }
+        }
     }
     // Their connections end by themselves now.
     let begin = Instant::now();

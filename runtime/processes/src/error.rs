@@ -3,13 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::StockError;
+use super::{StockError, UsageError};
 use crate::handshake::{HandshakeError, Mismatch};
 use crate::identity::IdentityError;
 use crate::inputs::InputError;
 use crate::keys::KeyError;
 use crate::ledger::LedgerError;
-use crate::net::NetError;
+use crate::net::{NetError, Refusal};
 use crate::npz::NpzError;
 use crate::pins::PinError;
 use crate::setup::CacheError;
@@ -86,8 +86,10 @@ pub enum RunError {
     },
     #[error("program {}: {what}", path.display())]
     NotForGeneration { path: PathBuf, what: String },
-    #[error("the server already has its {sessions} sessions, and none has ended within {seconds} s")]
-    Busy { sessions: usize, seconds: f64 },
+    #[error("refused: {0}")]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Usage(#[from] UsageError),
     #[error("the operating system gives no randomness: {0}")]
     Random(getrandom::Error),
     #[error("setting up transfers with the peer")]
@@ -145,7 +147,8 @@ impl RunError {
                 "`ssvm run --party 0 --input FILE.npz` for a program of one pass; for text, `sscc compile MODEL.onnx --generate`"
                     .to_owned()
             }
-            RunError::Busy { .. } => "ask again later, or a server with a greater `--sessions`".to_owned(),
+            RunError::Refused(refusal) => refusal.hint().to_owned(),
+            RunError::Usage(_) => "a state directory that can be written; a damaged file of it is removed by its owner".to_owned(),
             RunError::Transfers(_) | RunError::Making(_) => {
                 "run again: what was made of this step is dropped on both sides".to_owned()
             }
@@ -162,7 +165,7 @@ impl RunError {
             RunError::Net(NetError::Pins(_)) => "trouble with its own files or system".to_owned(),
             RunError::Net(e) => e.to_string(),
             RunError::Mismatch(e) => e.to_string(),
-            RunError::Step { .. } | RunError::Busy { .. } | RunError::Enough { .. } => self.to_string(),
+            RunError::Step { .. } | RunError::Refused(_) | RunError::Enough { .. } => self.to_string(),
             RunError::Growing | RunError::Taken | RunError::UsedBefore { .. } => self.to_string(),
             RunError::Restored { .. } => {
                 "its state directory was restored; it has removed its stocks with this side, and can go on".to_owned()

@@ -1,6 +1,6 @@
 //! The keys of others that this machine's user trusts, each in a role.
 //!
-//! The file `pins` in the identity's directory has a line for each: role, key, fingerprint, name. A link comes about only with a
+//! The file `pins` in the identity's directory has a line for each: role, key, fingerprint, name, limits. A link comes about only with a
 //! key that is pinned in the role that its other end has. The file is read for each connection, so that what is pinned or removed
 //! counts at once; one that is damaged, or that others can write, admits nobody.
 
@@ -8,9 +8,12 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use ir::Party;
+
 use crate::disk::sync_directory;
 use crate::handshake::Role;
 use crate::identity::{Identity, MAX_FILE, PublicKey};
+use crate::limits::{Limit, Limits};
 use crate::net::printable;
 
 /// The file.
@@ -18,6 +21,9 @@ const PINS: &str = "pins";
 
 /// Longest name, in characters.
 const MAX_NAME: usize = 64;
+
+/// Who has limits.
+const CLIENT: Role = Role::Party(Party::Client);
 
 /// A key that is trusted in a role.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,6 +34,8 @@ pub struct Pin {
     pub key: PublicKey,
     /// What the user calls it.
     pub name: String,
+    /// What it may ask for, if it is a client.
+    pub limits: Limits,
 }
 
 /// All that are trusted.
@@ -50,6 +58,10 @@ pub enum PinError {
     Own,
     #[error("nothing in {} is called `{name}`", path.display())]
     Unknown { name: String, path: PathBuf },
+    #[error("no client in {} is called `{name}`", path.display())]
+    NoClient { name: String, path: PathBuf },
+    #[error("several clients are called `{name}`")]
+    Ambiguous { name: String },
     #[error("`{name}` is no name: up to 64 letters, digits and `._-`")]
     Name { name: String },
 }
@@ -68,6 +80,8 @@ impl PinError {
             }
             PinError::Own => "the other side's key: each side has an identity of its own".to_owned(),
             PinError::Unknown { .. } => "a name or fingerprint of `ssvm pair --list`".to_owned(),
+            PinError::NoClient { .. } => "the name or fingerprint of a client of `ssvm pair --list`".to_owned(),
+            PinError::Ambiguous { .. } => "the fingerprint that `ssvm pair --list` shows".to_owned(),
             PinError::Name { .. } => "a shorter, plainer `--name`".to_owned(),
         }
     }
@@ -122,7 +136,7 @@ impl Pins {
     }
 
     /// Adds a key to those of an identity's directory. Its role and its name are then its alone: what had them is replaced only if it is the
-    /// same key.
+    /// same key, whose limits stay.
     pub fn add(directory: &Path, own: &Identity, pin: Pin) -> Result<(), PinError> {
         if pin.key == own.public() {
             return Err(PinError::Own);
@@ -131,10 +145,30 @@ impl Pins {
             return Err(PinError::Name { name: printable(pin.name.as_bytes()) });
         }
         Pins::change(directory, |pins| {
-            pins.retain(|old| (old.role, old.key) != (pin.role, pin.key));
-            pins.push(pin);
+            let same = |old: &Pin| (old.role, old.key) == (pin.role, pin.key);
+            let limits = pins.iter().find(|old| same(old)).map_or(pin.limits.clone(), |old| old.limits.clone());
+            pins.retain(|old| !same(old));
+            pins.push(Pin { limits, ..pin });
             Ok(())
         })
+    }
+
+    /// Sets limits of the client that has this name or fingerprint; gives all that it has then.
+    pub fn limit(directory: &Path, name: &str, limits: Vec<Limit>) -> Result<Limits, PinError> {
+        let mut all = Limits::default();
+        Pins::change(directory, |pins| {
+            let called = |pin: &&mut Pin| pin.role == CLIENT && (pin.name == name || pin.key.fingerprint() == name);
+            let mut found = pins.iter_mut().filter(called);
+            let unknown = || PinError::NoClient { name: printable(name.as_bytes()), path: Pins::file(directory) };
+            let pin = found.next().ok_or_else(unknown)?;
+            if found.next().is_some() {
+                return Err(PinError::Ambiguous { name: printable(name.as_bytes()) });
+            }
+            limits.into_iter().for_each(|limit| pin.limits.set(limit));
+            all = pin.limits.clone();
+            Ok(())
+        })?;
+        Ok(all)
     }
 
     /// Removes what has this name or fingerprint; says how many pins that were.
@@ -170,15 +204,19 @@ impl Pins {
 
 impl Pin {
     fn line(&self) -> String {
-        format!("{} {} {} {}\n", self.role.name(), self.key, self.key.fingerprint(), self.name)
+        let Pin { role, key, name, limits } = self;
+        let line = format!("{} {key} {} {name} {limits}", role.name(), key.fingerprint());
+        format!("{}\n", line.trim_end())
     }
 
     fn parse(line: &str) -> Option<Pin> {
-        let [role, key, fingerprint, name] = line.split(' ').collect::<Vec<_>>()[..] else { return None };
+        let words = line.split(' ').collect::<Vec<_>>();
+        let [role, key, fingerprint, name, limits @ ..] = &words[..] else { return None };
+        let limits = limits.iter().map(|limit| limit.parse().ok()).collect::<Option<Vec<Limit>>>()?;
         let key: PublicKey = key.parse().ok()?;
         let named = !name.is_empty() && name.chars().all(plain);
-        let pin = Pin { role: Role::from_name(role)?, key, name: name.to_owned() };
-        (named && key.fingerprint() == fingerprint).then_some(pin)
+        let pin = Pin { role: Role::from_name(role)?, key, name: (*name).to_owned(), limits: Limits::of(limits) };
+        (named && key.fingerprint() == *fingerprint).then_some(pin)
     }
 }
 
@@ -205,7 +243,6 @@ fn writable_by_others(file: &File) -> io::Result<Option<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ir::Party;
 
     #[test]
     fn pins_last_and_go() {
@@ -213,7 +250,8 @@ mod tests {
         let [a, b] = ["a", "b"].map(|name| directory.path().join(name));
         let [own, other] = [&a, &b].map(|at| Identity::generate(at).unwrap());
         let server = Role::Party(Party::Server);
-        let pin = |role, name: &str| Pin { role, key: other.public(), name: name.to_owned() };
+        let pin =
+            |role, name: &str| Pin { role, key: other.public(), name: name.to_owned(), limits: Limits::default() };
         assert_eq!(Pins::read(&a).unwrap(), Pins::default());
         assert!(matches!(Pins::read(&a).unwrap().need(server, &a), Err(PinError::Missing { .. })));
         Pins::add(&a, &own, pin(server, "office")).unwrap();
@@ -236,12 +274,41 @@ mod tests {
     }
 
     #[test]
+    fn limits_stand_with_a_clients_pin() {
+        let directory = tempfile::tempdir().unwrap();
+        let [a, b, c] = ["a", "b", "c"].map(|name| directory.path().join(name));
+        let [own, other, third] = [&a, &b, &c].map(|at| Identity::generate(at).unwrap());
+        let limits = |text: &str| text.split(' ').map(|limit| limit.parse().unwrap()).collect::<Vec<Limit>>();
+        let pin = |role, identity: &Identity| Pin {
+            role,
+            key: identity.public(),
+            name: "office".to_owned(),
+            limits: Limits::default(),
+        };
+        Pins::add(&a, &own, pin(Role::Dealer, &other)).unwrap();
+        let limit = |name: &str, text: &str| Pins::limit(&a, name, limits(text)).map(|limits| limits.to_string());
+        assert!(matches!(limit("office", "sessions=1"), Err(PinError::NoClient { .. })));
+        Pins::add(&a, &own, pin(CLIENT, &other)).unwrap();
+        assert_eq!(limit("office", "sessions=1 outputs=token").unwrap(), "sessions=1 outputs=token");
+        assert_eq!(limit("office", "sessions=any tokens-a-day=5").unwrap(), "tokens-a-day=5 outputs=token");
+        let read = Pins::read(&a).unwrap();
+        assert_eq!(read.all()[1].limits.to_string(), "tokens-a-day=5 outputs=token");
+        assert_eq!(read.all()[0].limits, Limits::default());
+        // Who pairs anew keeps them, by another name, too.
+        Pins::add(&a, &own, Pin { name: "cellar".to_owned(), ..pin(CLIENT, &other) }).unwrap();
+        assert_eq!(Pins::read(&a).unwrap().all()[1].limits, read.all()[1].limits);
+        Pins::add(&a, &own, Pin { name: "cellar".to_owned(), ..pin(CLIENT, &third) }).unwrap();
+        assert!(matches!(limit("cellar", "sessions=1"), Err(PinError::Ambiguous { .. })));
+        limit(&third.public().fingerprint(), "sessions=1").unwrap();
+    }
+
+    #[test]
     fn damaged_pins_admit_nobody() {
         let directory = tempfile::tempdir().unwrap();
         let [a, b] = ["a", "b"].map(|name| directory.path().join(name));
         let [own, other] = [&a, &b].map(|at| Identity::generate(at).unwrap());
         let key = other.public();
-        Pins::add(&a, &own, Pin { role: Role::Dealer, key, name: "d".to_owned() }).unwrap();
+        Pins::add(&a, &own, Pin { role: Role::Dealer, key, name: "d".to_owned(), limits: Limits::default() }).unwrap();
         let path = Pins::file(&a);
         let good = std::fs::read(&path).unwrap();
         // All but the name, which is free.

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 
 use super::growth::{Begun, Growth};
+use super::guests::{Audit, Guests};
 use super::manifest::Seeds;
 use super::material::{AHEAD, Delivery, Office, Source, Turn};
 use super::once::{self, Answer, Counts, Ready};
@@ -25,6 +26,7 @@ use super::prepare::keep;
 use super::started::{self, Half, Started};
 use super::stock::Named;
 use super::stream::Outgoing;
+use super::usage::Tally;
 use super::{
     Allowance, BEGIN, Begin, Entropy, GO_ON, Loaded, Purpose, Record, RunError, State, Stocks, Watch, accept, chain,
     trace, write_json,
@@ -32,8 +34,9 @@ use super::{
 use crate::handshake::{self, Hello, Mismatch, Role, Session, greet, hex, link_digest};
 use crate::keys::MasterKey;
 use crate::ledger::Peer;
+use crate::limits::{Count, Limits};
 use crate::net::frame::Kind;
-use crate::net::{Conn, Links, Listener, Net, NetError};
+use crate::net::{Conn, Links, Listener, Net, NetError, Refusal};
 use crate::setup::{SetupDigest, layout};
 use crate::weights_file::{EntryWeights, WeightsFile};
 use kernels::prg::Seed;
@@ -70,6 +73,8 @@ pub struct Server {
     pub sessions: usize,
     /// Tokens that it keeps material for at most, for each client.
     pub stock: Option<NonZeroUsize>,
+    /// What clients may ask for whose pins do not say.
+    pub limits: Limits,
     /// What making stocks may take.
     pub allowance: Allowance,
     /// Where to write what the last run took.
@@ -102,6 +107,7 @@ struct Desk {
     /// Of the masked weights that clients get, or zero if they get none.
     setup: SetupDigest,
     plan: Option<Plan>,
+    guests: Guests,
     running: Semaphore,
     generating: Semaphore,
     /// A stock that is made takes no place of a text.
@@ -121,8 +127,8 @@ pub fn serve(net: &Net, listener: &Listener, server: Server) {
         Maker::Dealer => SetupDigest::of_server(entries, &mask_seed, &weights.of(&entries[0])),
         Maker::Pair => SetupDigest::default(),
     };
-    let net = net.clone();
-    let desk = Desk { net, server, mask_seed, setup, plan, running, generating, preparing, promised };
+    let (net, guests) = (net.clone(), Guests::new(server.limits.clone()));
+    let desk = Desk { net, server, mask_seed, setup, plan, guests, running, generating, preparing, promised };
     accept::serve(listener, CONNECTIONS, desk, Desk::attend);
 }
 
@@ -132,25 +138,17 @@ impl Desk {
             Ok(session) => session,
             Err(error) => return refuse(conn, &error),
         };
-        match self.session(&mut conn, session) {
-            Ok(Served::Run(record)) => {
-                let seconds = record.phases.online_seconds;
-                tracing::info!(%session, online_seconds = seconds, "session served ({})", self.trust());
+        let mut audit = Audit::begin(&conn, session);
+        let done = self.session(&mut conn, session, &mut audit);
+        audit.tell(&self.trust(), &done);
+        match done {
+            Ok(Some(record)) => {
                 conn.close();
                 self.report(*record);
             }
-            Ok(Served::Steps { steps }) => {
-                tracing::info!(%session, steps, "session served ({})", self.trust());
-                conn.close();
-            }
-            Err(error) => {
-                match error {
-                    // It was of use.
-                    RunError::Taken => tracing::info!(%session, "session ended: {error}"),
-                    _ => tracing::warn!(%session, "session failed: {}", chain(&error)),
-                }
-                conn.fail(&error.for_peer());
-            }
+            Ok(None) => conn.close(),
+            Err(RunError::Refused(refusal)) => conn.refuse(&refusal),
+            Err(error) => conn.fail(&error.for_peer()),
         }
     }
 
@@ -171,7 +169,8 @@ impl Desk {
         }
     }
 
-    fn session(&self, conn: &mut Conn, session: Session) -> Result<Served, RunError> {
+    /// A session to its end; gives the record of a pass.
+    fn session(&self, conn: &mut Conn, session: Session, audit: &mut Audit) -> Result<Option<Box<Record>>, RunError> {
         let Server { loaded, weights, state, dealer, entropy, allowance, .. } = &self.server;
         let (mut phases, mut watch) = (Phases::default(), Watch::start());
         let ours = Hello { session, ..loaded.hello(Role::Party(Party::Server)) };
@@ -185,6 +184,7 @@ impl Desk {
             expected: "a begin with known choices".to_owned(),
             got: "something else".to_owned(),
         })?;
+        audit.asked(begin.purpose, &program.name);
         let maker = self.server.maker();
         if begin.maker != maker {
             let what = match maker {
@@ -205,11 +205,21 @@ impl Desk {
         conn.trust(if maker == Maker::Pair { online.max(ASIDE) } else { online });
         phases.handshake_seconds = watch.lap();
 
+        let limits = self.guests.limits(conn);
+        limits.allow(program)?;
+        let at_once = (begin.purpose != Purpose::Prepare).then(|| self.guests.come(peer.key, &limits));
+        let _place = at_once.transpose()?;
         let _permit = self.permit(conn, begin.purpose)?;
+        let mut tally = match begin.purpose {
+            Purpose::Run(_) => Some(Tally::begin(state, peer.key, limits, Count::Passes)?),
+            Purpose::Generate => Some(Tally::begin(state, peer.key, limits, Count::Sessions)?),
+            Purpose::Prepare => None,
+        };
         let (mut half, mut both) = (Half::Nothing, 0);
         if plan.is_some() {
             (half, both) = self.half(conn, &peer, begin)?;
         }
+        audit.stock = both > 0;
         let weights = weights.of(program);
         if !begin.holds_setup {
             for (number, piece) in layout(entries).into_iter().enumerate() {
@@ -255,15 +265,20 @@ impl Desk {
             (Purpose::Run(dealing), _) => dealing,
             (purpose, Some((plan, prompt))) => {
                 let steps = Steps { loaded, plan, prompt, maker };
-                let done = match purpose {
-                    Purpose::Prepare => {
-                        let growth = growth.expect("begun above");
-                        self.keep(conn, &mut delivery, steps, (growth, peer), &weights)
+                let done = match (purpose, &mut tally) {
+                    (Purpose::Generate, Some(tally)) => {
+                        let done = generate(conn, &mut delivery, steps, &seeds, &weights, tally);
+                        audit.tokens = tally.steps;
+                        done
                     }
-                    _ => generate(conn, &mut delivery, steps, &seeds, &weights),
+                    _ => {
+                        let growth = growth.expect("begun above");
+                        let kept = self.keep(conn, &mut delivery, steps, (growth, peer), &weights);
+                        kept.map(|steps| audit.tokens = steps)
+                    }
                 };
                 delivery.end(&done);
-                return Ok(Served::Steps { steps: done? });
+                return done.map(|()| None);
             }
             (_, None) => unreachable!("a generation has a plan"),
         };
@@ -273,7 +288,7 @@ impl Desk {
         let finished = run(conn, delivery, dealing, machine, Vec::new(), &mut watch, &mut phases)?;
         conn.receive_small(Kind::Done, 0)?;
         let setup_bytes = if begin.holds_setup { 0 } else { setup_bytes(entries) };
-        Ok(Served::Run(Box::new(Record::new(session, phases, setup_bytes, conn, finished.report))))
+        Ok(Some(Box::new(Record::new(session, phases, setup_bytes, conn, finished.report))))
     }
 
     /// The plan of a generation that begins so, and the length of its prompt.
@@ -429,7 +444,12 @@ impl Desk {
         };
         match acquired {
             Ok(permit) => Ok(permit.expect("the semaphore is never closed")),
-            Err(_) => Err(RunError::Busy { sessions: self.server.sessions, seconds: limit.as_secs_f64() }),
+            Err(_) => {
+                let (sessions, seconds) = (self.server.sessions, limit.as_secs_f64());
+                let what =
+                    format!("{sessions} sessions are running (`--sessions`), and none has ended within {seconds} s");
+                Err(Refusal::Busy { what }.into())
+            }
         }
     }
 }
@@ -446,12 +466,6 @@ impl Drop for Promise<'_> {
     }
 }
 
-/// What a session was.
-enum Served {
-    Run(Box<Record>),
-    Steps { steps: u32 },
-}
-
 /// The steps of a generation.
 #[derive(Clone, Copy)]
 struct Steps<'a> {
@@ -461,14 +475,15 @@ struct Steps<'a> {
     maker: Maker,
 }
 
-/// Runs steps as long as the client asks for them; gives their number.
+/// Runs steps as long as the client asks for them, and may.
 fn generate(
     conn: &mut Conn,
     delivery: &mut Delivery,
     Steps { loaded, plan, prompt, maker }: Steps<'_>,
     seeds: &Seeds,
     weights: &EntryWeights<'_>,
-) -> Result<u32, RunError> {
+    tally: &mut Tally<'_>,
+) -> Result<(), RunError> {
     let (entries, threads) = (&loaded.module.entries, Threads::new()?);
     let mut cache = Openings::default();
     let mut due = plan.due(&loaded.module, prompt, 0);
@@ -487,11 +502,12 @@ fn generate(
             None => None,
         };
         if !goes_on(conn)? {
-            return Ok(number);
+            return Ok(());
         }
         let Some((this, mut machine)) = ready else {
             return Err(Mismatch::Session { what: "a step beyond the context was asked for" }.into());
         };
+        tally.step(this.program())?;
         let bytes = plan.material_bytes(this.entry, Party::Server);
         delivery.turn(Turn { step: this, bytes, weights: Some(weights), kept: Some(&cache), ahead: &[] }, conn)?;
         // Dealt while this one runs.

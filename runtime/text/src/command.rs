@@ -59,6 +59,10 @@ pub struct GenerateOptions {
     /// Write one JSON object with text, reason and figures instead of plain text.
     #[arg(long)]
     json: bool,
+    /// Go on to the most tokens when the text has ended, without showing them, so that the server does not learn where it ended. Takes
+    /// the time and material of all of them.
+    #[arg(long)]
+    fixed_length: bool,
     /// Cannot be had, and says so.
     #[arg(long, hide = true, value_name = "K")]
     top_k: Option<String>,
@@ -126,6 +130,7 @@ impl GenerateOptions {
             stop: self.stop.clone(),
             temperature: self.temperature,
             seed: self.seed,
+            fixed_length: self.fixed_length,
         };
         super::check(limits, &prompt, &settings)?;
         Ok(Prepared { language, prompt, settings, json: self.json })

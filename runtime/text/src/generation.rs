@@ -18,6 +18,8 @@ pub struct Settings {
     pub temperature: f64,
     /// Repeats the noise of an earlier request; else it is fresh.
     pub seed: Option<u64>,
+    /// Go on to the most tokens when the text has ended, and show nothing of that: the server then does not learn where it ended.
+    pub fixed_length: bool,
 }
 
 /// Why a text ended.
@@ -44,7 +46,7 @@ impl Finish {
 pub struct Totals {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Tokens that were generated, one that ended the text included.
+    /// Tokens that were generated, one that ended the text and those behind it included.
     pub tokens: usize,
     /// Bytes that the client sent.
     pub sent_bytes: u64,
@@ -78,6 +80,9 @@ pub struct Generation<'a> {
     cancel: Cancel,
     /// Tokens that end this text: the model's, and those that a stop string names.
     stops: Vec<u32>,
+    fixed_length: bool,
+    /// Why the text has ended, if steps go on.
+    ended: Option<Finish>,
     /// Taken at the end, for what they hold back.
     ends: Option<(Detokenizer, StopFinder)>,
     totals: Totals,
@@ -111,6 +116,8 @@ impl<'a> Generation<'a> {
             most: settings.max_tokens.map_or(room, |asked| asked.get().min(room)),
             cancel: cancel.clone(),
             stops: ends,
+            fixed_length: settings.fixed_length,
+            ended: None,
             ends: Some((detokenizer, stops)),
             totals: Totals { prompt_tokens: prompt.len(), ..Totals::default() },
         })
@@ -118,7 +125,6 @@ impl<'a> Generation<'a> {
 
     /// Generates a token. Not to be called after the text has ended or after an error.
     pub fn advance(&mut self) -> Result<Advance, GenerateError> {
-        let (mut detokenizer, mut stops) = self.ends.take().expect("the text has not ended");
         if self.cancel.is_cancelled() {
             return Err(GenerateError::Cancelled);
         }
@@ -130,9 +136,13 @@ impl<'a> Generation<'a> {
         self.totals.token_seconds.push(step.seconds);
         self.totals.material_tokens = step.material_tokens;
         self.totals.outside = self.totals.outside.saturating_add(step.outside);
+        let full = self.totals.tokens == self.most;
+        if self.ended.is_some() {
+            return Ok(Advance { text: String::new(), finish: self.ended.filter(|_| full), seconds: step.seconds });
+        }
+        let (mut detokenizer, mut stops) = self.ends.take().expect("the text has not ended");
         let text = &self.language.text;
         let ended = self.stops.contains(&step.token);
-        let full = self.totals.tokens == self.most;
         let mut piece = if ended { String::new() } else { detokenizer.push(text, step.token)? };
         let last = if ended || full {
             piece += &detokenizer.finish(text)?;
@@ -148,6 +158,13 @@ impl<'a> Generation<'a> {
                 (found.text, None)
             }
             None => (found.text + &stops.finish(), Some(if ended { Finish::Stop } else { Finish::Length })),
+        };
+        let finish = match finish {
+            Some(_) if self.fixed_length && !full => {
+                self.ended = finish;
+                None
+            }
+            finish => finish,
         };
         Ok(Advance { text, finish, seconds: step.seconds })
     }

@@ -18,6 +18,7 @@ use processes::handshake::{Role, Session};
 use processes::identity::Identity;
 use processes::keys::MasterKey;
 use processes::ledger::Ledger;
+use processes::limits::Limits;
 use processes::net::{Net, Options, Protection};
 use processes::server::Server;
 use processes::setup::Cache;
@@ -108,6 +109,8 @@ pub struct World {
     pub net: Net,
     threads: Vec<JoinHandle<()>>,
     pub folder: TempDir,
+    /// Of clients at servers that start from now on.
+    pub limits: Limits,
     model: PathBuf,
 }
 
@@ -126,7 +129,8 @@ impl World {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (stop, stopped) = watch::channel(false);
         let net = Net::new(runtime.handle().clone(), timeout, stopped.clone(), protection(CLIENT));
-        World { runtime: Some(runtime), stop, stopped, net, threads: Vec::new(), folder, model: model.to_owned() }
+        let (threads, limits) = (Vec::new(), Limits::default());
+        World { runtime: Some(runtime), stop, stopped, net, threads, folder, limits, model: model.to_owned() }
     }
 
     /// Ends all, and leaves what the parties kept.
@@ -187,6 +191,7 @@ impl World {
             entropy: Box::new(Fixed(SERVER)),
             sessions,
             stock: None,
+            limits: self.limits.clone(),
             allowance: Allowance::default(),
             report: None,
             loaded,

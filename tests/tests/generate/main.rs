@@ -2,6 +2,7 @@
 
 mod checked;
 mod common;
+mod limits;
 #[cfg(unix)]
 mod making;
 mod pair;

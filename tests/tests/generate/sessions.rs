@@ -85,7 +85,7 @@ fn sessions_wait_for_a_place_or_are_refused() {
     let mut session = one.begin(&[1], Noise::greedy(), &Cancel::default()).unwrap();
     session.next().unwrap();
     let error = two.begin(&[1], Noise::greedy(), &Cancel::default()).err().expect("there is one place");
-    let text = "the server gave up: the server already has its 1 sessions, and none has ended within 0.8 s";
+    let text = "the server refuses: busy: 1 sessions are running (`--sessions`), and none has ended within 0.8 s";
     assert_eq!(error.to_string(), text);
     session.next().unwrap();
     std::thread::scope(|scope| {

@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
+use super::error::shortened;
 use super::frame::{Frame, HEADER, Header, Kind, PAYLOAD, describe};
 use super::link::{End, HANDSHAKE, Link, Links, Peer, Protection, begin};
 use super::listener::Listener;
@@ -31,7 +32,7 @@ use super::outgoing::{Outgoing, Outlet, unwritten, write_frames};
 use super::pulse::Pulse;
 use super::seal::Inlet;
 use super::shape::{Pace, Shape};
-use super::{MAX_REASON, NetError, printable};
+use super::{MAX_REASON, NetError, Refusal, printable};
 use crate::handshake::Role;
 
 /// Frames that wait in either direction, unless [`Options`] say otherwise.
@@ -457,26 +458,37 @@ impl Conn {
     }
 
     /// Ends the connection and tells the peer why.
-    pub fn fail(mut self, reason: &str) {
-        let mut cut = reason.len().min(MAX_REASON);
-        while !reason.is_char_boundary(cut) {
-            cut -= 1;
-        }
-        let header = Header { kind: Kind::Error, step: 0, length: cut as u32 };
-        let mut frame = unwritten(header, Bytes::copy_from_slice(&reason.as_bytes()[..cut]));
+    pub fn fail(self, reason: &str) {
+        let reason = Bytes::copy_from_slice(shortened(reason));
+        self.net.handle.clone().block_on(self.farewell(Kind::Error, reason));
+    }
+
+    /// Ends the connection and tells the peer that, and why, it gets nothing.
+    pub fn refuse(self, refusal: &Refusal) {
+        self.net.handle.clone().block_on(self.farewell(Kind::Refused, refusal.encode().into()));
+    }
+
+    /// The same, in the background.
+    pub fn turn_away(self, refusal: &Refusal) {
+        self.net.handle.clone().spawn(self.farewell(Kind::Refused, refusal.encode().into()));
+    }
+
+    async fn farewell(mut self, kind: Kind, reason: Bytes) {
+        let header = Header { kind, step: 0, length: reason.len() as u32 };
+        let mut frame = unwritten(header, reason);
         let outgoing = self.outgoing.take().expect("the queue is open until the connection ends");
-        let written = outgoing.write_at_once(Kind::Error, &mut frame);
+        let written = outgoing.write_at_once(kind, &mut frame);
         let (incoming, reader) = (&mut self.incoming, &mut self.reader);
-        // A peer that takes nothing within the limit will not learn the reason.
         let farewell = async move {
             if !written {
-                let _ = outgoing.queue.send((std::time::Instant::now(), Kind::Error, frame)).await;
+                let _ = outgoing.queue.send((std::time::Instant::now(), kind, frame)).await;
             }
             drop(outgoing);
             while incoming.recv().await.is_some() {}
             let _ = reader.await;
         };
-        let _ = self.net.handle.block_on(async { timeout(LINGER, farewell).await });
+        // A peer that takes nothing within the limit will not learn the reason.
+        let _ = timeout(LINGER, farewell).await;
     }
 
     /// Ends the connection after all that is queued has been handed to the system.
@@ -583,6 +595,7 @@ impl Conn {
             NetError::Closed { .. } => NetError::Closed { peer },
             NetError::BadFrame { expected, got, .. } => NetError::BadFrame { peer, expected, got },
             NetError::Peer { reason, .. } => NetError::Peer { peer, reason },
+            NetError::Refused { refusal, .. } => NetError::Refused { peer, refusal },
             NetError::Io { source, .. } => NetError::Io { peer, source },
             NetError::Tls { source, .. } => NetError::Tls { peer, source },
             NetError::Changed { .. } => NetError::Changed { peer },
@@ -653,11 +666,21 @@ async fn read_frame(inlet: &mut Inlet, peer: &'static str) -> Result<Frame, NetE
     let most = |header: &Header| match header.kind {
         Kind::Alive => 0,
         Kind::Error => MAX_REASON,
+        Kind::Refused => Refusal::MOST,
         _ => PAYLOAD,
     };
     let (Header { kind, step, .. }, payload) = inlet.frame(most).await?;
     if kind == Kind::Error {
         return Err(NetError::Peer { peer, reason: printable(&payload) });
+    }
+    if kind == Kind::Refused {
+        return Err(match Refusal::decode(&payload) {
+            Some(refusal) => NetError::Refused { peer, refusal },
+            None => {
+                let (expected, got) = ("a refusal".to_owned(), describe(kind, step, payload.len()));
+                NetError::BadFrame { peer, expected, got }
+            }
+        });
     }
     Ok(Frame { kind, step, payload })
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::Refusal;
 use crate::handshake::{Mismatch, PROTOCOL_VERSION};
 use crate::pins::PinError;
 
@@ -21,6 +22,8 @@ pub enum NetError {
     BadFrame { peer: &'static str, expected: String, got: String },
     #[error("the {peer} gave up: {reason}")]
     Peer { peer: &'static str, reason: String },
+    #[error("the {peer} refuses: {refusal}")]
+    Refused { peer: &'static str, refusal: Refusal },
     #[error("no more is needed of the {peer}: the other party is gone")]
     Vain { peer: &'static str },
     #[error("no {peer} at {address} within {seconds} s")]
@@ -88,6 +91,7 @@ impl NetError {
             NetError::Closed { .. } | NetError::Vain { .. } => "look at the other side's log; it says why it ended",
             NetError::Timeout { .. } => "a longer `--timeout` if the other side is slow rather than gone",
             NetError::BadFrame { .. } => "the same release of ssvm on both sides, and the right port",
+            NetError::Refused { refusal, .. } => refusal.hint(),
             NetError::Peer { .. } => "mend what the other side names",
             NetError::Unreachable { .. } => "start it, check the address, or give a longer `--timeout`",
             NetError::Listen { .. } => "another `--listen`; port 0 picks a free port",
@@ -120,6 +124,15 @@ impl NetError {
         };
         hint.to_owned()
     }
+}
+
+/// The beginning of a reason that fits a frame.
+pub(super) fn shortened(reason: &str) -> &[u8] {
+    let mut cut = reason.len().min(MAX_REASON);
+    while !reason.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    &reason.as_bytes()[..cut]
 }
 
 /// Text of the other side made fit for a terminal: at most [`MAX_REASON`] characters, no control characters.

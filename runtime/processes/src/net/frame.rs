@@ -68,6 +68,8 @@ frame_kinds! {
     Witness = 14, "witness";
     /// Names of the stocks that a client keeps with the server.
     Kept = 15, "kept";
+    /// The sender does not do what was asked for, and says why (`refusal`).
+    Refused = 16, "refused";
 }
 
 /// A frame's header.

@@ -22,6 +22,7 @@ use super::tls::{Admits, Verifier, alpn, connection, failed};
 use super::{NetError, printable};
 use crate::handshake::{Mismatch, PROTOCOL_VERSION, Role};
 use crate::identity::{Identity, PublicKey};
+use crate::limits::Limits;
 use crate::pins::Pins;
 
 /// Longest time that a stranger has to say who it is.
@@ -94,6 +95,10 @@ pub struct Peer {
     pub key: PublicKey,
     /// What it may be here: all roles in which it is pinned and that the connection is for. None in pairing.
     pub roles: Vec<Role>,
+    /// What the user calls it in the first of them. Empty in pairing.
+    pub name: String,
+    /// What it may ask for in that role.
+    pub limits: Limits,
 }
 
 /// A connection whose both ends know each other.

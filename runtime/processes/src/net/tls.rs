@@ -20,6 +20,7 @@ use super::NetError;
 use super::link::{End, Peer};
 use crate::handshake::{PROTOCOL_VERSION, Role};
 use crate::identity::{Identity, PublicKey};
+use crate::limits::Limits;
 use crate::pins::Pins;
 
 /// What is the same for all connections.
@@ -71,12 +72,18 @@ impl Verifier {
         let (peer, fingerprint) = (self.peer, key.fingerprint());
         // The alert tells the other side which of the two it is: see `failed`.
         let (found, told) = match &self.admits {
-            Admits::Anyone => (Ok(Peer { key, roles: Vec::new() }), Ok(())),
+            Admits::Anyone => {
+                (Ok(Peer { key, roles: Vec::new(), name: String::new(), limits: Limits::default() }), Ok(()))
+            }
             Admits::Pinned(pins, wanted) => {
                 let all = pins.roles(&key);
                 let roles: Vec<Role> = all.iter().copied().filter(|role| wanted.contains(role)).collect();
                 match (all.first(), roles.is_empty()) {
-                    (_, false) => (Ok(Peer { key, roles }), Ok(())),
+                    (_, false) => {
+                        let pin = pins.all().iter().find(|pin| pin.key == key && pin.role == roles[0]);
+                        let (name, limits) = pin.map(|pin| (pin.name.clone(), pin.limits.clone())).unwrap_or_default();
+                        (Ok(Peer { key, roles, name, limits }), Ok(()))
+                    }
                     (None, true) => {
                         (Err(NetError::Unpinned { peer, fingerprint }), Err(CertificateError::UnknownIssuer.into()))
                     }
@@ -222,7 +229,8 @@ mod tests {
         let mut ends = Vec::new();
         for (this, end) in [End::Connects, End::Listens].into_iter().enumerate() {
             if let Some(role) = pinned[this] {
-                let pin = Pin { role, key: own[1 - this].public(), name: "other".to_owned() };
+                let pin =
+                    Pin { role, key: own[1 - this].public(), name: "other".to_owned(), limits: Limits::default() };
                 Pins::add(&at[this], &own[this], pin).unwrap();
             }
             let wanted = if end == End::Connects { SERVER } else { CLIENT };

@@ -31,6 +31,7 @@ use output::{finish, say, sum, summary, warn, write_report};
 use processes::client::Client;
 use processes::inputs::{self, stack};
 use processes::keys::MasterKey;
+use processes::limits::{Limit, Limits};
 use processes::net::{Links, NetError, Options, Shape, addr};
 use processes::npz;
 use processes::server::Server;
@@ -110,6 +111,10 @@ struct RunOptions {
     /// Server: tokens that it keeps material for at most, for each client [default: as many as they ask for].
     #[arg(long, value_name = "TOKENS")]
     stock: Option<NonZeroUsize>,
+    /// Server: what a client may ask for whose pin does not say (`ssvm pair --limit`): `sessions` at one time; `sessions-a-day`,
+    /// `passes-a-day` and `tokens-a-day`, of UTC; the names of `entries` and `outputs`, with commas. May be given several times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    limit: Vec<Limit>,
     #[command(flatten)]
     making: MakingOptions,
     /// Client: where the server listens [default: 127.0.0.1:7701].
@@ -213,7 +218,8 @@ pub fn main() -> ExitCode {
 
 fn log(filter: Option<&str>) -> Result<(), CliError> {
     let wanted = filter.map(str::to_owned).or_else(|| std::env::var("RUST_LOG").ok());
-    let wanted = wanted.unwrap_or_else(|| "warn".to_owned());
+    // The server's lines, one for each request, are for its owner to keep.
+    let wanted = wanted.unwrap_or_else(|| "warn,audit=info".to_owned());
     let filter = EnvFilter::try_new(&wanted)
         .map_err(|e| CliError::Usage { what: format!("log filter `{wanted}`: {e}"), hint: "`--log info`" })?;
     tracing_subscriber::fmt()
@@ -249,6 +255,7 @@ fn run(options: &RunOptions) -> Result<(), CliError> {
             ("--weights", options.weights.is_some()),
             ("--sessions", options.sessions.is_some()),
             ("--stock", options.stock.is_some()),
+            ("--limit", !options.limit.is_empty()),
             ("--stock-days", options.making.stock_days.is_some()),
             ("--making-rate", options.making.making_rate.is_some()),
             ("--making-threads", options.making.making_threads.is_some()),
@@ -288,6 +295,7 @@ fn server(options: &RunOptions) -> Result<(), CliError> {
         entropy: Box::new(Os),
         sessions: options.sessions.unwrap_or(SESSIONS).get(),
         stock: options.stock,
+        limits: Limits::of(options.limit.iter().cloned()),
         allowance: options.making.allowance(dealer.is_some())?,
         report: options.report.clone(),
         loaded,

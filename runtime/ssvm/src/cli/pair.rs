@@ -9,6 +9,7 @@ use clap::{ArgGroup, Args};
 use super::{CliError, IdentityOptions, resolve, run_error, say, seconds, with_links};
 use processes::handshake::Role;
 use processes::identity::{Identity, PublicKey};
+use processes::limits::{Limit, Limits};
 use processes::net::{NetError, Protection};
 use processes::pairing;
 use processes::pins::{Pin, Pins};
@@ -40,6 +41,10 @@ pub(super) struct Options {
     /// Pin no more what has this name or fingerprint.
     #[arg(long, value_name = "NAME", group = "way")]
     remove: Option<String>,
+    /// Limit what a client of this name or fingerprint may ask of the server here, from its next connection on; what is set in its pin goes
+    /// before `ssvm run --limit`, whose help says which there are. `KEY=any` takes one away.
+    #[arg(long, num_args = 2.., value_names = ["NAME", "KEY=VALUE"], group = "way")]
+    limit: Option<Vec<String>>,
     /// What the other side is: its key is accepted in this role alone.
     #[arg(long = "as", value_name = "ROLE", id = "role", value_parser = role)]
     role: Option<Role>,
@@ -78,6 +83,14 @@ pub(super) fn pair(options: &Options) -> Result<(), CliError> {
         let count = Pins::remove(&directory, name).map_err(run_error)?;
         say(&format!("removed {count}\n"));
     }
+    if let Some([name, limits @ ..]) = options.limit.as_deref() {
+        let limits: Result<Vec<Limit>, String> = limits.iter().map(|limit| limit.parse()).collect();
+        let limits =
+            limits.map_err(|what| CliError::Usage { what, hint: "`ssvm run --help` says what can be limited" })?;
+        let limits = Pins::limit(&directory, name, limits).map_err(run_error)?;
+        let limits = if limits == Limits::default() { "no limits".to_owned() } else { limits.to_string() };
+        say(&format!("{name}: {limits}\n"));
+    }
     if let Some(role) = options.role {
         let key = match &options.file {
             Some(file) => PublicKey::read(file).map_err(run_error)?,
@@ -85,13 +98,14 @@ pub(super) fn pair(options: &Options) -> Result<(), CliError> {
         };
         let name = options.name.clone().unwrap_or_else(|| role.name().to_owned());
         let said = format!("pinned as {}: {} ({name})\n", role.name(), key.fingerprint());
-        Pins::add(&directory, &identity, Pin { role, key, name }).map_err(run_error)?;
+        Pins::add(&directory, &identity, Pin { role, key, name, limits: Limits::default() }).map_err(run_error)?;
         say(&said);
     }
     if options.list {
         say(&format!("this side  {}\n", identity.public().fingerprint()));
-        for Pin { role, key, name } in Pins::read(&directory).map_err(run_error)?.all() {
-            say(&format!("{:<9}  {}  {name}\n", role.name(), key.fingerprint()));
+        for Pin { role, key, name, limits } in Pins::read(&directory).map_err(run_error)?.all() {
+            let line = format!("{:<9}  {}  {name}  {limits}", role.name(), key.fingerprint());
+            say(&format!("{}\n", line.trim_end()));
         }
     }
     Ok(())

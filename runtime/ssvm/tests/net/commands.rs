@@ -149,7 +149,12 @@ fn processes_serve_one_client_after_another_and_end_by_signals() {
     assert_eq!(client["runs"][2]["setup_bytes"], 0);
 
     let (code, said, logged) = server.stop("TERM");
-    assert_eq!((code, &logged[..]), (Some(0), ""));
+    assert_eq!(code, Some(0));
+    // A line for each request, and nothing else.
+    let fields =
+        ["INFO audit: served peer=\"client\" key=\"", "what=\"pass\" entry=\"square\" tokens=0 stock=false seconds="];
+    assert_eq!(logged.lines().count(), 6, "{logged}");
+    assert!(logged.lines().all(|line| fields.iter().all(|field| line.contains(field))), "{logged}");
     assert_eq!(said, format!("serving over encrypted links, with a trusted dealer at {}\n", dealer.address));
     let (code, said, logged) = dealer.stop("INT");
     assert_eq!((code, &logged[..]), (Some(0), ""));
@@ -179,6 +184,47 @@ fn a_server_that_is_killed_ends_the_client_and_one_that_is_stopped_says_so() {
         };
         assert!(message.starts_with(expected), "{message}");
     }
+}
+
+/// An owner limits what a client may ask, in its pin or for all; the client is told.
+#[test]
+fn limits_hold_by_identity_and_are_said_on_both_sides() {
+    let files = Files::write(SQUARE);
+    write_input(&files, &[[1.0; 4]]);
+    std::fs::create_dir(files.path("owner")).unwrap();
+    for file in std::fs::read_dir(IDENTITIES.path().join("server")).unwrap().map(Result::unwrap) {
+        std::fs::copy(file.path(), files.path("owner").join(file.file_name())).unwrap();
+    }
+    let pair = |rest: &[&str]| ssvm_with(&files, &[&["pair", "--identity", "owner"], rest].concat()).output().unwrap();
+    let dealer = Service::start(&files, &["dealer", "model.ssb", "--listen", "127.0.0.1:0"]);
+    let serve = ["run", "model.ssb", "--party", "1", "--listen", "127.0.0.1:0", "--dealer", &dealer.address];
+    let all = ["--identity", "owner", "--limit", "passes-a-day=1", "--limit", "outputs=y,reached"];
+    let server = Service::start(&files, &[&serve[..], &all].concat());
+    let ask = || {
+        let ask = ["run", "model.ssb", "--party", "0", "--input", "x.npz", "--connect", &server.address, "--dealer"];
+        ssvm(&files, &[&ask[..], &[&dealer.address]].concat()).output().unwrap()
+    };
+    let asked = ask();
+    assert!(asked.status.success(), "{}", text(&asked.stderr));
+    let over = "error: the server refuses: limit reached: 1 passes a day; again at 00:00 UTC, in ";
+    assert!(failed(&ask()).starts_with(over));
+    // From the next connection on.
+    assert_eq!(
+        text(&pair(&["--limit", "client", "passes-a-day=3", "outputs=y"]).stdout),
+        "client: passes-a-day=3 outputs=y\n"
+    );
+    let not_allowed = "error: the server refuses: not allowed: output `reached` of entry `square`\ntry: ";
+    assert!(failed(&ask()).starts_with(not_allowed));
+    pair(&["--limit", "client", "outputs=any"]);
+    let listed = text(&pair(&["--list"]).stdout);
+    assert!(listed.lines().any(|line| line.ends_with("  client  passes-a-day=3")), "{listed}");
+    assert!(ask().status.success());
+    assert!(failed(&pair(&["--limit", "client", "tokens=3"])).contains("there is no limit of this name"));
+    assert!(failed(&pair(&["--limit", "dealer", "sessions=3"])).contains("no client in owner/pins is called `dealer`"));
+    let (_, _, logged) = server.stop("TERM");
+    let outcomes = ["audit: served", "audit: refused: limit reached", "audit: refused: not allowed", "audit: served"];
+    assert_eq!(logged.lines().count(), 4, "{logged}");
+    assert!(logged.lines().zip(outcomes).all(|(line, outcome)| line.contains(outcome)), "{logged}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use processes::handshake::{Role, Session};
 use processes::identity::Identity;
 use processes::inputs::{Run, plan};
 use processes::keys::MasterKey;
+use processes::limits::Limits;
 use processes::net::{Conn, Net, Options, Protection};
 use processes::npz::Array;
 use processes::pins::{Pin, Pins};
@@ -164,7 +165,8 @@ pub static IDENTITIES: LazyLock<TempDir> = LazyLock::new(|| {
     let made = ROLES.map(|role| (role, Identity::generate(&at(role)).unwrap()));
     for (role, own) in &made {
         for (other, identity) in made.iter().filter(|(other, _)| other != role) {
-            let pin = Pin { role: *other, key: identity.public(), name: other.name().to_owned() };
+            let (key, name, limits) = (identity.public(), other.name().to_owned(), Limits::default());
+            let pin = Pin { role: *other, key, name, limits };
             Pins::add(&at(*role), own, pin).unwrap();
         }
     }
@@ -249,6 +251,7 @@ impl World {
             entropy: Box::new(entropy),
             sessions: 2,
             stock: None,
+            limits: Limits::default(),
             allowance: Allowance::default(),
             report: None,
             loaded,

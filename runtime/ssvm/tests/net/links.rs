@@ -13,6 +13,7 @@ use ndarray_npy::NpzWriter;
 use processes::RunError;
 use processes::handshake::{Role, link_digest};
 use processes::identity::Identity;
+use processes::limits::Limits;
 use processes::net::{Options, Protection};
 use processes::pairing;
 use processes::pins::{Pin, Pins};
@@ -236,7 +237,8 @@ impl Keys {
         let own = Identity::open(at).unwrap();
         for (other, role) in pins {
             let key = Identity::open(other).unwrap().public();
-            Pins::add(at, &own, Pin { role: *role, key, name: role.name().to_owned() }).unwrap();
+            Pins::add(at, &own, Pin { role: *role, key, name: role.name().to_owned(), limits: Limits::default() })
+                .unwrap();
         }
     }
 }

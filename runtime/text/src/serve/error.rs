@@ -11,8 +11,14 @@ use serde_json::{Value, json};
 use super::TokenError;
 use super::reply::json_response;
 use crate::{GenerateError, TextError};
-use processes::chain;
-use processes::net::NetError;
+use processes::net::{NetError, Refusal};
+use processes::{RunError, chain};
+
+/// What OpenAI's clients heed before they try again by themselves.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Seconds that a program waits by itself.
+const PATIENCE: u32 = 60;
 
 /// Why the endpoint does not start.
 #[derive(thiserror::Error, Debug)]
@@ -57,11 +63,13 @@ pub(super) struct ApiError {
     /// The parameter at fault.
     param: Option<String>,
     message: String,
+    /// Seconds after which it makes sense to try again.
+    again: Option<u32>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
-        ApiError { status, code, param: None, message: message.into() }
+        ApiError { status, code, param: None, message: message.into(), again: None }
     }
 
     /// A request that is wrong in itself.
@@ -107,7 +115,13 @@ impl ApiError {
 
     pub(super) fn busy(limit: usize) -> ApiError {
         let message = format!("{limit} requests are being answered already; try again when one has ended");
-        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", message)
+        ApiError::too_many(message, 1)
+    }
+
+    /// With the seconds until there may be room.
+    fn too_many(message: impl Into<String>, again: u32) -> ApiError {
+        let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", message);
+        ApiError { again: Some(again), ..error }
     }
 
     pub(super) fn deadline(seconds: f64) -> ApiError {
@@ -129,6 +143,7 @@ impl ApiError {
     pub(super) fn json(&self) -> Value {
         let kind = match self.status {
             StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::FORBIDDEN => "permission_error",
             StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
             status if status.is_server_error() => "server_error",
             _ => "invalid_request_error",
@@ -152,6 +167,11 @@ impl From<GenerateError> for ApiError {
             GenerateError::MaterialUsedUp => {
                 ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "material_used_up", message)
             }
+            GenerateError::Run(RunError::Net(NetError::Refused { refusal, .. })) => match refusal {
+                Refusal::Busy { .. } => ApiError::too_many(message, 1),
+                Refusal::Limit { seconds, .. } => ApiError::too_many(message, seconds),
+                Refusal::NotAllowed { .. } => ApiError::new(StatusCode::FORBIDDEN, "not_allowed", message),
+            },
             GenerateError::Cancelled | GenerateError::Run(_) => {
                 ApiError::new(StatusCode::BAD_GATEWAY, "session_failed", message)
             }
@@ -169,14 +189,19 @@ impl From<GenerateError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = json_response(self.status, &self.json());
+        if let Some(seconds) = self.again {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+            if seconds > PATIENCE {
+                response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+            }
+        }
         let mut add = |name: HeaderName, value| response.headers_mut().insert(name, HeaderValue::from_static(value));
         match self.status {
             StatusCode::UNAUTHORIZED => add(header::WWW_AUTHENTICATE, "Bearer"),
-            StatusCode::TOO_MANY_REQUESTS => add(header::RETRY_AFTER, "1"),
             // The rest of the body is not read.
             StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT => add(header::CONNECTION, "close"),
             // Another try costs material and is the person's decision; OpenAI's clients heed this.
-            status if status.is_server_error() => add(HeaderName::from_static("x-should-retry"), "false"),
+            status if status.is_server_error() => add(SHOULD_RETRY, "false"),
             _ => None,
         };
         response

@@ -76,6 +76,8 @@ pub struct Endpoint {
     stop: watch::Receiver<bool>,
     /// Origins whose pages may read answers.
     origins: Vec<String>,
+    /// Whether answers go on to their most tokens when they have ended.
+    fixed_length: bool,
 }
 
 impl Endpoint {
@@ -99,12 +101,18 @@ impl Endpoint {
             created: unix_time(),
             stop,
             origins: Vec::new(),
+            fixed_length: false,
         }
     }
 
     /// The same for pages of these origins, as in `http://localhost:3000`; `*` is any.
     pub fn with_origins(self, origins: Vec<String>) -> Endpoint {
         Endpoint { origins, ..self }
+    }
+
+    /// The same, whose answers go on to their most tokens when they have ended, or do not.
+    pub fn with_fixed_length(self, fixed_length: bool) -> Endpoint {
+        Endpoint { fixed_length, ..self }
     }
 }
 

@@ -41,6 +41,10 @@ pub struct ServeOptions {
     /// Most tokens of an answer [default: as many as the context holds].
     #[arg(long, value_name = "N")]
     max_tokens: Option<NonZeroUsize>,
+    /// Go on to the most tokens of a request when its answer has ended, so that the server does not learn where it ended. Takes the time and
+    /// material of all of them.
+    #[arg(long)]
+    fixed_length: bool,
     /// Longest time for an answer, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     deadline: u32,
@@ -99,7 +103,8 @@ impl ServeOptions {
             deadline: Duration::from_secs(self.deadline.into()),
         };
         let endpoint = Endpoint::new(model, language, name, token, caps, stop);
-        Ok((endpoint.with_origins(self.allow_origin.clone()), source))
+        let endpoint = endpoint.with_origins(self.allow_origin.clone());
+        Ok((endpoint.with_fixed_length(self.fixed_length), source))
     }
 }
 

@@ -217,6 +217,7 @@ impl Ask {
                     .unwrap_or_default(),
                 temperature: all.take("temperature", "a number", |v| v.as_f64())?.unwrap_or(temperature),
                 seed: all.take("seed", "a whole number", |v| v.as_u64().or(v.as_i64().map(i64::cast_unsigned)))?,
+                ..Settings::default()
             },
             stream,
             include_usage,

@@ -108,6 +108,7 @@ fn generate(
     let mut settings = ask.settings;
     let most = settings.max_tokens.map_or(endpoint.caps.tokens, |asked| asked.min(endpoint.caps.tokens));
     settings.max_tokens = Some(most);
+    settings.fixed_length = endpoint.fixed_length;
     let mut generation = Generation::begin(&*endpoint.model, language, &prompt, &settings, cancel)?;
     endpoint.metrics.begun(prompt.len());
     let send = |event| events.blocking_send(Ok(event)).map_err(|_| GenerateError::Cancelled);
