@@ -88,6 +88,8 @@ pub enum RunError {
     NotForGeneration { path: PathBuf, what: String },
     #[error("the server already has its {sessions} sessions, and none has ended within {seconds} s")]
     Busy { sessions: usize, seconds: f64 },
+    #[error("no token was asked for within {seconds} s (`--idle` of the server)")]
+    Idle { seconds: f64 },
     #[error("the operating system gives no randomness: {0}")]
     Random(getrandom::Error),
     #[error("setting up transfers with the peer")]
@@ -146,6 +148,7 @@ impl RunError {
                     .to_owned()
             }
             RunError::Busy { .. } => "ask again later, or a server with a greater `--sessions`".to_owned(),
+            RunError::Idle { .. } => "ask again, in a new session; or a server with a greater `--idle`".to_owned(),
             RunError::Transfers(_) | RunError::Making(_) => {
                 "run again: what was made of this step is dropped on both sides".to_owned()
             }
@@ -163,7 +166,9 @@ impl RunError {
             RunError::Net(e) => e.to_string(),
             RunError::Mismatch(e) => e.to_string(),
             RunError::Step { .. } | RunError::Busy { .. } | RunError::Enough { .. } => self.to_string(),
-            RunError::Growing | RunError::Taken | RunError::UsedBefore { .. } => self.to_string(),
+            RunError::Growing | RunError::Taken | RunError::UsedBefore { .. } | RunError::Idle { .. } => {
+                self.to_string()
+            }
             RunError::Restored { .. } => {
                 "its state directory was restored; it has removed its stocks with this side, and can go on".to_owned()
             }

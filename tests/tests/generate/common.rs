@@ -187,6 +187,7 @@ impl World {
             entropy: Box::new(Fixed(SERVER)),
             sessions,
             stock: None,
+            idle: processes::server::IDLE,
             allowance: Allowance::default(),
             report: None,
             loaded,

@@ -249,6 +249,7 @@ impl World {
             entropy: Box::new(entropy),
             sessions: 2,
             stock: None,
+            idle: processes::server::IDLE,
             allowance: Allowance::default(),
             report: None,
             loaded,
