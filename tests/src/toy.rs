@@ -1,6 +1,6 @@
 //! A toy language model for tests of what stands around a model: quick, deterministic, and it fails on request.
 //!
-//! It recites a script, then ends the text; noise makes it say other tokens. The last token of a prompt can ask for a
+//! It recites a script, then ends the text, and begins again after a token that it is given; noise makes it say other tokens. The last token of a prompt can ask for a
 //! [`Misfortune`].
 
 use std::sync::Arc;
@@ -120,6 +120,7 @@ impl Model for Toy {
             cancel: cancel.clone(),
             script: self.script.clone(),
             step: 0,
+            said: 0,
             counters: self.counters.clone(),
         }))
     }
@@ -131,6 +132,8 @@ struct Reciting {
     cancel: Cancel,
     script: Vec<u32>,
     step: u32,
+    /// Tokens of the script since the last that was given.
+    said: usize,
     counters: Arc<Counters>,
 }
 
@@ -149,7 +152,10 @@ impl Reciting {
 }
 
 impl Session for Reciting {
-    fn next(&mut self) -> Result<Step, GenerateError> {
+    fn next(&mut self, given: Option<u32>) -> Result<Step, GenerateError> {
+        if given.is_some() {
+            self.said = 0;
+        }
         let asked = |what| self.last == fault(what);
         match self.step {
             _ if asked(Misfortune::Slow) => self.wait(Toy::SLOW)?,
@@ -165,10 +171,11 @@ impl Session for Reciting {
         const SCALE: u8 = 10;
         let mut noisy = vec![0; Toy::VOCABULARY];
         self.noise.fill(self.step, SCALE, &mut noisy);
-        let scripted = self.script.get(self.step as usize).copied().unwrap_or(0);
+        let scripted = self.script.get(self.said).copied().unwrap_or(0);
         noisy[scripted as usize] += 4 << SCALE;
         let token = (0..Toy::VOCABULARY as u32).max_by_key(|&token| noisy[token as usize]).expect("a vocabulary");
         self.step += 1;
+        self.said += 1;
         self.counters.tokens.fetch_add(1, Ordering::SeqCst);
         Ok(Step {
             token,

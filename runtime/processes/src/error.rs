@@ -90,6 +90,8 @@ pub enum RunError {
     Refused(#[from] Refusal),
     #[error(transparent)]
     Usage(#[from] UsageError),
+    #[error("no token was asked for within {seconds} s (`--idle` of the server)")]
+    Idle { seconds: f64 },
     #[error("the operating system gives no randomness: {0}")]
     Random(getrandom::Error),
     #[error("setting up transfers with the peer")]
@@ -149,6 +151,7 @@ impl RunError {
             }
             RunError::Refused(refusal) => refusal.hint().to_owned(),
             RunError::Usage(_) => "a state directory that can be written; a damaged file of it is removed by its owner".to_owned(),
+            RunError::Idle { .. } => "ask again, in a new session; or a server with a greater `--idle`".to_owned(),
             RunError::Transfers(_) | RunError::Making(_) => {
                 "run again: what was made of this step is dropped on both sides".to_owned()
             }
@@ -166,7 +169,9 @@ impl RunError {
             RunError::Net(e) => e.to_string(),
             RunError::Mismatch(e) => e.to_string(),
             RunError::Step { .. } | RunError::Refused(_) | RunError::Enough { .. } => self.to_string(),
-            RunError::Growing | RunError::Taken | RunError::UsedBefore { .. } => self.to_string(),
+            RunError::Growing | RunError::Taken | RunError::UsedBefore { .. } | RunError::Idle { .. } => {
+                self.to_string()
+            }
             RunError::Restored { .. } => {
                 "its state directory was restored; it has removed its stocks with this side, and can go on".to_owned()
             }

@@ -147,7 +147,7 @@ pub struct Step {
 
 /// A prompt that is being continued: the owner's end of its thread. Dropping it ends it.
 pub struct Session {
-    asks: Option<Sender<()>>,
+    asks: Option<Sender<Option<u32>>>,
     answered: Receiver<Answer>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -157,11 +157,12 @@ impl Session {
         self.answered.recv().expect("the thread of a session answers unless it panics, which it has reported")
     }
 
-    /// The next token, which the session takes as appended. Not to be called after an error or past the context.
-    #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> Result<Step, RunError> {
+    /// The next token after `given`, or after the one that was chosen last: the session takes this one as appended. The first
+    /// token follows the prompt, and nothing is given for it. Not to be called after an error or past the context. Nobody else
+    /// learns which of the two a step was.
+    pub fn next(&mut self, given: Option<u32>) -> Result<Step, RunError> {
         // A thread that has ended has left an error to receive.
-        let _ = self.asks.as_ref().expect("asks are open until the end").send(());
+        let _ = self.asks.as_ref().expect("asks are open until the end").send(given);
         self.answer()
     }
 }
@@ -203,7 +204,7 @@ struct Job {
 }
 
 impl Job {
-    fn run(self, asked: &Receiver<()>, answers: &Sender<Answer>) {
+    fn run(self, asked: &Receiver<Option<u32>>, answers: &Sender<Answer>) {
         if let Err(error) = self.session(asked, answers) {
             // Nobody may be listening any more.
             let _ = answers.send(Err(error));
@@ -216,7 +217,7 @@ impl Job {
         (0..).map_while(|number| plan.due(&client.loaded.module, self.prompt.len(), number)).collect()
     }
 
-    fn session(&self, asked: &Receiver<()>, answers: &Sender<Answer>) -> Result<(), RunError> {
+    fn session(&self, asked: &Receiver<Option<u32>>, answers: &Sender<Answer>) -> Result<(), RunError> {
         let client = &self.shared.client;
         let schedule = self.schedule();
         let mut conn = self.net.connect(Role::Party(Party::Server), client.server, client.options, None)?;
@@ -232,7 +233,7 @@ impl Job {
         &self,
         conn: &mut Conn,
         schedule: &[Due],
-        asked: &Receiver<()>,
+        asked: &Receiver<Option<u32>>,
         answers: &Sender<Answer>,
     ) -> Result<(), RunError> {
         let Shared { client, plan, masked, .. } = &*self.shared;
@@ -260,7 +261,7 @@ impl Job {
         conn: &mut Conn,
         opened: &mut Opened,
         (schedule, material): (&[Due], Option<u64>),
-        asked: &Receiver<()>,
+        asked: &Receiver<Option<u32>>,
         answers: &Sender<Answer>,
     ) -> Result<(), RunError> {
         let (plan, entries) = (&self.shared.plan, &self.shared.client.loaded.module.entries);
@@ -287,11 +288,17 @@ impl Job {
         let (threads, mut prepared) = (Threads::new()?, Some(prepare(0)));
         for number in 0.. {
             // The owner of a session that has ended is gone.
-            if asked.recv().is_err() {
+            let Ok(given) = asked.recv() else {
                 conn.send_frame(Kind::Next, 0, Bytes::new())?;
                 return Ok(());
-            }
+            };
+            *token = match given {
+                Some(given) if given as usize >= plan.vocabulary() => return Err(self.odd("it has no such token")),
+                given => given.unwrap_or(*token),
+            };
             let Some(due) = schedule.get(number) else { return Err(self.beyond()) };
+            // Its owner may have looked at the token for long: whoever ended the session meanwhile said why.
+            conn.check()?;
             let (start, before) = (Instant::now(), (conn.sent_bytes(), conn.received_bytes()));
             conn.send_frame(Kind::Next, 0, Bytes::from_static(&[GO_ON]))?;
             let this = step::Step { entries, entry: due.entry, number: number as u32 };

@@ -110,7 +110,7 @@ impl Audit {
         match done {
             Ok(_) => line!(info, "served"),
             // It was of use, or nothing went wrong.
-            Err(error @ (RunError::Taken | RunError::Refused(_))) => line!(info, "{error}"),
+            Err(error @ (RunError::Taken | RunError::Refused(_) | RunError::Idle { .. })) => line!(info, "{error}"),
             Err(error) => line!(warn, "failed: {}", chain(error)),
         }
     }

@@ -52,6 +52,9 @@ use protocols::weights::ServerWeights;
 /// Connections at one time. Those beyond are turned away.
 const CONNECTIONS: usize = 64;
 
+/// How long a generation may ask for no token, unless told otherwise.
+pub const IDLE: Duration = Duration::from_secs(300);
+
 /// Who may come.
 pub const GUESTS: [Role; 1] = [Role::Party(Party::Client)];
 
@@ -75,6 +78,8 @@ pub struct Server {
     pub stock: Option<NonZeroUsize>,
     /// What clients may ask for whose pins do not say.
     pub limits: Limits,
+    /// How long a generation may ask for no token before its place goes to another.
+    pub idle: Duration,
     /// What making stocks may take.
     pub allowance: Allowance,
     /// Where to write what the last run took.
@@ -171,7 +176,7 @@ impl Desk {
 
     /// A session to its end; gives the record of a pass.
     fn session(&self, conn: &mut Conn, session: Session, audit: &mut Audit) -> Result<Option<Box<Record>>, RunError> {
-        let Server { loaded, weights, state, dealer, entropy, allowance, .. } = &self.server;
+        let Server { loaded, weights, state, dealer, entropy, allowance, idle, .. } = &self.server;
         let (mut phases, mut watch) = (Phases::default(), Watch::start());
         let ours = Hello { session, ..loaded.hello(Role::Party(Party::Server)) };
         let greeting = Hello { setup: self.setup, state: state.ledger.id(), ..ours.clone() };
@@ -264,7 +269,7 @@ impl Desk {
         let dealing = match (begin.purpose, plan) {
             (Purpose::Run(dealing), _) => dealing,
             (purpose, Some((plan, prompt))) => {
-                let steps = Steps { loaded, plan, prompt, maker };
+                let steps = Steps { loaded, plan, prompt, maker, idle: *idle };
                 let done = match (purpose, &mut tally) {
                     (Purpose::Generate, Some(tally)) => {
                         let done = generate(conn, &mut delivery, steps, &seeds, &weights, tally);
@@ -473,13 +478,14 @@ struct Steps<'a> {
     plan: &'a Plan,
     prompt: usize,
     maker: Maker,
+    idle: Duration,
 }
 
 /// Runs steps as long as the client asks for them, and may.
 fn generate(
     conn: &mut Conn,
     delivery: &mut Delivery,
-    Steps { loaded, plan, prompt, maker }: Steps<'_>,
+    Steps { loaded, plan, prompt, maker, idle }: Steps<'_>,
     seeds: &Seeds,
     weights: &EntryWeights<'_>,
     tally: &mut Tally<'_>,
@@ -501,7 +507,7 @@ fn generate(
             }
             None => None,
         };
-        if !goes_on(conn)? {
+        if !goes_on_within(conn, idle)? {
             return Ok(());
         }
         let Some((this, mut machine)) = ready else {
@@ -539,6 +545,16 @@ fn machine<'a>(
 /// Whether the client wants the step that is due. While it looks at what it has, it shows that it is alive.
 fn goes_on(conn: &mut Conn) -> Result<bool, NetError> {
     Ok(conn.receive_small(Kind::Next, 1)?[..] == [GO_ON])
+}
+
+/// The same of a generation, whose client may wait for a person who types.
+fn goes_on_within(conn: &mut Conn, idle: Duration) -> Result<bool, RunError> {
+    let begin = Instant::now();
+    match conn.receive_small_within(Kind::Next, 1, idle) {
+        Ok(asked) => Ok(asked[..] == [GO_ON]),
+        Err(NetError::Timeout { .. }) if begin.elapsed() >= idle => Err(RunError::Idle { seconds: idle.as_secs_f64() }),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn refuse(conn: Conn, error: &RunError) {

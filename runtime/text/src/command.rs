@@ -19,6 +19,49 @@ use super::{
 };
 use processes::inputs::warning;
 
+/// How tokens are chosen, and when a text ends.
+#[derive(Args, Clone)]
+pub(super) struct SettingsOptions {
+    /// Most tokens to generate [default: as many as the context holds].
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<NonZeroUsize>,
+    /// A string that ends the text and is no part of it; may be given several times.
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
+    stop: Vec<String>,
+    /// 0: the likeliest token each time. Greater, up to 2: samples, the more even the greater it is. Tokens that are about equally
+    /// likely may be chosen differently from run to run, also at 0: results are rounded, and how depends on masks.
+    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
+    temperature: f64,
+    /// Draws the noise of an earlier run with this seed again: so the same prompt and program give the same text, as long as no two
+    /// tokens are about equally likely with that noise. It is a secret like the prompt.
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// Cannot be had, and says so.
+    #[arg(long, hide = true, value_name = "K")]
+    top_k: Option<String>,
+    /// Cannot be had, and says so.
+    #[arg(long, hide = true, value_name = "P")]
+    top_p: Option<String>,
+}
+
+impl SettingsOptions {
+    /// These, if they can be had.
+    pub(super) fn settings(&self) -> Result<Settings, CommandError> {
+        let unavailable = [("--top-k", &self.top_k), ("--top-p", &self.top_p)];
+        if let Some((option, _)) = unavailable.into_iter().find(|(_, given)| given.is_some()) {
+            return Err(CommandError::NeedsLogits { option });
+        }
+        let SettingsOptions { max_tokens, stop, temperature, seed, .. } = self;
+        Ok(Settings {
+            max_tokens: *max_tokens,
+            stop: stop.clone(),
+            temperature: *temperature,
+            seed: *seed,
+            fixed_length: false,
+        })
+    }
+}
+
 /// What to continue, and how.
 #[derive(Args, Clone)]
 pub struct GenerateOptions {
@@ -42,20 +85,8 @@ pub struct GenerateOptions {
     system: Option<String>,
     #[command(flatten)]
     language: LanguageOptions,
-    /// Most tokens to generate [default: as many as the context holds].
-    #[arg(long, value_name = "N")]
-    max_tokens: Option<NonZeroUsize>,
-    /// A string that ends the text and is no part of it; may be given several times.
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
-    stop: Vec<String>,
-    /// 0: the likeliest token each time. Greater, up to 2: samples, the more even the greater it is. Tokens that are about equally
-    /// likely may be chosen differently from run to run, also at 0: results are rounded, and how depends on masks.
-    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
-    temperature: f64,
-    /// Draws the noise of an earlier run with this seed again: so the same prompt and program give the same text, as long as no two
-    /// tokens are about equally likely with that noise. It is a secret like the prompt.
-    #[arg(long, value_name = "NUMBER")]
-    seed: Option<u64>,
+    #[command(flatten)]
+    settings: SettingsOptions,
     /// Write one JSON object with text, reason and figures instead of plain text.
     #[arg(long)]
     json: bool,
@@ -63,15 +94,9 @@ pub struct GenerateOptions {
     /// the time and material of all of them.
     #[arg(long)]
     fixed_length: bool,
-    /// Cannot be had, and says so.
-    #[arg(long, hide = true, value_name = "K")]
-    top_k: Option<String>,
-    /// Cannot be had, and says so.
-    #[arg(long, hide = true, value_name = "P")]
-    top_p: Option<String>,
 }
 
-/// Why `ssvm generate` did not succeed.
+/// Why `ssvm generate` or `ssvm chat` did not succeed.
 #[derive(thiserror::Error, Debug)]
 #[allow(missing_docs)]
 pub enum CommandError {
@@ -81,6 +106,10 @@ pub enum CommandError {
     Prompt { path: PathBuf, source: io::Error },
     #[error("stdout")]
     Output(#[source] io::Error),
+    #[error("stdin")]
+    Input(#[source] io::Error),
+    #[error("the last message got no answer")]
+    Unanswered,
     #[error(transparent)]
     Generate(#[from] GenerateError),
 }
@@ -91,6 +120,8 @@ impl CommandError {
         match self {
             CommandError::NeedsLogits { .. } => "`--temperature` below 1 for likelier tokens".to_owned(),
             CommandError::Prompt { .. } => "a readable text file in UTF-8 or UTF-16, or `-` for stdin".to_owned(),
+            CommandError::Input(_) => "lines of UTF-8, none longer than a mebibyte".to_owned(),
+            CommandError::Unanswered => "mend what was said then, and say it again".to_owned(),
             CommandError::Output(_) => "a stdout that can be written".to_owned(),
             CommandError::Generate(e) => e.hint(),
         }
@@ -108,10 +139,7 @@ pub struct Prepared {
 impl GenerateOptions {
     /// Reads files and prompt, and checks both against the model's limits.
     pub fn prepare(&self, program: &std::path::Path, limits: &super::Limits) -> Result<Prepared, CommandError> {
-        let unavailable = [("--top-k", &self.top_k), ("--top-p", &self.top_p)];
-        if let Some((option, _)) = unavailable.into_iter().find(|(_, given)| given.is_some()) {
-            return Err(CommandError::NeedsLogits { option });
-        }
+        let settings = Settings { fixed_length: self.fixed_length, ..self.settings.settings()? };
         let language = self.language.load(program, limits)?;
         let text = self.text()?;
         if language.has_muted(&text) {
@@ -124,13 +152,6 @@ impl GenerateOptions {
             language.conversation(&told.with("user", &text))?
         } else {
             language.prompt(&text)?
-        };
-        let settings = Settings {
-            max_tokens: self.max_tokens,
-            stop: self.stop.clone(),
-            temperature: self.temperature,
-            seed: self.seed,
-            fixed_length: self.fixed_length,
         };
         super::check(limits, &prompt, &settings)?;
         Ok(Prepared { language, prompt, settings, json: self.json })
@@ -246,10 +267,10 @@ impl Prepared {
 }
 
 /// A line at the foot of the terminal. It goes when it is dropped.
-struct Line(ProgressBar);
+pub(super) struct Line(pub(super) ProgressBar);
 
 impl Line {
-    fn new() -> Line {
+    pub(super) fn new() -> Line {
         let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}").expect("a well-formed template");
         let line = ProgressBar::new_spinner().with_style(style).with_message("reading the prompt");
         line.enable_steady_tick(Duration::from_millis(200));
@@ -264,7 +285,7 @@ impl Drop for Line {
 }
 
 /// What the privacy of a text rests on.
-fn trust(model: &dyn Model) -> String {
+pub(super) fn trust(model: &dyn Model) -> String {
     format!("{}, {}", model.trust(), model.links().name())
 }
 
@@ -300,7 +321,7 @@ fn report(text: &str, finish: Finish, totals: &Totals, model: &dyn Model) -> Str
 }
 
 /// Text for a terminal: no control characters but line ends and tabs.
-fn harmless(text: &str) -> String {
+pub(super) fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
 }
 

@@ -8,6 +8,7 @@
 //! * [`Noise`]: the client's own Gumbel noise, which makes an argmax a sample.
 //! * [`ChatTemplate`]: messages to one prompt, by the template that ships with a chat model.
 //! * [`Generation`]: all of it as a loop, one token a call. [`command`] shows it in a terminal.
+//! * [`Talk`]: a conversation whose session goes on from turn to turn, a [`Running`] one.
 //!
 //! Prompt, text and noise are the client's secrets: nothing here logs them or has them in an error or `Debug`.
 //!
@@ -26,8 +27,10 @@ mod model;
 mod muted;
 mod noise;
 mod private;
+mod running;
 pub mod serve;
 mod stop;
+mod talk;
 mod text;
 
 pub use chat::{ChatError, ChatTemplate, Conversation};
@@ -40,5 +43,7 @@ pub use model::{Cancel, Companions, Limits, Model, Session};
 pub use noise::Noise;
 pub use private::PrivateModel;
 pub use processes::generation::Step;
+pub use running::Running;
 pub use stop::StopFinder;
+pub use talk::{Answer, Began, ChatOptions, Ended, Interrupt, Shown, Talk, TalkError, Turn};
 pub use text::{Text, TextError};

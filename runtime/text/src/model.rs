@@ -60,6 +60,12 @@ impl Limits {
         self.prefill.iter().copied().max().unwrap_or(0).min(self.context.saturating_sub(1))
     }
 
+    /// Most tokens of the continuation of a prompt that may be longer: what is beyond [`Limits::prompt`] is given token by token.
+    pub fn room_after(&self, tokens: usize) -> usize {
+        let prompt = tokens.min(self.prompt());
+        self.room(prompt).saturating_sub(tokens - prompt)
+    }
+
     /// Most tokens of the continuation of a prompt of `prompt` tokens: the context and the slots have room for no more.
     pub fn room(&self, prompt: usize) -> usize {
         let size = self.prefill.iter().copied().find(|&size| size >= prompt);
@@ -91,8 +97,9 @@ pub trait Model: Send + Sync + 'static {
 
 /// A prompt that is being continued. Dropping it ends it.
 pub trait Session: Send {
-    /// The next token, which the session takes as appended. Not to be called after an error or past the context.
-    fn next(&mut self) -> Result<Step, GenerateError>;
+    /// The next token after `given`, or after the one that was chosen last: the session takes this one as appended. Nothing is
+    /// given for the first, which follows the prompt. Not to be called after an error or past the context.
+    fn next(&mut self, given: Option<u32>) -> Result<Step, GenerateError>;
 }
 
 /// Tells a session to give up. Clones are one.

@@ -72,8 +72,8 @@ struct PrivateSession {
 }
 
 impl Session for PrivateSession {
-    fn next(&mut self) -> Result<Step, GenerateError> {
-        self.session.next().map_err(|error| ended(error, &self.cancel))
+    fn next(&mut self, given: Option<u32>) -> Result<Step, GenerateError> {
+        self.session.next(given).map_err(|error| ended(error, &self.cancel))
     }
 }
 

@@ -31,7 +31,7 @@ fn generate(world: &World, client: Client) -> Result<Vec<u32>, GenerateError> {
 
 fn tokens(model: &PrivateModel) -> Result<Vec<u32>, GenerateError> {
     let mut session = model.begin(&PROMPT, Noise::greedy(), &Cancel::default())?;
-    (0..TOKENS).map(|_| session.next().map(|step| step.token)).collect()
+    (0..TOKENS).map(|_| session.next(None).map(|step| step.token)).collect()
 }
 
 fn expected() -> Vec<u32> {

@@ -192,6 +192,7 @@ impl World {
             sessions,
             stock: None,
             limits: self.limits.clone(),
+            idle: processes::server::IDLE,
             allowance: Allowance::default(),
             report: None,
             loaded,

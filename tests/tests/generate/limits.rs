@@ -27,7 +27,7 @@ fn tokens(model: &PrivateModel, prompt: &[u32], count: usize) -> (usize, Option<
         Err(error) => return (0, refusal(error)),
     };
     for done in 0..count {
-        if let Err(error) = session.next() {
+        if let Err(error) = session.next(None) {
             return (done, refusal(error));
         }
     }
@@ -77,10 +77,10 @@ fn an_identity_has_places_of_its_own_and_entries() {
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     };
-    first.next().unwrap();
+    first.next(None).unwrap();
     let (done, refused) = tokens(&model, &[1], 1);
     assert!(done == 0 && matches!(refused, Some(Refusal::Busy { .. })), "{refused:?}");
-    first.next().unwrap();
+    first.next(None).unwrap();
 }
 
 /// Texts that end at different places, or not at all, are the same to the server: as many steps, of the same bytes.
@@ -93,7 +93,7 @@ fn a_text_of_fixed_length_does_not_tell_where_it_ends() {
     let model = world.client(server, dealer, 1);
     let prompt = [20, 300, 41];
     let mut session = model.begin(&prompt, Noise::greedy(), &Cancel::default()).unwrap();
-    let text: Vec<u32> = (0..TOKENS).map(|_| session.next().unwrap().token).collect();
+    let text: Vec<u32> = (0..TOKENS).map(|_| session.next(None).unwrap().token).collect();
     drop(session);
     let run = |ends: Vec<u32>, fixed_length: bool| -> (String, Finish, Totals) {
         let language = Language { ends, ..Language::beside(&file("tokenizer.json")).unwrap() };

@@ -1,5 +1,7 @@
 //! Private generation over sockets: parties and dealer in threads, whose seeds a test can foresee, and as processes that die.
 
+#[cfg(unix)]
+mod chat;
 mod checked;
 mod common;
 mod limits;
@@ -11,3 +13,4 @@ mod processes;
 mod restored;
 mod sessions;
 mod stocks;
+mod talk;

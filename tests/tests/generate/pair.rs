@@ -24,7 +24,7 @@ fn world() -> World {
 /// Tokens, for how many there is material after each, and how many elements left their tables.
 fn generate(model: &PrivateModel, prompt: &[u32], count: usize) -> Result<Vec<(u32, Option<u64>, u64)>, GenerateError> {
     let mut session = model.begin(prompt, Noise::greedy(), &Cancel::default())?;
-    (0..count).map(|_| session.next().map(|step| (step.token, step.material_tokens, step.outside))).collect()
+    (0..count).map(|_| session.next(None).map(|step| (step.token, step.material_tokens, step.outside))).collect()
 }
 
 /// What the model gives on dealt material: roundings differ, tokens of a trained model seldom do.
@@ -132,12 +132,12 @@ fn stocks_are_made_between_texts() {
     eventually("some of a stock is made", &|| model.stock_tokens() >= 3);
     // The server has one place for texts, and the making another.
     let mut session = model.begin(&[20, 300, 41], Noise::greedy(), &Cancel::default()).unwrap();
-    let first = session.next().unwrap();
+    let first = session.next(None).unwrap();
     assert!(first.material_tokens.is_some_and(|left| left >= 1), "it takes what there is of the stock");
     let there = model.stock_tokens();
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(model.stock_tokens(), there, "the making is held up");
-    assert_eq!([first.token, session.next().unwrap().token], expected(&[20, 300, 41], 2)[..]);
+    assert_eq!([first.token, session.next(None).unwrap().token], expected(&[20, 300, 41], 2)[..]);
     drop(session);
     // A stock of 5 tokens, as a text has at most, and one of the rest.
     eventually("both are made", &|| model.stock_tokens() == 8);

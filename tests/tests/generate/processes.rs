@@ -21,7 +21,7 @@ const TIMEOUT: &str = "2";
 /// Time in which a process must have ended when another one died: its timeout, and some for a slow machine.
 const SOON: Duration = Duration::from_secs(12);
 
-fn ssvm(command: &str, folder: &Path) -> Command {
+pub fn ssvm(command: &str, folder: &Path) -> Command {
     let mut ssvm = Command::new(BINARIES.join("ssvm"));
     // Each has a folder of its role's name.
     let role = folder.file_name().and_then(|name| Role::from_name(name.to_str()?)).unwrap();
@@ -32,20 +32,32 @@ fn ssvm(command: &str, folder: &Path) -> Command {
 }
 
 /// The processes that serve, each with a folder of its own for what it keeps.
-struct Parties {
-    folder: TempDir,
+pub struct Parties {
+    pub folder: TempDir,
     dealer: Option<Server>,
-    server: Option<Server>,
+    pub server: Option<Server>,
     dealer_address: String,
     server_address: String,
+    options: Vec<&'static str>,
 }
 
 impl Parties {
-    fn start() -> Parties {
+    pub fn start() -> Parties {
+        Parties::with(&[])
+    }
+
+    /// The server has further options.
+    pub fn with(options: &[&'static str]) -> Parties {
         let folder = tempfile::tempdir().unwrap();
         let any = "127.0.0.1:0".to_owned();
-        let mut parties =
-            Parties { folder, dealer: None, server: None, dealer_address: any.clone(), server_address: any };
+        let mut parties = Parties {
+            folder,
+            dealer: None,
+            server: None,
+            dealer_address: any.clone(),
+            server_address: any,
+            options: options.to_vec(),
+        };
         parties.start_dealer();
         parties.start_server();
         parties
@@ -63,15 +75,15 @@ impl Parties {
         self.dealer = Some(dealer);
     }
 
-    fn start_server(&mut self) {
+    pub fn start_server(&mut self) {
         let mut command = ssvm("run", &self.home("server"));
         command.args(["--party", "1", "--listen", &self.server_address, "--dealer", &self.dealer_address]);
-        let server = Server::start(command.stderr(Stdio::null())).unwrap();
+        let server = Server::start(command.args(&self.options).stderr(Stdio::null())).unwrap();
         self.server_address = server.address.clone();
         self.server = Some(server);
     }
 
-    fn client(&self, command: &str) -> Command {
+    pub fn client(&self, command: &str) -> Command {
         let mut ssvm = ssvm(command, &self.home("client"));
         ssvm.args(["--connect", &self.server_address, "--dealer", &self.dealer_address]);
         ssvm.stdout(Stdio::piped()).stderr(Stdio::piped());

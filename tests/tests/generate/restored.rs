@@ -64,7 +64,7 @@ impl Scene {
         let model = PrivateModel::new(client, &self.world.net).unwrap();
         let told = |error| processes::chain(&error);
         let mut session = model.begin(&PROMPT, Noise::greedy(), &Cancel::default()).map_err(told)?;
-        let steps = [(); 2].map(|()| session.next());
+        let steps = [(); 2].map(|()| session.next(None));
         let mut took = false;
         for step in steps {
             took = step.map_err(told)?.material_tokens.is_some();

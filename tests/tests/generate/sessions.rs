@@ -11,7 +11,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn steps(model: &PrivateModel, prompt: &[u32], noise: Noise, count: usize) -> Result<Vec<Step>, GenerateError> {
     let mut session = model.begin(prompt, noise, &Cancel::default())?;
-    (0..count).map(|_| session.next()).collect()
+    (0..count).map(|_| session.next(None)).collect()
 }
 
 fn tokens(steps: &[Step]) -> Vec<u32> {
@@ -70,9 +70,9 @@ fn a_session_goes_to_the_end_of_the_context_and_no_further() {
     assert_eq!((limits.context, limits.prompt(), limits.room(8), limits.room(1)), (64, 8, 56, 63));
     let mut session = model.begin(&[3; 8], Noise::greedy(), &Cancel::default()).unwrap();
     for _ in 0..56 {
-        session.next().unwrap();
+        session.next(None).unwrap();
     }
-    let error = session.next().err().expect("no entry for it");
+    let error = session.next(None).err().expect("no entry for it");
     assert!(error.to_string().ends_with("it has no entry for a further token"), "{error}");
 }
 
@@ -83,11 +83,11 @@ fn sessions_wait_for_a_place_or_are_refused() {
     let server = world.server(dealer, 1);
     let (one, two) = (world.client(server, dealer, 1), world.client(server, dealer, 2));
     let mut session = one.begin(&[1], Noise::greedy(), &Cancel::default()).unwrap();
-    session.next().unwrap();
+    session.next(None).unwrap();
     let error = two.begin(&[1], Noise::greedy(), &Cancel::default()).err().expect("there is one place");
     let text = "the server refuses: busy: 1 sessions are running (`--sessions`), and none has ended within 0.8 s";
     assert_eq!(error.to_string(), text);
-    session.next().unwrap();
+    session.next(None).unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| steps(&two, &[1], Noise::greedy(), 1).map(|steps| steps.len()));
         std::thread::sleep(Duration::from_millis(200));
@@ -112,7 +112,7 @@ fn cancellation_ends_a_session_at_once_and_the_next_one_works() {
         });
         let begin = Instant::now();
         let error = loop {
-            match session.next() {
+            match session.next(None) {
                 Ok(_) if begin.elapsed() < Duration::from_secs(5) => {}
                 Ok(_) => panic!("a cancelled session goes on"),
                 Err(error) => break error,
@@ -133,10 +133,10 @@ fn a_server_that_stops_ends_the_session_with_its_reason() {
     let server = second.server(dealer, 1);
     let model = world.client(server, dealer, 1);
     let mut session = model.begin(&[1, 2], Noise::greedy(), &Cancel::default()).unwrap();
-    session.next().unwrap();
+    session.next(None).unwrap();
     drop(second);
     let begin = Instant::now();
-    let error = session.next().err().expect("the server is gone").to_string();
+    let error = session.next(None).err().expect("the server is gone").to_string();
     assert_eq!(error, "the server gave up: stopped by a signal");
     assert!(begin.elapsed() < Duration::from_secs(5));
 }

@@ -18,7 +18,7 @@ const NOWHERE: std::net::SocketAddr = std::net::SocketAddr::new(std::net::IpAddr
 /// Tokens, and for how many there is material after each.
 fn generate(model: &PrivateModel, prompt: &[u32], count: usize) -> Result<Vec<(u32, Option<u64>)>, GenerateError> {
     let mut session = model.begin(prompt, Noise::greedy(), &Cancel::default())?;
-    (0..count).map(|_| session.next().map(|step| (step.token, step.material_tokens))).collect()
+    (0..count).map(|_| session.next(None).map(|step| (step.token, step.material_tokens))).collect()
 }
 
 fn expected(prompt: &[u32], count: usize) -> Vec<u32> {

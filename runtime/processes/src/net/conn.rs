@@ -205,6 +205,8 @@ pub struct Conn {
     /// The longest silence.
     limit: Duration,
     patience: u32,
+    /// How long a wait lasts at most, where that is not `patience` times the longest silence.
+    whole: Option<Duration>,
     outgoing: Option<Outgoing>,
     incoming: mpsc::Receiver<Result<Frame, NetError>>,
     aside: VecDeque<Frame>,
@@ -254,6 +256,7 @@ impl Conn {
             binding,
             address,
             patience: 1,
+            whole: None,
             outgoing: Some(Outgoing { queue, outlet, at_once: !paced }),
             incoming,
             aside: VecDeque::new(),
@@ -405,6 +408,14 @@ impl Conn {
         self.receive_up_to((kind, 0), most, None)
     }
 
+    /// The same, but for so long as `limit` while the peer shows that it is alive: it waits for a person.
+    pub fn receive_small_within(&mut self, kind: Kind, most: usize, limit: Duration) -> Result<Bytes, NetError> {
+        let usual = self.whole.replace(limit);
+        let received = self.receive_small(kind, most);
+        self.whole = usual;
+        received
+    }
+
     /// Waits for the next frame of a stream, of which `rest` bytes are to come: one at least, where they are cut is for
     /// the sender to choose. Ends with [`NetError::Vain`] when the connection behind `lost` is.
     pub fn receive_some(
@@ -553,7 +564,7 @@ impl Conn {
 
     fn deadline(&self, begin: Instant) -> Instant {
         let silence = self.pulse.last().max(begin) + self.limit;
-        silence.min(begin + self.limit * self.patience)
+        silence.min(begin + self.whole.unwrap_or(self.limit * self.patience))
     }
 
     fn silent(&self, waiting: &'static str, begin: Instant) -> NetError {

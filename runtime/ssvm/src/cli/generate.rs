@@ -81,7 +81,7 @@ pub(super) struct PrepareOptions {
 
 /// Where the other processes are, and what is kept here.
 #[derive(Args)]
-struct ClientOptions {
+pub(super) struct ClientOptions {
     /// Where the server listens.
     #[arg(long, value_name = "ADDR", default_value = addr::SERVER)]
     connect: String,
@@ -100,12 +100,17 @@ struct ClientOptions {
     #[arg(long, value_name = "RTT,RATE")]
     shape: Option<Shape>,
     #[command(flatten)]
-    net: NetOptions,
+    pub(super) net: NetOptions,
 }
 
 impl ClientOptions {
     /// A model that asks these processes; what its stocks may take, if it makes any.
-    fn model(&self, program: &Path, net: &Net, making: Option<&MakingOptions>) -> Result<PrivateModel, CliError> {
+    pub(super) fn model(
+        &self,
+        program: &Path,
+        net: &Net,
+        making: Option<&MakingOptions>,
+    ) -> Result<PrivateModel, CliError> {
         let client = self.client(program, making)?;
         if making.is_none() && client.maker() == Maker::Pair && client.stocks().tokens() == 0 {
             eprintln!(
@@ -117,7 +122,7 @@ impl ClientOptions {
     }
 
     /// Whom it has links with.
-    fn peers(&self) -> Vec<Role> {
+    pub(super) fn peers(&self) -> Vec<Role> {
         peers(Party::Server, self.dealer.is_some())
     }
 

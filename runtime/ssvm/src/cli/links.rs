@@ -15,7 +15,17 @@ pub(super) fn with_net<T>(
     peers: &[Role],
     body: impl FnOnce(&Net) -> Result<T, CliError>,
 ) -> Result<T, CliError> {
-    with_links(options.timeout, options.protection(peers)?, body)
+    with_net_unless(options, peers, || false, body)
+}
+
+/// The same; `interrupted` is asked when a terminal's Ctrl-C comes whether that stops something else than the command.
+pub(super) fn with_net_unless<T>(
+    options: &NetOptions,
+    peers: &[Role],
+    interrupted: impl Fn() -> bool + Send + 'static,
+    body: impl FnOnce(&Net) -> Result<T, CliError>,
+) -> Result<T, CliError> {
+    run(options.timeout, options.protection(peers)?, interrupted, body)
 }
 
 /// The same for links that are protected so. A second signal ends the process at once.
@@ -24,13 +34,24 @@ pub(super) fn with_links<T>(
     protection: Protection,
     body: impl FnOnce(&Net) -> Result<T, CliError>,
 ) -> Result<T, CliError> {
+    run(timeout, protection, || false, body)
+}
+
+fn run<T>(
+    timeout: Duration,
+    protection: Protection,
+    interrupted: impl Fn() -> bool + Send + 'static,
+    body: impl FnOnce(&Net) -> Result<T, CliError>,
+) -> Result<T, CliError> {
     let failed =
         |e: std::io::Error| CliError::Usage { what: format!("no threads: {e}"), hint: "a larger process limit" };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(failed)?;
     let (stop, stopped) = watch::channel(false);
     runtime.spawn(async move {
         loop {
-            signal().await;
+            if signal().await == Wish::Interrupt && interrupted() {
+                continue;
+            }
             if stop.send_replace(true) {
                 std::process::exit(130);
             }
@@ -43,9 +64,18 @@ pub(super) fn with_links<T>(
     done
 }
 
+/// What asks for a stop.
+#[derive(PartialEq, Eq)]
+enum Wish {
+    /// Ctrl-C.
+    Interrupt,
+    /// A signal of another process, or of a terminal that goes away.
+    End,
+}
+
 /// Waits for a wish to stop; that the terminal went away is one, unless the process was started to outlive it (`nohup`).
 #[cfg(unix)]
-async fn signal() {
+async fn signal() -> Wish {
     use tokio::signal::unix::{SignalKind, signal};
     let hangup = async {
         match hangup_is_ignored() {
@@ -58,9 +88,9 @@ async fn signal() {
     };
     match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
         (Ok(mut interrupt), Ok(mut terminate)) => tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup => {}
+            _ = interrupt.recv() => Wish::Interrupt,
+            _ = terminate.recv() => Wish::End,
+            _ = hangup => Wish::End,
         },
         _ => std::future::pending().await,
     }
@@ -81,10 +111,11 @@ fn ignores_hangup(status: &str) -> bool {
 }
 
 #[cfg(not(unix))]
-async fn signal() {
+async fn signal() -> Wish {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
     }
+    Wish::Interrupt
 }
 
 #[cfg(test)]

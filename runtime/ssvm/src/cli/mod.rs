@@ -1,5 +1,6 @@
 //! The command line: options, files, signals and messages around [`processes`].
 
+mod chat;
 mod generate;
 mod links;
 mod options;
@@ -14,6 +15,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use ir::Party;
@@ -63,6 +65,8 @@ enum Command {
     Run(RunOptions),
     /// Continues a text privately, token by token.
     Generate(Box<generate::Options>),
+    /// Converses privately, turn by turn: a prompt to type at, or lines of stdin.
+    Chat(Box<chat::Options>),
     /// Answers requests for private text over HTTP, in the shape of OpenAI's API.
     Serve(Box<generate::ServerOptions>),
     /// Makes material for generations to come, which both sides keep; goes on where it was broken off.
@@ -115,6 +119,9 @@ struct RunOptions {
     /// `passes-a-day` and `tokens-a-day`, of UTC; the names of `entries` and `outputs`, with commas. May be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     limit: Vec<Limit>,
+    /// Server: seconds that a generation may ask for no token, while somebody types, before its place goes to others [default: 300].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    idle: Option<Duration>,
     #[command(flatten)]
     making: MakingOptions,
     /// Client: where the server listens [default: 127.0.0.1:7701].
@@ -200,6 +207,7 @@ pub fn main() -> ExitCode {
         Command::Dealer(options) => dealer(&options),
         Command::Run(options) => run(&options),
         Command::Generate(options) => generate::generate(&options),
+        Command::Chat(options) => chat::chat(&options),
         Command::Serve(options) => generate::serve(&options),
         Command::Prepare(options) => generate::prepare(&options),
         Command::Stocks(options) => stocks::stocks(&options),
@@ -256,6 +264,7 @@ fn run(options: &RunOptions) -> Result<(), CliError> {
             ("--sessions", options.sessions.is_some()),
             ("--stock", options.stock.is_some()),
             ("--limit", !options.limit.is_empty()),
+            ("--idle", options.idle.is_some()),
             ("--stock-days", options.making.stock_days.is_some()),
             ("--making-rate", options.making.making_rate.is_some()),
             ("--making-threads", options.making.making_threads.is_some()),
@@ -296,6 +305,7 @@ fn server(options: &RunOptions) -> Result<(), CliError> {
         sessions: options.sessions.unwrap_or(SESSIONS).get(),
         stock: options.stock,
         limits: Limits::of(options.limit.iter().cloned()),
+        idle: options.idle.unwrap_or(processes::server::IDLE),
         allowance: options.making.allowance(dealer.is_some())?,
         report: options.report.clone(),
         loaded,

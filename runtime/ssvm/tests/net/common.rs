@@ -252,6 +252,7 @@ impl World {
             sessions: 2,
             stock: None,
             limits: Limits::default(),
+            idle: processes::server::IDLE,
             allowance: Allowance::default(),
             report: None,
             loaded,
