@@ -159,7 +159,7 @@ fn a_full_context_drops_the_oldest_turns() {
     assert_eq!(talk.turns().len(), 24, "none is forgotten");
     assert!(answers.iter().all(|answer| answer.held + answer.left < toy.limits().context));
     // A turn that is too long by itself is refused, and the conversation goes on.
-    let error = talk.ask(&"And so on ".repeat(60), &mut |_| Ok(())).err().expect("too long");
+    let error = talk.ask(&"And so on ".repeat(60), &mut |_| Ok(())).expect_err("too long");
     assert!(error.to_string().ends_with("the program takes 63"), "{error}");
     assert_eq!((talk.turns().len(), ask(&mut talk, "x").ended), (24, Ended::Finished(Finish::Stop)));
 }
