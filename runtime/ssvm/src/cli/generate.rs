@@ -11,8 +11,8 @@ use ir::Party;
 use serde::Serialize;
 
 use super::{
-    CliError, MakingOptions, NetOptions, cache_directory, dealer_address, open, peers, resolve, run_error, say,
-    state_directory, with_net, write_report,
+    CheckOptions, CliError, MakingOptions, NetOptions, cache_directory, dealer_address, open, peers, resolve,
+    run_error, say, state_directory, with_net, write_report,
 };
 use processes::client::Client;
 use processes::handshake::Role;
@@ -100,6 +100,8 @@ pub(super) struct ClientOptions {
     #[arg(long, value_name = "RTT,RATE")]
     shape: Option<Shape>,
     #[command(flatten)]
+    check: CheckOptions,
+    #[command(flatten)]
     pub(super) net: NetOptions,
 }
 
@@ -131,7 +133,7 @@ impl ClientOptions {
         let days = making.and_then(|making| making.stock_days);
         let allowance = making.map(|making| making.allowance(self.dealer.is_some())).transpose()?;
         let dealer = dealer_address(self.dealer.as_deref(), &self.net)?;
-        let loaded = open(program, dealer)?;
+        let loaded = open(program, dealer, &self.check, &self.net)?;
         let state = state_directory(self.state.as_deref())?;
         let key = self.net.storage(&state)?;
         Ok(Client {

@@ -8,6 +8,7 @@ mod output;
 mod pair;
 mod simulate;
 mod stocks;
+mod verify;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -42,6 +43,7 @@ use processes::weights_file::WeightsFile;
 use processes::{self, Allowance, Dealing, Loaded, Os, Plan, Record, RunError, STOCK_DAYS, State, chain};
 use text::command::CommandError;
 use text::serve::ServeError;
+use verify::CheckOptions;
 
 /// Generations at one time, unless told otherwise.
 const SESSIONS: NonZeroUsize = NonZeroUsize::new(2).expect("two");
@@ -77,6 +79,8 @@ enum Command {
     Keygen(pair::KeygenOptions),
     /// Pins the key of another side, so that links with it come about; lists and removes what is pinned.
     Pair(pair::Options),
+    /// Verifies a program without running it, and says what it reveals and takes.
+    Verify(verify::Options),
     /// Runs both parties and the dealer in one process, bit for bit as over sockets.
     Simulate(simulate::Options),
 }
@@ -153,6 +157,8 @@ struct RunOptions {
     #[arg(long, value_name = "FILE.json")]
     report: Option<PathBuf>,
     #[command(flatten)]
+    check: CheckOptions,
+    #[command(flatten)]
     net: NetOptions,
 }
 
@@ -213,6 +219,7 @@ pub fn main() -> ExitCode {
         Command::Stocks(options) => stocks::stocks(&options),
         Command::Keygen(options) => pair::keygen(&options),
         Command::Pair(options) => pair::pair(&options),
+        Command::Verify(options) => verify::verify(&options),
         Command::Simulate(options) => simulate::simulate(&options),
     });
     match done {
@@ -291,7 +298,7 @@ fn run(options: &RunOptions) -> Result<(), CliError> {
 fn server(options: &RunOptions) -> Result<(), CliError> {
     let address = resolve(options.listen.as_deref().unwrap_or(addr::SERVER))?;
     let dealer = dealer_address(options.dealer.as_deref(), &options.net)?;
-    let loaded = open(&options.program, dealer)?;
+    let loaded = open(&options.program, dealer, &options.check, &options.net)?;
     let path = weights_path(&options.program, options.weights.as_deref());
     let weights = WeightsFile::open(&path, &loaded.module, loaded.hash).map_err(run_error)?;
     let state = state_directory(options.state.as_deref())?;
@@ -342,7 +349,7 @@ fn client(options: &RunOptions) -> Result<(), CliError> {
         what: "the client has nothing to ask".to_owned(),
         hint: "`--input FILE.npz`; `ssvm generate` takes a text, for a program that was compiled with `--generate`",
     })?;
-    let loaded = open(&options.program, dealer)?;
+    let loaded = open(&options.program, dealer, &options.check, &options.net)?;
     let arrays = npz::read(input).map_err(run_error)?;
     let state = state_directory(options.state.as_deref())?;
     let key = options.net.storage(&state)?;
@@ -390,9 +397,15 @@ fn client(options: &RunOptions) -> Result<(), CliError> {
     write_report(options.report.as_deref(), &report)
 }
 
-/// A program that can run without a dealer, if there is none.
-fn open(program: &Path, dealer: Option<SocketAddr>) -> Result<Loaded, CliError> {
+/// A program that asks for no more than it may, and can run without a dealer, if there is none.
+fn open(
+    program: &Path,
+    dealer: Option<SocketAddr>,
+    check: &CheckOptions,
+    net: &NetOptions,
+) -> Result<Loaded, CliError> {
     let loaded = Loaded::open(program)?;
+    check.check(&loaded, &net.identity)?;
     if dealer.is_none() {
         loaded.can_be_made()?;
     }

@@ -23,7 +23,7 @@ pub(super) struct NetOptions {
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(super) timeout: Duration,
     #[command(flatten)]
-    identity: IdentityOptions,
+    pub(super) identity: IdentityOptions,
     /// Neither encrypt links nor ask who is at their other end: whoever reads them can unmask secrets. To be given on all sides; for
     /// measurements, and networks that you trust.
     #[arg(long)]

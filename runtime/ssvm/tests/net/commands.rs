@@ -227,6 +227,45 @@ fn limits_hold_by_identity_and_are_said_on_both_sides() {
     assert!(logged.lines().zip(outcomes).all(|(line, outcome)| line.contains(outcome)), "{logged}");
 }
 
+/// What a program reveals and takes is said without a link, and one that asks for too much is refused before there is any.
+#[test]
+fn programs_are_verified_against_a_policy_and_the_memory() {
+    let files = Files::write(SQUARE);
+    write_input(&files, &[[1.0; 4]]);
+    let verified = ssvm(&files, &["verify", "model.ssb"]).output().unwrap();
+    let said = text(&verified.stdout);
+    assert!(verified.status.success(), "{}", text(&verified.stderr));
+    assert!(
+        said.contains("\nreveals    `y` to the client (3 numbers), `reached` to the client (9 numbers)\n"),
+        "{said}"
+    );
+    assert!(said.contains("\ncontext    one pass\n"), "{said}");
+    std::fs::write(files.path("strict.toml"), "logits = false\n").unwrap();
+    std::fs::write(files.path("fair.toml"), "memory = \"1 MB\"\noutputs = [\"y\", \"reached\"]\n").unwrap();
+    std::fs::write(files.path("mean.toml"), "traffic = \"10 B\"\n").unwrap();
+    let nowhere = ["--connect", "127.0.0.1:9", "--dealer", "127.0.0.1:9", "--timeout", "0.1"];
+    let ask = [&["run", "model.ssb", "--party", "0", "--input", "x.npz"][..], &nowhere].concat();
+    for (given, why) in [
+        (["--policy", "strict.toml"], "entry `square` reveals `y`, which the policy does not admit"),
+        (["--policy", "mean.toml"], "traffic of entry `square`: "),
+        (["--policy", "none.toml"], "policy none.toml: "),
+        (["--memory", "100"], "the tensors of entry `square` take "),
+    ] {
+        for command in [&["verify", "model.ssb"][..], &ask] {
+            let begin = Instant::now();
+            let error = failed(&ssvm(&files, &[command, &given].concat()).output().unwrap());
+            assert!(error.contains(why), "{error}");
+            assert!(begin.elapsed() < Duration::from_secs(2));
+        }
+    }
+    let fair = [&ask[..], &["--policy", "fair.toml"]].concat();
+    assert!(failed(&ssvm(&files, &fair).output().unwrap()).starts_with("error: no server at 127.0.0.1:9"));
+    // The one that lies beside the identity holds without being named.
+    std::fs::create_dir_all(files.path(".config/ssvm")).unwrap();
+    std::fs::copy(files.path("strict.toml"), files.path(".config/ssvm/policy.toml")).unwrap();
+    assert!(failed(&ssvm(&files, &["verify", "model.ssb"]).output().unwrap()).contains("reveals `y`"));
+}
+
 #[test]
 fn mistakes_are_explained() {
     let files = Files::write(TOKENS);
