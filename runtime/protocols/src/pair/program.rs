@@ -88,7 +88,7 @@ pub fn make(
 const JOBS: usize = 1024;
 
 /// Elements of what is made together, at most, unless a single instruction has more.
-const ELEMENTS: u64 = 1 << 20;
+const ELEMENTS: u64 = 1 << 19;
 
 /// Neighbouring instructions that are made together.
 fn windows(program: &Program) -> Vec<Range<usize>> {
