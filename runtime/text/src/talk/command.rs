@@ -223,9 +223,12 @@ impl Spent {
         let Spent { answers, tokens, grew, sent_bytes, received_bytes, seconds } = self;
         let (sent, received) = (DecimalBytes(*sent_bytes), DecimalBytes(*received_bytes));
         let (trust, stock) = (trust(model), model.stock_tokens());
+        let many = |count: usize, name: &str| format!("{count} {name}{}", if count == 1 { "" } else { "s" });
+        let (answers, tokens, sessions) = (many(*answers, "answer"), many(*tokens, "token"), many(sessions, "session"));
+        let (grew, stock) = (many(*grew, "token"), many(stock as usize, "token"));
         format!(
-            "{answers} answers of {tokens} tokens in {sessions} sessions, {grew} tokens run in {seconds:.1} s; {sent} sent, {received} \
-             received; stocks for {stock} tokens are left; {trust}"
+            "{answers} of {tokens} in {sessions}, {grew} run in {seconds:.1} s; {sent} sent, {received} received; stocks for {stock} are \
+             left; {trust}"
         )
     }
 }
