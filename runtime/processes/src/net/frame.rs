@@ -143,8 +143,8 @@ mod tests {
 
     #[test]
     fn headers_round_trip_and_garbage_is_refused() {
-        for code in 1..=15 {
-            let kind = Kind::from_code(code).expect("kinds are numbered from 1 to 15");
+        for code in 1..=16 {
+            let kind = Kind::from_code(code).expect("kinds are numbered from 1 to 16");
             let header = Header { kind, step: 7 + code, length: PAYLOAD as u32 };
             assert_eq!(Header::decode(&header.encode()), Ok(header));
         }
@@ -155,7 +155,7 @@ mod tests {
             Header::decode(&bytes)
         };
         assert!(broken(0, b'X').is_err());
-        assert!(broken(4, 0).is_err() && broken(4, 16).is_err() && broken(7, 1).is_err());
+        assert!(broken(4, 0).is_err() && broken(4, 17).is_err() && broken(7, 1).is_err());
         assert!(broken(15, 0x80).is_err());
         assert!(broken(14, 0x11).is_err());
     }
