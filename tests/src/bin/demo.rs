@@ -99,7 +99,7 @@ fn demo(arguments: &Arguments) -> Result<(), String> {
     let server = Server::start(
         ssvm("server", "run")
             .arg(at("model.ssb"))
-            .args(["--party", "1", "--listen", "127.0.0.1:0"])
+            .args(["--party", "1", "--listen", "127.0.0.1:0", "--log", "warn"])
             .arg("--state")
             .arg(at("server")),
     )?;
