@@ -68,13 +68,14 @@ pub fn make(
             .flat_map(|i| parts(program, i).into_iter().map(move |part| (i, part)))
             .collect();
         let masks_of = &masks;
-        let job = |(i, part): &(usize, Range<usize>)| -> Job<'_, ()> {
+        let mut job = |(i, part): &(usize, Range<usize>)| -> Job<'_, ()> {
             let (place, part) = (place(*i, ready.take(step, *i)), part.clone());
             Box::new(move |pair, made| place.read(part, masks_of, pair, made))
         };
-        let jobs = of_reads.iter().map(job).collect();
-        let made = together::run(pair, jobs)?;
-        written.extend(of_reads.into_iter().zip(made).map(|((i, _), ((), bytes))| (i, bytes)));
+        for batch in batches(&of_reads) {
+            let made = together::run(pair, batch.iter().map(&mut job).collect())?;
+            written.extend(batch.iter().zip(made).map(|(&(i, _), ((), bytes))| (i, bytes)));
+        }
         // In program order, and the blocks of one instruction in theirs.
         written.sort_by_key(|(i, _)| *i);
         written.iter().try_for_each(|(_, bytes)| to_server.write_all(bytes))?;
@@ -117,6 +118,17 @@ fn parts(program: &Program, index: usize) -> Vec<Range<usize>> {
         }
         _ => vec![Range::default()],
     }
+}
+
+/// Parts that are made at once: those of a window, unless one instruction of it has more elements than a window may.
+fn batches(reads: &[(usize, Range<usize>)]) -> impl Iterator<Item = &[(usize, Range<usize>)]> {
+    let mut elements = 0;
+    reads.chunk_by(move |(_, part), (_, next)| {
+        elements += part.len() as u64;
+        let fits = elements + next.len() as u64 <= ELEMENTS;
+        elements *= u64::from(fits);
+        fits
+    })
 }
 
 /// Whether an instruction takes material beside a mask.
@@ -222,4 +234,24 @@ fn exps(program: &Program) -> Vec<Option<open::Place>> {
         }
     }
     places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_have_no_more_elements_than_a_window_may() {
+        let part = |blocks: usize| -> Vec<(usize, Range<usize>)> {
+            crate::blocks(blocks * crate::BLOCK).enumerate().map(|(at, part)| (7 + at / blocks, part)).collect()
+        };
+        let most = ELEMENTS as usize / crate::BLOCK;
+        let sizes = |reads: &[(usize, Range<usize>)]| batches(reads).map(<[_]>::len).collect::<Vec<_>>();
+        assert_eq!(sizes(&part(most)), [most]);
+        assert_eq!(sizes(&part(2 * most + 1)), [most, most, 1]);
+        // What is made as a whole goes with what stands before it.
+        let mixed = [part(most), vec![(8, Range::default()); 3], part(1)].concat();
+        assert_eq!(sizes(&mixed), [most + 3, 1]);
+        assert!(sizes(&[]).is_empty());
+    }
 }
