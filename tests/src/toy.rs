@@ -1,7 +1,7 @@
 //! A toy language model for tests of what stands around a model: quick, deterministic, and it fails on request.
 //!
-//! It recites a script, then ends the text, and begins again after a token that it is given; noise makes it say other tokens. The last token of a prompt can ask for a
-//! [`Misfortune`].
+//! It recites a script, then ends the text, and begins again after a token that it is given; noise makes it say other tokens. The last
+//! token of a prompt can ask for a [`Misfortune`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use processes::net::frame::Kind;
 use sscc::diagnostic::Code;
 use tests::processes::repository;
 
@@ -114,4 +115,15 @@ fn every_code_is_in_the_table() {
         format!("| [{name}](errors/{name}.md) | {} |", code.meaning())
     });
     assert_eq!(rows, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn frames_are_as_the_code_has_them() {
+    let all = documents(".md");
+    let page = &all.iter().find(|d| d.name == "docs/file-formats.md").expect("a page of files and frames").text;
+    let version = format!("wire version (now {})", processes::handshake::PROTOCOL_VERSION);
+    assert!(page.contains(&version), "{version}");
+    let kinds = (1..).map_while(Kind::from_code).map(|kind| format!("| {} {} |", kind as u32, kind.name()));
+    let missing: Vec<String> = kinds.filter(|cell| !page.contains(cell)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
