@@ -1,5 +1,8 @@
 //! The command line of `sscc`.
 
+mod diff;
+mod explain;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -53,11 +56,10 @@ enum Command {
     Graph(GraphArgs),
     /// List the operators, constructs and functions that are supported
     Ops,
-    /// Explain a code of a message: what it means, why, and ways out
-    Explain {
-        /// The code, as in SSC0102, ssc0102 or 102
-        code: String,
-    },
+    /// Explain where the cost of a program arises, by layer and instruction; or what a code of a message means, and ways out
+    Explain(explain::Explain),
+    /// Say what differs between two programs; exits with 0 where nothing does, 1 where something does, 2 after an error
+    Diff(diff::Diff),
 }
 
 #[derive(Args)]
@@ -276,7 +278,8 @@ pub fn main() -> ExitCode {
         Command::Accuracy(arguments) => accuracy(arguments),
         Command::Graph(arguments) => draw(&arguments),
         Command::Ops => print(&supported::text()),
-        Command::Explain { code } => explain(&code),
+        Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Diff(arguments) => return diff::diff(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -310,12 +313,7 @@ fn draw(arguments: &GraphArgs) -> Result<(), Diagnostic> {
         None => module.entries.first(),
         Some(name) => module.entry(name),
     };
-    let names: Vec<&str> = module.entries.iter().map(|entry| entry.name.as_str()).collect();
-    let entry = entry.ok_or_else(|| {
-        Diagnostic::new(Code::NoSuchEntry, "the program has no such entry")
-            .at(arguments.program.display().to_string())
-            .because(format!("It has {}.", names.join(", ")))
-    })?;
+    let entry = entry.ok_or_else(|| no_such_entry(&arguments.program, &module))?;
     let picture = Picture::new(entry);
     let name = arguments.program.file_stem().unwrap_or_default().to_string_lossy();
     let text = match arguments.output.extension().and_then(|e| e.to_str()) {
@@ -331,14 +329,11 @@ fn draw(arguments: &GraphArgs) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-fn explain(name: &str) -> Result<(), Diagnostic> {
-    if let Some(code) = Code::find(name) {
-        return print(code.page());
-    }
-    let unknown = Diagnostic::new(Code::NoSuchCode, format!("there is no code {name}"));
-    Err(Code::near(name)
-        .into_iter()
-        .fold(unknown, |report, code| report.help(format!("sscc explain {code}: {}", code.meaning()))))
+fn no_such_entry(program: &Path, module: &Module) -> Diagnostic {
+    let names: Vec<&str> = module.entries.iter().map(|entry| entry.name.as_str()).collect();
+    Diagnostic::new(Code::NoSuchEntry, "the program has no such entry")
+        .at(program.display().to_string())
+        .because(format!("It has {}.", names.join(", ")))
 }
 
 /// Prints to stdout; a reader that closes the pipe early is no error.
@@ -420,7 +415,8 @@ fn compile(arguments: &Compile) -> Result<(), Diagnostic> {
     if compiled.plan.is_some() {
         bring_tokenizer(&arguments.model, &program)?;
     }
-    if let Some(recipe) = Recipe::of_process() {
+    let accuracy = checked.as_ref().and_then(|checked| Some(accuracy::text::kept(checked.as_ref().ok()?)));
+    if let Some(recipe) = Recipe::of_process(accuracy) {
         write_whole(&recipe::path(&program), Readers::Owner, |file| Ok(file.write_all(recipe.text().as_bytes())?))?;
     }
     warn(&compiled);

@@ -106,6 +106,13 @@ impl Plot {
         );
     }
 
+    /// A name below the horizontal axis.
+    pub fn label_at(&mut self, x: f64, label: &str) {
+        let (at, y0) = self.at(x, self.y.0);
+        let y = y0 + 15.0;
+        let _ = write!(self.body, "<text x=\"{at:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{}</text>", escape(label));
+    }
+
     /// What the horizontal axis shows.
     pub fn label_x(&mut self, label: &str) {
         let (x, y) = ((MARGIN.0 + self.size.0) / 2.0, self.size.1 - 4.0);
@@ -130,6 +137,18 @@ impl Plot {
         let _ = write!(
             self.body,
             "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.4\" fill=\"var(--{colour})\" fill-opacity=\".7\">{title}</circle>"
+        );
+    }
+
+    /// A bar between two corners, with text that shows while the pointer is on it.
+    pub fn bar(&mut self, x: (f64, f64), y: (f64, f64), colour: &str, title: &str) {
+        let ((left, bottom), (right, top)) = (self.at(x.0, y.0), self.at(x.1, y.1));
+        let _ = write!(
+            self.body,
+            "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"var(--{colour})\"><title>{}</title></rect>",
+            right - left,
+            bottom - top,
+            escape(title)
         );
     }
 

@@ -3,10 +3,12 @@
 
 pub mod accuracy;
 pub mod bounds;
+pub mod breakdown;
 pub mod calibrate;
 pub mod cli;
 pub mod companions;
 pub mod diagnostic;
+pub mod diff;
 pub mod emit;
 pub mod entries;
 pub mod exact;

@@ -58,7 +58,7 @@ pub fn compiled(compiled: &Compiled, program: (&Path, u64), weights: (&Path, u64
 }
 
 /// One run of the only entry, or a table of them.
-fn summary(entries: &[Program]) -> String {
+pub fn summary(entries: &[Program]) -> String {
     if let [entry] = entries {
         return totals(entry);
     }

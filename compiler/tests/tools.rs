@@ -164,6 +164,134 @@ fn pictures_of_a_program() {
     assert!(fails(&folder, &["graph", "m.ssb", "-o", "m.dot", "--entry", "decode.1"]).contains("error[SSC0804]"));
 }
 
+/// A row of a table: the cells after its name.
+fn row<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    let line = text.lines().find(|line| line.split_whitespace().next() == Some(name));
+    line.unwrap_or_else(|| panic!("no row {name} in\n{text}")).split_whitespace().skip(1).collect()
+}
+
+#[test]
+fn costs_are_explained_to_the_byte() {
+    let (folder, _) = compiled(&["--max-context", "32", "--prefill", "8,16", "--decode", "16,40"]);
+    let cost: Value = serde_json::from_str(&succeeds(&folder, &["cost", "m.ssb", "--json", "--link", "wan"])).unwrap();
+    for entry in cost["entries"].as_array().unwrap() {
+        let name = entry["entry"].as_str().unwrap();
+        let said = succeeds(&folder, &["explain", "m.ssb", "--entry", name, "--link", "wan"]);
+        let number = |key: &str| entry[key].as_u64().unwrap();
+        let size = |bytes: u64| sscc::report::size(bytes);
+        let sent = size(number("client_sent_bytes") + number("server_sent_bytes"));
+        let (made, dealt) = (size(number("made_bytes")), size(number("material_bytes")));
+        let seconds = format!("{:.4}", entry["predicted"]["online_seconds"].as_f64().unwrap());
+        let rounds = [number("rounds"), number("one_way_messages")].map(|n| n.to_string());
+        let expected = [rounds[0].clone(), rounds[1].clone(), sent, made, dealt, seconds].join(" ");
+        assert_eq!(row(&said, "all").join(" "), expected, "{said}");
+        // Layers and instructions each add up to it.
+        let (layers, ops) = said.split_once("\ninstruction").unwrap();
+        let sum = |table: &str, column: usize| {
+            let cells = table.lines().filter_map(|line| line.get(column..column + 11)?.trim().parse::<u64>().ok());
+            cells.sum::<u64>()
+        };
+        let head = said.lines().find(|line| line.starts_with("layer")).unwrap();
+        let column = head.find("rounds").unwrap() + "rounds".len() - 11;
+        assert_eq!(sum(layers, column), 2 * number("rounds"), "layers and `all`\n{said}");
+        assert_eq!(sum(ops, column), number("rounds"), "{said}");
+        // What held-back texts told when it was compiled.
+        assert_eq!(row(&said, "m/transformer/h.3").last().map(|error| error.contains("e-")), Some(true), "{said}");
+        assert!(said.contains("checked on") && said.contains("of the spread"), "{said}");
+    }
+    let both = succeeds(&folder, &["explain", "m.ssb", "--html", "m.html"]);
+    assert!(both.contains("entry prefill.8: ") && both.contains("entry decode.16: "), "{both}");
+    assert!(!both.contains("entry prefill.16: ") && both.contains("prefill.16"), "{both}");
+    let page = std::fs::read_to_string(folder.path().join("m.html")).unwrap();
+    needs_no_network(&page);
+    // Four plots an entry, each with bars of every layer.
+    assert_eq!(page.matches("<svg").count(), 16);
+    assert!(page.matches("<rect").count() > 16 * 6 && page.contains("m/transformer/h.3, openings: "), "{page}");
+
+    // A recipe of another release knows no errors.
+    let recipe = std::fs::read_to_string(folder.path().join("m.recipe.json")).unwrap();
+    let mut recipe: Value = serde_json::from_str(&recipe).unwrap();
+    recipe.as_object_mut().unwrap().remove("accuracy").unwrap();
+    std::fs::write(folder.path().join("m.recipe.json"), recipe.to_string()).unwrap();
+    assert!(succeeds(&folder, &["explain", "m.ssb"]).contains("sscc accuracy PROGRAM --input X.npz"));
+    assert!(fails(&folder, &["explain", "m.ssb", "--entry", "decode.1"]).contains("error[SSC0804]"));
+    assert!(fails(&folder, &["explain", "m.onnx"]).contains("error[SSC0701]"));
+    assert!(fails(&folder, &["explain", "missing.ssb"]).contains("error[SSC0001]"));
+    assert!(fails(&folder, &["explain", "SSC0405", "--html", "x.html"]).contains("--html is for programs"));
+}
+
+/// Exit code, stdout and stderr of `sscc diff`.
+fn diff(folder: &TempDir, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = sscc(folder, &[&["diff"], arguments].concat());
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn programs_are_compared() {
+    let sizes = ["--max-context", "32", "--prefill", "8,16", "--decode", "16,40"];
+    let (folder, _) = compiled(&sizes);
+    let (code, said, _) = diff(&folder, &["m.ssb", "m.ssb"]);
+    assert_eq!((code, said.as_str()), (Some(0), "m.ssb and m.ssb are the same program\n"));
+
+    let compile = |name: &str, calibrate: &str, arguments: &[&str]| {
+        let all = ["compile", "m.onnx", "-o", name, "--calibrate", calibrate, "--max-error", "inf"];
+        succeeds(&folder, &[&all[..], arguments].concat());
+    };
+    // Compiled again: another salt, and nothing else.
+    compile("again.ssb", "text.npz", &sizes);
+    let (code, said, _) = diff(&folder, &["m.ssb", "again.ssb"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("--max-error  none -> inf") && said.contains("weights: not those of"), "{said}");
+    assert_eq!(said.matches(": the same\n").count(), 4, "{said}");
+
+    // Other texts: other ranges, by layer, and costs in proportion. Another decode size is an entry of one alone.
+    let other = ["--max-context", "32", "--prefill", "8,16", "--decode", "40", "--material", "dealer"];
+    compile("other.ssb", "other.npz", &other);
+    let (code, said, _) = diff(&folder, &["m.ssb", "other.ssb"]);
+    assert_eq!(code, Some(1));
+    for part in [
+        "--calibrate  text.npz -> other.npz",
+        "--decode     16,40 -> 40",
+        "decode.16  input_ids[1,1], noise[1024] -> none",
+        "\nentry prefill.8\n  rounds ",
+        "\nlayer m/transformer/h.0: ",
+        "compare 13 -> 0",
+        "/m/transformer/h.1/attn/c_attn/Gemm: ",
+        "width of linear ",
+    ] {
+        assert!(said.contains(part), "{part} is missing in\n{said}");
+    }
+    let (_, json, _) = diff(&folder, &["m.ssb", "other.ssb", "--json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let cost = |name: &str| {
+        let cost: Value = serde_json::from_str(&succeeds(&folder, &["cost", name, "--json"])).unwrap();
+        let entry = cost["entries"].as_array().unwrap().iter().find(|e| e["entry"] == "prefill.8").unwrap().clone();
+        (entry["rounds"].as_f64(), entry["material_bytes"].as_f64())
+    };
+    let entry = json["entries"].as_array().unwrap().iter().find(|e| e["name"] == "prefill.8").unwrap();
+    let figure = |name: &str, when: &str| {
+        entry["costs"].as_array().unwrap().iter().find(|c| c["name"] == name).unwrap()[when].as_f64()
+    };
+    for (when, program) in [("before", "m.ssb"), ("after", "other.ssb")] {
+        assert_eq!((figure("rounds", when), figure("dealt_bytes", when)), cost(program), "{when}");
+    }
+    let nodes = entry["layers"].as_array().unwrap().iter().flat_map(|l| l["nodes"].as_array().unwrap());
+    let changes: Vec<String> = nodes
+        .flat_map(|node| node["changes"].as_array().unwrap())
+        .map(|change| change["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(changes.iter().any(|name| name == "range of open"), "{changes:?}");
+    assert!(changes.iter().any(|name| name == "scale of down" || name == "width of down"), "{changes:?}");
+    assert!(changes.iter().any(|name| name == "spline"), "{changes:?}");
+    assert_eq!(json["equal"], false);
+
+    // Errors have a code of their own.
+    let (code, said, error) = diff(&folder, &["m.ssb", "missing.ssb"]);
+    assert_eq!((code, said.as_str()), (Some(2), ""));
+    assert!(error.contains("error[SSC0001]"), "{error}");
+}
+
 #[test]
 fn lists_and_explanations() {
     let folder = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::{Errors, NodeError, RangeUse, Report};
+use crate::recipe::Accuracy;
 
 /// Nodes that a list shows.
 const SHOWN: usize = 5;
@@ -32,6 +33,14 @@ pub fn brief(report: &Report) -> String {
         let _ = writeln!(out, "  {} {what}: {}", node(&range.origin), seen(range));
     }
     out
+}
+
+/// What a recipe keeps of a comparison.
+pub fn kept(report: &Report) -> Accuracy {
+    let layers =
+        by_layer(report).into_iter().filter_map(|(name, nodes)| Some((name.to_owned(), nodes.last()?.relative())));
+    // What is no number is no JSON either.
+    Accuracy { summary: brief(report), layers: layers.filter(|(_, error)| error.is_finite()).collect() }
 }
 
 /// The report that `sscc accuracy` prints.

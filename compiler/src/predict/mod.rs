@@ -12,6 +12,7 @@
 //! What is not modelled: the start of TCP on a long link.
 
 pub mod fit;
+pub mod parts;
 pub mod rates;
 pub mod reports;
 pub mod work;
@@ -110,11 +111,35 @@ struct Clocks {
     left: [f64; 2],
     /// What a message takes on any link.
     message: f64,
+    /// When messages were sent and were there.
+    marks: Vec<Mark>,
+}
+
+/// A message of a walk.
+struct Mark {
+    /// The instruction that sends it.
+    index: usize,
+    /// When both parties had done what comes before it, and when it was there.
+    sent: f64,
+    there: f64,
 }
 
 impl Clocks {
     /// Walks through a program; when the later party ends.
-    fn walk(mut self, program: &Program, cost: &Cost, work: &[Work], link: Link, cores: Cores, rates: &[Rate]) -> f64 {
+    fn walk(self, program: &Program, cost: &Cost, work: &[Work], link: Link, cores: Cores, rates: &[Rate]) -> f64 {
+        self.walked(program, cost, work, link, cores, rates).later()
+    }
+
+    /// Where the parties are at the end of a program.
+    fn walked(
+        mut self,
+        program: &Program,
+        cost: &Cost,
+        work: &[Work],
+        link: Link,
+        cores: Cores,
+        rates: &[Rate],
+    ) -> Clocks {
         let sent_ahead = ahead(program).sent;
         for (index, (instr, c)) in program.instrs.iter().zip(&cost.per_instruction).enumerate() {
             let [client, server] = rates::of(rates, &instr.op);
@@ -122,12 +147,14 @@ impl Clocks {
             if let Op::Choose { x, .. } = instr.op {
                 let messages = material::choosing(program, x).messages();
                 let part = 1.0 / messages.len() as f64;
+                let sent = self.later();
                 for message in messages {
                     self.work = [self.work[0] + client * part, self.work[1] + server * part];
                     self.payload = [message.client, message.server];
                     self.compute(cores);
                     self.exchange(link, cores);
                 }
+                self.marks.push(Mark { index, sent, there: self.later() });
                 continue;
             }
             self.payload[0] += if sent_ahead[index] { 0 } else { c.client_payload_bytes };
@@ -137,10 +164,17 @@ impl Clocks {
             *due = [due[0] + client, due[1] + server];
             if matches!(instr.op, Op::Round {} | Op::Send {} | Op::Reveal { .. }) {
                 self.compute(cores);
+                let sent = self.later();
                 self.exchange(link, cores);
+                self.marks.push(Mark { index, sent, there: self.later() });
             }
         }
         self.compute(cores);
+        self
+    }
+
+    /// Where the later party is.
+    fn later(&self) -> f64 {
         self.now[0].max(self.now[1])
     }
 
