@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use ir::bytecode::Module;
 use ir::pair::Maker;
@@ -60,6 +61,17 @@ enum Command {
     Explain(explain::Explain),
     /// Say what differs between two programs; exits with 0 where nothing does, 1 where something does, 2 after an error
     Diff(diff::Diff),
+    /// Print a script that completes commands and options in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write man pages, one for each command
+    Man {
+        /// The folder, which is made if it is not there
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -280,6 +292,8 @@ pub fn main() -> ExitCode {
         Command::Ops => print(&supported::text()),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Diff(arguments) => return diff::diff(&arguments),
+        Command::Completions { shell } => completions(shell),
+        Command::Man { dir } => man(&dir),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -305,6 +319,20 @@ fn cost(arguments: &Cost) -> Result<(), Diagnostic> {
     let place = arguments.link.map(|link| Place { link, cores, speed });
     let place = place.as_ref();
     print(&if arguments.json { report::cost_json(&module, place) } else { report::cost(&module, place) })
+}
+
+fn completions(shell: Shell) -> Result<(), Diagnostic> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "sscc", &mut script);
+    print(&String::from_utf8_lossy(&script))
+}
+
+fn man(dir: &Path) -> Result<(), Diagnostic> {
+    std::fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(command(), dir)).map_err(|e| {
+        Diagnostic::new(Code::FileUnwritable, format!("man pages cannot be written: {e}"))
+            .at(dir.display().to_string())
+            .help("a folder that can be written, with --dir")
+    })
 }
 
 fn draw(arguments: &GraphArgs) -> Result<(), Diagnostic> {

@@ -208,3 +208,48 @@ fn outputs_agree() {
 fn module(path: &Path) -> ir::bytecode::Module {
     ir::bytecode::decode(&fs::read(path).unwrap()).unwrap()
 }
+
+/// Every command of a program, with the name of its page.
+fn pages(command: &clap::Command, name: &str) -> Vec<(String, clap::Command)> {
+    let below = command.get_subcommands().filter(|below| below.get_name() != "help");
+    let below = below.flat_map(|below| pages(below, &format!("{name}-{}", below.get_name())));
+    [(name.to_owned(), command.clone())].into_iter().chain(below).collect()
+}
+
+#[test]
+fn every_command_and_option_is_documented_and_completed() {
+    let folder = folder(&[]);
+    for (name, mut command) in [("sscc", sscc::cli::command()), ("ssvm", ssvm::cli::command())] {
+        command.build();
+        let run = |arguments: &[&str]| {
+            let output =
+                Command::new(SSCC.with_file_name(name)).args(arguments).current_dir(folder.path()).output().unwrap();
+            assert!(output.status.success(), "{name} {arguments:?}\n{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        run(&["man", "--dir", "share/man"]);
+        let scripts =
+            ["bash", "zsh", "fish", "elvish", "powershell"].map(|shell| (shell, run(&["completions", shell])));
+        let all = pages(&command, name);
+        assert!(all.len() > 8, "{name} has {} commands", all.len());
+        for (page, command) in all {
+            let file = folder.path().join("share/man").join(format!("{page}.1"));
+            let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{page}: {e}")).replace("\\-", "-");
+            assert!(text.contains(".SH NAME") && text.contains(".SH SYNOPSIS"), "{page}");
+            for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+                let said = argument.get_long().map_or_else(
+                    || argument.get_value_names().expect("a place has a name")[0].to_string(),
+                    |long| format!("--{long}"),
+                );
+                assert!(text.contains(&said), "{page}: {said} is missing");
+                assert!(argument.get_help().is_some(), "{page}: {said} says nothing");
+                for (shell, script) in scripts.iter().filter(|_| said.starts_with("--")) {
+                    assert!(script.contains(&said[2..]), "{shell}: {said} of {page} is missing");
+                }
+            }
+            for (shell, script) in &scripts {
+                assert!(script.contains(command.get_name()), "{shell}: {page} is missing");
+            }
+        }
+    }
+}

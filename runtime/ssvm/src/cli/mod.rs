@@ -19,6 +19,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use ir::Party;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
@@ -83,6 +84,17 @@ enum Command {
     Verify(verify::Options),
     /// Runs both parties and the dealer in one process, bit for bit as over sockets.
     Simulate(simulate::Options),
+    /// Prints a script that completes commands and options in a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Writes man pages, one for each command.
+    Man {
+        /// The folder, which is made if it is not there.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -221,6 +233,11 @@ pub fn main() -> ExitCode {
         Command::Pair(options) => pair::pair(&options),
         Command::Verify(options) => verify::verify(&options),
         Command::Simulate(options) => simulate::simulate(&options),
+        Command::Completions { shell } => {
+            completions(shell);
+            Ok(())
+        }
+        Command::Man { dir } => man(&dir),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -229,6 +246,17 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn completions(shell: Shell) {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "ssvm", &mut script);
+    say(&String::from_utf8_lossy(&script));
+}
+
+fn man(dir: &Path) -> Result<(), CliError> {
+    let written = std::fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(command(), dir));
+    written.map_err(|source| run_error(RunError::File { path: dir.to_owned(), source }))
 }
 
 fn log(filter: Option<&str>) -> Result<(), CliError> {
