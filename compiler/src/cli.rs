@@ -2,6 +2,7 @@
 
 mod diff;
 mod explain;
+mod making;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,6 +17,7 @@ use clap_complete::Shell;
 use ir::bytecode::Module;
 use ir::pair::Maker;
 
+use self::making::Made;
 use crate::accuracy::{Files, Limit};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::emit::EmitError;
@@ -91,6 +93,20 @@ struct Cost {
     /// [default: the machine of BENCHMARKS.md]
     #[arg(long, value_names = ["CLIENT.json", "SERVER.json"], num_args = 2, requires = "link")]
     reports: Option<Vec<PathBuf>>,
+    /// What the two parties exchange to make the material of a run, or of a text: to the byte, from the weights beside the program
+    #[arg(long, conflicts_with_all = ["cores", "reports"])]
+    making: bool,
+    /// Tokens of that text after the least prompt, or as many as the context has room for
+    #[arg(long, value_name = "N", requires = "making", default_value_t = 64, value_parser = tokens)]
+    tokens: usize,
+}
+
+/// A number of tokens of a text.
+fn tokens(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(tokens @ 1..=1_000_000) => Ok(tokens),
+        _ => Err("1 to 1000000".to_owned()),
+    }
 }
 
 #[derive(Args)]
@@ -305,7 +321,11 @@ pub fn main() -> ExitCode {
 }
 
 fn cost(arguments: &Cost) -> Result<(), Diagnostic> {
-    let (module, _) = load(&arguments.program)?;
+    let (module, hash) = load(&arguments.program)?;
+    if arguments.making {
+        let made = Made::new((&arguments.program, module, hash), arguments.tokens, arguments.link)?;
+        return print(&if arguments.json { format!("{:#}\n", made.json()) } else { made.text() });
+    }
     let speed = match (arguments.reports.as_deref(), &module.entries[..]) {
         (Some([client, server]), [entry]) => fit::fit(entry, &reports::read(entry, client, server)?),
         (Some(_), _) => {

@@ -16,6 +16,25 @@ pub const MASKED: Width = 6;
 /// bits above that the borrow is a sum of.
 pub const PRODUCTS: Width = 16;
 
+/// The product of masks that [`PRODUCTS`] bit `i` holds: a set of e1, e2, e3 (bits 0 to 2), and which l comes with it.
+pub const SETS: [(usize, Option<usize>); PRODUCTS as usize - 1] = [
+    (0b011, None),
+    (0b101, None),
+    (0b110, None),
+    (0b111, None),
+    (0b001, Some(0)),
+    (0b001, Some(1)),
+    (0b010, Some(1)),
+    (0b011, Some(1)),
+    (0b001, Some(2)),
+    (0b010, Some(2)),
+    (0b011, Some(2)),
+    (0b100, Some(2)),
+    (0b101, Some(2)),
+    (0b110, Some(2)),
+    (0b111, Some(2)),
+];
+
 /// Greatest digit of a `compare`: a unit vector of 2^8 entries is four words.
 const MAX_DIGIT: Width = 8;
 

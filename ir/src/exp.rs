@@ -70,6 +70,11 @@ impl<'a> Exp<'a> {
         rounded(falling(l, self.scale), u32::from(FALLING) - self.dealt_scale)
     }
 
+    /// Bits of g with a sign.
+    pub fn own_bits(&self) -> u8 {
+        self.own(0).ilog2() as u8 + 2
+    }
+
     /// E of the low bits of an opening.
     #[inline(always)]
     pub fn public(&self, low: u64) -> u64 {

@@ -17,6 +17,7 @@ pub mod fault;
 mod field;
 pub mod infer;
 pub mod liveness;
+pub mod making;
 pub mod material;
 pub mod noise;
 pub mod op;

@@ -12,6 +12,7 @@ use crate::cost::InstrCost;
 use crate::eval;
 use crate::fault::Fault;
 use crate::field::Field;
+use crate::making::{Making, Requests};
 use crate::material::Pieces;
 use crate::ops::comparison::Comparisons;
 use crate::ops::elementwise::Elementwise;
@@ -85,6 +86,11 @@ macro_rules! op_table {
             /// What the dealer sends for the instruction at `at`, which has this op.
             pub(crate) fn pieces(&self, at: Place<'_>, out: &mut Pieces) {
                 match self { $( $( Op::$name { .. } )|* => $family::pieces(at, out), )* }
+            }
+
+            /// What the parties exchange to make what the instruction at `at`, which has this op, takes.
+            pub(crate) fn making(&self, at: Making<'_>, out: &mut Requests) {
+                match self { $( $( Op::$name { .. } )|* => $family::making(at, out), )* }
             }
 
             /// What the instruction at `at`, which has this op, costs beside its material.

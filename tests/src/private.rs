@@ -96,6 +96,11 @@ impl Private {
         })
     }
 
+    /// Its weights.
+    pub fn weights(&self) -> &Resident {
+        &self.weights
+    }
+
     /// Runs dealer and both parties in this process on token ids `[1, positions]`, with fresh seeds.
     pub fn run(&self, ids: &[i64]) -> [Finished; 2] {
         let program = &self.module.entries[0];

@@ -37,6 +37,11 @@ impl Files {
         Ok(Files { program: program.to_owned(), module, weights })
     }
 
+    /// The program and its weights.
+    pub fn parts(&self) -> (&Module, ir::weights::Weights<'_>) {
+        (&self.module, ir::weights::Weights::open(&self.weights).expect("checked when it was read"))
+    }
+
     /// Compares with a model on the rows of an npz file.
     pub fn compare(&self, options: &Options, input: &Path, limit: Limit) -> Result<Report, Diagnostic> {
         let shapes = self.module.entries[0]

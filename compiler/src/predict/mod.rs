@@ -12,6 +12,7 @@
 //! What is not modelled: the start of TCP on a long link.
 
 pub mod fit;
+pub mod making;
 pub mod parts;
 pub mod rates;
 pub mod reports;

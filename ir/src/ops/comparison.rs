@@ -1,13 +1,14 @@
 //! Comparisons, and what they choose.
 
 use super::{Family, Place};
-use crate::choose;
+use crate::choose::{self, Choosing};
 use crate::cost::InstrCost;
 use crate::dcf::{Comparison, Layout};
 use crate::digits::{MASKED, OPENINGS, PRODUCTS, digits};
 use crate::eval::{Operands, signed};
 use crate::fault::{Code, Fault};
 use crate::infer::*;
+use crate::making::{Making, Network, Requests};
 use crate::material::{self, Pieces};
 use crate::op::Op;
 use crate::program::Program;
@@ -154,6 +155,26 @@ impl Family for Comparisons {
         }
     }
 
+    fn making(of: Making<'_>, out: &mut Requests) {
+        let (at, (own, n)) = (of.at, of.at.own());
+        match &at.instr.op {
+            Op::Ge { x, width, .. } => {
+                let Comparison::Table { input_bits } = Comparison::new(at.ty(x).width, *width) else { return };
+                out.units(of.block, input_bits);
+                out.flip(of.block, 1 << input_bits, *width);
+                out.number(of.block, 1, *width);
+                out.correlation(of.block << input_bits, *width);
+            }
+            Op::Compare { x, .. } => out.digits(at.elements(x), own, digits(at.ty(x).width)),
+            Op::Bit { .. } => {
+                out.number(own, 1, n as Width);
+                out.correlation(own, n as Width);
+            }
+            Op::Choose { x, .. } => of_choose(&material::choosing(at.program, *x), out),
+            _ => {}
+        }
+    }
+
     fn cost(at: Place<'_>, cost: &mut InstrCost) {
         let mut both = |bytes: u64| (cost.client_payload_bytes, cost.server_payload_bytes) = (bytes, bytes);
         match at.instr.op {
@@ -168,4 +189,21 @@ impl Family for Comparisons {
             _ => {}
         }
     }
+}
+/// The shuffles, by the server and then by the client, and the masks and unit vectors of all comparisons.
+fn of_choose(choosing: &Choosing, out: &mut Requests) {
+    let &Choosing { elements, width, place, digits, .. } = choosing;
+    let (client, server) = (Party::Client, Party::Server);
+    let network = |owner, width| Network { owner, wires: elements, width };
+    out.switches(vec![network(server, width), network(client, width), network(client, place)]);
+    out.tell(client, elements, width);
+    out.tell(client, elements, width);
+    for width in [width, place] {
+        out.tell(server, elements, width);
+        out.tell(client, elements, width);
+    }
+    let compared = choosing.comparisons();
+    out.number(compared, width, width);
+    out.tell(client, compared, width);
+    out.digits(compared, compared, digits);
 }

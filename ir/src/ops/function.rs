@@ -7,6 +7,7 @@ use crate::eval::Operands;
 use crate::exp::{self, Exp};
 use crate::fault::{Code, Fault};
 use crate::infer::*;
+use crate::making::{Making, Requests};
 use crate::material::{Pieces, unit};
 use crate::op::Op;
 use crate::program::Program;
@@ -175,6 +176,30 @@ impl Family for Functions {
                 out.corrections(at.elements(x), n);
                 out.corrections(at.elements(x), n);
                 out.key(at.ty(x), dcf::Layout::spline(at.ty(x).width, *width));
+            }
+            _ => {}
+        }
+    }
+
+    fn making(of: Making<'_>, out: &mut Requests) {
+        match &of.at.instr.op {
+            Op::Exp { x, table, width } => {
+                let exp = Exp::new(of.at.program.table(*table), of.at.ty(x).scale);
+                out.unit_vectors(of.block, exp.values.len().ilog2() as Width);
+                out.flip(of.block, 1, *width);
+                (0..2).for_each(|_| out.correlation(of.block, *width));
+                out.crossed(of.block, exp.own_bits(), *width);
+                out.correlation(of.block, *width);
+            }
+            Op::Cells { table, width, .. } => {
+                let Table::Cells { cell_bits, a, .. } = of.at.program.table(*table) else { unreachable!("verified") };
+                out.unit_vectors(of.block, a.len().ilog2() as Width);
+                if *cell_bits > 0 {
+                    out.number(of.block, *(cell_bits.min(width)), *width);
+                    out.times(of.block, *cell_bits, 1, *width);
+                }
+                out.flip(of.block, 2, *width);
+                (0..2).for_each(|_| out.correlation(of.block, *width));
             }
             _ => {}
         }

@@ -13,6 +13,7 @@ pub(crate) mod product;
 use crate::cost::InstrCost;
 use crate::eval::Operands;
 use crate::fault::Fault;
+use crate::making::{Making, Requests};
 use crate::material::Pieces;
 use crate::op::Op;
 use crate::program::{Instr, Program};
@@ -29,6 +30,9 @@ pub(crate) trait Family {
 
     /// What the dealer sends, in stream order.
     fn pieces(_at: Place<'_>, _out: &mut Pieces) {}
+
+    /// What the parties exchange to make what it takes, request by request.
+    fn making(_at: Making<'_>, _out: &mut Requests) {}
 
     /// What it adds to messages, its masked weight, and the multiply-adds of a matrix product.
     fn cost(_at: Place<'_>, _cost: &mut InstrCost) {}

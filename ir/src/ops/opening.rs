@@ -5,6 +5,7 @@ use crate::cost::InstrCost;
 use crate::eval::Operands;
 use crate::fault::{Code, Fault};
 use crate::infer::*;
+use crate::making::{Making, Requests};
 use crate::material::Pieces;
 use crate::op::Op;
 use crate::program::Program;
@@ -108,6 +109,24 @@ impl Family for Opening {
             }
             // The product of both parties' bits.
             Op::Extend { claim, width, .. } => out.corrections(at.own().0, i64::from(width - claim)),
+            _ => {}
+        }
+    }
+
+    fn making(of: Making<'_>, out: &mut Requests) {
+        let (at, count) = (of.at, of.at.own().0);
+        match &at.instr.op {
+            // Of what `exp` reads, the numbers of cells alone.
+            Op::Open { width, .. } if !of.own_mask => {
+                let (bits, lifted) = of.cells.map_or((*width, width + at.lift_bits), |cells| (cells, cells));
+                out.number(count, bits, lifted);
+                out.tell(Party::Client, count, lifted);
+                out.correlation(count, at.lift_bits);
+            }
+            Op::Extend { claim, width, .. } => {
+                out.both(count, width - claim);
+                out.correlation(count, width - claim);
+            }
             _ => {}
         }
     }

@@ -5,6 +5,7 @@ use crate::cost::InstrCost;
 use crate::eval::Operands;
 use crate::fault::{Code, Fault};
 use crate::infer::*;
+use crate::making::{Making, Requests, factors};
 use crate::material::Pieces;
 use crate::op::Op;
 use crate::product::product;
@@ -161,6 +162,40 @@ impl Family for Products {
         }
     }
 
+    fn making(of: Making<'_>, out: &mut Requests) {
+        let (at, (own, n)) = (of.at, of.at.own());
+        let width = n as Width;
+        match &at.instr.op {
+            Op::Linear { .. } => out.correlation(own, width),
+            Op::Square { x, .. } | Op::SumSquares { x, .. } => {
+                out.cross(at.elements(x), width - 1);
+                out.correlation(own, width);
+                let bits = width.saturating_sub(at.ty(x).width + 1);
+                if bits > 0 {
+                    out.bit_times(at.elements(x), 1, bits);
+                    out.correlation(at.elements(x), bits);
+                }
+            }
+            Op::Mul { x, y, .. } => products_of_elements(at, *x, *y, out),
+            op @ (Op::Sddmm { .. } | Op::Spmm { .. }) => {
+                if !of.ready {
+                    out.products(factors(at.program, op, width));
+                }
+                out.correlation(own, width);
+                if let Op::Spmm { x, y, .. } = op
+                    && !of.ready
+                    && !at.ty(x).is_whole()
+                    && width > at.ty(x).width
+                {
+                    let bits = width - at.ty(x).width;
+                    out.bit_times(at.elements(x), at.last(y), bits);
+                    out.correlation(at.elements(x) * at.last(y), bits);
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn cost(at: Place<'_>, cost: &mut InstrCost) {
         match &at.instr.op {
             Op::Linear { x, weight } => {
@@ -174,4 +209,45 @@ impl Family for Products {
             _ => {}
         }
     }
+}
+/// `mul`: r·q, r·l, m·q and m·l, of the bits of the operand with fewer elements if each goes with neighbouring ones of the other.
+fn products_of_elements(at: Place<'_>, x: Value, y: Value, out: &mut Requests) {
+    let (own, width) = (at.own().0, at.own().1 as Width);
+    let (nx, ny) = (at.ty(&x).width, at.ty(&y).width);
+    let row = |few: &Value| copies(&at.ty(few).shape, &at.instr.ty.as_ref().expect("of a product").shape);
+    let whole = |v: &Value| at.elements(v) == own;
+    // The bits are those of y, or of x.
+    let (few, row, swapped) = match (row(&x), row(&y)) {
+        (_, Some(row)) if whole(&x) && (row > 1 || ny <= nx) => (y, row, false),
+        (Some(row), _) if whole(&y) => (x, row, true),
+        _ => (y, 1, false),
+    };
+    let (n, count) = (at.ty(&few).width, own / row);
+    let (rl, mq, ml) =
+        (width.saturating_sub(ny), width.saturating_sub(nx), width.saturating_sub(nx.saturating_add(ny)));
+    let (of_mask, of_top) = if swapped { (mq, rl) } else { (rl, mq) };
+    out.times(count, n, row, width);
+    out.correlation(own, width);
+    if of_mask > 0 {
+        out.bit_times(count, row, of_mask);
+    }
+    if of_top > 0 {
+        out.times(count, n, row, of_top);
+    }
+    out.correlation(own, rl);
+    out.correlation(own, mq);
+    if ml > 0 {
+        out.bit_times(count, row, ml);
+        out.correlation(own, ml);
+    }
+}
+
+/// How many neighbouring elements of `full` each element of `few` is broadcast to, if that is all that broadcasting does.
+fn copies(few: &Shape, full: &Shape) -> Option<u64> {
+    let missing = full.rank() - few.rank();
+    let own = |axis: usize| if axis < missing { 1 } else { few.0[axis - missing] };
+    // Axes that are there, and behind them axes that are copied.
+    let same = (0..full.rank()).take_while(|&axis| own(axis) == full.0[axis]).count();
+    let copied = (same..full.rank()).all(|axis| own(axis) == 1);
+    copied.then(|| full.0[same..].iter().map(|&d| u64::from(d)).product())
 }

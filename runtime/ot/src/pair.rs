@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 pub const SETUP_BYTES: usize = FIRST_BYTES + soft::SUMS_BYTES;
 
 /// Of these, bytes of the first message.
-const FIRST_BYTES: usize = CONTRIBUTION + soft::COLUMNS * (base::RECEIVER_BYTES + base::SENDER_BYTES);
+pub(crate) const FIRST_BYTES: usize = CONTRIBUTION + soft::COLUMNS * (base::RECEIVER_BYTES + base::SENDER_BYTES);
 
 /// Bytes of a party's contribution to the key of the hash.
 const CONTRIBUTION: usize = 32;
@@ -74,7 +74,7 @@ struct Later {
 
 /// Correlations that a direction makes by SoftSpokenOT, whose messages are long, before a silent engine, which makes millions at once,
 /// takes its place.
-const SILENT_AFTER: usize = 1 << 22;
+pub(crate) const SILENT_AFTER: usize = 1 << 22;
 
 /// A name for the direction in which `chooser` chooses.
 fn direction(context: &str, session: &[u8; 32], chooser: Party) -> [u8; 32] {

@@ -115,22 +115,13 @@ impl Maker {
     }
 }
 
-/// A step and those of the entries after it whose products are made at once: as many as memory has room for.
+/// A step and those of the entries after it whose products are made at once.
 fn together<'a>(step: Step<'a>, ahead: &[u32]) -> Vec<Step<'a>> {
-    let next = |(number, &entry)| Step { entry, number, ..step };
-    let (mut steps, mut elements) = (vec![step], pair::numbers(step.program()));
-    for next in (step.number + 1..).zip(ahead).map(next) {
-        elements = elements.saturating_add(pair::numbers(next.program()));
-        if elements > TOGETHER {
-            break;
-        }
-        steps.push(next);
-    }
+    let after = (step.number + 1..).zip(ahead).map(|(number, &entry)| Step { entry, number, ..step });
+    let mut steps: Vec<Step> = std::iter::once(step).chain(after).collect();
+    steps.truncate(ir::making::together(steps.iter().map(|step| step.program())));
     steps
 }
-
-/// Numbers that products are made of, and results that are kept until their steps are made, at most.
-const TOGETHER: u64 = 1 << 26;
 
 /// The way to the peer while a step's material is made.
 struct Way<'a> {

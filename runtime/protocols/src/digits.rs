@@ -6,27 +6,8 @@
 
 use crate::pair::{Bits, Group, Making, PairError};
 use ir::Width;
-use ir::digits::{DIGITS, PRODUCTS};
+use ir::digits::{DIGITS, SETS};
 use kernels::ring::{self, Buffer};
-
-/// The product of masks that [`PRODUCTS`] bit `i` holds: a set of e1, e2, e3 (bits 0 to 2), and which l comes with it.
-const SETS: [(usize, Option<usize>); PRODUCTS as usize - 1] = [
-    (0b011, None),
-    (0b101, None),
-    (0b110, None),
-    (0b111, None),
-    (0b001, Some(0)),
-    (0b001, Some(1)),
-    (0b010, Some(1)),
-    (0b011, Some(1)),
-    (0b001, Some(2)),
-    (0b010, Some(2)),
-    (0b011, Some(2)),
-    (0b100, Some(2)),
-    (0b101, Some(2)),
-    (0b110, Some(2)),
-    (0b111, Some(2)),
-];
 
 /// A party's shares of the products of masks by set of e: with l2, l3 and l4, then alone.
 type Products = [[u64; 8]; DIGITS];

@@ -59,7 +59,6 @@ pub(crate) fn make(x: &Shares, exp: Exp, block: Range<usize>, width: Width, to: 
     let (open::Place { low, count: n }, party) = (place(exp), to.party());
     // s_o·g_o and what makes it positive, since g is at most 1.
     let offset = 1u64 << exp.own(0).ilog2();
-    let bits_of_g = exp.own(0).ilog2() as Width + 2;
     let odd = units::make(0, block.clone(), (&x.bits[block.clone()], 0, n), to)?;
     let mut g: Buffer = x.mask[block.clone()].iter().map(|r| exp.own(r & ring::mask(low))).collect();
     let mut q = to.elements(MASKS[0], block.clone(), width);
@@ -74,7 +73,7 @@ pub(crate) fn make(x: &Shares, exp: Exp, block: Range<usize>, width: Width, to: 
     to.correlation(Group::Sum, 1, block.start, width, by_client)?;
     to.correlation(Group::Sum, 2, block.start, width, by_server)?;
     ring::map_assign(&mut g, move |g| g.wrapping_add(offset));
-    let mut rest = to.crossed(&g, bits_of_g, &q, width)?;
+    let mut rest = to.crossed(&g, exp.own_bits(), &q, width)?;
     ring::zip_assign(&mut rest, &q, move |sum, q| sum.wrapping_sub(q.wrapping_mul(offset)));
     to.correlation(Group::Sum, 3, block.start, width, rest)?;
     Ok(())

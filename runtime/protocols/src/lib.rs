@@ -61,7 +61,7 @@ use std::time::{Duration, Instant};
 
 /// Elements that a protocol with much material per element handles at a time. A multiple of 8, so that every piece of
 /// every block but the last fills whole bytes and blocks cost no padding.
-pub const BLOCK: usize = 1 << 13;
+pub const BLOCK: usize = ir::making::BLOCK as usize;
 
 /// Elements that are worth a task of their own; what a read takes for this many stays in the second-level cache.
 const TASK: usize = 1 << 12;

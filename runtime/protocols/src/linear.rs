@@ -127,49 +127,39 @@ pub fn deal(client: Use, mask: WeightMask, sizes: Sizes, width: Width, to: &mut 
     to.vector(0, 0, width, &product)
 }
 
-/// Both parties' side in the dealer's place, without B: their shares of A·W for several uses of one weight, whose rows go into as few
-/// products as the engine has room for. `weight` is the server's. What is off by a few units of the last place is the engine's affair
-/// ([`Transfers::client_product`]).
-pub(crate) fn products(
+/// Both parties' side in the dealer's place, without B: their shares of A·W for several uses of one weight, one at least, whose rows
+/// go into one product ([`ir::making::linear`]). `weight` is the server's. What is off by a few units of the last place is the
+/// engine's affair ([`Transfers::client_product`]).
+pub(crate) fn product(
     factors: &[Factor],
     weight: Option<Integers>,
     pair: &mut dyn Transfers,
 ) -> Result<Vec<Buffer>, PairError> {
-    let mut shares = Vec::new();
-    let mut rest = factors;
-    while let Some(&Factor { sizes: Sizes { k, m, .. }, .. }) = rest.first() {
-        let (mut rows, mut count) = (0, 0);
-        while let Some(next) = rest.get(count).filter(|next| count == 0 || rows + next.sizes.rows <= BATCH_ROWS) {
-            (rows, count) = (rows + next.sizes.rows, count + 1);
-        }
-        let these = rest.split_off(..count).expect("as many as were counted");
-        // Bits above a factor's width mean nothing, so the greatest serves all.
-        let width = these.iter().map(|f| f.width).max().expect("there is a first");
-        let product = match weight {
-            Some(weight) => pair.server_product(weight, [rows, k, m], width)?,
-            None => {
-                let mut a = Buffer::unset(rows * k);
-                let mut place = &mut a[..];
-                for f in these {
-                    let here = place.split_off_mut(..f.sizes.rows * k).expect("rows of all factors");
-                    f.client.stream(kind::INPUT).fill(0, f.width, here);
-                }
-                pair.client_product(&Tensor::new(vec![rows, k], a), m, width)?
+    let Sizes { k, m, .. } = factors[0].sizes;
+    let rows = factors.iter().map(|f| f.sizes.rows).sum();
+    // Bits above a factor's width mean nothing, so the greatest serves all.
+    let width = factors.iter().map(|f| f.width).max().expect("there is a first");
+    let product = match weight {
+        Some(weight) => pair.server_product(weight, [rows, k, m], width)?,
+        None => {
+            let mut a = Buffer::unset(rows * k);
+            let mut place = &mut a[..];
+            for f in factors {
+                let here = place.split_off_mut(..f.sizes.rows * k).expect("rows of all factors");
+                f.client.stream(kind::INPUT).fill(0, f.width, here);
             }
-        };
-        let mut product = &product[..];
-        for f in these {
-            let share = product.split_off(..f.sizes.rows * m).expect("rows of all factors");
-            shares.push(Buffer::from(share.to_vec()));
+            pair.client_product(&Tensor::new(vec![rows, k], a), m, width)?
         }
-    }
-    Ok(shares)
+    };
+    let mut product = &product[..];
+    let mut part = |f: &Factor| {
+        let share = product.split_off(..f.sizes.rows * m).expect("rows of all factors");
+        Buffer::from(share.to_vec())
+    };
+    Ok(factors.iter().map(&mut part).collect())
 }
 
-/// Rows of a product that is made, at most: what a ciphertext holds.
-const BATCH_ROWS: usize = 4096;
-
-/// Both parties' side in the dealer's place: the shares that [`products`] gave become those of the client's seed.
+/// Both parties' side in the dealer's place: the shares that [`product`] gave become those of the client's seed.
 pub(crate) fn make(share: Buffer, width: Width, to: &mut Making) -> Result<(), PairError> {
     to.correlation(Group::Sum, 0, 0, width, share)?;
     Ok(())

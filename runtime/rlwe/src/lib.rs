@@ -62,6 +62,7 @@ mod error;
 mod ntt;
 pub mod packed;
 mod plan;
+pub mod product;
 mod ring;
 mod rns;
 mod sample;

@@ -1,11 +1,12 @@
 //! Transfers by the project's oblivious transfer and products by its ring learning with errors, over a channel to the peer.
 
-use super::{Exchange, Factors, Group, Network, PairError, Transfers, matrices};
+use super::{Exchange, Factors, Group, Network, PairError, Transfers};
 use crate::weights::Integers;
 use ir::{Party, Width};
 use kernels::ring::{self, Buffer, Tensor};
 use ot::{Channel, Form, Pair};
 use rlwe::packed;
+use rlwe::product::few_rows;
 
 /// What a party keeps of a session's engines.
 pub struct Engine {
@@ -103,7 +104,7 @@ impl Transfers for Connected<'_> {
     fn client_product(&mut self, a: &Tensor, columns: usize, width: Width) -> Result<Buffer, PairError> {
         let [rows, depth] = a.shape[..] else { panic!("a matrix") };
         let square = greatest(self.hear(1, 8)?[0]);
-        match matrices::few_rows([rows, depth, columns], width, square) {
+        match few_rows([rows, depth, columns], width, square) {
             Some(plan) => Ok(self.client_packed(&[(plan, &a.data)])?.remove(0)),
             None => self.client_batches(a, columns, width, square),
         }
@@ -118,7 +119,7 @@ impl Transfers for Connected<'_> {
         // That the client learns of the weights: the bits of the greatest sum of squares of a column.
         let bits = u64::from(u64::BITS - weights.greatest_square(columns).leading_zeros());
         self.tell(&[bits], 8)?;
-        match matrices::few_rows(sizes, width, greatest(bits)) {
+        match few_rows(sizes, width, greatest(bits)) {
             Some(plan) => {
                 let rows = |row: usize, first: usize, out: &mut [u64]| weights.copy_to(row * columns + first, out);
                 Ok(self.server_packed(&[(plan, &rows)])?.remove(0))

@@ -6,20 +6,8 @@ use crate::weights::{Columns, Integers};
 use ir::{Party, Width};
 use kernels::ring::{self, Buffer, Tensor};
 use rlwe::packed::{self, Rows};
+use rlwe::product::{Digits, cut, groups, parts, tiles};
 use rlwe::{Client, Plan, Server};
-use std::ops::Range;
-
-/// Columns of a matrix that are sent, or answered, at once: a few tens of megabytes.
-const TILE: usize = 256;
-
-/// Rows of a batch, at most; see [`cut`].
-const ROWS: usize = 4096;
-
-/// Inner places of a batch, at most; see [`cut`].
-const DEPTH: usize = 1 << 13;
-
-/// Bytes of ciphertexts that are on their way before any is answered, about.
-const AT_ONCE: usize = 32 << 20;
 
 impl From<rlwe::Error> for PairError {
     fn from(error: rlwe::Error) -> PairError {
@@ -33,68 +21,11 @@ impl From<rlwe::PlanError> for PairError {
     }
 }
 
-/// Rows and inner dimensions of the batches that a product is the sum of, which hold few enough ciphertexts at a time: the
-/// server has 8 bytes for each inner place of 4096 and the rows.
-fn cut(rows: usize, depth: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
-    let blocks = |all: usize, each: usize| (0..all).step_by(each).map(move |from| from..all.min(from + each));
-    blocks(rows, ROWS).flat_map(move |rows| blocks(depth, DEPTH).map(move |depth| (rows.clone(), depth)))
-}
-
 /// Adds columns, from number `from` on, to a matrix of so many.
 fn add_columns(part: &Tensor, from: usize, columns: usize, out: &mut [u64]) {
     let count = part.shape[1];
     for (out, part) in out.chunks_exact_mut(columns).zip(part.data.chunks_exact(count)) {
         ring::add_assign(&mut out[from..from + count], part);
-    }
-}
-
-/// The plan of a product with weights if it is one of few rows: if it takes less so than in batches. Both parties ask with the same
-/// numbers.
-pub(super) fn few_rows(sizes @ [rows, depth, columns]: [usize; 3], width: Width, square: u64) -> Option<packed::Plan> {
-    let plan = packed::Plan::new(1, sizes, width, square.into()).ok()?;
-    let batches = cut(rows, depth).map(|(rows, depth)| Plan::new(rows.len(), depth.len(), width, square));
-    let seconds = batches.map(|plan| plan.map(|plan| plan.seconds(columns))).sum::<Result<f64, _>>();
-    seconds.map_or(true, |seconds| plan.seconds() < seconds).then_some(plan)
-}
-
-/// How products of private numbers are made.
-struct Way {
-    /// Bits of a digit of the server's numbers.
-    bits: Width,
-    /// Of each digit.
-    plan: packed::Plan,
-}
-
-impl Way {
-    /// With few digits if the results are narrow, for the noise of a digit is as wide as that.
-    fn new(count: usize, sizes @ [_, depth, _]: [usize; 3], width: Width) -> Result<Way, PairError> {
-        let mut best: Option<(u64, Way)> = None;
-        let mut refused = None;
-        for digits in 1..=3 {
-            let bits = width.div_ceil(digits);
-            let square = (depth as u128).saturating_mul(1 << (2 * (bits - 1)));
-            match packed::Plan::new(count, sizes, width, square) {
-                Ok(plan) => {
-                    let error = plan.error_bound().saturating_mul(digits.into());
-                    if best.as_ref().is_none_or(|(least, _)| error < *least) {
-                        best = Some((error, Way { bits, plan }));
-                    }
-                    if error <= packed::good_error(width) {
-                        break;
-                    }
-                }
-                Err(error) => refused = Some(error),
-            }
-        }
-        match (best, refused) {
-            (Some((_, way)), _) => Ok(way),
-            (None, Some(error)) => Err(error.into()),
-            (None, None) => unreachable!("three are tried"),
-        }
-    }
-
-    fn digits(&self) -> Width {
-        self.plan.width().div_ceil(self.bits)
     }
 }
 
@@ -125,14 +56,13 @@ impl Connected<'_> {
             let plan = Plan::new(of_rows.len(), of_depth.len(), width, square)?;
             let mut client = Client::new(plan)?;
             self.channel.send(client.key())?;
-            for from in (0..of_depth.len()).step_by(TILE) {
-                self.channel.send(client.encrypt(&block.slice(1, from, of_depth.len().min(from + TILE))))?;
+            for tile in tiles(of_depth.len()) {
+                self.channel.send(client.encrypt(&block.slice(1, tile.start, tile.end)))?;
             }
             let out = &mut share[of_rows.start * columns..of_rows.end * columns];
-            for from in (0..columns).step_by(TILE) {
-                let count = TILE.min(columns - from);
-                let answer = self.channel.receive(plan.answer_bytes(count))?;
-                add_columns(&client.decrypt(&answer, count)?, from, columns, out);
+            for tile in tiles(columns) {
+                let answer = self.channel.receive(plan.answer_bytes(tile.len()))?;
+                add_columns(&client.decrypt(&answer, tile.len())?, tile.start, columns, out);
             }
         }
         Ok(share)
@@ -151,20 +81,18 @@ impl Connected<'_> {
             let weights = weights.range(of_depth.start * columns..of_depth.end * columns);
             let plan = Plan::new(of_rows.len(), of_depth.len(), width, square)?;
             let mut server = Server::new(plan, &self.channel.receive(plan.key_bytes())?)?;
-            for from in (0..of_depth.len()).step_by(TILE) {
-                let bytes = plan.upload_bytes(TILE.min(of_depth.len() - from));
-                server.receive(&self.channel.receive(bytes)?)?;
+            for tile in tiles(of_depth.len()) {
+                server.receive(&self.channel.receive(plan.upload_bytes(tile.len()))?)?;
             }
             let out = &mut share[of_rows.start * columns..of_rows.end * columns];
-            for from in (0..columns).step_by(TILE) {
-                let tile = from..columns.min(from + TILE);
+            for tile in tiles(columns) {
                 let (answer, part) = match weights.columns([of_depth.len(), columns], tile.clone()) {
                     Columns::Two(cells) => server.answer(&cells, tile.len()),
                     Columns::Four(cells) => server.answer(&cells, tile.len()),
                     Columns::Eight(cells) => server.answer(&cells, tile.len()),
                 };
                 self.channel.send(answer)?;
-                add_columns(&part, from, columns, out);
+                add_columns(&part, tile.start, columns, out);
             }
         }
         Ok(share)
@@ -231,10 +159,11 @@ impl Connected<'_> {
 
     /// Both parties' shares of products of private numbers: see [`super::Transfers::private_products`].
     pub(super) fn private(&mut self, asked: &[Factors]) -> Result<Vec<Buffer>, PairError> {
-        let ways = asked.iter().map(|ask| Way::new(ask.count, ask.sizes, ask.width)).collect::<Result<Vec<_>, _>>()?;
+        let way = |ask: &Factors| Digits::new(ask.count, ask.sizes, ask.width);
+        let ways = asked.iter().map(way).collect::<Result<Vec<_>, _>>()?;
         // The parts that products are made of: one for each digit of the server's numbers.
         let each = || {
-            let digits = |(i, way): (usize, &Way)| (0..way.digits()).map(move |digit| (i, digit));
+            let digits = |(i, way): (usize, &Digits)| (0..way.count()).map(move |digit| (i, digit));
             ways.iter().enumerate().flat_map(digits)
         };
         let parts = match self.engine.pair.party() {
@@ -273,26 +202,6 @@ impl Connected<'_> {
     }
 }
 
-/// Neighbouring products whose ciphertexts are on their way together.
-fn groups<T>(products: &[(packed::Plan, T)]) -> impl Iterator<Item = &[(packed::Plan, T)]> {
-    let mut rest = products;
-    std::iter::from_fn(move || {
-        let (mut bytes, mut count) = (0, 0);
-        while let Some((plan, _)) =
-            rest.get(count).filter(|(plan, _)| count == 0 || bytes + plan.upload_bytes() <= AT_ONCE)
-        {
-            (bytes, count) = (bytes + plan.upload_bytes(), count + 1);
-        }
-        rest.split_off(..count).filter(|group| !group.is_empty())
-    })
-}
-
-/// Answers of a product that make up a message.
-fn parts(plan: &packed::Plan) -> impl Iterator<Item = Range<usize>> {
-    let (all, each) = (plan.answers(), plan.answers_at_once());
-    (0..all).step_by(each).map(move |from| from..all.min(from + each))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,24 +218,5 @@ mod tests {
                 assert!((0..count).all(|i| (-most..=most).contains(&(digit(x, width, bits, i) as i64))));
             }
         }
-    }
-
-    #[test]
-    fn wide_products_take_digits() {
-        let way = |sizes, width| Way::new(12, sizes, width).unwrap();
-        let heads = way([128, 64, 128], 39);
-        assert!(heads.digits() == 1 && heads.plan.error_bound() <= 8);
-        let wide = way([128, 64, 128], 50);
-        assert!(wide.digits() == 2 && wide.plan.error_bound() <= packed::good_error(50));
-        let rows = way([1, 768, 1], 60);
-        assert!(rows.plan.count() == 12 && rows.plan.error_bound() <= 1 << 12, "{}", rows.plan.error_bound());
-        assert!(Way::new(1, [1024, 1024, 64], 64).is_ok());
-    }
-
-    #[test]
-    fn a_few_rows_are_packed_and_thousands_are_batches() {
-        assert!(few_rows([1, 768, 50_257], 40, 768 << 22).is_some());
-        assert!(few_rows([128, 768, 2304], 47, 768 << 22).is_some());
-        assert!(few_rows([4096, 768, 768], 47, 768 << 22).is_none());
     }
 }

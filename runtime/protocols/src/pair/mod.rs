@@ -27,7 +27,7 @@ mod together;
 
 pub(crate) use arithmetic::{joined, signed};
 pub use engine::{Connected, Engine};
-pub use products::{Products, Weights, numbers, products};
+pub use products::{Products, Weights, products};
 pub use program::make;
 pub use shuffle::Network;
 pub(crate) use shuffle::Shuffle;

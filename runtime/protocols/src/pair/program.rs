@@ -9,8 +9,9 @@ use crate::linear;
 use crate::matmul;
 use crate::square::{self, Over};
 use crate::step::Step;
-use crate::{bit, blocks, cells, choose, compare, exp, extend, ge, mul, open};
+use crate::{bit, cells, choose, compare, exp, extend, ge, mul, open};
 use ir::exp::Exp;
+use ir::making::{Part, batches, parts, takes, windows};
 use ir::{Op, Program, Table, Value, Width, liveness, material};
 use kernels::codec::dimensions;
 use kernels::prg::Seed;
@@ -62,13 +63,10 @@ pub fn make(
                 masks[i] = Some(Shares { width, shape: mask.shape, bits, mask: mask.data, top });
             }
         }
-        let of_reads: Vec<(usize, Range<usize>)> = window
-            .clone()
-            .filter(|&i| takes(&program.instrs[i].op))
-            .flat_map(|i| parts(program, i).into_iter().map(move |part| (i, part)))
-            .collect();
+        let of_reads: Vec<Part> =
+            window.clone().filter(|&i| takes(&program.instrs[i].op)).flat_map(|i| parts(program, i)).collect();
         let masks_of = &masks;
-        let mut job = |(i, part): &(usize, Range<usize>)| -> Job<'_, ()> {
+        let mut job = |(i, part): &Part| -> Job<'_, ()> {
             let (place, part) = (place(*i, ready.take(step, *i)), part.clone());
             Box::new(move |pair, made| place.read(part, masks_of, pair, made))
         };
@@ -83,75 +81,6 @@ pub fn make(
     }
     cache.end();
     Ok(())
-}
-
-/// Instructions that are made together, at most: each takes a thread that waits most of the time.
-const JOBS: usize = 1024;
-
-/// Elements of what is made together, at most, unless a single instruction has more.
-const ELEMENTS: u64 = 1 << 19;
-
-/// Neighbouring instructions that are made together.
-fn windows(program: &Program) -> Vec<Range<usize>> {
-    let (mut windows, mut start, mut jobs, mut elements) = (Vec::new(), 0, 0, 0);
-    for (i, instr) in program.instrs.iter().enumerate() {
-        if !matches!(instr.op, Op::Open { .. }) && !takes(&instr.op) {
-            continue;
-        }
-        let own = instr.ty.as_ref().and_then(|ty| ty.shape.elements()).unwrap_or(ELEMENTS);
-        if jobs > 0 && (elements + own > ELEMENTS || jobs >= JOBS) {
-            windows.push(start..i);
-            (start, jobs, elements) = (i, 0, 0);
-        }
-        jobs += 1;
-        elements += own;
-    }
-    windows.push(start..program.instrs.len());
-    windows
-}
-
-/// What of an instruction is made by itself: blocks, where the words of one block stand before those of the next.
-fn parts(program: &Program, index: usize) -> Vec<Range<usize>> {
-    match &program.instrs[index].op {
-        Op::Exp { x, .. } | Op::Cells { x, .. } | Op::Ge { x, .. } => {
-            blocks(dimensions(&program.ty(*x).shape).iter().product()).collect()
-        }
-        _ => vec![Range::default()],
-    }
-}
-
-/// Parts that are made at once: those of a window, unless one instruction of it has more elements than a window may.
-fn batches(reads: &[(usize, Range<usize>)]) -> impl Iterator<Item = &[(usize, Range<usize>)]> {
-    let mut elements = 0;
-    reads.chunk_by(move |(_, part), (_, next)| {
-        elements += part.len() as u64;
-        let fits = elements + next.len() as u64 <= ELEMENTS;
-        elements *= u64::from(fits);
-        fits
-    })
-}
-
-/// Whether an instruction takes material beside a mask.
-fn takes(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Linear { .. }
-            | Op::Extend { .. }
-            | Op::Exp { .. }
-            | Op::Cells { .. }
-            | Op::Compare { .. }
-            | Op::Bit { .. }
-            | Op::Choose { .. }
-            | Op::Square { .. }
-            | Op::SumSquares { .. }
-            | Op::Mul { .. }
-            | Op::Sddmm { .. }
-            | Op::Spmm { .. }
-            | Op::Ge { .. }
-            | Op::Series { .. }
-            | Op::Spline { .. }
-            | Op::Select { .. }
-    )
 }
 
 /// An instruction of a step, and its share of a product if that was made before.
@@ -177,7 +106,7 @@ impl Place<'_> {
         open::make(&dimensions(&program.ty(*x).shape), *width, lift_bits, form, &mut to)
     }
 
-    /// Makes what all other instructions take, or one block of it: see [`parts`].
+    /// Makes what all other instructions take, or one block of it: see [`ir::making::parts`].
     fn read(
         self,
         block: Range<usize>,
@@ -234,24 +163,4 @@ fn exps(program: &Program) -> Vec<Option<open::Place>> {
         }
     }
     places
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn batches_have_no_more_elements_than_a_window_may() {
-        let part = |blocks: usize| -> Vec<(usize, Range<usize>)> {
-            crate::blocks(blocks * crate::BLOCK).enumerate().map(|(at, part)| (7 + at / blocks, part)).collect()
-        };
-        let most = ELEMENTS as usize / crate::BLOCK;
-        let sizes = |reads: &[(usize, Range<usize>)]| batches(reads).map(<[_]>::len).collect::<Vec<_>>();
-        assert_eq!(sizes(&part(most)), [most]);
-        assert_eq!(sizes(&part(2 * most + 1)), [most, most, 1]);
-        // What is made as a whole goes with what stands before it.
-        let mixed = [part(most), vec![(8, Range::default()); 3], part(1)].concat();
-        assert_eq!(sizes(&mixed), [most + 3, 1]);
-        assert!(sizes(&[]).is_empty());
-    }
 }

@@ -1,6 +1,6 @@
 //! The client's side: it encrypts its matrices and reads its shares off the answers.
 
-use super::merge::{self, DIGITS, DISTANCES, PARTS, key_number};
+use super::merge::{self, Known, key_number};
 use super::plan::{KEY_BYTES, MAX_SECRETS, Plan};
 use super::public;
 use crate::error::{Error, check_length};
@@ -34,7 +34,7 @@ pub struct Client {
     /// Ciphertexts of all products: each first half serves once.
     encrypted: u64,
     /// For how many secrets the server has the keys of each distance.
-    known: [[usize; PARTS]; DISTANCES],
+    known: Known,
 }
 
 /// Memory of a thread. Wiped when dropped.
@@ -79,7 +79,7 @@ impl Client {
         });
         let secrets = secrets.collect();
         let halves = Seed::new(seed).stream(public::HALVES);
-        Client { seed, halves, noise, key_noise, secrets, encrypted: 0, known: [[0; PARTS]; DISTANCES] }
+        Client { seed, halves, noise, key_noise, secrets, encrypted: 0, known: Known::default() }
     }
 
     /// The first message: the public seed, and for each secret the second half of an encryption of zero.
@@ -99,13 +99,7 @@ impl Client {
     /// The keys of the automorphisms that a plan takes and the server does not have yet, for its secrets; of no byte if it has all.
     /// To be sent before the product.
     pub fn merge_keys(&mut self, plan: &Plan) -> Vec<u8> {
-        let mut lacking = Vec::new();
-        for (log, part) in plan.keys() {
-            let known = &mut self.known[log][part];
-            let secrets = *known..plan.secrets();
-            lacking.extend(secrets.flat_map(|i| (0..DIGITS).map(move |digit| (log, part, i, digit))));
-            *known = plan.secrets().max(*known);
-        }
+        let lacking = self.known.learn(plan);
         let mut message = vec![0; lacking.len() * PACKED];
         let halves = Seed::new(self.seed).stream(public::MERGE_KEYS);
         let tasks = message.par_chunks_exact_mut(PACKED).zip(lacking);
@@ -208,6 +202,6 @@ impl Client {
 
     /// A fault: the server is thought to have no keys of automorphisms.
     pub(crate) fn forget_keys(&mut self) {
-        self.known = [[0; PARTS]; DISTANCES];
+        self.known = Known::default();
     }
 }

@@ -13,8 +13,9 @@
 //! Ciphertexts under several secrets that share their first half go on sharing it, as keys share theirs: what is cut and transformed
 //! is the shared half alone.
 
+use super::plan::Plan;
 use crate::ntt::{self, Factor, N, PRIMES, Prime, fold, invert, mul_mod};
-use crate::rns::{Scratch, Sums, Values, add_three, settle};
+use crate::rns::{PACKED, Scratch, Sums, Values, add_three, settle};
 use kernels::cpu::{Cpu, multiversion};
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -50,6 +51,29 @@ pub type Key = Vec<Ciphertext>;
 /// The number of a key's first half.
 pub fn key_number(log: usize, part: usize, digit: usize) -> u64 {
     ((log * PARTS + part) * DIGITS + digit) as u64
+}
+
+/// Which keys of automorphisms the server has: of each distance and part, for how many secrets.
+#[derive(Default)]
+pub struct Known([[usize; PARTS]; DISTANCES]);
+
+impl Known {
+    /// The keys that a plan takes and the server does not have yet, which it then has: distance, part, secret and digit.
+    pub(super) fn learn(&mut self, plan: &Plan) -> Vec<(usize, usize, usize, usize)> {
+        let mut lacking = Vec::new();
+        for (log, part) in plan.keys() {
+            let known = &mut self.0[log][part];
+            let secrets = *known..plan.secrets();
+            lacking.extend(secrets.flat_map(|i| (0..DIGITS).map(move |digit| (log, part, i, digit))));
+            *known = plan.secrets().max(*known);
+        }
+        lacking
+    }
+
+    /// Bytes of these keys.
+    pub(crate) fn lacking(&mut self, plan: &Plan) -> usize {
+        self.learn(plan).len() * PACKED
+    }
 }
 
 /// What merging at a distance takes.

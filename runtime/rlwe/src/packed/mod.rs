@@ -49,6 +49,7 @@ mod plan;
 mod server;
 
 pub use client::Client;
+pub use merge::Known;
 pub use plan::{KEY_BYTES, Plan, good_error};
 pub use server::{Operand, Rows, Server};
 
