@@ -616,9 +616,15 @@ fn load(path: &Path) -> Result<(Module, [u8; 32]), Diagnostic> {
             .at(path.display().to_string())
             .help("make one with sscc compile MODEL.onnx -o MODEL.ssb")
     })?;
-    let module = ir::bytecode::decode(&bytes).map_err(|e| {
-        Diagnostic::new(Code::NotProgram, format!("this is not a program that this version can run: {e}"))
+    let refuse = |why: String| {
+        Diagnostic::new(Code::NotProgram, format!("this is not a program that this version can run: {why}"))
             .at(path.display().to_string())
+    };
+    let module = ir::bytecode::decode(&bytes).map_err(|e| refuse(e.to_string()))?;
+    // Costs and pictures are defined for programs that a party would run.
+    ir::verify_runnable(&module, &ir::Limits::default()).map_err(|faults| {
+        let said: String = faults.iter().map(|fault| format!("{fault}\n")).collect();
+        said.lines().fold(refuse("it breaks the rules".to_owned()), Diagnostic::because)
     })?;
     Ok((module, ir::bytecode::hash(&bytes)))
 }

@@ -42,4 +42,4 @@ pub use op::Op;
 pub use parse::parse;
 pub use program::{Instr, OUTSIDE, Program};
 pub use types::*;
-pub use verify::{Limits, Policy, verify, verify_module};
+pub use verify::{Limits, Policy, verify, verify_module, verify_runnable};

@@ -94,6 +94,64 @@ fn bad_programs() {
     insta::assert_snapshot!(said.map(|arguments| fails(&folder, arguments)).join("\n"));
 }
 
+/// A program that decodes and that no party would run is refused by every command that reads one.
+#[test]
+fn forged_programs() {
+    let folder = folder(&[NANO]);
+    succeeds(&folder, "compile nanogpt__leg17.onnx --dim seq=4 -o m.ssb");
+    let whole = ir::bytecode::decode(&fs::read(folder.path().join("m.ssb")).unwrap()).unwrap();
+    let forge = |name: &str, change: &dyn Fn(&mut ir::bytecode::Module)| {
+        let mut module = whole.clone();
+        change(&mut module);
+        fs::write(folder.path().join(name), ir::bytecode::encode(&module)).unwrap();
+    };
+    forge("none.ssb", &|module| module.entries.clear());
+    forge("undefined.ssb", &|module| module.entries[0].instrs.swap(0, 9));
+    let program = ir::parse(&succeeds(&folder, "compile nanogpt__leg17.onnx --dim seq=4 --emit program")).unwrap();
+    forge("unscheduled.ssb", &|module| module.entries = vec![program.clone()]);
+    forge("huge.ssb", &|module| module.entries[0].weights[0].shape.0[0] = 1 << 31);
+    for name in ["none", "undefined", "unscheduled", "huge"] {
+        for command in [
+            "inspect X",
+            "cost X",
+            "cost --making X",
+            "explain X",
+            "explain X --html page.html",
+            "diff X m.ssb",
+            "diff m.ssb X",
+            "graph X -o page.html",
+            "accuracy X --input m.ssw",
+        ] {
+            let said = fails(&folder, &command.replace('X', &format!("{name}.ssb")));
+            assert!(said.contains("error[SSC0701]") && said.contains(&format!("{name}.ssb\n")), "{said}");
+        }
+    }
+    insta::assert_snapshot!(
+        ["cost none.ssb", "cost unscheduled.ssb"].map(|command| fails(&folder, command)).join("\n")
+    );
+}
+
+/// What making takes is told of programs that two parties can make the material of, with their weights.
+#[test]
+fn making() {
+    let folder = folder(&[NANO]);
+    succeeds(&folder, "compile nanogpt__leg17.onnx --dim seq=4 -o pair.ssb");
+    succeeds(&folder, "compile nanogpt__leg17.onnx --dim seq=4 --material dealer -o dealer.ssb");
+    fs::copy(folder.path().join("pair.ssb"), folder.path().join("alone.ssb")).unwrap();
+    let said = ["dealer.ssb", "alone.ssb"].map(|file| fails(&folder, &format!("cost --making {file}")));
+    insta::assert_snapshot!("bad_making", said.join("\n"));
+    insta::assert_snapshot!("making", succeeds(&folder, "cost --making pair.ssb --link wan"));
+    let json = |flags: &str| -> Value {
+        serde_json::from_str(&succeeds(&folder, &format!("cost --making --json pair.ssb {flags}"))).unwrap()
+    };
+    let (alone, wan) = (json(""), json("--link wan"));
+    assert!(alone["stages"][0]["link_seconds"].is_null() && wan["stages"][0]["link_seconds"].as_f64() > Some(0.1));
+    for key in ["client_sent_bytes", "server_sent_bytes", "messages", "transfers"] {
+        assert!(alone["stages"][0][key].as_u64() > Some(0), "{key}");
+        assert_eq!(alone["stages"][0][key], wan["stages"][0][key], "{key} does not depend on the link");
+    }
+}
+
 #[test]
 fn bad_predictions() {
     let folder = folder(&[NANO]);

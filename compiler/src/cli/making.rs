@@ -75,7 +75,7 @@ impl Made {
         out
     }
 
-    /// As JSON: an object for each stage, each with those before it.
+    /// As JSON: `stages`, an object for each, each with those before it.
     pub(super) fn json(&self) -> Value {
         let stage = |(name, making): &(String, Making)| {
             json!({
@@ -87,7 +87,7 @@ impl Made {
                 "link_seconds": self.link.map(|_| making.link_seconds),
             })
         };
-        self.stages.iter().map(stage).collect()
+        json!({ "stages": self.stages.iter().map(stage).collect::<Vec<_>>() })
     }
 }
 

@@ -82,6 +82,11 @@ impl<'a> Session<'a> {
         Making { link_seconds: self.now[0].max(self.now[1]), ..self.spent }
     }
 
+    /// Whose transfers, the client's and the server's, the silent engine makes by now.
+    pub fn silent(&self) -> [bool; 2] {
+        self.transfers.silent()
+    }
+
     /// Makes the next step. A product that no plan serves is an error, as it would be of the making.
     pub fn step(&mut self) -> Result<(), PlanError> {
         let at = self.next;

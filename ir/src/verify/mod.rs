@@ -51,6 +51,18 @@ pub fn verify_module(module: &Module, limits: &Limits) -> Result<(), Vec<Fault>>
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
+/// Checks a module that is to run or to be costed: as [`verify_module`] does, and that it has entries, all of them scheduled.
+pub fn verify_runnable(module: &Module, limits: &Limits) -> Result<(), Vec<Fault>> {
+    if module.entries.is_empty() {
+        return Err(vec![Fault::new(Code::Undefined, "the program has no entry")]);
+    }
+    verify_module(module, limits)?;
+    let loose = module.entries.iter().filter(|entry| !entry.scheduled);
+    let faults: Vec<_> =
+        loose.map(|entry| Fault::new(Code::Order, format!("entry {:?} is not scheduled", entry.name))).collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
 /// Whether the operands of instruction `index` are all defined before it.
 fn operands_precede(op: &Op, index: usize) -> bool {
     op.operands().all(|v| v.index() < index)

@@ -61,6 +61,11 @@ impl Session {
         [[FIRST_BYTES; 2], [engine::SUMS_BYTES; 2]]
     }
 
+    /// Whose choices, P0's and P1's, are made by the silent engine by now.
+    pub fn silent(&self) -> [bool; 2] {
+        [0, 1].map(|party| self.ways[party].silent)
+    }
+
     /// What is sent before choices of P0's and of P1's are bound, so many, in [`crate::Pair::choose`].
     pub fn reserve(&mut self, choices: [usize; 2]) -> Vec<Exchange> {
         let mut exchanges = Vec::new();

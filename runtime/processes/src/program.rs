@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ir::bytecode::{self, Module};
-use ir::{Limits, Program, verify_module};
+use ir::{Limits, Program, verify_runnable};
 
 use super::RunError;
 use crate::handshake::{Hello, PROTOCOL_VERSION, Role, Session};
@@ -45,17 +45,11 @@ impl Loaded {
     fn decode(path: &Path, file: &[u8]) -> Result<Loaded, RunError> {
         let bad = |what: String| RunError::Program { path: path.to_owned(), what };
         let module = bytecode::decode(file).map_err(|e| bad(e.to_string()))?;
-        if module.entries.is_empty() {
-            return Err(bad("it has no entry".to_owned()));
-        }
-        verify_module(&module, &Limits::default()).map_err(|faults| {
+        verify_runnable(&module, &Limits::default()).map_err(|faults| {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
             bad(format!("it breaks the rules\n{}", faults.join("\n")))
         })?;
         for entry in &module.entries {
-            if !entry.scheduled {
-                return Err(bad(format!("entry `{}` is not scheduled", entry.name)));
-            }
             if entry.name.len() > MAX_NAME || entry.publics.len() > MAX_PUBLICS {
                 return Err(bad(format!("entry `{}` has too long a name or too many public numbers", entry.name)));
             }
